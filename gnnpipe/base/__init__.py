@@ -1,0 +1,1 @@
+"""Errors, the configuration and the clock: what every other floor uses."""

@@ -1,0 +1,28 @@
+"""One clock for a rank: seconds that may be compared with those of other ranks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+
+class Clock:
+    """Seconds since the epoch, with the resolution of the performance counter.
+
+    The counter is anchored to the wall clock once, so that readings of several hosts are as comparable as
+    their wall clocks (NTP); on one host they agree to microseconds. On CUDA a reading waits for the work
+    that the device was given before, as otherwise it would tell when work was queued, not done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._offset = time.time() - time.perf_counter()
+        self._settle: Callable[[], None] = (
+            (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
+        )
+
+    def now(self) -> float:
+        """Seconds since the epoch, after the device has done what it was given."""
+        self._settle()
+        return time.perf_counter() + self._offset

@@ -1,0 +1,157 @@
+"""Everything a run can be told, as frozen dataclasses; the command line's help is their docstrings.
+
+This module imports nothing heavy: ``gnnpipe train --help`` reads it and stops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Model = Literal["gcn", "sage", "gcnii", "resgcn"]
+Metric = Literal["auto", "accuracy", "f1", "roc_auc"]
+Order = Literal["shuffled", "antithetic", "fixed"]
+Gradient = Literal["fresh", "reuse", "corrected"]
+History = Literal["dropped", "clean"]
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """The built-in graph: a seeded planted partition with noisy class features (``--dataset synthetic``)."""
+
+    num_nodes: int = 10_000
+    """Number of nodes."""
+    avg_degree: float = 20.0
+    """Mean number of neighbours of a node (the graph is undirected)."""
+    num_classes: int = 10
+    """Number of classes."""
+    num_features: int = 64
+    """Columns of the feature matrix (dense)."""
+    blocks_per_class: int = 10
+    """Communities that make up one class. More blocks give the graph more locality for chunks to find."""
+    homophily: float = 0.7
+    """Fraction of edges that stay inside a block; the others end at a node drawn at random."""
+    noise: float = 3.0
+    """Standard deviation of the noise around a class's mean feature row (whose entries are +1 or -1)."""
+    seed: int = 0
+    """Seed of the graph. It is apart from --seed, so that several runs share one graph."""
+
+
+@dataclass(frozen=True)
+class StalenessConfig:
+    """Which version of the other chunks' rows is read, forward and backward (docs/staleness.md)."""
+
+    preset: Literal["default", "paper", "exact"] = "default"
+    """Named group of settings; fields set by hand win over it. Also written ``--staleness NAME``.
+    default: gradient corrected with weight 0.7, dropout held for 5 epochs, Adam beta1 0, averaged weights.
+    paper: the original system's (shuffled order, freeze 23, fresh gradient, Adam betas 0.9 0.999).
+    exact: one chunk, nothing is stale."""
+    order: Order | None = None
+    """Order of the chunks. shuffled: drawn anew every epoch; antithetic: odd epochs run the order before
+    them reversed; fixed: as numbered."""
+    freeze: int | None = None
+    """Rows that are not computed yet are read from a snapshot taken every so many epochs (1: newest rows)."""
+    gradient: Gradient | None = None
+    """What a chunk whose gradient is not computed yet contributes. fresh: nothing, and fresh rows of other
+    chunks count twice; reuse: its gradient of the last epoch; corrected: that gradient times
+    --staleness.weight, taken off the fresh ones again (a control variate)."""
+    weight: float | None = None
+    """Weight of last epoch's gradient under ``corrected``, 0 to 1."""
+    history: History | None = None
+    """Whether rows of an earlier epoch are read after dropout (dropped) or before it (clean)."""
+    dropout_hold: int | None = None
+    """Dropout masks are drawn anew every so many epochs and kept in between."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimiser; learning rate and weight decay are ``--lr`` and ``--weight-decay``."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    """Adam, or AdamW (weight decay apart from the gradient)."""
+    betas: tuple[float, float] | None = None
+    """Adam's beta1 and beta2, as ``[0.9, 0.999]``. By default the staleness preset's: asynchrony acts like
+    extra momentum, so beta1 is 0 when rows are stale."""
+    averaging: float | None = None
+    """Decay of the exponential moving average of the weights that evaluation and the saved model use;
+    0 turns averaging off. By default the staleness preset's."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the learning rate goes on after the warm-up: stays, or falls to 0 along a cosine."""
+    warmup: int = 0
+    """Epochs in which the learning rate rises linearly to --lr."""
+    clip: float = 0.0
+    """Largest norm of the gradient of all weights of all stages together; longer ones are scaled down to it.
+    0 turns clipping off."""
+
+
+@dataclass(frozen=True)
+class GcniiConfig:
+    """The two constants of GCNII (arXiv 2007.02133)."""
+
+    alpha: float = 0.1
+    """Share of the initial rows in every layer's input."""
+    theta: float = 0.5
+    """Layer l applies its weights with strength log(theta / l + 1)."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run."""
+
+    dataset: str = "synthetic"
+    """Name of the data set: synthetic (built in) or one that torch_geometric knows, for example Cora,
+    Physics, Photo, squirrel, tolokers, Flickr, Reddit, Yelp; ogbn-arxiv and its kin with the ogb extra."""
+    root: str | None = None
+    """Folder that the torch_geometric data set class is given; its files are looked for there, and
+    downloaded if absent. By default data/CLASS."""
+    split: int = 0
+    """Which of the data set's splits to use, or, where it ships none, the seed of the one that is made."""
+    make_split: Literal["random", "per-class"] = "random"
+    """The split made where a data set ships none. random: 60/20/20 %; per-class: 20 training nodes of each
+    class, 500 for validation, 1000 for testing (Planetoid's way)."""
+    undirected: bool = False
+    """Add the reverse of every edge."""
+    normalize_features: bool = False
+    """Scale every feature row to sum 1."""
+    metric: Metric = "auto"
+    """What is reported. auto: micro-F1 for several labels a node, ROC AUC for two classes, else accuracy."""
+
+    model: Model = "gcnii"
+    """gcn, sage (mean), gcnii, or resgcn (ResGCN+: norm, ReLU, dropout, convolution, plus skip)."""
+    layers: int = 32
+    """Number of graph convolutions."""
+    hidden: int = 64
+    """Width of the hidden rows."""
+    dropout: float = 0.5
+    """Probability that an entry is dropped, 0 to below 1 (rounded to a multiple of 1/256)."""
+
+    stages: int = 1
+    """Pipeline stages: consecutive groups of layers, one process each."""
+    chunks: int | None = None
+    """Pieces of the graph that stream through the stages. More chunks: a smaller bubble, more overhead and
+    more stale rows. By default 8 for each stage, or 1 with one stage."""
+    epochs: int = 200
+    """Passes over the graph; every one is one optimiser step."""
+    lr: float = 0.005
+    """Learning rate."""
+    weight_decay: float = 0.0
+    """Weight decay."""
+    seed: int = 0
+    """Seed of the weights, the dropout masks and the chunk order."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: one CUDA device a process where there are enough, else the CPU."""
+    threads: int = 0
+    """CPU threads a process; 0 shares the cores of the host out among its processes."""
+    eval_every: int = 5
+    """Exact evaluation on the whole graph after every so many epochs, and after the last."""
+    timeout: float = 600.0
+    """Seconds that a process waits for another before the run fails."""
+    out: str | None = None
+    """Folder of the run. By default runs/DATE-DATASET-MODEL."""
+    overwrite: bool = False
+    """Replace the run that --out holds."""
+
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    staleness: StalenessConfig = field(default_factory=StalenessConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    gcnii: GcniiConfig = field(default_factory=GcniiConfig)

@@ -1,0 +1,60 @@
+"""The exceptions of gnnpipe.
+
+GnnpipeError
+|-- UserError (ValueError)      a user can mend it; the command line prints one line and exits with 2
+|   |-- ConfigError             a flag or a field of a config file
+|   |-- DataError               a data set, its files or its contents
+|   `-- PlanError               stages, parts and chunks that do not fit the model or the graph
+`-- TrainingError               a run that had to stop (a rank failed, the loss is not finite)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GnnpipeError(Exception):
+    """Base of every error that gnnpipe raises on purpose."""
+
+
+class UserError(GnnpipeError, ValueError):
+    """Something a user can mend; the message names the key, the value, what was expected and the cure."""
+
+
+class ConfigError(UserError):
+    """A flag or a configuration field with a value that can't be used."""
+
+
+class DataError(UserError):
+    """A data set that is unknown, absent or malformed."""
+
+
+class PlanError(UserError):
+    """Stages, parts or chunks that do not fit the model, the graph or the processes."""
+
+
+class TrainingError(GnnpipeError, RuntimeError):
+    """A run that had to stop: a rank failed, or the loss is not finite."""
+
+
+def did_you_mean(value: str, choices: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``value``, or an empty string.
+
+    Letter case is ignored.
+
+    >>> did_you_mean("gncii", ["gcn", "gcnii"])
+    "; did you mean 'gcnii'?"
+    """
+    by_lower = {choice.lower(): choice for choice in choices}
+    nearest = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower[nearest[0]]}'?" if nearest else ""
+
+
+def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
+    """Raise ConfigError unless ``value`` is one of ``choices``."""
+    known = list(choices)
+    if value not in known:
+        raise ConfigError(
+            f"{key}: '{value}' is not known; choose one of {', '.join(known)}{did_you_mean(value, known)}"
+        )

@@ -1,0 +1,80 @@
+"""``gnnpipe COMMAND``: find the command, run it, turn errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import gnnpipe
+from gnnpipe.base.errors import ConfigError, GnnpipeError, UserError, did_you_mean
+
+EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command and the module whose ``run(arguments)`` it is; imported only when it is called."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "train": Command("gnnpipe.cli.train", "train a deep GNN on one graph over several processes"),
+    "show": Command("gnnpipe.cli.show", "show what a run reached, as a table and pictures"),
+}
+
+DESCRIPTION = """\
+gnnpipe trains deep graph neural networks on one whole graph over several devices.
+
+It cuts the layers into stages, one process each, and streams chunks of the graph through them, so that
+what is sent does not grow with the depth of the network.
+"""
+
+EXAMPLES = """\
+examples:
+  gnnpipe train --stages 2                                 the built-in graph, two processes
+  gnnpipe train --dataset Cora --model gcnii --layers 32   a data set that torch_geometric knows
+  gnnpipe train --config runs/demo/config.yaml --seed 1    an earlier run again, with another seed
+  torchrun --nproc-per-node 2 -m gnnpipe train --stages 2  under a launcher of your own
+  gnnpipe show runs/demo                                   what a run reached
+
+gnnpipe COMMAND --help explains a command and all of its flags.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(arguments)
+    except GnnpipeError as error:
+        sys.stderr.write(f"gnnpipe: error: {error}\n")
+        return EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_FAILED
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_overview())
+        return 0
+    if arguments[0] == "--version":
+        sys.stdout.write(f"gnnpipe {gnnpipe.__version__}\n")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        raise ConfigError(
+            f"'{name}' is not a command; use one of {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
+        )
+    result: int = importlib.import_module(COMMANDS[name].module).run(arguments[1:])
+    return result
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:<8}{command.help}" for name, command in COMMANDS.items())
+    return f"usage: gnnpipe COMMAND [flags]\n\n{DESCRIPTION}\ncommands:\n{commands}\n\n{EXAMPLES}"

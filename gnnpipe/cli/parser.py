@@ -1,0 +1,132 @@
+"""The parser of a command, made from a frozen dataclass: flags are its fields, help their docstrings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+import docstring_parser
+from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
+
+from gnnpipe.base.errors import ConfigError, did_you_mean
+
+_Config = TypeVar("_Config")
+
+# Words a user writes for a nested field: `--staleness paper` means the preset.
+SHORT_FORMS = {"staleness": "staleness.preset"}
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Wide enough for sentences."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=110)
+
+
+class Parser(ArgumentParser):
+    """Raises ConfigError, in one line with the nearest known flag, instead of printing its usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Turn the library's message into ours."""
+        raise ConfigError(_explain(message, self._known_flags()))
+
+    def _known_flags(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
+
+
+def make_parser(config: type, description: str, epilog: str) -> Parser:
+    """A parser whose flags are the fields of ``config``, nested ones with a dot, plus ``--config``."""
+    parser = Parser(
+        prog="gnnpipe train",
+        usage="gnnpipe train [--config FILE] [flags]",
+        description=description,
+        epilog=epilog,
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of these fields; flags win.")
+    groups = {"": parser.add_argument_group("run")}
+    for key, item, hint, doc in _walk(config):
+        prefix = key.rpartition(".")[0]
+        if prefix not in groups:
+            section = next(f for f in fields(config) if f.name == prefix)
+            assert callable(section.default_factory)
+            title = docstring_parser.parse(type(section.default_factory()).__doc__ or "").short_description
+            groups[prefix] = parser.add_argument_group(f"{prefix}: {_help(title or '').rstrip('.')}")
+        _add(groups[prefix], key, item, hint, doc)
+    return parser
+
+
+def parse(parser: Parser, config: type[_Config], arguments: Sequence[str]) -> _Config:
+    """Parse a command line into ``config``; raises ConfigError."""
+    namespace = parser.parse_args([_long_form(argument) for argument in arguments])
+    return _build(config, namespace)
+
+
+def _walk(config: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any, str]]:
+    """Every leaf field with its dotted key, type and docstring."""
+    hints = get_type_hints(config)
+    parsed = docstring_parser.parse_from_object(config)
+    docs = {item.arg_name: item.description or "" for item in parsed.params}
+    for item in fields(config):
+        hint = hints[item.name]
+        if is_dataclass(hint):
+            assert isinstance(hint, type)
+            yield from _walk(hint, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, item, hint, docs[item.name]
+
+
+def _add(group: Any, key: str, item: Field[Any], hint: Any, doc: str) -> None:
+    """Top-level flags are written with dashes, nested ones as the fields they are."""
+    flag = key if "." in key else key.replace("_", "-")
+    choices = _choices(hint)
+    assert item.default is not MISSING
+    options: dict[str, Any] = {"metavar": "{" + ",".join(choices) + "}"} if choices else {}
+    if hint is bool:
+        options["action"] = ActionYesNo(no_prefix="no-")
+    else:
+        options["type"] = (str if type(None) not in get_args(hint) else str | None) if choices else hint
+    group.add_argument(f"--{flag}", default=item.default, help=_help(doc), **options)
+
+
+def _help(doc: str) -> str:
+    return re.sub(r"\s+", " ", doc).replace("``", "")
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The words of a Literal, also an optional one."""
+    for option in (hint, *get_args(hint)):
+        if get_origin(option) is Literal:
+            return get_args(option)
+    return ()
+
+
+def _long_form(argument: str) -> str:
+    for short, long in SHORT_FORMS.items():
+        if argument == f"--{short}" or argument.startswith(f"--{short}="):
+            return argument.replace(f"--{short}", f"--{long}", 1)
+    return argument
+
+
+def _build(config: type[_Config], namespace: Namespace) -> _Config:
+    hints = get_type_hints(config)
+    values = {}
+    for item in fields(config):  # type: ignore[arg-type]
+        value = namespace[item.name]
+        values[item.name] = _build(hints[item.name], value) if is_dataclass(hints[item.name]) else value
+    return config(**values)
+
+
+def _explain(message: str, flags: list[str]) -> str:
+    """One line: the key, the value, what was expected, the cure."""
+    message = re.sub(r"\s+", " ", message).strip()
+    unknown = re.search(
+        r"[Uu]nrecognized arguments?: (\S+)|Unexpected.*?key[s]? .*?['\"](\S+?)['\"]", message
+    )
+    if unknown:
+        name = next(group for group in unknown.groups() if group)
+        flag = name.split("=")[0] if name.startswith("--") else f"--{name}"
+        return f"{flag} is not known{did_you_mean(flag, flags)}; see gnnpipe train --help"
+    return message

@@ -1,0 +1,125 @@
+"""A run from its config to its summary, under our own launcher or torchrun."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from gnnpipe.base.config import RunConfig
+from gnnpipe.base.errors import GnnpipeError, PlanError, UserError
+from gnnpipe.report.console import (
+    ConsoleReporter,
+    describe_start,
+    print_summary,
+    readable_bytes,
+)
+from gnnpipe.runtime.interruption import end_on_signal
+from gnnpipe.runtime.launch import launch_local, warm_up
+from gnnpipe.runtime.memory import free_memory_bytes
+from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
+from gnnpipe.train.job import Job, Predictions, check_config, describe_plan, prepare_job
+from gnnpipe.train.rank import train
+from gnnpipe.train.records import RunFolder
+
+
+def run(config: RunConfig) -> int:
+    """Check, prepare and train; return the exit code."""
+    config = check_config(config)
+    return _run_under_torchrun(config) if launched_by_torchrun() else _run_local(config)
+
+
+def _run_local(config: RunConfig) -> int:
+    """Start a process for each stage."""
+    folder = RunFolder.for_config(config)
+    choose_device(config.device, config.stages)
+    warm_up()
+    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
+        job = _prepare(config, Path(scratch), folder)
+        launch_local(local_rank_main, (job,), job.plan.num_ranks)
+    print_summary(folder)
+    return 0
+
+
+def local_rank_main(job: Job, store: str) -> None:
+    """What a process that we started does."""
+    config, rank = job.config, int(os.environ["RANK"])
+    end_on_signal(lambda: _say_saved(RunFolder(job.out)) if rank == 0 else None)
+    with join(config.device, config.threads, config.timeout, store) as world:
+        train(job, world, ConsoleReporter(config.epochs, job.metric))
+
+
+def _run_under_torchrun(config: RunConfig) -> int:
+    """Be one of the processes that torchrun started; the first of each host prepares the graph for all of
+    them."""
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    try:
+        if config.stages != size:
+            raise PlanError(
+                f"stages ({config.stages}) x parts (1) = {config.stages} ranks, but {size} processes were "
+                f"started; use --nproc-per-node {config.stages} or --stages {size}"
+            )
+        folder = RunFolder.for_config(config)
+        end_on_signal(lambda: _say_saved(folder) if rank == 0 else None)
+        with (
+            tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch,
+            join(config.device, config.threads, config.timeout, None) as world,
+        ):
+            job = _share_job(config, world, Path(scratch), folder)
+            train(job, world, ConsoleReporter(config.epochs, job.metric))
+        if rank == 0:
+            print_summary(folder)
+    except GnnpipeError as error:
+        if rank == 0:
+            raise
+        return 2 if isinstance(error, UserError) else 1
+    return 0
+
+
+def _share_job(config: RunConfig, world: World, scratch: Path, folder: RunFolder) -> Job:
+    """Prepare once a host; an error on one is everyone's."""
+    job: Job | None = None
+    failure: UserError | None = None
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        try:
+            job = _prepare(config, scratch, folder, announce=world.rank == 0)
+        except UserError as error:
+            failure = error
+    host = os.environ.get("GROUP_RANK", "0")
+    shared = world.gather((host, job, failure))
+    for _, _, reason in shared:
+        if reason is not None:
+            raise reason
+    return next(found for where, found, _ in shared if where == host and found is not None)
+
+
+def _prepare(config: RunConfig, scratch: Path, folder: RunFolder, *, announce: bool = True) -> Job:
+    """Prepare the job; where it is announced, also make the run's folder and say what is about to run."""
+    job, facts, predictions = prepare_job(config, scratch, folder.path)
+    if announce:
+        plan = describe_plan(job, facts, predictions)
+        console = ConsoleReporter(config.epochs, job.metric)
+        for line in describe_start(plan["graph"], plan["plan"], plan["predictions"]):
+            console.say(line)
+        _warn_about_memory(job, predictions, console)
+        folder.create(config, plan)
+    return job
+
+
+def _warn_about_memory(job: Job, predictions: Predictions, console: ConsoleReporter) -> None:
+    """Say so before an epoch's activations don't fit."""
+    device = choose_device(job.config.device, job.plan.num_ranks)
+    free = free_memory_bytes(device)
+    needed = max(predictions.memory_bytes) if device.type == "cuda" else sum(predictions.memory_bytes)
+    if needed > free:
+        console.say(
+            f"warning: this run needs about {readable_bytes(needed)}, but only {readable_bytes(free)} are "
+            f"free on this {'device' if device.type == 'cuda' else 'host'}; lower --hidden or --layers, or "
+            f"spread the stages over more hosts"
+        )
+
+
+def _say_saved(folder: RunFolder) -> None:
+    sys.stderr.write(f"\ninterrupted; {folder.saved()}\n")
+    sys.stderr.flush()

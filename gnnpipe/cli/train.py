@@ -1,0 +1,23 @@
+"""``gnnpipe train``: parse, then hand over to the run."""
+
+from __future__ import annotations
+
+import importlib
+
+from gnnpipe.base.config import RunConfig
+from gnnpipe.cli.parser import make_parser, parse
+
+DESCRIPTION = """Train a deep GNN on one whole graph. The layers are cut into --stages, one process each, and
+--chunks of the graph stream through them as a pipeline. The command starts its processes itself; under
+torchrun it uses those that it is given. Every run leaves a folder with its config, records and best
+weights."""
+
+EPILOG = """Example: gnnpipe train --dataset Cora --model gcnii --layers 32 --stages 2 --chunks 16"""
+
+
+def run(arguments: list[str]) -> int:
+    """Train as ``arguments`` say; return the exit code."""
+    config = parse(make_parser(RunConfig, DESCRIPTION, EPILOG), RunConfig, arguments)
+    # PyTorch takes seconds to import, so it waits until the flags are known to be good
+    result: int = importlib.import_module("gnnpipe.cli.run").run(config)
+    return result

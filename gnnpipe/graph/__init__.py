@@ -1,0 +1,1 @@
+"""The graph: loading, checking, cutting into chunks."""

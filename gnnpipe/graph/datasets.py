@@ -1,0 +1,184 @@
+"""Data sets by name, through torch_geometric's classes (and OGB's, where it is installed)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from gnnpipe.base.config import RunConfig
+from gnnpipe.base.errors import DataError, did_you_mean
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.splits import Masks, per_class_split, random_split
+from gnnpipe.graph.synthetic import planted_partition
+
+
+@dataclass(frozen=True)
+class RawGraph:
+    """What a file holds, before it is checked; masks are ``[num_nodes]`` or ``[num_nodes, num_splits]``."""
+
+    edge_index: Tensor
+    features: Tensor | sp.csr_matrix
+    labels: Tensor
+    masks: Masks | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from: a class of ``torch_geometric.datasets`` and what it is called there."""
+
+    class_name: str
+    arguments: dict[str, str] = field(default_factory=dict)
+    read: Callable[[Source, str], RawGraph] = field(default_factory=lambda: _read_pyg)
+
+
+def _named(class_name: str, names: str, **kwargs: Any) -> dict[str, Source]:
+    return {name: Source(class_name, {"name": name}, **kwargs) for name in names.split()}
+
+
+def _sources() -> dict[str, Source]:
+    """Every data set, by the name a user types (letter case does not matter)."""
+    single = ("Flickr", "Reddit", "Reddit2", "Yelp", "AmazonProducts")
+    return {
+        **_named("Planetoid", "Cora CiteSeer PubMed"),
+        **_named("Coauthor", "CS Physics", read=_read_npz),
+        **_named("Amazon", "Computers Photo", read=_read_npz),
+        **_named("WikipediaNetwork", "chameleon squirrel"),
+        **_named("HeterophilousGraphDataset", "Roman-empire Amazon-ratings Minesweeper Tolokers Questions"),
+        **{name: Source(name) for name in single},
+        **_named("ogbn", "ogbn-arxiv ogbn-products ogbn-papers100M", read=_read_ogb),
+    }
+
+
+def dataset_names() -> list[str]:
+    """Names that ``--dataset`` takes."""
+    return ["synthetic", *_sources()]
+
+
+def load_dataset(config: RunConfig) -> GraphData:
+    """Load ``config.dataset`` and check it.
+
+    Raises:
+        DataError: unknown name, files that are absent and can't be downloaded, a split that does not
+            exist, or contents that `GraphData` refuses.
+    """
+    if config.dataset.lower() == "synthetic":
+        data = planted_partition(config.synthetic, split=config.split)
+    else:
+        name, source = _find(config.dataset)
+        raw = source.read(source, config.root or str(Path("data") / source.class_name))
+        data = GraphData.from_edge_index(
+            raw.edge_index,
+            raw.features,
+            raw.labels,
+            _choose_masks(raw, config),
+            name=name,
+            undirected=config.undirected,
+        )
+    return data.with_normalized_features() if config.normalize_features else data
+
+
+def _find(name: str) -> tuple[str, Source]:
+    for known, source in _sources().items():
+        if known.lower() == name.lower():
+            return known, source
+    names = dataset_names()
+    raise DataError(
+        f"dataset: '{name}' is not known; choose one of {', '.join(names)}{did_you_mean(name, names)}"
+    )
+
+
+def _choose_masks(raw: RawGraph, config: RunConfig) -> Masks:
+    """Pick a split that the data set ships, or make a seeded one."""
+    if raw.masks is None:
+        if config.make_split == "per-class" and raw.labels.dim() == 1:
+            return per_class_split(raw.labels, seed=config.split)
+        return random_split(raw.features.shape[0], seed=config.split)
+    num_splits = max(mask.shape[1] if mask.dim() == 2 else 1 for mask in raw.masks)
+    if not 0 <= config.split < num_splits:
+        raise DataError(
+            f"split: {config.split} does not exist; {config.dataset} ships {num_splits} "
+            f"(use 0 to {num_splits - 1})"
+        )
+    train, val, test = (
+        (mask[:, config.split] if mask.dim() == 2 else mask).bool().contiguous() for mask in raw.masks
+    )
+    return train, val, test
+
+
+def _open(source: Source, root: str, *, process: bool) -> Any:
+    """Make an instance of the torch_geometric class, whose files are then in place.
+
+    With ``process=False`` only the raw files are seen to.
+    """
+    import torch_geometric.datasets
+
+    cls = getattr(torch_geometric.datasets, source.class_name)
+    changes: dict[str, Any] = {"download": functools.partialmethod(_download_or_explain, cls.download)}
+    if not process:
+        changes |= {"_process": lambda self: None, "load": lambda self, path: None}
+    return type(cls.__name__, (cls,), changes)(root, *source.arguments.values())
+
+
+def _download_or_explain(dataset: Any, download: Callable[[Any], None]) -> None:
+    """Download, or say which files belong where."""
+    try:
+        download(dataset)
+    except Exception as error:  # each class downloads in its own way and fails in its own way
+        names = dataset.raw_file_names
+        files = ", ".join([names] if isinstance(names, str) else names)
+        raise DataError(
+            f"root: {dataset.__class__.__name__} finds no files in '{dataset.raw_dir}' and can't download "
+            f"them ({type(error).__name__}); put there: {files}; or point --root at a folder that has them"
+        ) from None
+
+
+def _read_pyg(source: Source, root: str) -> RawGraph:
+    data = _open(source, root, process=True)[0]
+    masks = (data.train_mask, data.val_mask, data.test_mask) if "train_mask" in data else None
+    return RawGraph(data.edge_index, data.x, data.y, masks)
+
+
+def _read_npz(source: Source, root: str) -> RawGraph:
+    """Coauthor and Amazon: read the class's raw file without its dense copy of the features.
+
+    (Coauthor Physics' features have 1.1 million non-zeros; dense they take 1.16 GB.)
+    As in torch_geometric, features become 0 or 1, self loops go, and every edge gets its reverse.
+    """
+    with np.load(_open(source, root, process=False).raw_paths[0], allow_pickle=False) as file:
+        features = _csr_of(file, "attr")
+        adjacency = _csr_of(file, "adj").tocoo()
+        labels = torch.from_numpy(file["labels"].astype(np.int64))
+    features.data[features.data > 0] = 1.0
+    proper = adjacency.row != adjacency.col
+    ends = np.stack([adjacency.row[proper], adjacency.col[proper]]).astype(np.int64)
+    both = np.unique(np.concatenate([ends, ends[::-1]], axis=1), axis=1)
+    return RawGraph(torch.from_numpy(both), features, labels, None)
+
+
+def _csr_of(file: Any, name: str) -> sp.csr_matrix:
+    data, indices, indptr, shape = (file[f"{name}_{part}"] for part in ("data", "indices", "indptr", "shape"))
+    return sp.csr_matrix((data.astype(np.float32), indices, indptr), shape)
+
+
+def _read_ogb(source: Source, root: str) -> RawGraph:
+    name = source.arguments["name"]
+    try:
+        from ogb.nodeproppred import PygNodePropPredDataset
+    except ImportError:
+        raise DataError(f"dataset: {name} needs the ogb package; pip install 'gnnpipe[ogb]'") from None
+    dataset = PygNodePropPredDataset(name, root)
+    data, index = dataset[0], dataset.get_idx_split()
+    masks = []
+    for part in ("train", "valid", "test"):
+        mask = torch.zeros(data.num_nodes, dtype=torch.bool)
+        mask[index[part]] = True
+        masks.append(mask)
+    return RawGraph(data.edge_index, data.x, data.y, (masks[0], masks[1], masks[2]))

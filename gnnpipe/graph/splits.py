@@ -1,0 +1,53 @@
+"""Seeded splits for data sets that ship none."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Masks = tuple[Tensor, Tensor, Tensor]
+
+
+def random_split(num_nodes: int, seed: int, fractions: tuple[float, float] = (0.6, 0.2)) -> Masks:
+    """Training, validation and test masks with 60, 20 and 20 % of the nodes.
+
+    Args:
+        num_nodes: number of nodes, 5 or more for three masks that are not empty.
+        seed: the split is a pure function of it.
+        fractions: shares of training and validation; testing gets the rest.
+    """
+    order = torch.randperm(num_nodes, generator=torch.Generator().manual_seed(seed))
+    train, val = (round(num_nodes * fraction) for fraction in fractions)
+    return (
+        _mask(order[:train], num_nodes),
+        _mask(order[train : train + val], num_nodes),
+        _mask(order[train + val :], num_nodes),
+    )
+
+
+def per_class_split(
+    labels: Tensor, seed: int, train_per_class: int = 20, num_val: int = 500, num_test: int = 1000
+) -> Masks:
+    """Planetoid's way: 20 training nodes of each class, then 500 and 1000 of the others.
+
+    Small graphs get validation and test masks in the same proportion from what is left.
+    """
+    order = torch.randperm(labels.shape[0], generator=torch.Generator().manual_seed(seed))
+    classes = labels[order]
+    train = torch.cat([order[classes == c][:train_per_class] for c in classes.unique()])
+    taken = _mask(train, labels.shape[0])
+    rest = order[~taken[order]]
+    if len(rest) < num_val + num_test:
+        num_val = len(rest) // 3
+        num_test = len(rest) - num_val
+    return (
+        taken,
+        _mask(rest[:num_val], labels.shape[0]),
+        _mask(rest[num_val : num_val + num_test], labels.shape[0]),
+    )
+
+
+def _mask(index: Tensor, num_nodes: int) -> Tensor:
+    mask = torch.zeros(num_nodes, dtype=torch.bool)
+    mask[index] = True
+    return mask

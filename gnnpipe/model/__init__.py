@@ -1,0 +1,1 @@
+"""Layers, their stack, loss and metrics. Plain single-process code."""

@@ -1,0 +1,121 @@
+"""Dropout whose masks are a pure function of what is dropped, not of when or where it is computed."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gnnpipe.model.features import SparseRows
+
+# The two multipliers and three shifts of the finaliser of splitmix64 (Steele, Lea, Flood, "Fast splittable
+# pseudorandom number generators", 2014), and the odd constants that spread its inputs. All are written as
+# signed 64-bit numbers, as torch has no unsigned arithmetic.
+_MULTIPLY_1, _MULTIPLY_2 = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+_NODE, _GROUP, _KEY = -0x61C8864680B583EB, -0x4B47D0C5A1A6D0B1, 0x2545F4914F6CDD1D
+_COLUMNS_PER_HASH = 8
+_RESOLUTION = 256
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift (torch's keeps the sign)."""
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def _mixed(z: Tensor) -> Tensor:
+    """Splitmix64's finaliser, in place."""
+    z ^= _shifted(z, 30)
+    z *= _MULTIPLY_1
+    z ^= _shifted(z, 27)
+    z *= _MULTIPLY_2
+    z ^= _shifted(z, 31)
+    return z
+
+
+@functools.lru_cache(maxsize=64)
+def _column_groups(num_cols: int, device: torch.device) -> Tensor:
+    return torch.arange(-(-num_cols // _COLUMNS_PER_HASH), device=device) * _GROUP
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of the rows of certain nodes at one layer.
+
+    The mask is a function of (key, node, column): 64 bits of an integer hash serve 8 columns, so an entry
+    is dropped with a probability that is a multiple of 1/256, and the scale corrects for just that.
+    """
+
+    rate: float
+    """Probability asked for, 0 to below 1."""
+    key: int
+    """Hash of (seed, epoch // hold, layer); see `dropout_key`."""
+    node_id: Tensor
+    """int64 ``[num_rows]``: *original* node ids, so that no numbering changes a mask."""
+
+    @property
+    def threshold(self) -> int:
+        """Bytes below this are dropped."""
+        return round(self.rate * _RESOLUTION)
+
+    @property
+    def scale(self) -> float:
+        """What kept entries are multiplied with."""
+        return _RESOLUTION / (_RESOLUTION - self.threshold)
+
+    def __call__(self, rows: Tensor | SparseRows) -> Tensor | SparseRows:
+        """Drop entries of ``[num_rows, width]`` rows, dense or sparse."""
+        if self.threshold == 0:
+            return rows
+        if isinstance(rows, SparseRows):
+            kept = self._keep_at(rows.row, rows.col) * self.scale
+            return rows.with_value(rows.value * kept)
+        return _Masked.apply(rows, self._keep(rows.shape[1]), self.scale)
+
+    def _keep(self, num_cols: int) -> Tensor:
+        """Bool mask ``[num_rows, num_cols]``."""
+        groups = _column_groups(num_cols, self.node_id.device)
+        hashed = _mixed((self.node_id * _NODE + self.key).unsqueeze(1) + groups)
+        return hashed.view(torch.uint8)[:, :num_cols] >= self.threshold
+
+    def _keep_at(self, row: Tensor, col: Tensor) -> Tensor:
+        """The same mask at single entries."""
+        col = col.to(torch.int64)
+        hashed = _mixed((self.node_id * _NODE + self.key)[row] + (col // _COLUMNS_PER_HASH) * _GROUP)
+        byte = (hashed >> (col % _COLUMNS_PER_HASH * 8)) & (_RESOLUTION - 1)
+        return byte >= self.threshold
+
+
+class _Masked(torch.autograd.Function):
+    """``rows * keep * scale``, keeping one byte an entry for the way back."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, keep: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(keep)
+        ctx.scale = scale  # type: ignore[attr-defined]
+        return torch.mul(rows, keep).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (keep,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return torch.mul(grads[0], keep).mul_(ctx.scale), None, None  # type: ignore[attr-defined]
+
+
+def dropout_key(seed: int, draw: int, layer: int) -> int:
+    """Hash of the three numbers that tell one mask from another.
+
+    Args:
+        seed: the run's.
+        draw: number of times masks were drawn before, ``epoch // dropout_hold``.
+        layer: global number of the layer.
+    """
+    key = torch.zeros((), dtype=torch.int64)
+    for number in (seed, draw, layer):
+        key = _mixed((key + number) * _KEY + _KEY)
+    return int(key)
+
+
+def keep_all(rows: Tensor | SparseRows) -> Tensor | SparseRows:
+    """The dropout of evaluation: none."""
+    return rows

@@ -1,0 +1,79 @@
+"""Feature rows of a chunk, dense or sparse, and their product with a weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gnnpipe.graph.csr import Csr
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """Rows of a sparse feature matrix, with what its transposed product needs."""
+
+    matrix: Csr
+    """``[num_rows, num_features]``."""
+    row: Tensor
+    """int64 ``[num_entries]``: row of each entry."""
+    transpose: Csr
+    """``[num_features, num_rows]``; its values are those of ``matrix`` in the order ``permutation``."""
+    permutation: Tensor
+    """int64 ``[num_entries]``: entry of ``matrix`` that each entry of ``transpose`` is."""
+
+    @classmethod
+    def from_csr(cls, matrix: Csr) -> SparseRows:
+        """Prepare rows once; chunks and their structure never change."""
+        counts = (matrix.rowptr[1:] - matrix.rowptr[:-1]).to(torch.int64)
+        row = torch.repeat_interleave(torch.arange(matrix.num_rows, device=counts.device), counts)
+        permutation = torch.argsort(matrix.col, stable=True)
+        index = matrix.col.dtype
+        colptr = torch.zeros(matrix.num_cols + 1, dtype=index, device=counts.device)
+        colptr[1:] = torch.bincount(matrix.col, minlength=matrix.num_cols).cumsum(0).to(index)
+        transpose = Csr(colptr, row[permutation].to(index), matrix.value[permutation], matrix.num_rows)
+        return cls(matrix, row, transpose, permutation)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.matrix.num_rows, self.matrix.num_cols
+
+    @property
+    def value(self) -> Tensor:
+        """float32 ``[num_entries]``."""
+        return self.matrix.value
+
+    @property
+    def col(self) -> Tensor:
+        """Column of each entry."""
+        return self.matrix.col
+
+    def with_value(self, value: Tensor) -> SparseRows:
+        """The same structure with other values."""
+        transpose = replace(self.transpose, value=value[self.permutation])
+        return replace(self, matrix=replace(self.matrix, value=value), transpose=transpose)
+
+
+FeatureRows = Tensor | SparseRows
+
+
+def project(rows: FeatureRows, weight: Tensor) -> Tensor:
+    """``rows @ weight``: ``[num_rows, in] @ [in, out]``, for dense and sparse rows."""
+    if isinstance(rows, SparseRows):
+        return _SparseProduct.apply(weight, rows)
+    return rows @ weight
+
+
+class _SparseProduct(torch.autograd.Function):
+    """Sparse rows times a weight; the gradient of the weight is the transposed product."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, weight: Tensor, rows: SparseRows) -> Tensor:
+        ctx.rows = rows  # type: ignore[attr-defined]
+        return rows.matrix @ weight
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.rows.transpose @ grads[0].contiguous(), None  # type: ignore[attr-defined]

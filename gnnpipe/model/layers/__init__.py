@@ -1,0 +1,1 @@
+"""One kind of layer a file. A layer sees rows and aggregates, and never asks where they came from."""

@@ -1,0 +1,135 @@
+"""What a run shows on the screen: a progress bar on a terminal, plain lines elsewhere, a table at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from gnnpipe.train.records import RunFolder
+
+METRIC_NAMES = {"accuracy": "accuracy", "f1": "micro-F1", "roc_auc": "ROC AUC"}
+
+
+class ConsoleReporter:
+    """Shows epochs as they come; see `gnnpipe.train.trainer.Reporter`.
+
+    Args:
+        epochs: how many there will be.
+        metric: what is evaluated.
+    """
+
+    def __init__(self, epochs: int, metric: str) -> None:
+        self._epochs = epochs
+        self._metric = METRIC_NAMES[metric]
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._last_metrics = ""
+        self._seconds = 0.0
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Move the bar on, or print a line for an evaluated epoch."""
+        self._seconds += record["seconds"]
+        if "val" in record:
+            values = " ".join(f"{split} {record[split]:.4f}" for split in ("train", "val", "test"))
+            self._last_metrics = f"{self._metric} {values}"
+        rate = (record["epoch"] + 1) / self._seconds
+        text = f"loss {record['loss']:.4f}  {self._last_metrics}  {rate:.2f} epochs/s"
+        if self._console.is_terminal:
+            bar = self._bar()
+            bar.update(bar.task_ids[0], completed=record["epoch"] + 1, text=text)
+        elif "val" in record:
+            self.say(f"epoch {record['epoch'] + 1}/{self._epochs}  {text}")
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        self._console.print(line, markup=False)
+
+    def _bar(self) -> Progress:
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("epoch"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._progress.add_task("epoch", total=self._epochs, text="")
+            self._progress.start()
+        return self._progress
+
+
+def describe_start(facts: dict[str, Any], plan: dict[str, Any], predictions: dict[str, Any]) -> list[str]:
+    """What is about to run: the graph, the cut, the plan."""
+    lines = [
+        f"{facts['name']}: {facts['num_nodes']:,} nodes, {facts['num_edges']:,} edges, "
+        f"{facts['num_features']:,} features, {facts['num_classes']} classes",
+        f"{plan['num_chunks']} chunks ({facts['method']}): {facts['cut_fraction']:.1%} of the edges cut, "
+        f"{facts['fresh_fraction']:.1%} of the messages fresh, imbalance {facts['imbalance']:.2f}",
+    ]
+    layers = ", ".join(f"{first}-{last - 1}" for first, last in plan["layer_ranges"])
+    lines.append(
+        f"{plan['num_stages']} stages with layers {layers}; bubble {predictions['bubble']:.1%} when balanced"
+    )
+    return lines
+
+
+def print_summary(folder: RunFolder) -> None:
+    """Print what a finished run reached."""
+    summary, plan = folder.read("summary.json"), folder.read("plan.json")
+    table = Table(title=str(folder.path), title_justify="left", show_header=False)
+    for name, value in summary_rows(summary, plan):
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
+
+
+def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """The rows of the final table, a pure function of summary.json and plan.json."""
+    metric = METRIC_NAMES[summary["metric"]]
+    sent = sum(summary["bytes_per_epoch"].values())
+    rows = [
+        (
+            f"test {metric} at best validation",
+            f"{summary['test_at_best_val']:.4f} (validation {summary['best_val']:.4f}, "
+            f"epoch {summary['best_epoch'] + 1} of {summary['epochs']})",
+        ),
+        ("median epoch", f"{summary['median_epoch_seconds']:.3f} s"),
+        ("sent per epoch", readable_bytes(sent)),
+    ]
+    rival = plan["predictions"]["graph_parallel_bytes_per_epoch"]
+    if rival is not None and sent:
+        rows.append(
+            (
+                f"graph parallelism on {plan['plan']['num_stages']} devices would send",
+                f"{readable_bytes(rival)} ({rival / sent:.1f} x as much; by formula, not measured)",
+            )
+        )
+    peaks = summary["peak_memory_bytes"]
+    rows.append(
+        ("peak memory of a rank", f"{readable_bytes(max(peaks))}, least {readable_bytes(min(peaks))}")
+    )
+    return rows
+
+
+def readable_bytes(count: float) -> str:
+    """1536 -> '1.5 KiB'."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

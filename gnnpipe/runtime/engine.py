@@ -1,0 +1,91 @@
+"""The engine: runs a stage's list of actions for one epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gnnpipe.base.clock import Clock
+from gnnpipe.plan.schedule import Action
+from gnnpipe.plan.timeline import Span
+from gnnpipe.runtime.messages import NOTHING, Messages, Receipt
+from gnnpipe.runtime.stage import Stage
+
+COMMUNICATION_LAYER = "communication-layer"
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one stage saw of one epoch."""
+
+    loss_sum: float
+    """Sum of the training nodes' losses; 0 but on the last stage."""
+    spans: list[Span]
+    """One for each action."""
+
+
+class Engine:
+    """Interprets actions; it knows stages and messages, but no schedule by name.
+
+        # stage 1 of 3, chunks c0 c1 c2 in the epoch's order
+        # receive c0 | receive c1       | receive c2       |    ...
+        #            | F0, then send c0 | F1, then send c1 | F2 ...
+
+    The receive for an action is posted before the action in front of it is computed, and sends are not
+    waited for.
+    """
+
+    def __init__(self, stage: Stage, actions: list[Action], messages: Messages, clock: Clock) -> None:
+        self._stage = stage
+        self._actions = actions
+        self._messages = messages
+        self._clock = clock
+
+    def run_epoch(self, epoch: int, order: list[int]) -> EpochResult:
+        """Run all actions with the chunks in ``order``."""
+        self._stage.begin_epoch(epoch)
+        spans: list[Span] = []
+        loss_sum = 0.0
+        receipt = self._post(self._actions[0], order)
+        for index, action in enumerate(self._actions):
+            upcoming = self._actions[index + 1] if index + 1 < len(self._actions) else None
+            following = self._post(upcoming, order) if upcoming else NOTHING
+            asked = self._clock.now()
+            rows = receipt.wait()
+            start = self._clock.now()
+            loss_sum += self._perform(action, order[action.position], rows)
+            spans.append(Span(asked, start, self._clock.now()))
+            receipt = following
+        self._messages.flush()
+        return EpochResult(loss_sum, spans)
+
+    def _post(self, action: Action, order: list[int]) -> Receipt:
+        """Post the receive of what ``action`` reads, if a neighbour sends it."""
+        place = self._stage.place
+        if place.is_first if action.kind == "F" else place.is_last:
+            return NOTHING
+        source = place.stage + (-1 if action.kind == "F" else 1)
+        shape = self._stage.shape(order[action.position])
+        return self._messages.receive(place.neighbour(source), shape, _tag(action))
+
+    def _perform(self, action: Action, chunk: int, rows: Tensor | None) -> float:
+        """Compute and send on; return the loss that came out."""
+        place = self._stage.place
+        if action.kind == "F":
+            out, loss = self._stage.forward(chunk, rows)
+            if not place.is_last:
+                self._send(action, out, place.neighbour(place.stage + 1))
+            return loss
+        back = self._stage.backward(chunk, rows)
+        if back is not None and not place.is_first:
+            self._send(action, back, place.neighbour(place.stage - 1))
+        return 0.0
+
+    def _send(self, action: Action, rows: Tensor, target: int) -> None:
+        self._messages.send(rows, target, _tag(action), COMMUNICATION_LAYER)
+
+
+def _tag(action: Action) -> int:
+    """Tells a message from every other one of the epoch between two ranks."""
+    return 2 * action.position + (action.kind == "B")

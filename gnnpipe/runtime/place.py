@@ -1,0 +1,34 @@
+"""Where a process stands in the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Coordinates of a rank: ``rank = stage * num_parts + part``, so that a stage's parts are neighbours."""
+
+    stage: int
+    part: int
+    num_stages: int
+    num_parts: int
+
+    @classmethod
+    def of_rank(cls, rank: int, num_stages: int, num_parts: int) -> Place:
+        """The place of a global rank."""
+        return cls(rank // num_parts, rank % num_parts, num_stages, num_parts)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this stage reads the features."""
+        return self.stage == 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this stage computes the loss."""
+        return self.stage == self.num_stages - 1
+
+    def neighbour(self, stage: int) -> int:
+        """Rank of the same part on another stage."""
+        return stage * self.num_parts + self.part

@@ -1,0 +1,79 @@
+"""The exact forward sweep: full-graph inference, layer by layer, over all stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gnnpipe.model.dropout import keep_all
+from gnnpipe.model.features import FeatureRows
+from gnnpipe.runtime.messages import Messages
+from gnnpipe.runtime.stage import ChunkData, Stage, StageLayer
+
+EVALUATION = "evaluation"
+
+
+def sweep(stage: Stage, messages: Messages) -> Iterator[tuple[ChunkData, Tensor]]:
+    """Yield each chunk with its exact logits on the last stage, and nothing on the others.
+
+    A layer is computed for all chunks before the next one starts, so that no row is stale. A stage holds
+    its own layers' rows and what its neighbour hands over, and the training tables stay as they are.
+    """
+    with torch.no_grad():
+        rows, initial = _enter(stage, messages)
+        for layer in stage.layers:
+            rows = _layer(stage, layer, rows, initial)
+            if stage.num_streams == 2 and layer.spec.number == 0:
+                initial = list(rows)
+        if stage.place.is_last:
+            for data, logits in zip(stage.chunks, rows, strict=True):
+                assert isinstance(logits, Tensor)
+                yield data, logits
+        else:
+            _leave(stage, messages, rows, initial)
+
+
+def _enter(stage: Stage, messages: Messages) -> tuple[list[FeatureRows], list[FeatureRows]]:
+    """Rows of all chunks at the stage's entrance, and their initial rows."""
+    if stage.place.is_first:
+        features = [data.features for data in stage.chunks]
+        return [rows for rows in features if rows is not None], []
+    source = stage.place.neighbour(stage.place.stage - 1)
+    receipts = [messages.receive(source, stage.shape(i), tag=i) for i in range(len(stage.chunks))]
+    packed = [receipt.wait() for receipt in receipts]
+    rows: list[FeatureRows] = [item[0] for item in packed if item is not None]
+    initial: list[FeatureRows] = [item[1] for item in packed if item is not None and len(item) == 2]
+    return rows, initial
+
+
+def _leave(stage: Stage, messages: Messages, rows: list[FeatureRows], initial: list[FeatureRows]) -> None:
+    target = stage.place.neighbour(stage.place.stage + 1)
+    for index, h in enumerate(rows):
+        streams = [h, initial[index]] if initial else [h]
+        packed = torch.stack([stream for stream in streams if isinstance(stream, Tensor)])
+        messages.send(packed, target, index, EVALUATION)
+    messages.flush()
+
+
+def _layer(
+    stage: Stage, layer: StageLayer, rows: list[FeatureRows], initial: list[FeatureRows]
+) -> list[FeatureRows]:
+    module = layer.module
+    carries: list[Tensor | None] = []
+    table = None
+    if layer.table is not None:
+        table = torch.empty_like(layer.table.rows)
+    for data, h in zip(stage.chunks, rows, strict=True):
+        x, carry = module.message(h, keep_all)
+        carries.append(carry)
+        if table is not None and x is not None:
+            table[data.chunk.start : data.chunk.stop] = x
+    out: list[FeatureRows] = []
+    for index, data in enumerate(stage.chunks):
+        z = None if table is None else data.pull @ table
+        h0 = initial[index] if initial else None
+        assert not (h0 is not None and not isinstance(h0, Tensor))
+        out.append(module.update(z, carries[index], h0))
+    return out

@@ -1,0 +1,120 @@
+"""The processes of a run: joining them, and the small talk between them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import FileStore
+
+from gnnpipe.base.errors import ConfigError
+
+_T = TypeVar("_T")
+
+# From malloc.h: the largest number of blocks that come from mmap, and the free space at the top of the heap
+# from which memory goes back to the system.
+_M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all of the run."""
+
+    rank: int
+    size: int
+    device: torch.device
+    control: dist.ProcessGroup
+    """A gloo group for records and decisions; its bytes are not counted as communication."""
+
+    def gather(self, item: _T) -> list[_T]:
+        """Every rank's ``item``, in rank order, on every rank."""
+        items: list[Any] = [None] * self.size
+        dist.all_gather_object(items, item, group=self.control)
+        return items
+
+    def collect(self, item: _T) -> list[_T] | None:
+        """Every rank's ``item`` on rank 0, None on the others."""
+        items: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        dist.gather_object(item, items, dst=0, group=self.control)
+        return items
+
+
+def launched_by_torchrun() -> bool:
+    """Whether another launcher started this process as one of several ranks."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def choose_device(choice: str, local_size: int, local_rank: int = 0) -> torch.device:
+    """The device of a process.
+
+    Args:
+        choice: auto, cpu or cuda.
+        local_size: processes on this host; each gets a CUDA device of its own.
+        local_rank: this process among them.
+
+    Raises:
+        ConfigError: cuda was asked for where there are too few devices.
+    """
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if choice == "cuda" and found < local_size:
+        raise ConfigError(
+            f"device: cuda needs one CUDA device for each of {local_size} processes on this host, "
+            f"but PyTorch sees {found}; use fewer --stages or --device cpu"
+        )
+    if choice == "cpu" or found < local_size:
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def join(device_choice: str, threads: int, timeout: float, store: str | None) -> Iterator[World]:
+    """Join the other processes of the run and leave them at the end.
+
+    Args:
+        device_choice: auto, cpu or cuda.
+        threads: CPU threads of this process; 0 shares the cores out.
+        timeout: seconds to wait for another process.
+        store: file through which local processes find each other; None for torchrun's environment.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    device = choose_device(device_choice, local_size, local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // local_size))
+    keep_freed_memory()
+    dist.init_process_group(
+        "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
+        timeout=timedelta(seconds=timeout),
+        rank=rank,
+        world_size=size,
+        store=FileStore(store, size) if store else None,
+    )
+    try:
+        control = dist.new_group(backend="gloo")
+        assert control is not None
+        yield World(rank, size, device, control)
+    finally:
+        dist.destroy_process_group()
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory for the next allocation instead of handing it back.
+
+    An epoch frees and takes the same buffers again; faulting their pages in anew costs as much as the
+    arithmetic on them. Elsewhere than on glibc nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, -1)

@@ -1,0 +1,1 @@
+"""The training loop and what it decides: staleness settings, optimiser, evaluation, records."""

@@ -1,0 +1,176 @@
+"""From a config to a job: everything is checked, loaded and cut before any rank starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from gnnpipe.base.config import Metric, Model, RunConfig
+from gnnpipe.base.errors import ConfigError, check_choice
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare
+from gnnpipe.model.metrics import resolve_metric
+from gnnpipe.model.stack import ModelSpec, build_stack
+from gnnpipe.plan.memory import memory_per_rank
+from gnnpipe.plan.plan import Plan, make_plan
+from gnnpipe.plan.staleness import resolve_staleness
+from gnnpipe.plan.volume import graph_parallel_bytes, pipeline_bytes
+from gnnpipe.runtime.tables import TableSettings
+
+# A row's dense work in units of an edge's: on CPUs a multiply-add of a matrix product costs about as many
+# times less than one of the aggregation as a hidden row is wide, which leaves one edge's work a column.
+ROW_COST_PER_COLUMN = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is ready to start; all ranks get the same."""
+
+    config: RunConfig
+    """Resolved: nothing is left to a preset."""
+    plan: Plan
+    spec: ModelSpec
+    graph: Path
+    """The prepared graph."""
+    out: Path
+    """The run's folder."""
+    metric: Metric
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the plan says about a run before it starts."""
+
+    bytes_per_epoch: int
+    """Over all stage boundaries."""
+    graph_parallel_bytes_per_epoch: float | None
+    """What graph parallelism over as many devices would send."""
+    memory_bytes: list[int]
+    """Peak of each rank, estimated."""
+    bubble: float
+
+
+def check_config(config: RunConfig) -> RunConfig:
+    """Resolve presets and check every number that needs no graph.
+
+    Raises:
+        ConfigError: a value that can't be used.
+    """
+    check_choice("model", config.model, get_args(Model))
+    check_choice("metric", config.metric, get_args(Metric))
+    least: dict[str, float] = {
+        "layers": 1, "hidden": 1, "epochs": 1, "eval_every": 1, "threads": 0, "weight_decay": 0, "split": 0,
+    }  # fmt: skip
+    for key, minimum in least.items():
+        if getattr(config, key) < minimum:
+            raise ConfigError(f"{_flag(key)}: {getattr(config, key)} is too small; use {minimum} or more")
+    for key in ("lr", "timeout"):
+        if not getattr(config, key) > 0:
+            raise ConfigError(f"{_flag(key)}: {getattr(config, key)} is not positive; use a number above 0")
+    if not 0 <= config.dropout < 1:
+        raise ConfigError(f"dropout: {config.dropout} is out of range; use 0 to below 1")
+    resolved = resolve_staleness(config)
+    _check_optimizer(resolved)
+    return resolved
+
+
+def plan_for(config: RunConfig, data: GraphData) -> Plan:
+    """The plan of a resolved config on a graph; raises PlanError where they don't fit."""
+    return make_plan(config.stages, config.chunks, config.layers, data.num_nodes)
+
+
+def spec_for(config: RunConfig, data: GraphData) -> ModelSpec:
+    """What the model is built from."""
+    return ModelSpec(
+        config.model,
+        config.layers,
+        config.hidden,
+        data.num_features,
+        data.num_classes,
+        isinstance(data.features, Csr),
+        config.seed,
+        config.gcnii,
+    )
+
+
+def prepare_graph(config: RunConfig, data: GraphData, plan: Plan, spec: ModelSpec) -> PreparedGraph:
+    """Cut, renumber and normalise for a plan."""
+    row_cost = ROW_COST_PER_COLUMN * config.hidden
+    return prepare(data, plan.num_chunks, spec.normalization, row_cost, compare_with_parts=plan.num_stages)
+
+
+def prepare_job(config: RunConfig, scratch: Path, out: Path) -> tuple[Job, GraphFacts, Predictions]:
+    """Load, check, cut, and write the prepared graph to ``scratch``.
+
+    Args:
+        config: checked by `check_config`.
+        scratch: folder for the prepared graph; the caller removes it.
+        out: the run's folder; not touched here.
+    """
+    data = load_dataset(config)
+    metric = resolve_metric(config.metric, data.task)
+    plan = plan_for(config, data)
+    spec = spec_for(config, data)
+    graph = prepare_graph(config, data, plan, spec)
+    path = scratch / "graph.safetensors"
+    graph.save(path)
+    predictions = predict(config, plan, spec, graph)
+    return Job(config, plan, spec, path, out, metric), graph.facts, predictions
+
+
+def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph) -> Predictions:
+    """Bytes, memory and bubble of a run, from its plan alone."""
+    facts = graph.facts
+    stack = build_stack(spec)
+    modules = [item() for item in stack]
+    alpha = facts.graph_parallel_alpha
+    widths = [module.width for module in modules if module.width is not None]
+    settings = TableSettings.of(config.staleness, plan.num_chunks)
+    matrices = graph.matrix.nbytes + (0 if graph.matrix_t is graph.matrix else graph.matrix_t.nbytes)
+    return Predictions(
+        pipeline_bytes(plan.num_stages, facts.num_nodes, spec.hidden, 2 if spec.has_initial else 1),
+        None if alpha is None else graph_parallel_bytes(widths, alpha, facts.num_nodes),
+        [
+            memory_per_rank(
+                [
+                    (module.saved_columns(), module.width or 0)
+                    for item, module in zip(stack, modules, strict=True)
+                    if plan.stage_of(item.convolution) == stage
+                ],
+                facts.num_nodes,
+                settings.tables_per_layer,
+                spec.hidden,
+                matrices + (8 * facts.feature_entries if stage == 0 else 0),
+            )
+            for stage in range(plan.num_stages)
+        ],
+        plan.bubble,
+    )
+
+
+def describe_plan(job: Job, facts: GraphFacts, predictions: Predictions) -> dict[str, Any]:
+    """The content of plan.json."""
+    plan = {field.name: getattr(job.plan, field.name) for field in fields(job.plan)}
+    return {"plan": plan, "graph": asdict(facts), "predictions": asdict(predictions), "metric": job.metric}
+
+
+def _flag(key: str) -> str:
+    return key.replace("_", "-")
+
+
+def _check_optimizer(config: RunConfig) -> None:
+    optimizer = config.optimizer
+    check_choice("optimizer.name", optimizer.name, ("adam", "adamw"))
+    check_choice("optimizer.schedule", optimizer.schedule, ("constant", "cosine"))
+    assert optimizer.betas is not None
+    assert optimizer.averaging is not None
+    if any(not 0 <= beta < 1 for beta in optimizer.betas):
+        raise ConfigError(f"optimizer.betas: {list(optimizer.betas)} is out of range; use 0 to below 1")
+    if not 0 <= optimizer.averaging < 1:
+        raise ConfigError(f"optimizer.averaging: {optimizer.averaging} is out of range; use 0 to below 1")
+    for key in ("warmup", "clip"):
+        if getattr(optimizer, key) < 0:
+            raise ConfigError(f"optimizer.{key}: {getattr(optimizer, key)} is negative; use 0 or more")

@@ -1,0 +1,99 @@
+"""The optimiser, the learning-rate schedule, clipping over all stages, and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gnnpipe.base.config import OptimizerConfig
+
+
+def make_optimizer(modules: nn.Module, config: OptimizerConfig, lr: float, weight_decay: float) -> Optimizer:
+    """Adam or AdamW over one stage's weights."""
+    assert config.betas is not None
+    kind = AdamW if config.name == "adamw" else Adam
+    return kind(modules.parameters(), lr=lr, betas=config.betas, weight_decay=weight_decay)
+
+
+def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int) -> LambdaLR:
+    """Linear warm-up, then constant or a cosine down to 0 at the last epoch."""
+
+    def factor(epoch: int) -> float:
+        if epoch < config.warmup:
+            return (epoch + 1) / (config.warmup + 1)
+        if config.schedule == "constant":
+            return 1.0
+        done = (epoch - config.warmup) / max(1, epochs - config.warmup)
+        return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def clip_gradients(
+    modules: nn.Module, limit: float, gather: Callable[[list[float]], list[list[float]]]
+) -> float:
+    """Scale gradients so that the norm over the weights of all stages is at most ``limit``.
+
+    The squares of all weights of all ranks are summed without rounding (`math.fsum`), so that the factor
+    does not depend on how layers are cut into stages.
+
+    Returns:
+        the norm before scaling.
+    """
+    gradients = [weight.grad for weight in modules.parameters() if weight.grad is not None]
+    squares = [float(gradient.double().square().sum()) for gradient in gradients]
+    norm = math.sqrt(math.fsum(square for part in gather(squares) for square in part))
+    if norm > limit:
+        for gradient in gradients:
+            gradient.mul_(limit / norm)
+    return norm
+
+
+class AveragedWeights:
+    """An exponential moving average of a module's weights, which evaluation can put in their place.
+
+    Args:
+        modules: whose weights.
+        decay: share of the old average in the new one; 0 for the weights themselves.
+    """
+
+    def __init__(self, modules: nn.Module, decay: float) -> None:
+        self._modules = modules
+        self._average = (
+            AveragedModel(modules, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay > 0 else None
+        )
+
+    def update(self) -> None:
+        """Take the weights of a finished epoch in."""
+        if self._average is not None:
+            self._average.update_parameters(self._modules)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the module hold the averaged weights, and its own again afterwards."""
+        if self._average is None:
+            yield
+            return
+        own = _tensors(self._modules)
+        try:
+            _assign(self._modules, _tensors(self._average.module))
+            yield
+        finally:
+            _assign(self._modules, own)
+
+
+def _tensors(modules: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in modules.named_parameters()}
+
+
+@torch.no_grad()
+def _assign(modules: nn.Module, values: dict[str, Tensor]) -> None:
+    for name, parameter in modules.named_parameters():
+        parameter.copy_(values[name])

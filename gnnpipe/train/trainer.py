@@ -1,0 +1,180 @@
+"""The training loop of one rank."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from gnnpipe.base.clock import Clock
+from gnnpipe.base.errors import TrainingError
+from gnnpipe.plan.staleness import chunk_orders
+from gnnpipe.plan.timeline import Span, breakdowns
+from gnnpipe.runtime.engine import COMMUNICATION_LAYER, Engine
+from gnnpipe.runtime.memory import peak_memory_bytes
+from gnnpipe.runtime.messages import Messages
+from gnnpipe.runtime.stage import Stage
+from gnnpipe.runtime.world import World
+from gnnpipe.train.evaluation import evaluate
+from gnnpipe.train.job import Job
+from gnnpipe.train.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
+from gnnpipe.train.records import RunFolder
+from gnnpipe.train.versions import hardware, versions
+
+
+class Reporter(Protocol):
+    """Shows a run while it goes on; called on rank 0 only."""
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """An epoch is done."""
+
+    def close(self) -> None:
+        """No epoch follows."""
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What each rank tells all others after an epoch."""
+
+    loss_sum: float
+    spans: list[Span]
+    began: float
+    ended: float
+    bytes_sent: dict[str, int]
+
+
+class Trainer:
+    """Trains one stage, in step with the others.
+
+    Args:
+        job: what to do.
+        world: the other ranks.
+        stage: this rank's layers.
+        reporter: on rank 0, who shows the run.
+    """
+
+    def __init__(self, job: Job, world: World, stage: Stage, num_train: int, reporter: Reporter) -> None:
+        config = job.config
+        self._job, self._world, self._stage, self._reporter = job, world, stage, reporter
+        self._num_train = num_train
+        self._clock = Clock(world.device)
+        self._messages = Messages(world.device)
+        self._schedule = job.plan.schedule
+        self._engine = Engine(stage, self._schedule[stage.place.stage], self._messages, self._clock)
+        self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
+        self._scheduler = make_scheduler(self._optimizer, config.optimizer, config.epochs)
+        assert config.optimizer.averaging is not None
+        self._averaged = AveragedWeights(stage.modules, config.optimizer.averaging)
+        self._folder = RunFolder(job.out)
+        self._best: dict[str, Any] = {"best_val": -math.inf}
+
+    def train(self) -> None:
+        """Run all epochs and write the summary."""
+        config = self._job.config
+        assert config.staleness.order is not None
+        orders = chunk_orders(config.staleness.order, self._job.plan.num_chunks, config.seed)
+        seconds = []
+        bytes_by_kind: dict[str, int] = {}
+        for epoch in range(config.epochs):
+            record = self._train_epoch(epoch, next(orders))
+            if (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs:
+                record |= self._evaluate(epoch)
+            seconds.append(record["seconds"])
+            bytes_by_kind = record["bytes_sent"]
+            if self._world.rank == 0:
+                self._folder.append(record)
+                self._reporter.epoch(record)
+        self._finish(seconds, bytes_by_kind)
+
+    def _train_epoch(self, epoch: int, order: list[int]) -> dict[str, Any]:
+        began = self._clock.now()
+        result = self._engine.run_epoch(epoch, order)
+        lr = float(self._scheduler.get_last_lr()[0])
+        self._step()
+        report = StageReport(
+            result.loss_sum, result.spans, began, self._clock.now(), self._messages.take_bytes()
+        )
+        return self._record(epoch, lr, self._world.gather(report))
+
+    def _step(self) -> None:
+        """One optimiser step after the last backward: weights are never stale."""
+        limit = self._job.config.optimizer.clip
+        if limit:
+            clip_gradients(self._stage.modules, limit, self._world.gather)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scheduler.step()
+        self._averaged.update()
+
+    def _record(self, epoch: int, lr: float, reports: list[StageReport]) -> dict[str, Any]:
+        """An epoch's line. The same on every rank, so that all decide alike."""
+        loss = sum(report.loss_sum for report in reports) / self._num_train
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} in epoch {epoch}; use a lower --lr, --optimizer.clip 1.0, or "
+                f"--staleness exact to see whether staleness is the cause"
+            )
+        seconds = max(report.ended for report in reports) - min(report.began for report in reports)
+        timeline = [report.spans for report in reports]
+        sent: dict[str, int] = {COMMUNICATION_LAYER: 0}
+        for report in reports:
+            for kind, count in report.bytes_sent.items():
+                sent[kind] = sent.get(kind, 0) + count
+        return {
+            "epoch": epoch,
+            "loss": loss,
+            "lr": lr,
+            "seconds": seconds,
+            "ranks": [asdict(item) for item in breakdowns(timeline, self._schedule, seconds)],
+            "bytes_sent": sent,
+        }
+
+    def _evaluate(self, epoch: int) -> dict[str, float]:
+        """Evaluate the averaged weights, and keep them if they are the best yet."""
+        with self._averaged.in_place():
+            stage, job = self._stage, self._job
+            mine = evaluate(stage, self._messages, job.metric, job.spec.num_classes)
+            self._messages.take_bytes()
+            metrics = self._world.gather(mine)[-1]
+            assert metrics is not None
+            if metrics["val"] > self._best["best_val"]:
+                self._best = {
+                    "best_val": metrics["val"],
+                    "test_at_best_val": metrics["test"],
+                    "best_epoch": epoch,
+                }
+                self._save_model()
+        return metrics
+
+    def _save_model(self) -> None:
+        weights: dict[str, Tensor] = {}
+        for layer in self._stage.layers:
+            for name, tensor in layer.module.state_dict().items():
+                weights[f"{layer.spec.name}.{name}"] = tensor.detach().cpu().clone()
+        parts = self._world.collect(weights)
+        if parts is not None:
+            self._folder.write_model({name: tensor for part in parts for name, tensor in part.items()})
+
+    def _finish(self, seconds: list[float], bytes_by_kind: dict[str, int]) -> None:
+        peaks = self._world.gather(peak_memory_bytes(self._world.device))
+        if self._world.rank != 0:
+            return
+        self._reporter.close()
+        self._folder.write_summary(
+            {
+                "metric": self._job.metric,
+                **self._best,
+                "epochs": len(seconds),
+                "median_epoch_seconds": statistics.median(seconds),
+                "bytes_per_epoch": bytes_by_kind,
+                "peak_memory_bytes": peaks,
+                "versions": versions(),
+                "hardware": hardware(self._world.device, self._world.size),
+            }
+        )
