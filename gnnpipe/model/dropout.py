@@ -71,16 +71,16 @@ class Dropout:
         if isinstance(rows, SparseRows):
             kept = self._keep_at(rows.row, rows.col) * self.scale
             return rows.with_value(rows.value * kept)
-        return _Masked.apply(rows, self._keep(rows.shape[1]), self.scale)
+        return _Masked.apply(rows, self._bits(rows.shape[1]), self.threshold, self.scale)
 
-    def _keep(self, num_cols: int) -> Tensor:
-        """Bool mask ``[num_rows, num_cols]``."""
+    def _bits(self, num_cols: int) -> Tensor:
+        """A random byte for each entry, uint8 ``[num_rows, num_cols]``."""
         groups = _column_groups(num_cols, self.node_id.device)
         hashed = _mixed((self.node_id * _NODE + self.key).unsqueeze(1) + groups)
-        return hashed.view(torch.uint8)[:, :num_cols] >= self.threshold
+        return hashed.view(torch.uint8)[:, :num_cols]
 
     def _keep_at(self, row: Tensor, col: Tensor) -> Tensor:
-        """The same mask at single entries."""
+        """Which single entries are kept under the same mask, bool ``[num_entries]``."""
         col = col.to(torch.int64)
         hashed = _mixed((self.node_id * _NODE + self.key)[row] + (col // _COLUMNS_PER_HASH) * _GROUP)
         byte = (hashed >> (col % _COLUMNS_PER_HASH * 8)) & (_RESOLUTION - 1)
@@ -88,20 +88,32 @@ class Dropout:
 
 
 class _Masked(torch.autograd.Function):
-    """``rows * keep * scale``, keeping one byte an entry for the way back."""
+    """``rows * (bits >= threshold) * scale``, keeping one byte an entry for the way back."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, keep: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(keep)
-        ctx.scale = scale  # type: ignore[attr-defined]
-        return torch.mul(rows, keep).mul_(scale)
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, rows: Tensor, bits: Tensor, threshold: int, scale: float
+    ) -> Tensor:
+        ctx.save_for_backward(bits)
+        ctx.threshold, ctx.scale = threshold, scale  # type: ignore[attr-defined]
+        return _masked(rows, bits, threshold, scale)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (keep,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return torch.mul(grads[0], keep).mul_(ctx.scale), None, None  # type: ignore[attr-defined]
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, *grads: Tensor
+    ) -> tuple[Tensor, None, None, None]:
+        (bits,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return _masked(grads[0], bits, ctx.threshold, ctx.scale), None, None, None  # type: ignore[attr-defined]
 
 
+def _masked(rows: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:
+    """Compare straight into floats: PyTorch converts a bool mask to them several times slower."""
+    mask = torch.empty_like(rows)
+    torch.ge(bits, threshold, out=mask)
+    return mask.mul_(rows).mul_(scale)
+
+
+@functools.lru_cache(maxsize=4096)
 def dropout_key(seed: int, draw: int, layer: int) -> int:
     """Hash of the three numbers that tell one mask from another.
 
@@ -109,11 +121,19 @@ def dropout_key(seed: int, draw: int, layer: int) -> int:
         seed: the run's.
         draw: number of times masks were drawn before, ``epoch // dropout_hold``.
         layer: global number of the layer.
+
+    Returns:
+        a signed 64-bit number.
     """
-    key = torch.zeros((), dtype=torch.int64)
+    key = 0
     for number in (seed, draw, layer):
-        key = _mixed((key + number) * _KEY + _KEY)
-    return int(key)
+        key = ((key + number) * _KEY + _KEY) % 2**64
+        key ^= key >> 30
+        key = key * _MULTIPLY_1 % 2**64
+        key ^= key >> 27
+        key = key * _MULTIPLY_2 % 2**64
+        key ^= key >> 31
+    return key - 2**64 if key >= 2**63 else key
 
 
 def keep_all(rows: Tensor | SparseRows) -> Tensor | SparseRows:
