@@ -45,7 +45,7 @@ def partition(adjacency: Csr, num_groups: int, row_cost: float) -> Partition:
     if pymetis is None or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
         return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
     _, assignment = pymetis.part_graph(
-        num_groups, xadj=structure.indptr, adjncy=structure.indices, vweights=cost
+        num_groups, pymetis.CSRAdjacency(structure.indptr, structure.indices), vweights=cost
     )
     return Partition(np.asarray(assignment, dtype=np.int64), num_groups, "metis")
 

@@ -66,7 +66,7 @@ class Dropout:
 
     def __call__(self, rows: Tensor | SparseRows) -> Tensor | SparseRows:
         """Drop entries of ``[num_rows, width]`` rows, dense or sparse."""
-        if self.threshold == 0:
+        if self.threshold == 0 or rows.shape[0] == 0:
             return rows
         if isinstance(rows, SparseRows):
             kept = self._keep_at(rows.row, rows.col) * self.scale
@@ -99,9 +99,7 @@ class _Masked(torch.autograd.Function):
         return _masked(rows, bits, threshold, scale)
 
     @staticmethod
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, *grads: Tensor
-    ) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (bits,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return _masked(grads[0], bits, ctx.threshold, ctx.scale), None, None, None  # type: ignore[attr-defined]
 

@@ -246,7 +246,7 @@ def _clean_message(module: Layer, h: FeatureRows) -> Tensor:
     with torch.no_grad():
         x, _ = module.message(h, keep_all)
     assert x is not None
-    return x
+    return x.detach()
 
 
 def _with_tables(

@@ -1,0 +1,37 @@
+"""What ``gnnpipe show`` prints and draws."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from gnnpipe.base.errors import ConfigError
+from gnnpipe.report.console import print_summary
+from gnnpipe.report.pictures import draw_report
+from gnnpipe.train.records import CONFIG, SUMMARY, RunFolder
+
+
+def show(path: str, *, as_json: bool) -> int:
+    """Print a run's table (or its summary as JSON) and draw its picture; return the exit code.
+
+    Raises:
+        ConfigError: the folder is no run, or, with ``as_json``, the run has no summary yet.
+    """
+    folder = RunFolder(Path(path))
+    if not (folder.path / CONFIG).exists():
+        raise ConfigError(
+            f"run: '{path}' is no run ({CONFIG} is absent); name a folder that train made, as in runs/"
+        )
+    finished = (folder.path / SUMMARY).exists()
+    if as_json:
+        if not finished:
+            raise ConfigError(f"run: '{path}' has no {SUMMARY} yet; {folder.saved()}")
+        sys.stdout.write(json.dumps(folder.read(SUMMARY), indent=2) + "\n")
+        return 0
+    if finished:
+        print_summary(folder)
+    else:
+        sys.stdout.write(f"not finished; {folder.saved()}\n")
+    sys.stdout.write(f"{draw_report(folder)}\n")
+    return 0

@@ -1,0 +1,69 @@
+"""Small graphs for tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.splits import random_split
+
+SHARED_DATA = Path(os.environ.get("GNNPIPE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def random_graph(
+    num_nodes: int,
+    num_edges: int,
+    *,
+    seed: int = 0,
+    num_features: int = 6,
+    num_classes: int = 3,
+    undirected: bool = False,
+    multilabel: bool = False,
+    sparse_features: bool = False,
+) -> GraphData:
+    """A random graph, by default directed, with whatever self loops and parallel edges come up."""
+    generator = torch.Generator().manual_seed(seed)
+    edge_index = torch.randint(num_nodes, (2, num_edges), generator=generator)
+    features = torch.randn(num_nodes, num_features, generator=generator)
+    if sparse_features:
+        features[torch.rand(features.shape, generator=generator) > 0.08] = 0.0
+    if multilabel:
+        labels = (torch.rand(num_nodes, num_classes, generator=generator) > 0.5).float()
+    else:
+        labels = torch.randint(num_classes, (num_nodes,), generator=generator)
+    masks = random_split(num_nodes, seed=seed) if num_nodes >= 5 else one_node_each(num_nodes)
+    return GraphData.from_edge_index(
+        edge_index, features, labels, masks, num_classes=num_classes, undirected=undirected
+    )
+
+
+def one_node_each(num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Masks for graphs too small for a split; three nodes at least."""
+    masks = torch.zeros(3, num_nodes, dtype=torch.bool)
+    for index in range(3):
+        masks[index, index] = True
+    return masks[0], masks[1], masks[2]
+
+
+def dense(matrix: Csr) -> Tensor:
+    """The matrix with all of its zeros."""
+    return torch.from_numpy(matrix.to_scipy().toarray())
+
+
+def private_root(tmp_path: Path, name: str) -> Path:
+    """A writable copy of one of the shared data folders; skips where there is none."""
+    source = SHARED_DATA / name
+    if not source.exists():
+        pytest.skip(f"real data not found in {SHARED_DATA}; set GNNPIPE_TEST_DATA to have these tests run")
+    target = tmp_path / name
+    shutil.copytree(source, target)
+    for path in [target, *target.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return target

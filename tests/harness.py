@@ -1,0 +1,183 @@
+"""Running stages in tests: in this process, or as several ranks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnnpipe.base.clock import Clock
+from gnnpipe.base.config import GcniiConfig, Model, StalenessConfig
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.model.stack import ModelSpec
+from gnnpipe.plan.plan import Plan, make_plan
+from gnnpipe.plan.staleness import chunk_orders
+from gnnpipe.runtime.engine import Engine
+from gnnpipe.runtime.messages import Messages
+from gnnpipe.runtime.place import Place
+from gnnpipe.runtime.stage import DropoutSettings, Stage
+from gnnpipe.runtime.sweep import sweep
+from gnnpipe.runtime.tables import TableSettings
+
+CPU = torch.device("cpu")
+NEWEST = StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 2)
+LEARNING_RATE = 0.1
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to train in a test."""
+
+    data: GraphData
+    model: Model = "gcnii"
+    layers: int = 4
+    hidden: int = 8
+    chunks: int = 1
+    dropout: float = 0.5
+    staleness: StalenessConfig = NEWEST
+    epochs: int = 3
+    seed: int = 0
+
+    @property
+    def spec(self) -> ModelSpec:
+        sparse = isinstance(self.data.features, Csr)
+        return ModelSpec(
+            self.model,
+            self.layers,
+            self.hidden,
+            self.data.num_features,
+            self.data.num_classes,
+            sparse,
+            self.seed,
+            GcniiConfig(),
+        )
+
+    def plan(self, stages: int) -> Plan:
+        return make_plan(stages, self.chunks, self.layers, self.data.num_nodes)
+
+    def graph(self) -> PreparedGraph:
+        return prepare(self.data, self.chunks, self.spec.normalization, row_cost=4.0)
+
+    def with_(self, **changes: Any) -> Case:
+        return replace(self, **changes)
+
+
+@dataclass
+class Outcome:
+    """What a rank found: its share of the losses, its gradients after each epoch, bytes, exact logits."""
+
+    losses: list[float]
+    gradients: list[dict[str, Tensor]]
+    bytes_sent: dict[str, int]
+    logits: Tensor | None
+
+
+def make_stage(case: Case, stages: int, rank: int, graph: PreparedGraph | None = None) -> Stage:
+    graph = graph or case.graph()
+    hold = case.staleness.dropout_hold
+    assert hold is not None
+    return Stage(
+        Place.of_rank(rank, stages, 1),
+        case.plan(stages),
+        case.spec,
+        graph,
+        TableSettings.of(case.staleness, case.chunks),
+        DropoutSettings(case.dropout, case.seed, hold),
+        CPU,
+    )
+
+
+def train(case: Case, stages: int = 1, rank: int = 0) -> Outcome:
+    """Some epochs of plain gradient descent on one stage; the loss is a mean, as in training."""
+    stage = make_stage(case, stages, rank)
+    messages = Messages(CPU)
+    engine = Engine(stage, case.plan(stages).schedule[rank], messages, Clock(CPU))
+    assert case.staleness.order is not None
+    orders = chunk_orders(case.staleness.order, case.chunks, case.seed)
+    outcome = Outcome([], [], {}, None)
+    for epoch in range(case.epochs):
+        result = engine.run_epoch(epoch, next(orders))
+        outcome.losses.append(result.loss_sum / stage.num_train)
+        outcome.gradients.append(gradients(stage))
+        descend(stage)
+    outcome.bytes_sent = messages.take_bytes()
+    parts = [logits for _, logits in sweep(stage, messages)]
+    outcome.logits = torch.cat(parts) if parts else None
+    return outcome
+
+
+def gradients(stage: Stage) -> dict[str, Tensor]:
+    return {
+        f"{layer.spec.name}.{name}": weight.grad.clone()
+        for layer in stage.layers
+        for name, weight in layer.module.named_parameters()
+        if weight.grad is not None
+    }
+
+
+@torch.no_grad()
+def descend(stage: Stage) -> None:
+    for weight in stage.modules.parameters():
+        if weight.grad is not None:
+            weight -= LEARNING_RATE * weight.grad
+            weight.grad = None
+
+
+def run_ranks(num_ranks: int, function: Callable[..., Any], *arguments: Any, folder: Path) -> list[Any]:
+    """Run ``function(rank, num_ranks, *arguments)`` in processes joined by gloo; return what each returned.
+
+    Raises the error of the rank that failed first: its peers fail too, of closed connections.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "torch.distributed", "tests.harness"])
+    ranks = [
+        context.Process(target=_rank, args=(rank, num_ranks, str(folder), function, arguments))
+        for rank in range(num_ranks)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(timeout=120)
+    alive = [process for process in ranks if process.is_alive()]
+    for process in alive:
+        process.kill()
+        process.join()
+    failures = sorted(folder.glob("failure-*"))
+    if failures:
+        first = min((pickle.loads(path.read_bytes()) for path in failures), key=lambda failure: failure[0])
+        raise AssertionError(f"rank {first[1]} failed first:\n{first[2]}")
+    assert not alive, f"{len(alive)} ranks were still running after 120 s"
+    assert [process.exitcode for process in ranks] == [0] * num_ranks
+    return [pickle.loads((folder / f"result-{rank}").read_bytes()) for rank in range(num_ranks)]
+
+
+def _rank(rank: int, num_ranks: int, folder: str, function: Callable[..., Any], arguments: Any) -> None:
+    from datetime import timedelta
+
+    import torch.distributed as dist
+
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    try:
+        store = dist.FileStore(str(Path(folder) / "store"), num_ranks)
+        dist.init_process_group(
+            "gloo", store=store, rank=rank, world_size=num_ranks, timeout=timedelta(seconds=60)
+        )
+        result = function(rank, num_ranks, *arguments)
+        (Path(folder) / f"result-{rank}").write_bytes(pickle.dumps(result))
+        dist.destroy_process_group()
+    except BaseException:
+        failure = pickle.dumps((time.monotonic(), rank, traceback.format_exc()))
+        (Path(folder) / f"failure-{rank}").write_bytes(failure)
+        raise SystemExit(1) from None

@@ -1,0 +1,51 @@
+"""Metrics fed chunk by chunk equal those of all rows at once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gnnpipe.base.errors import ConfigError
+from gnnpipe.model.metrics import SplitMetrics, resolve_metric
+
+
+def by_chunks(metric: str, logits: torch.Tensor, labels: torch.Tensor, num_classes: int) -> float:
+    metrics = SplitMetrics(metric, num_classes)  # type: ignore[arg-type]
+    for part in torch.arange(len(logits)).chunk(7):
+        masks = {name: torch.ones(len(part), dtype=torch.bool) for name in ("train", "val", "test")}
+        metrics.update(logits[part], labels[part], masks)
+    return metrics.compute()["test"]
+
+
+def test_accuracy() -> None:
+    logits, labels = torch.randn(50, 4), torch.randint(4, (50,))
+    expected = float((logits.argmax(1) == labels).float().mean())
+    assert by_chunks("accuracy", logits, labels, 4) == pytest.approx(expected)
+
+
+def test_micro_f1() -> None:
+    logits, labels = torch.randn(50, 4), (torch.rand(50, 4) > 0.5).float()
+    predicted = logits > 0
+    hits = (predicted & (labels > 0)).sum()
+    expected = float(2 * hits / (predicted.sum() + labels.sum()))
+    assert by_chunks("f1", logits, labels, 4) == pytest.approx(expected)
+
+
+def test_roc_auc_is_the_share_of_pairs_in_order() -> None:
+    logits, labels = torch.rand(40, 2), torch.randint(2, (40,))
+    score = (logits[:, 1] - logits[:, 0]).double()
+    pairs = score[labels == 1].unsqueeze(1) > score[labels == 0].unsqueeze(0)
+    assert by_chunks("roc_auc", logits, labels, 2) == pytest.approx(float(pairs.double().mean()))
+
+
+def test_confident_scores_do_not_tie() -> None:
+    """In single precision their probabilities would all be 1."""
+    logits = torch.stack([torch.zeros(4), torch.tensor([20.0, 21.0, 22.0, 23.0])], dim=1)
+    assert by_chunks("roc_auc", logits, torch.tensor([0, 1, 0, 1]), 2) == pytest.approx(0.75)
+
+
+def test_resolve() -> None:
+    assert resolve_metric("auto", "binary") == "roc_auc"
+    assert resolve_metric("accuracy", "binary") == "accuracy"
+    with pytest.raises(ConfigError, match="metric: 'f1' does not fit multiclass labels; use accuracy"):
+        resolve_metric("f1", "multiclass")
