@@ -114,19 +114,39 @@ def _build(config: type[_Config], namespace: Namespace) -> _Config:
     hints = get_type_hints(config)
     values = {}
     for item in fields(config):  # type: ignore[arg-type]
-        value = namespace[item.name]
-        values[item.name] = _build(hints[item.name], value) if is_dataclass(hints[item.name]) else value
+        value, hint = namespace[item.name], hints[item.name]
+        if is_dataclass(hint) and not isinstance(value, Namespace):
+            first = fields(hint)[0].name
+            raise ConfigError(
+                f"{item.name}: '{value}' must be written with its fields, "
+                f"as in {item.name}: {{{first}: {value}}}"
+            )
+        values[item.name] = _build(hint, value) if isinstance(value, Namespace) else value
     return config(**values)
 
 
 def _explain(message: str, flags: list[str]) -> str:
-    """One line: the key, the value, what was expected, the cure."""
+    """The library's message as one line: the key, the value, what was expected, the cure."""
     message = re.sub(r"\s+", " ", message).strip()
-    unknown = re.search(
-        r"[Uu]nrecognized arguments?: (\S+)|Unexpected.*?key[s]? .*?['\"](\S+?)['\"]", message
-    )
+    unknown = re.match(r"unrecognized arguments: ([^\s=]+)|Option '(.+)' is not accepted", message)
     if unknown:
-        name = next(group for group in unknown.groups() if group)
-        flag = name.split("=")[0] if name.startswith("--") else f"--{name}"
-        return f"{flag} is not known{did_you_mean(flag, flags)}; see gnnpipe train --help"
+        flag = unknown[1] or f"--{unknown[2]}".replace("_", "-" if "." not in unknown[2] else "_")
+        if not flag.startswith("-"):
+            return f"'{flag}' stands alone; a value follows its flag, as in --dataset {flag}"
+        return f"{flag} is not known{did_you_mean(flag, flags)}; --help lists all flags"
+    wrong = re.match(r'Parser key "(.+?)": (.*)(?:Given value|Got value): (.*)', message)
+    if wrong:
+        key, expected, value = wrong.groups()
+        kinds = [_KINDS[name] for name in re.findall(r"Expected a <class '(\w+)'>", expected)]
+        return f"{key}: '{value}' can't be used; expected {' or '.join(kinds)}"
     return message
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a word",
+    "bool": "true or false",
+    "tuple": "a list such as [0.9, 0.999]",
+    "NoneType": "null",
+}

@@ -19,14 +19,17 @@ from gnnpipe.runtime.interruption import end_on_signal
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
-from gnnpipe.train.job import Job, Predictions, check_config, describe_plan, prepare_job
+from gnnpipe.train.job import Job, Predictions, describe_plan, prepare_job
 from gnnpipe.train.rank import train
 from gnnpipe.train.records import RunFolder
 
 
 def run(config: RunConfig) -> int:
-    """Check, prepare and train; return the exit code."""
-    config = check_config(config)
+    """Prepare and train; return the exit code.
+
+    Args:
+        config: resolved by `check_config`.
+    """
     return _run_under_torchrun(config) if launched_by_torchrun() else _run_local(config)
 
 

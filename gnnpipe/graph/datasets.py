@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import DataError, did_you_mean
+from gnnpipe.base.errors import DataError
+from gnnpipe.graph.catalog import Source, find_source, is_synthetic
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.splits import Masks, per_class_split, random_split
 from gnnpipe.graph.synthetic import planted_partition
@@ -30,38 +31,6 @@ class RawGraph:
     masks: Masks | None
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a data set comes from: a class of ``torch_geometric.datasets`` and what it is called there."""
-
-    class_name: str
-    arguments: dict[str, str] = field(default_factory=dict)
-    read: Callable[[Source, str], RawGraph] = field(default_factory=lambda: _read_pyg)
-
-
-def _named(class_name: str, names: str, **kwargs: Any) -> dict[str, Source]:
-    return {name: Source(class_name, {"name": name}, **kwargs) for name in names.split()}
-
-
-def _sources() -> dict[str, Source]:
-    """Every data set, by the name a user types (letter case does not matter)."""
-    single = ("Flickr", "Reddit", "Reddit2", "Yelp", "AmazonProducts")
-    return {
-        **_named("Planetoid", "Cora CiteSeer PubMed"),
-        **_named("Coauthor", "CS Physics", read=_read_npz),
-        **_named("Amazon", "Computers Photo", read=_read_npz),
-        **_named("WikipediaNetwork", "chameleon squirrel"),
-        **_named("HeterophilousGraphDataset", "Roman-empire Amazon-ratings Minesweeper Tolokers Questions"),
-        **{name: Source(name) for name in single},
-        **_named("ogbn", "ogbn-arxiv ogbn-products ogbn-papers100M", read=_read_ogb),
-    }
-
-
-def dataset_names() -> list[str]:
-    """Names that ``--dataset`` takes."""
-    return ["synthetic", *_sources()]
-
-
 def load_dataset(config: RunConfig) -> GraphData:
     """Load ``config.dataset`` and check it.
 
@@ -69,30 +38,21 @@ def load_dataset(config: RunConfig) -> GraphData:
         DataError: unknown name, files that are absent and can't be downloaded, a split that does not
             exist, or contents that `GraphData` refuses.
     """
-    if config.dataset.lower() == "synthetic":
+    if is_synthetic(config.dataset):
         data = planted_partition(config.synthetic, split=config.split)
     else:
-        name, source = _find(config.dataset)
-        raw = source.read(source, config.root or str(Path("data") / source.class_name))
+        source = find_source(config.dataset)
+        read = {"pyg": _read_pyg, "npz": _read_npz, "ogb": _read_ogb}[source.reader]
+        raw = read(source, config.root or str(Path("data") / source.class_name))
         data = GraphData.from_edge_index(
             raw.edge_index,
             raw.features,
             raw.labels,
             _choose_masks(raw, config),
-            name=name,
+            name=source.name,
             undirected=config.undirected,
         )
     return data.with_normalized_features() if config.normalize_features else data
-
-
-def _find(name: str) -> tuple[str, Source]:
-    for known, source in _sources().items():
-        if known.lower() == name.lower():
-            return known, source
-    names = dataset_names()
-    raise DataError(
-        f"dataset: '{name}' is not known; choose one of {', '.join(names)}{did_you_mean(name, names)}"
-    )
 
 
 def _choose_masks(raw: RawGraph, config: RunConfig) -> Masks:
@@ -124,7 +84,7 @@ def _open(source: Source, root: str, *, process: bool) -> Any:
     changes: dict[str, Any] = {"download": functools.partialmethod(_download_or_explain, cls.download)}
     if not process:
         changes |= {"_process": lambda self: None, "load": lambda self, path: None}
-    return type(cls.__name__, (cls,), changes)(root, *source.arguments.values())
+    return type(cls.__name__, (cls,), changes)(root, *source.arguments)
 
 
 def _download_or_explain(dataset: Any, download: Callable[[Any], None]) -> None:
@@ -169,7 +129,7 @@ def _csr_of(file: Any, name: str) -> sp.csr_matrix:
 
 
 def _read_ogb(source: Source, root: str) -> RawGraph:
-    name = source.arguments["name"]
+    name = source.name
     try:
         from ogb.nodeproppred import PygNodePropPredDataset
     except ImportError:

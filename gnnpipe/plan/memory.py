@@ -7,9 +7,13 @@ BYTES_PER_NUMBER = 4
 # Resident memory of a process that has imported PyTorch and what training needs; measured with 2.13 on Linux.
 PROCESS_BYTES = 400 * 2**20
 
+# A weight, its gradient, Adam's two moments, and the average.
+COPIES_OF_WEIGHTS = 5
+
 
 def memory_per_rank(
     layers: list[tuple[int, int]],
+    num_weights: int,
     num_nodes: int,
     tables_per_layer: int,
     hidden: int,
@@ -20,6 +24,7 @@ def memory_per_rank(
     Args:
         layers: for each layer of the stage, the columns it keeps a row and the width of its tables
             (0 without tables). One byte a table entry more is the dropout mask.
+        num_weights: numbers in the stage's weights.
         num_nodes: N.
         tables_per_layer: tables of ``[N, width]`` that the staleness settings ask for.
         hidden: width of the rows at stage boundaries.
@@ -27,4 +32,5 @@ def memory_per_rank(
     """
     per_row = sum(BYTES_PER_NUMBER * (saved + tables_per_layer * width) + width for saved, width in layers)
     boundary = 2 * hidden * BYTES_PER_NUMBER
-    return PROCESS_BYTES + graph_bytes + num_nodes * (per_row + boundary)
+    weights = COPIES_OF_WEIGHTS * BYTES_PER_NUMBER * num_weights
+    return PROCESS_BYTES + graph_bytes + weights + num_nodes * (per_row + boundary)

@@ -20,7 +20,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from gnnpipe.base.errors import TrainingError
 
-PRELOADED = ["torch", "torch.distributed", "torchmetrics.classification", "gnnpipe.train.rank"]
+PRELOADED = ["torch", "torch.distributed", "gnnpipe.model.metrics", "gnnpipe.cli.run"]
 
 
 def warm_up() -> None:
@@ -40,7 +40,7 @@ def launch_local(function: Callable[..., None], arguments: tuple[Any, ...], num_
         KeyboardInterrupt: the run was interrupted; all ranks have ended.
     """
     _set_local_environment()
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="gnnpipe-ranks-") as folder:
         config = LaunchConfig(
             min_nodes=1,

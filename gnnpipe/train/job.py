@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from gnnpipe.base.config import Metric, Model, RunConfig
-from gnnpipe.base.errors import ConfigError, check_choice
+import torch
+
+from gnnpipe.base.config import Metric, RunConfig
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare
-from gnnpipe.model.metrics import resolve_metric
 from gnnpipe.model.stack import ModelSpec, build_stack
+from gnnpipe.model.tasks import resolve_metric
 from gnnpipe.plan.memory import memory_per_rank
 from gnnpipe.plan.plan import Plan, make_plan
-from gnnpipe.plan.staleness import resolve_staleness
 from gnnpipe.plan.volume import graph_parallel_bytes, pipeline_bytes
 from gnnpipe.runtime.tables import TableSettings
 
@@ -53,30 +53,6 @@ class Predictions:
     bubble: float
 
 
-def check_config(config: RunConfig) -> RunConfig:
-    """Resolve presets and check every number that needs no graph.
-
-    Raises:
-        ConfigError: a value that can't be used.
-    """
-    check_choice("model", config.model, get_args(Model))
-    check_choice("metric", config.metric, get_args(Metric))
-    least: dict[str, float] = {
-        "layers": 1, "hidden": 1, "epochs": 1, "eval_every": 1, "threads": 0, "weight_decay": 0, "split": 0,
-    }  # fmt: skip
-    for key, minimum in least.items():
-        if getattr(config, key) < minimum:
-            raise ConfigError(f"{_flag(key)}: {getattr(config, key)} is too small; use {minimum} or more")
-    for key in ("lr", "timeout"):
-        if not getattr(config, key) > 0:
-            raise ConfigError(f"{_flag(key)}: {getattr(config, key)} is not positive; use a number above 0")
-    if not 0 <= config.dropout < 1:
-        raise ConfigError(f"dropout: {config.dropout} is out of range; use 0 to below 1")
-    resolved = resolve_staleness(config)
-    _check_optimizer(resolved)
-    return resolved
-
-
 def plan_for(config: RunConfig, data: GraphData) -> Plan:
     """The plan of a resolved config on a graph; raises PlanError where they don't fit."""
     return make_plan(config.stages, config.chunks, config.layers, data.num_nodes)
@@ -106,7 +82,7 @@ def prepare_job(config: RunConfig, scratch: Path, out: Path) -> tuple[Job, Graph
     """Load, check, cut, and write the prepared graph to ``scratch``.
 
     Args:
-        config: checked by `check_config`.
+        config: checked by `gnnpipe.train.checks.check_config`.
         scratch: folder for the prepared graph; the caller removes it.
         out: the run's folder; not touched here.
     """
@@ -125,7 +101,8 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
     """Bytes, memory and bubble of a run, from its plan alone."""
     facts = graph.facts
     stack = build_stack(spec)
-    modules = [item() for item in stack]
+    with torch.device("meta"):  # shapes are enough
+        modules = [item() for item in stack]
     alpha = facts.graph_parallel_alpha
     widths = [module.width for module in modules if module.width is not None]
     settings = TableSettings.of(config.staleness, plan.num_chunks)
@@ -140,6 +117,12 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
                     for item, module in zip(stack, modules, strict=True)
                     if plan.stage_of(item.convolution) == stage
                 ],
+                sum(
+                    weight.numel()
+                    for item, module in zip(stack, modules, strict=True)
+                    if plan.stage_of(item.convolution) == stage
+                    for weight in module.parameters()
+                ),
                 facts.num_nodes,
                 settings.tables_per_layer,
                 spec.hidden,
@@ -155,22 +138,3 @@ def describe_plan(job: Job, facts: GraphFacts, predictions: Predictions) -> dict
     """The content of plan.json."""
     plan = {field.name: getattr(job.plan, field.name) for field in fields(job.plan)}
     return {"plan": plan, "graph": asdict(facts), "predictions": asdict(predictions), "metric": job.metric}
-
-
-def _flag(key: str) -> str:
-    return key.replace("_", "-")
-
-
-def _check_optimizer(config: RunConfig) -> None:
-    optimizer = config.optimizer
-    check_choice("optimizer.name", optimizer.name, ("adam", "adamw"))
-    check_choice("optimizer.schedule", optimizer.schedule, ("constant", "cosine"))
-    assert optimizer.betas is not None
-    assert optimizer.averaging is not None
-    if any(not 0 <= beta < 1 for beta in optimizer.betas):
-        raise ConfigError(f"optimizer.betas: {list(optimizer.betas)} is out of range; use 0 to below 1")
-    if not 0 <= optimizer.averaging < 1:
-        raise ConfigError(f"optimizer.averaging: {optimizer.averaging} is out of range; use 0 to below 1")
-    for key in ("warmup", "clip"):
-        if getattr(optimizer, key) < 0:
-            raise ConfigError(f"optimizer.{key}: {getattr(optimizer, key)} is negative; use 0 or more")

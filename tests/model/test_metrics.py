@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from gnnpipe.base.errors import ConfigError
-from gnnpipe.model.metrics import SplitMetrics, resolve_metric
+from gnnpipe.model.metrics import SplitMetrics
+from gnnpipe.model.tasks import resolve_metric
 
 
 def by_chunks(metric: str, logits: torch.Tensor, labels: torch.Tensor, num_classes: int) -> float:

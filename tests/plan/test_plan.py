@@ -62,8 +62,8 @@ def test_graph_parallel_volume() -> None:
 
 
 def test_memory_grows_with_what_is_kept() -> None:
-    assert memory_per_rank([], 10, 2, 0, 5) == PROCESS_BYTES + 5
-    assert memory_per_rank([(4, 8)], 10, 2, 0, 0) == PROCESS_BYTES + 10 * (4 * (4 + 16) + 8)
+    assert memory_per_rank([], 7, 10, 2, 0, 5) == PROCESS_BYTES + 5 * 4 * 7 + 5
+    assert memory_per_rank([(4, 8)], 0, 10, 2, 0, 0) == PROCESS_BYTES + 10 * (4 * (4 + 16) + 8)
 
 
 def test_breakdown_adds_up_and_tells_bubble_from_message() -> None:

@@ -1,0 +1,25 @@
+"""Which metric goes with which labels."""
+
+from __future__ import annotations
+
+from gnnpipe.base.config import Metric
+from gnnpipe.base.errors import ConfigError
+from gnnpipe.graph.data import Task
+
+DEFAULT_METRIC: dict[Task, Metric] = {"multilabel": "f1", "binary": "roc_auc", "multiclass": "accuracy"}
+_ALLOWED: dict[Task, tuple[Metric, ...]] = {
+    "multilabel": ("f1",),
+    "binary": ("roc_auc", "accuracy"),
+    "multiclass": ("accuracy",),
+}
+
+
+def resolve_metric(metric: Metric, task: Task) -> Metric:
+    """The metric to report; ConfigError if the labels don't allow it."""
+    if metric == "auto":
+        return DEFAULT_METRIC[task]
+    if metric not in _ALLOWED[task]:
+        raise ConfigError(
+            f"metric: '{metric}' does not fit {task} labels; use {' or '.join(_ALLOWED[task])}, or auto"
+        )
+    return metric

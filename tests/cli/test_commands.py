@@ -1,0 +1,239 @@
+"""Real runs of the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from gnnpipe.plan.volume import pipeline_bytes
+from tests.cli.commands import BIN, SMALL, environment, gnnpipe, run
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def records(run_folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_folder / "records.jsonl").read_text().splitlines()]
+
+
+def test_help_comes_at_once(tmp_path: Path) -> None:
+    seconds = []
+    for arguments in (["--help"], ["train", "--help"], ["show", "--help"]) * 2:
+        start = time.perf_counter()
+        done = gnnpipe(*arguments, cwd=tmp_path)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0
+        assert done.stdout.startswith("usage: gnnpipe")
+    assert min(seconds[:3]) < 1.0
+    assert min(seconds[1::3]) < 1.0
+
+
+FLAGS = (
+    "dataset root split model layers hidden dropout stages chunks epochs lr weight-decay "
+    "staleness.preset seed device threads eval-every out config "
+    "synthetic.num_nodes staleness.gradient optimizer.betas"
+)
+
+
+def test_every_flag_is_explained(tmp_path: Path) -> None:
+    text = gnnpipe("train", "--help", cwd=tmp_path).stdout
+    for flag in FLAGS.split():
+        after = text.split(f"  --{flag}", 1)[1]
+        words = after.split("\n  --", 1)[0].split()
+        assert len(words) > 4, flag
+
+
+def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
+    for stages in ("1", "2"):
+        done = gnnpipe(
+            "train", *SMALL, "--stages", stages, "--chunks", "5", "--threads", "1", "--out", f"s{stages}",
+            "--optimizer.clip", "0.5", "--optimizer.schedule", "cosine", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "test accuracy at best validation" in done.stdout
+        assert "epoch 6/6" in done.stdout
+    one, two = records(tmp_path / "s1"), records(tmp_path / "s2")
+    keys = ("epoch", "loss", "lr", "train", "val", "test")
+    assert [[r.get(k) for k in keys] for r in one] == [[r.get(k) for k in keys] for r in two]
+    weights_one, weights_two = (load_file(tmp_path / s / "model.safetensors") for s in ("s1", "s2"))
+    assert list(weights_one) == list(weights_two)
+    assert {"input.weight", "layers.3.weight", "output.bias"} <= weights_one.keys()
+    assert all((weights_one[name] == weights_two[name]).all() for name in weights_one)
+
+    assert {p.name for p in (tmp_path / "s2").iterdir()} == {
+        "config.yaml", "plan.json", "records.jsonl", "summary.json", "model.safetensors",
+    }  # fmt: skip
+    summary, plan = read(tmp_path / "s2" / "summary.json"), read(tmp_path / "s2" / "plan.json")
+    assert summary["bytes_per_epoch"] == {"communication-layer": pipeline_bytes(2, 600, 16, 2)}
+    assert plan["predictions"]["bytes_per_epoch"] == pipeline_bytes(2, 600, 16, 2)
+    assert len(summary["peak_memory_bytes"]) == 2
+    best = max((r for r in two if "val" in r), key=lambda r: r["val"])
+    assert (summary["best_val"], summary["test_at_best_val"]) == (best["val"], best["test"])
+    for record in two:
+        for rank in record["ranks"]:
+            assert sum(rank.values()) == pytest.approx(record["seconds"], rel=0.05)
+
+
+def test_config_of_a_run_runs_it_again(tmp_path: Path) -> None:
+    assert gnnpipe("train", *SMALL, "--epochs", "2", "--out", "one", cwd=tmp_path).returncode == 0
+    again = gnnpipe("train", "--config", "one/config.yaml", "--out", "two", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert [r["loss"] for r in records(tmp_path / "one")] == [r["loss"] for r in records(tmp_path / "two")]
+    written = [yaml.safe_load((tmp_path / name / "config.yaml").read_text()) for name in ("one", "two")]
+    assert written[0] == written[1]
+
+
+def test_torchrun(tmp_path: Path) -> None:
+    command = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "gnnpipe", "train", *SMALL]
+    done = run([*command, "--stages", "2", "--chunks", "5", "--out", "t"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    ours = gnnpipe("train", *SMALL, "--stages", "2", "--chunks", "5", "--out", "g", cwd=tmp_path)
+    assert ours.returncode == 0, ours.stderr
+    assert [r["loss"] for r in records(tmp_path / "t")] == [r["loss"] for r in records(tmp_path / "g")]
+    assert done.stdout.count("test accuracy at best validation") == 1
+
+
+def test_torchrun_with_another_number_of_processes(tmp_path: Path) -> None:
+    command = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "gnnpipe", "train", *SMALL]
+    done = run([*command, "--stages", "3", "--out", "t"], tmp_path)
+    assert done.returncode != 0
+    assert (
+        "stages (3) x parts (1) = 3 ranks, but 2 processes were started; use --nproc-per-node 3"
+        in done.stderr
+    )
+    assert not (tmp_path / "t").exists()
+
+
+def test_torchrun_tells_every_rank_of_bad_data(tmp_path: Path) -> None:
+    command = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "gnnpipe", "train", "--stages", "2"]
+    done = run([*command, "--dataset", "Coar", "--out", "t"], tmp_path, timeout=60)
+    assert done.returncode != 0
+    assert done.stderr.count("gnnpipe: error: dataset: 'Coar' is not known") == 1
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "Coar"], "dataset: 'Coar' is not known"),
+        (["--model", "gncii"], "model: 'gncii' is not known"),
+        (["--chnks", "4"], "--chnks is not known; did you mean '--chunks'?"),
+        (["--stages", "5"], "stages: 5 stages can't share 4 layers"),
+        (["--chunks", "0"], "chunks: 0 does not fit a graph of 600 nodes; use 1 to 600"),
+        (["--chunks", "601"], "chunks: 601 does not fit a graph of 600 nodes"),
+        (["--device", "cuda", "--stages", "64", "--layers", "64"], "device: cuda needs one CUDA device"),
+        (["--synthetic.homophily", "2"], "synthetic.homophily: 2.0 is not a fraction"),
+        (["--metric", "f1"], "metric: 'f1' does not fit multiclass labels"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = gnnpipe("train", *SMALL, *arguments, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("gnnpipe: error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_run(tmp_path: Path) -> None:
+    assert gnnpipe("train", *SMALL, "--epochs", "1", "--out", "run", cwd=tmp_path).returncode == 0
+    before = (tmp_path / "run" / "records.jsonl").read_text()
+    refused = gnnpipe("train", *SMALL, "--out", "run", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "out: 'run' exists already; choose another --out or add --overwrite" in refused.stderr
+    assert (tmp_path / "run" / "records.jsonl").read_text() == before
+    replaced = gnnpipe("train", *SMALL, "--epochs", "2", "--out", "run", "--overwrite", cwd=tmp_path)
+    assert replaced.returncode == 0
+    assert len(records(tmp_path / "run")) == 2
+
+
+def test_too_little_memory_is_a_warning(tmp_path: Path) -> None:
+    """A hundred terabytes of hidden rows, foreseen from the plan; stopped before the ranks try."""
+    with start("train", *SMALL, "--hidden", "10000000", "--out", "run", cwd=tmp_path) as process:
+        line = next(line for line in process.stdout if line.startswith("warning"))  # type: ignore[union-attr]
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+    assert "this run needs about" in line
+    assert "are free on this host; lower --hidden or --layers" in line
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start ``gnnpipe`` as a terminal would: in a process group of its own."""
+    return subprocess.Popen(
+        [str(BIN / "gnnpipe"), *arguments], cwd=cwd, env=environment() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for_epochs(folder: Path, number: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (folder / "records.jsonl").exists() and len(records(folder)) >= number:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no {number} epochs within a minute")
+
+
+def rank_processes(parent: int) -> list[psutil.Process]:
+    """The ranks: grandchildren of the command, forked from multiprocessing's server."""
+    return [p for p in psutil.Process(parent).children(recursive=True) if p.ppid() != parent]
+
+
+def test_interruption_ends_all_ranks_and_says_what_was_saved(tmp_path: Path) -> None:
+    arguments = ["train", *SMALL, "--epochs", "100000", "--eval-every", "1", "--stages", "2", "--out", "run"]
+    with start(*arguments, cwd=tmp_path) as process:
+        wait_for_epochs(tmp_path / "run", 3)
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted; saved in run: " in errors
+    assert "the best weights so far in model.safetensors" in errors
+    assert "Traceback" not in errors
+    psutil.wait_procs(children, timeout=10)
+    assert not [child for child in children if child.is_running()]
+    assert len(records(tmp_path / "run")) >= 3
+
+
+def test_a_rank_that_dies_ends_the_run(tmp_path: Path) -> None:
+    arguments = ["train", *SMALL, "--epochs", "100000", "--stages", "2", "--out", "run", "--timeout", "30"]
+    with start(*arguments, cwd=tmp_path) as process:
+        wait_for_epochs(tmp_path / "run", 3)
+        rank_processes(process.pid)[-1].kill()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "failed first" in errors
+    assert len(records(tmp_path / "run")) >= 3
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    arguments = ["--lr", "1e30", "--model", "gcn", "--layers", "2", "--epochs", "20", "--stages", "2"]
+    done = gnnpipe("train", *SMALL, *arguments, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "gnnpipe: error: the loss became" in done.stderr
+    assert "use a lower --lr" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_show(tmp_path: Path) -> None:
+    assert gnnpipe("train", *SMALL, "--stages", "2", "--out", "run", cwd=tmp_path).returncode == 0
+    shown = gnnpipe("show", "run", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "graph parallelism on 2 devices would send" in shown.stdout
+    assert (tmp_path / "run" / "report.png").stat().st_size > 10_000
+    as_json = gnnpipe("show", "run", "--json", cwd=tmp_path)
+    assert json.loads(as_json.stdout) == read(tmp_path / "run" / "summary.json")
+    absent = gnnpipe("show", "nowhere", cwd=tmp_path)
+    assert absent.returncode == 2
+    assert "run: 'nowhere' is no run" in absent.stderr

@@ -1,0 +1,77 @@
+"""Schedules, clipping and averaged weights."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import Adam, AdamW
+
+from gnnpipe.base.config import OptimizerConfig
+from gnnpipe.train.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
+
+
+def rates(config: OptimizerConfig, epochs: int) -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = make_scheduler(optimizer, config, epochs)
+    found = []
+    for _ in range(epochs):
+        found.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_constant_with_warmup() -> None:
+    assert rates(OptimizerConfig(warmup=3), 6) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+
+
+def test_cosine() -> None:
+    expected = [0.5, *[0.5 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]]
+    assert rates(OptimizerConfig(schedule="cosine", warmup=1), 5) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adam", Adam), ("adamw", AdamW)])
+def test_kind(name: str, kind: type) -> None:
+    config = OptimizerConfig(name, betas=(0.1, 0.2))  # type: ignore[arg-type]
+    optimizer = make_optimizer(nn.Linear(2, 2), config, 0.5, 0.25)
+    assert type(optimizer) is kind
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"], group["betas"]) == (0.5, 0.25, (0.1, 0.2))
+
+
+def test_clipping_counts_all_stages() -> None:
+    module = nn.Linear(2, 1, bias=False)
+    module.weight.grad = torch.tensor([[3.0, 0.0]])
+    norm = clip_gradients(module, 1.0, lambda mine: [mine, [16.0]])
+    assert norm == 5.0
+    torch.testing.assert_close(module.weight.grad, torch.tensor([[0.6, 0.0]]))
+
+
+def test_short_gradients_stay() -> None:
+    module = nn.Linear(2, 1, bias=False)
+    module.weight.grad = torch.tensor([[3.0, 4.0]])
+    assert clip_gradients(module, 6.0, lambda mine: [mine]) == 5.0
+    assert torch.equal(module.weight.grad, torch.tensor([[3.0, 4.0]]))
+
+
+def test_averaged_weights_stand_in_and_leave() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    averaged = AveragedWeights(module, 0.9)
+    for value in (1.0, 2.0):
+        module.weight.data.fill_(value)
+        averaged.update()
+    with averaged.in_place():
+        assert module.weight.item() == pytest.approx(0.9 * 1 + 0.1 * 2)
+    assert module.weight.item() == 2.0
+
+
+def test_without_averaging_the_weights_are_their_own() -> None:
+    module = nn.Linear(1, 1)
+    averaged = AveragedWeights(module, 0.0)
+    averaged.update()
+    before = module.weight.item()
+    with averaged.in_place():
+        assert module.weight.item() == before

@@ -1,0 +1,70 @@
+"""The run's folder is never half-written and never overwritten by accident."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from gnnpipe.base.config import RunConfig
+from gnnpipe.base.errors import ConfigError
+from gnnpipe.train.checks import check_config
+from gnnpipe.train.records import RunFolder
+
+
+def folder(tmp_path: Path) -> RunFolder:
+    config = check_config(RunConfig(out=str(tmp_path / "run")))
+    result = RunFolder.for_config(config)
+    result.create(config, {"plan": {}})
+    return result
+
+
+def test_default_name_says_date_data_and_model() -> None:
+    assert RunFolder.for_config(RunConfig(dataset="Cora", model="gcn")).path.match("runs/*-cora-gcn")
+
+
+def test_existing_run_is_kept(tmp_path: Path) -> None:
+    run = folder(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"out: '.*run' exists already; choose another --out or add --overwrite"
+    ):
+        RunFolder.for_config(RunConfig(out=str(run.path)))
+    assert RunFolder.for_config(RunConfig(out=str(run.path), overwrite=True)).path == run.path
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match="holds no run"):
+        RunFolder.for_config(RunConfig(out=str(tmp_path), overwrite=True))
+    with pytest.raises(ConfigError, match="is a file; name a folder"):
+        RunFolder.for_config(RunConfig(out=str(tmp_path / "thesis.tex")))
+
+
+def test_config_leaves_out_where_the_run_was_kept(tmp_path: Path) -> None:
+    written = yaml.safe_load((folder(tmp_path).path / "config.yaml").read_text())
+    assert "out" not in written
+    assert written["staleness"]["gradient"] == "corrected"
+    assert written["optimizer"]["betas"] == [0.0, 0.99]
+
+
+def test_records_skip_a_line_cut_short(tmp_path: Path) -> None:
+    run = folder(tmp_path)
+    run.append({"epoch": 0})
+    with (run.path / "records.jsonl").open("a") as file:
+        file.write('{"epoch": 1, "lo')
+    assert run.records() == [{"epoch": 0}]
+    assert run.saved() == f"saved in {run.path}: 1 epochs in records.jsonl"
+
+
+def test_model_is_replaced_whole(tmp_path: Path) -> None:
+    run = folder(tmp_path)
+    run.write_model({"layers.0.weight": torch.ones(2)})
+    run.write_model({"layers.0.weight": torch.zeros(2)})
+    assert [path.name for path in run.path.glob("model*")] == ["model.safetensors"]
+    assert "the best weights so far in model.safetensors" in run.saved()
+
+
+def test_nothing_saved_yet(tmp_path: Path) -> None:
+    assert RunFolder(tmp_path / "x").saved() == "nothing was saved yet"
