@@ -29,9 +29,9 @@ class SyntheticConfig:
     """Columns of the feature matrix (dense)."""
     blocks_per_class: int = 10
     """Communities that make up one class. More blocks give the graph more locality for chunks to find."""
-    homophily: float = 0.7
+    homophily: float = 0.6
     """Fraction of edges that stay inside a block; the others end at a node drawn at random."""
-    noise: float = 3.0
+    noise: float = 5.0
     """Standard deviation of the noise around a class's mean feature row (whose entries are +1 or -1)."""
     seed: int = 0
     """Seed of the graph. It is apart from --seed, so that several runs share one graph."""

@@ -1,0 +1,68 @@
+"""The table and the lines are pure functions of what a run leaves behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gnnpipe.report.console import ConsoleReporter, describe_start, readable_bytes, summary_rows
+from gnnpipe.report.pictures import median_breakdown
+
+SUMMARY: dict[str, Any] = {
+    "metric": "accuracy", "best_val": 0.5, "test_at_best_val": 0.25, "best_epoch": 4, "epochs": 10,
+    "median_epoch_seconds": 1.5, "bytes_per_epoch": {"communication-layer": 2048},
+    "peak_memory_bytes": [3 * 2**30, 2**30],
+}  # fmt: skip
+
+
+def plan(rival: float | None) -> dict[str, Any]:
+    return {"plan": {"num_stages": 2}, "predictions": {"graph_parallel_bytes_per_epoch": rival}}
+
+
+def test_rows() -> None:
+    rows = dict(summary_rows(SUMMARY, plan(4096.0)))
+    assert rows["test accuracy at best validation"] == "0.2500 (validation 0.5000, epoch 5 of 10)"
+    assert rows["sent per epoch"] == "2.0 KiB"
+    rival = rows["graph parallelism on 2 devices would send"]
+    assert rival == "4.0 KiB (2.0 x as much; by formula, not measured)"
+    assert rows["peak memory of a rank"] == "3.0 GiB, least 1.0 GiB"
+
+
+def test_nothing_to_compare_with_on_one_device() -> None:
+    alone = SUMMARY | {"bytes_per_epoch": {"communication-layer": 0}}
+    assert not [name for name, _ in summary_rows(alone, plan(None)) if "graph parallelism" in name]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**30, "1.0 GiB"), (2**50, "1024.0 TiB")],
+)
+def test_readable_bytes(count: int, text: str) -> None:
+    assert readable_bytes(count) == text
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = ConsoleReporter(10, "roc_auc")
+    reporter.epoch({"epoch": 0, "loss": 2.0, "seconds": 0.5})
+    reporter.epoch({"epoch": 1, "loss": 1.0, "seconds": 0.5, "train": 0.9, "val": 0.8, "test": 0.7})
+    reporter.close()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["epoch 2/10  loss 1.0000  ROC AUC train 0.9000 val 0.8000 test 0.7000  2.00 epochs/s"]
+
+
+def test_start_describes_graph_cut_and_plan() -> None:
+    facts = {
+        "name": "x", "num_nodes": 1000, "num_edges": 2000, "num_features": 3, "num_classes": 2,
+        "method": "metis", "cut_fraction": 0.25, "fresh_fraction": 0.875, "imbalance": 1.1,
+    }  # fmt: skip
+    shape = {"num_chunks": 4, "num_stages": 2, "layer_ranges": [[0, 3], [3, 6]]}
+    lines = describe_start(facts, shape, {"bubble": 0.2})
+    assert "1,000 nodes, 2,000 edges" in lines[0]
+    assert "25.0% of the edges cut, 87.5% of the messages fresh, imbalance 1.10" in lines[1]
+    assert "layers 0-2, 3-5; bubble 20.0%" in lines[2]
+
+
+def test_median_breakdown() -> None:
+    ranks = [{"compute": c, "bubble": 0.0, "communication_layer": 0.0, "other": 0.0} for c in (3.0, 1.0, 2.0)]
+    assert median_breakdown([{"ranks": [rank]} for rank in ranks])[0]["compute"] == 2.0
