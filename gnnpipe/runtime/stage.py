@@ -7,35 +7,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from gnnpipe.graph.chunks import Chunk
-from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.model.dropout import Dropout, dropout_key, keep_all
-from gnnpipe.model.features import FeatureRows, SparseRows
+from gnnpipe.model.features import FeatureRows
 from gnnpipe.model.layers.base import Layer
 from gnnpipe.model.loss import chunk_loss
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
 from gnnpipe.plan.plan import Plan
+from gnnpipe.runtime.chunk_data import ChunkData, cut
 from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.tables import ForwardTable, GradientTable, TableSettings
-
-
-@dataclass(frozen=True)
-class ChunkData:
-    """What a stage holds of one chunk, cut once."""
-
-    chunk: Chunk
-    node_id: Tensor
-    """Original ids, which key the dropout masks."""
-    pull: Csr
-    """Rows of A."""
-    pull_back: Csr
-    """Rows of A^T."""
-    features: FeatureRows | None
-    """On the first stage."""
-    labels: Tensor | None
-    masks: dict[str, Tensor]
-    """On the last stage."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +99,7 @@ class Stage:
         self.modules = nn.ModuleDict(
             {layer.spec.name.replace(".", "_"): layer.module for layer in self.layers}
         )
-        self.chunks = _cut(graph, place, device)
+        self.chunks = cut(graph, place, device)
         self.num_train = int(graph.masks["train"].sum())
         self._passes: dict[int, ChunkPass] = {}
         self._draw = 0
@@ -257,31 +238,3 @@ def _with_tables(
         return StageLayer(spec, module, None, None)
     table = ForwardTable(num_nodes, module.width, settings, device)
     return StageLayer(spec, module, table, GradientTable(num_nodes, module.width, settings, device))
-
-
-def _cut(graph: PreparedGraph, place: Place, device: torch.device) -> list[ChunkData]:
-    """Cut what this stage reads of the graph into chunks, on its device."""
-    matrix = graph.matrix.to(device)
-    matrix_t = matrix if graph.matrix_t is graph.matrix else graph.matrix_t.to(device)
-    result = []
-    for chunk in graph.chunks:
-        rows = slice(chunk.start, chunk.stop)
-        pull = matrix.rows(chunk.start, chunk.stop)
-        result.append(
-            ChunkData(
-                chunk,
-                graph.node_id[rows].to(device),
-                pull,
-                pull if matrix_t is matrix else matrix_t.rows(chunk.start, chunk.stop),
-                _feature_rows(graph.features, chunk, device) if place.is_first else None,
-                graph.labels[rows].to(device) if place.is_last else None,
-                {name: mask[rows].to(device) for name, mask in graph.masks.items()} if place.is_last else {},
-            )
-        )
-    return result
-
-
-def _feature_rows(features: Tensor | Csr, chunk: Chunk, device: torch.device) -> FeatureRows:
-    if isinstance(features, Csr):
-        return SparseRows.from_csr(features.rows(chunk.start, chunk.stop).to(device))
-    return features[chunk.start : chunk.stop].to(device)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from gnnpipe.model.dropout import keep_all
 from gnnpipe.model.features import FeatureRows
+from gnnpipe.runtime.chunk_data import ChunkData
 from gnnpipe.runtime.messages import Messages
-from gnnpipe.runtime.stage import ChunkData, Stage, StageLayer
+from gnnpipe.runtime.stage import Stage, StageLayer
 
 EVALUATION = "evaluation"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnpipe.model.features import FeatureRows
@@ -46,6 +47,31 @@ class Layer(nn.Module):
     def saved_columns(self) -> int:
         """Floats a row that are kept from forward to backward; for the memory estimate."""
         raise NotImplementedError
+
+
+class Convolution(Layer):
+    """What layers share whose linear map may come before or after the aggregation.
+
+    It comes before where that makes the aggregated rows narrower, or where the input rows are sparse.
+
+    Args:
+        in_features: columns of the input rows.
+        out_features: columns of the output rows.
+        sparse_input: whether the input rows are sparse features.
+        relu: whether a ReLU ends the layer (not the last one).
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, sparse_input: bool, relu: bool) -> None:
+        super().__init__()
+        self.out_features = out_features
+        self.transform_first = sparse_input or out_features < in_features
+        self.width = out_features if self.transform_first else in_features
+        self.bias = zeros(out_features)
+        self.relu = relu
+
+    def activated(self, out: Tensor) -> Tensor:
+        """``act(out)``."""
+        return F.relu(out) if self.relu else out
 
 
 def glorot(in_features: int, out_features: int, generator: torch.Generator) -> nn.Parameter:

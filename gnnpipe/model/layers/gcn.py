@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gnnpipe.model.features import FeatureRows, project
-from gnnpipe.model.layers.base import Drop, Layer, glorot, zeros
+from gnnpipe.model.layers.base import Convolution, Drop, glorot
 
 
-class GcnLayer(Layer):
+class GcnLayer(Convolution):
     """``h' = act(A dropout(h) W + b)`` with ``A = D^-1/2 (A + I) D^-1/2`` (arXiv 1609.02907).
 
-    Shapes: ``[n, in_features] -> [n, out_features]``. The product with W comes before or after the
-    aggregation, whichever makes the aggregated rows narrower.
+    Shapes: ``[n, in_features] -> [n, out_features]``.
 
-    Args:
-        in_features: columns of the input rows.
-        out_features: columns of the output rows.
-        generator: draws the weights.
-        sparse_input: whether the input rows are sparse features, which are multiplied first.
-        relu: whether act is ReLU (not on the last layer).
+    Args: as `Convolution`; ``generator`` draws the weights.
     """
 
     def __init__(
@@ -33,13 +26,8 @@ class GcnLayer(Layer):
         sparse_input: bool = False,
         relu: bool = True,
     ) -> None:
-        super().__init__()
-        self.out_features = out_features
-        self.transform_first = sparse_input or out_features < in_features
-        self.width = out_features if self.transform_first else in_features
+        super().__init__(in_features, out_features, sparse_input=sparse_input, relu=relu)
         self.weight = glorot(in_features, out_features, generator)
-        self.bias = zeros(out_features)
-        self.relu = relu
 
     def message(self, h: FeatureRows, drop: Drop) -> tuple[Tensor, None]:
         """Dropped rows, multiplied if that makes them narrower."""
@@ -53,7 +41,7 @@ class GcnLayer(Layer):
         """Product (if still to come), bias and activation."""
         assert z is not None
         out = z + self.bias if self.transform_first else torch.addmm(self.bias, z, self.weight)
-        return F.relu(out) if self.relu else out
+        return self.activated(out)
 
     def saved_columns(self) -> int:
         """Message, aggregate and output."""

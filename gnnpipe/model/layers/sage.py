@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gnnpipe.model.features import FeatureRows, project
-from gnnpipe.model.layers.base import Drop, Layer, glorot, zeros
+from gnnpipe.model.layers.base import Convolution, Drop, glorot
 
 
-class SageLayer(Layer):
+class SageLayer(Convolution):
     """``h' = act(x W_self + mean(x of neighbours) W_neighbour + b)``, ``x = dropout(h)`` (arXiv 1706.02216).
 
-    Shapes: ``[n, in_features] -> [n, out_features]``. A node without neighbours gets a mean of 0. The
-    product with W_neighbour comes before or after the aggregation, whichever makes its rows narrower.
+    Shapes: ``[n, in_features] -> [n, out_features]``. A node without neighbours gets a mean of 0.
 
-    Args:
-        in_features: columns of the input rows.
-        out_features: columns of the output rows.
-        generator: draws the weights.
-        sparse_input: whether the input rows are sparse features, which are multiplied first.
-        relu: whether act is ReLU (not on the last layer).
+    Args: as `Convolution`; ``generator`` draws the weights.
     """
 
     def __init__(
@@ -33,14 +26,9 @@ class SageLayer(Layer):
         sparse_input: bool = False,
         relu: bool = True,
     ) -> None:
-        super().__init__()
-        self.out_features = out_features
-        self.transform_first = sparse_input or out_features < in_features
-        self.width = out_features if self.transform_first else in_features
+        super().__init__(in_features, out_features, sparse_input=sparse_input, relu=relu)
         self.weight_self = glorot(in_features, out_features, generator)
         self.weight_neighbour = glorot(in_features, out_features, generator)
-        self.bias = zeros(out_features)
-        self.relu = relu
 
     def message(self, h: FeatureRows, drop: Drop) -> tuple[Tensor, Tensor]:
         """Rows for the neighbours, and the node's own term."""
@@ -57,7 +45,7 @@ class SageLayer(Layer):
         assert carry is not None
         neighbours = z if self.transform_first else z @ self.weight_neighbour
         out = carry + neighbours + self.bias
-        return F.relu(out) if self.relu else out
+        return self.activated(out)
 
     def saved_columns(self) -> int:
         """Message, own term, aggregate and output."""
