@@ -101,7 +101,7 @@ def make_stage(case: Case, stages: int, rank: int, graph: PreparedGraph | None =
 def train(case: Case, stages: int = 1, rank: int = 0) -> Outcome:
     """Some epochs of plain gradient descent on one stage; the loss is a mean, as in training."""
     stage = make_stage(case, stages, rank)
-    messages = Messages(CPU)
+    messages = Messages(stage.place, CPU)
     engine = Engine(stage, case.plan(stages).schedule[rank], messages, Clock(CPU))
     assert case.staleness.order is not None
     orders = chunk_orders(case.staleness.order, case.chunks, case.seed)

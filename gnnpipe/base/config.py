@@ -10,6 +10,8 @@ from typing import Literal
 
 Model = Literal["gcn", "sage", "gcnii", "resgcn"]
 Metric = Literal["auto", "accuracy", "f1", "roc_auc"]
+MakeSplit = Literal["random", "per-class"]
+Device = Literal["auto", "cpu", "cuda"]
 Order = Literal["shuffled", "antithetic", "fixed"]
 Gradient = Literal["fresh", "reuse", "corrected"]
 History = Literal["dropped", "clean"]
@@ -106,7 +108,7 @@ class RunConfig:
     downloaded if absent. By default data/CLASS."""
     split: int = 0
     """Which of the data set's splits to use, or, where it ships none, the seed of the one that is made."""
-    make_split: Literal["random", "per-class"] = "random"
+    make_split: MakeSplit = "random"
     """The split made where a data set ships none. random: 60/20/20 %; per-class: 20 training nodes of each
     class, 500 for validation, 1000 for testing (Planetoid's way)."""
     undirected: bool = False
@@ -138,7 +140,7 @@ class RunConfig:
     """Weight decay."""
     seed: int = 0
     """Seed of the weights, the dropout masks and the chunk order."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """auto: one CUDA device a process where there are enough, else the CPU."""
     threads: int = 0
     """CPU threads a process; 0 shares the cores of the host out among its processes."""

@@ -38,6 +38,11 @@ class TrainingError(GnnpipeError, RuntimeError):
     """A run that had to stop: a rank failed, or the loss is not finite."""
 
 
+def exit_code(error: GnnpipeError) -> int:
+    """2 for what a user can mend, 1 for a run that had to stop."""
+    return 2 if isinstance(error, UserError) else 1
+
+
 def did_you_mean(value: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the choice nearest to ``value``, or an empty string.
 
@@ -51,10 +56,11 @@ def did_you_mean(value: str, choices: Iterable[str]) -> str:
     return f"; did you mean '{by_lower[nearest[0]]}'?" if nearest else ""
 
 
-def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
+def check_choice(key: str, value: str | None, choices: Iterable[str]) -> None:
     """Raise ConfigError unless ``value`` is one of ``choices``."""
     known = list(choices)
     if value not in known:
         raise ConfigError(
-            f"{key}: '{value}' is not known; choose one of {', '.join(known)}{did_you_mean(value, known)}"
+            f"{key}: '{value}' is not known; choose one of {', '.join(known)}"
+            f"{did_you_mean(value or '', known)}"
         )

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gnnpipe
-from gnnpipe.base.errors import ConfigError, GnnpipeError, UserError, did_you_mean
+from gnnpipe.base.errors import ConfigError, GnnpipeError, did_you_mean, exit_code
 
-EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(arguments)
     except GnnpipeError as error:
         sys.stderr.write(f"gnnpipe: error: {error}\n")
-        return EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILED
+        return exit_code(error)
+    except MemoryError as error:
+        sys.stderr.write(f"gnnpipe: error: out of memory ({error}); use a smaller graph or --hidden\n")
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

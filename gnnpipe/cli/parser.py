@@ -60,7 +60,10 @@ def make_parser(config: type, description: str, epilog: str) -> Parser:
 
 def parse(parser: Parser, config: type[_Config], arguments: Sequence[str]) -> _Config:
     """Parse a command line into ``config``; raises ConfigError."""
-    namespace = parser.parse_args([_long_form(argument) for argument in arguments])
+    try:
+        namespace = parser.parse_args([_long_form(argument) for argument in arguments])
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config: the file is not text ({error}); name a YAML file") from None
     return _build(config, namespace)
 
 
@@ -116,10 +119,11 @@ def _build(config: type[_Config], namespace: Namespace) -> _Config:
     for item in fields(config):  # type: ignore[arg-type]
         value, hint = namespace[item.name], hints[item.name]
         if is_dataclass(hint) and not isinstance(value, Namespace):
-            first = fields(hint)[0].name
+            first = fields(hint)[0]
+            example = value if isinstance(value, str) else first.default
             raise ConfigError(
                 f"{item.name}: '{value}' must be written with its fields, "
-                f"as in {item.name}: {{{first}: {value}}}"
+                f"as in {item.name}: {{{first.name}: {example}}}"
             )
         values[item.name] = _build(hint, value) if isinstance(value, Namespace) else value
     return config(**values)
@@ -137,8 +141,17 @@ def _explain(message: str, flags: list[str]) -> str:
     wrong = re.match(r'Parser key "(.+?)": (.*)(?:Given value|Got value): (.*)', message)
     if wrong:
         key, expected, value = wrong.groups()
-        kinds = [_KINDS[name] for name in re.findall(r"Expected a <class '(\w+)'>", expected)]
-        return f"{key}: '{value}' can't be used; expected {' or '.join(kinds)}"
+        names = re.findall(r"(?:Expected a <class '|Expected an? )(\w+)", expected)
+        kinds = list(dict.fromkeys(_KINDS[name] for name in names if name in _KINDS))
+        if key == "optimizer.betas":
+            kinds = [_KINDS["tuple"]]
+        flag = key if "." in key else key.replace("_", "-")
+        return f"{flag}: '{value}' can't be used; expected {' or '.join(kinds) or 'another kind of value'}"
+    missing = re.match(r'Parser key "config": (File does not exist.*)', message)
+    if missing:
+        return f"config: {missing[1]}; name a YAML file, as --print_config prints one"
+    if message.startswith("Unexpected config"):
+        return f"config: the file holds no fields; write lines such as 'layers: 32' ({message})"
     return message
 
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import GnnpipeError, PlanError, UserError
+from gnnpipe.base.errors import GnnpipeError, PlanError, UserError, exit_code
 from gnnpipe.report.console import (
     ConsoleReporter,
     describe_start,
@@ -39,7 +39,11 @@ def _run_local(config: RunConfig) -> int:
     choose_device(config.device, config.stages)
     warm_up()
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
-        job = _prepare(config, Path(scratch), folder)
+        try:
+            job = _prepare(config, Path(scratch), folder)
+        except KeyboardInterrupt:
+            sys.stderr.write("\ninterrupted; nothing was saved yet\n")
+            raise
         launch_local(local_rank_main, (job,), job.plan.num_ranks)
     print_summary(folder)
     return 0
@@ -48,45 +52,47 @@ def _run_local(config: RunConfig) -> int:
 def local_rank_main(job: Job, store: str) -> None:
     """What a process that we started does."""
     config, rank = job.config, int(os.environ["RANK"])
-    end_on_signal(lambda: _say_saved(RunFolder(job.out)) if rank == 0 else None)
+    end_on_signal(lambda how: _say_saved(how, RunFolder(job.out)) if rank == 0 else None)
     with join(config.device, config.threads, config.timeout, store) as world:
         train(job, world, ConsoleReporter(config.epochs, job.metric))
 
 
 def _run_under_torchrun(config: RunConfig) -> int:
-    """Be one of the processes that torchrun started; the first of each host prepares the graph for all of
-    them."""
+    """Be one of the processes that torchrun started; the first of each host prepares the graph for all."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    everyones = True  # whether all ranks see an error alike, so that one of them says it
     try:
         if config.stages != size:
             raise PlanError(
                 f"stages ({config.stages}) x parts (1) = {config.stages} ranks, but {size} processes were "
                 f"started; use --nproc-per-node {config.stages} or --stages {size}"
             )
-        folder = RunFolder.for_config(config)
-        end_on_signal(lambda: _say_saved(folder) if rank == 0 else None)
+        folder = RunFolder.for_config(config) if rank == 0 else None
+        end_on_signal(lambda how: _say_saved(how, folder) if folder else None)
+        everyones = False
         with (
             tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch,
             join(config.device, config.threads, config.timeout, None) as world,
         ):
+            everyones = True
             job = _share_job(config, world, Path(scratch), folder)
             train(job, world, ConsoleReporter(config.epochs, job.metric))
-        if rank == 0:
-            print_summary(folder)
     except GnnpipeError as error:
-        if rank == 0:
+        if rank == 0 or not everyones:
             raise
-        return 2 if isinstance(error, UserError) else 1
+        return exit_code(error)
+    if folder:
+        print_summary(folder)
     return 0
 
 
-def _share_job(config: RunConfig, world: World, scratch: Path, folder: RunFolder) -> Job:
+def _share_job(config: RunConfig, world: World, scratch: Path, folder: RunFolder | None) -> Job:
     """Prepare once a host; an error on one is everyone's."""
     job: Job | None = None
     failure: UserError | None = None
     if os.environ.get("LOCAL_RANK", "0") == "0":
         try:
-            job = _prepare(config, scratch, folder, announce=world.rank == 0)
+            job = _prepare(config, scratch, folder)
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")
@@ -97,10 +103,10 @@ def _share_job(config: RunConfig, world: World, scratch: Path, folder: RunFolder
     return next(found for where, found, _ in shared if where == host and found is not None)
 
 
-def _prepare(config: RunConfig, scratch: Path, folder: RunFolder, *, announce: bool = True) -> Job:
-    """Prepare the job; where it is announced, also make the run's folder and say what is about to run."""
-    job, facts, predictions = prepare_job(config, scratch, folder.path)
-    if announce:
+def _prepare(config: RunConfig, scratch: Path, folder: RunFolder | None) -> Job:
+    """Prepare the job; who is given the run's folder also makes it and says what is about to run."""
+    job, facts, predictions = prepare_job(config, scratch, folder.path if folder else Path())
+    if folder:
         plan = describe_plan(job, facts, predictions)
         console = ConsoleReporter(config.epochs, job.metric)
         for line in describe_start(plan["graph"], plan["plan"], plan["predictions"]):
@@ -123,6 +129,6 @@ def _warn_about_memory(job: Job, predictions: Predictions, console: ConsoleRepor
         )
 
 
-def _say_saved(folder: RunFolder) -> None:
-    sys.stderr.write(f"\ninterrupted; {folder.saved()}\n")
+def _say_saved(how: str, folder: RunFolder) -> None:
+    sys.stderr.write(f"\n{how}; {folder.saved()}\n")
     sys.stderr.flush()

@@ -156,9 +156,16 @@ def _features(features: Tensor | sp.spmatrix) -> Tensor | Csr:
 
 
 def _count_classes(labels: Tensor) -> int:
+    """Labels number classes from 0, and a graph has at least a node a class."""
     if labels.dim() == 2:
         return labels.shape[1]
-    return int(labels.max()) + 1 if labels.numel() else 0
+    largest = int(labels.max()) if labels.numel() else -1
+    if largest >= labels.shape[0]:
+        raise DataError(
+            f"labels: {largest} can't be a class of a graph with {labels.shape[0]} nodes; "
+            "number the classes 0, 1, 2 and so on, or give num_classes"
+        )
+    return largest + 1
 
 
 def _check_adjacency(adjacency: Csr) -> None:

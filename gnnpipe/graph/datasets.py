@@ -43,7 +43,17 @@ def load_dataset(config: RunConfig) -> GraphData:
     else:
         source = find_source(config.dataset)
         read = {"pyg": _read_pyg, "npz": _read_npz, "ogb": _read_ogb}[source.reader]
-        raw = read(source, config.root or str(Path("data") / source.class_name))
+        root = config.root or str(Path("data") / source.class_name)
+        try:
+            raw = read(source, root)
+        except DataError:
+            raise
+        except Exception as error:  # whatever a class makes of files that are not what it expects
+            raise DataError(
+                f"root: can't read {source.name} from '{root}' ({type(error).__name__}: "
+                f"{' '.join(str(error).split())}); give the folder that the torch_geometric class is given, "
+                "or delete its files and load them anew"
+            ) from error
         data = GraphData.from_edge_index(
             raw.edge_index,
             raw.features,

@@ -6,9 +6,8 @@ import importlib.util
 from typing import Any
 
 from gnnpipe.report.console import METRIC_NAMES
-from gnnpipe.train.records import PLAN, RunFolder
+from gnnpipe.train.records import PICTURE, PLAN, RunFolder
 
-PICTURE = "report.png"
 # The original's names and order, so that pictures compare; colours that colour-blind readers can tell apart.
 PARTS = {
     "compute": "#0072b2",

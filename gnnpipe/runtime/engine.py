@@ -62,28 +62,19 @@ class Engine:
 
     def _post(self, action: Action, order: list[int]) -> Receipt:
         """Post the receive of what ``action`` reads, if a neighbour sends it."""
-        place = self._stage.place
-        if place.is_first if action.kind == "F" else place.is_last:
-            return NOTHING
-        source = place.stage + (-1 if action.kind == "F" else 1)
-        shape = self._stage.shape(order[action.position])
-        return self._messages.receive(place.neighbour(source), shape, _tag(action))
+        toward = -1 if action.kind == "F" else 1
+        return self._messages.receive(toward, self._stage.shape(order[action.position]), _tag(action))
 
     def _perform(self, action: Action, chunk: int, rows: Tensor | None) -> float:
         """Compute and send on; return the loss that came out."""
-        place = self._stage.place
         if action.kind == "F":
             out, loss = self._stage.forward(chunk, rows)
-            if not place.is_last:
-                self._send(action, out, place.neighbour(place.stage + 1))
+            self._messages.send(out, 1, _tag(action), COMMUNICATION_LAYER)
             return loss
         back = self._stage.backward(chunk, rows)
-        if back is not None and not place.is_first:
-            self._send(action, back, place.neighbour(place.stage - 1))
+        if back is not None:
+            self._messages.send(back, -1, _tag(action), COMMUNICATION_LAYER)
         return 0.0
-
-    def _send(self, action: Action, rows: Tensor, target: int) -> None:
-        self._messages.send(rows, target, _tag(action), COMMUNICATION_LAYER)
 
 
 def _tag(action: Action) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import tempfile
 import uuid
@@ -15,12 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from gnnpipe.base.errors import TrainingError
 
 PRELOADED = ["torch", "torch.distributed", "gnnpipe.model.metrics", "gnnpipe.cli.run"]
+
+SIGNS_OF_A_LOST_PEER = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Timed out waiting",
+)
 
 
 def warm_up() -> None:
@@ -78,13 +85,27 @@ def _set_local_environment() -> None:
 
 def _first_failure(error: ChildFailedError) -> str:
     """One line for errors that were raised on purpose, else the traceback of the rank that failed first."""
-    rank, failure = error.get_first_failure()
-    try:
-        message = json.loads(failure.message) if isinstance(failure.message, str) else failure.message
-        lines = message["extraInfo"]["py_callstack"] if isinstance(message, dict) else str(message)
-    except (KeyError, ValueError):
-        lines = str(failure.message)
-    marker = "TrainingError: "
-    if marker in lines:
-        return lines.rsplit(marker, 1)[1].strip()
-    return f"rank {rank} failed first (exit code {failure.exitcode}):\n{lines}"
+    rank, failure = min(error.failures.items(), key=lambda item: (_is_echo(item[1]), item[1].timestamp))
+    text = _traceback(failure)
+    marker = f"{TrainingError.__name__}: "
+    if marker in text:
+        return text.rsplit(marker, 1)[1].strip()
+    if failure.exitcode < 0:
+        return (
+            f"rank {rank} failed first: killed by {signal.Signals(-failure.exitcode).name} "
+            "(SIGKILL often means that the host ran out of memory)"
+        )
+    return f"rank {rank} failed first (exit code {failure.exitcode}):\n{text}"
+
+
+def _is_echo(failure: ProcessFailure) -> bool:
+    """Whether a rank only failed because another one was gone, or was told to end by the launcher."""
+    told_to_end = failure.exitcode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    return told_to_end or any(sign in _traceback(failure) for sign in SIGNS_OF_A_LOST_PEER)
+
+
+def _traceback(failure: ProcessFailure) -> str:
+    message = failure.message
+    if isinstance(message, dict):
+        return str(message.get("extraInfo", {}).get("py_callstack", message))
+    return str(message)

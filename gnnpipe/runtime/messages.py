@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gnnpipe.runtime.place import Place
+
 # Sends that may be under way at once: enough never to wait for in a steady pipeline, few enough that their
 # buffers don't add up to an epoch's worth.
 MOST_SENDS_UNDER_WAY = 8
@@ -35,25 +37,62 @@ class Messages:
     """Asynchronous sends and receives of one rank, with bytes counted by kind.
 
     Args:
+        place: this rank's.
         device: where buffers live.
+        down: group for messages to the next stage; None for the group of all ranks.
+        up: group for messages to the stage before.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(
+        self,
+        place: Place,
+        device: torch.device,
+        down: dist.ProcessGroup | None = None,
+        up: dist.ProcessGroup | None = None,
+    ) -> None:
+        self._place = place
         self._device = device
+        self._down, self._up = down, up
         self._under_way: deque[tuple[dist.Work, Tensor]] = deque()
         self.bytes_sent: Counter[str] = Counter()
 
-    def receive(self, source: int, shape: tuple[int, ...], tag: int) -> Receipt:
-        """Post a receive of float32 rows from rank ``source``; an empty message is not sent at all."""
-        buffer = torch.empty(shape, device=self._device)
-        return Receipt(buffer, dist.irecv(buffer, source, tag=tag) if buffer.numel() else None)
+    def connect(self) -> None:
+        """Exchange a number with each neighbour.
 
-    def send(self, rows: Tensor, target: int, tag: int, kind: str) -> None:
-        """Send rows to rank ``target`` without waiting; they must not change until `flush`."""
-        if rows.numel() == 0:
+        NCCL sets a connection up when it is first used, and both sides wait for it; here they do so in an
+        order that can't deadlock.
+        """
+        for toward in (1, -1):
+            self.receive(-toward, (1,), tag=0).wait()
+            self.send(torch.zeros(1, device=self._device), toward, tag=0, kind="set-up")
+            self.flush()
+        self.take_bytes()
+
+    def receive(self, toward: int, shape: tuple[int, ...], tag: int) -> Receipt:
+        """Post a receive of float32 rows from the stage before (-1) or behind (1).
+
+        An empty message is not sent at all, and at the ends of the pipeline there is nobody to send one.
+        """
+        source = self._place.stage + toward
+        if not 0 <= source < self._place.num_stages:
+            return NOTHING
+        buffer = torch.empty(shape, device=self._device)
+        if not buffer.numel():
+            return Receipt(buffer, None)
+        group = self._down if toward < 0 else self._up
+        return Receipt(buffer, dist.irecv(buffer, self._place.neighbour(source), group=group, tag=tag))
+
+    def send(self, rows: Tensor, toward: int, tag: int, kind: str) -> None:
+        """Send rows to the stage behind (1) or before (-1) without waiting; nothing at the pipeline's ends.
+
+        The rows must not change until `flush`.
+        """
+        target = self._place.stage + toward
+        if rows.numel() == 0 or not 0 <= target < self._place.num_stages:
             return
         rows = rows.contiguous()
-        work = dist.isend(rows, target, tag=tag)
+        group = self._down if toward > 0 else self._up
+        work = dist.isend(rows, self._place.neighbour(target), group=group, tag=tag)
         assert work is not None
         self._under_way.append((work, rows))
         self.bytes_sent[kind] += rows.nbytes

@@ -41,8 +41,7 @@ def _enter(stage: Stage, messages: Messages) -> tuple[list[FeatureRows], list[Fe
     if stage.place.is_first:
         features = [data.features for data in stage.chunks]
         return [rows for rows in features if rows is not None], []
-    source = stage.place.neighbour(stage.place.stage - 1)
-    receipts = [messages.receive(source, stage.shape(i), tag=i) for i in range(len(stage.chunks))]
+    receipts = [messages.receive(-1, stage.shape(i), tag=i) for i in range(len(stage.chunks))]
     packed = [receipt.wait() for receipt in receipts]
     rows: list[FeatureRows] = [item[0] for item in packed if item is not None]
     initial: list[FeatureRows] = [item[1] for item in packed if item is not None and len(item) == 2]
@@ -50,11 +49,10 @@ def _enter(stage: Stage, messages: Messages) -> tuple[list[FeatureRows], list[Fe
 
 
 def _leave(stage: Stage, messages: Messages, rows: list[FeatureRows], initial: list[FeatureRows]) -> None:
-    target = stage.place.neighbour(stage.place.stage + 1)
     for index, h in enumerate(rows):
         streams = [h, initial[index]] if initial else [h]
         packed = torch.stack([stream for stream in streams if isinstance(stream, Tensor)])
-        messages.send(packed, target, index, EVALUATION)
+        messages.send(packed, 1, index, EVALUATION)
     messages.flush()
 
 

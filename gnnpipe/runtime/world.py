@@ -32,6 +32,10 @@ class World:
     device: torch.device
     control: dist.ProcessGroup
     """A gloo group for records and decisions; its bytes are not counted as communication."""
+    down: dist.ProcessGroup
+    """For rows that travel from a stage to the next one."""
+    up: dist.ProcessGroup
+    """For gradients that travel back."""
 
     def gather(self, item: _T) -> list[_T]:
         """Every rank's ``item``, in rank order, on every rank."""
@@ -75,12 +79,15 @@ def choose_device(choice: str, local_size: int, local_rank: int = 0) -> torch.de
 
 @contextmanager
 def join(device_choice: str, threads: int, timeout: float, store: str | None) -> Iterator[World]:
-    """Join the other processes of the run and leave them at the end.
+    """Join the other processes of the run, and leave them when all is done.
+
+    After an error the groups are left alone: closing them first would make the peers fail of a closed
+    connection before this process could say what went wrong. They close when it ends.
 
     Args:
         device_choice: auto, cpu or cuda.
         threads: CPU threads of this process; 0 shares the cores out.
-        timeout: seconds to wait for another process.
+        timeout: seconds to wait for another process; under torchrun also for the one that loads the graph.
         store: file through which local processes find each other; None for torchrun's environment.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -98,12 +105,16 @@ def join(device_choice: str, threads: int, timeout: float, store: str | None) ->
         world_size=size,
         store=FileStore(store, size) if store else None,
     )
-    try:
-        control = dist.new_group(backend="gloo")
-        assert control is not None
-        yield World(rank, size, device, control)
-    finally:
-        dist.destroy_process_group()
+    limit = timedelta(seconds=timeout)
+    control = dist.new_group(backend="gloo", timeout=limit)
+    # a group of their own for each direction: NCCL runs what two ranks exchange in one group one by one,
+    # so that a receive posted ahead would block the send that has to come before it
+    down, up = dist.new_group(timeout=limit), dist.new_group(timeout=limit)
+    assert control is not None
+    assert down is not None
+    assert up is not None
+    yield World(rank, size, device, control, down, up)
+    dist.destroy_process_group()
 
 
 def keep_freed_memory() -> None:

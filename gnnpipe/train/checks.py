@@ -4,10 +4,36 @@ from __future__ import annotations
 
 from typing import get_args
 
-from gnnpipe.base.config import Metric, Model, RunConfig
+from gnnpipe.base.config import Device, MakeSplit, Metric, Model, RunConfig
 from gnnpipe.base.errors import ConfigError, check_choice
 from gnnpipe.graph.catalog import find_source, is_synthetic
 from gnnpipe.plan.staleness import resolve_staleness
+
+# Below what arithmetic and other libraries can hold, above what anybody needs.
+_SEED, _COUNT, _FLOAT = 2**62, 10**9, 1e30
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "split": (0, _SEED),
+    "layers": (1, 10**6),
+    "hidden": (1, 10**8),
+    "dropout": (0, 255 / 256),
+    "stages": (1, 10**6),
+    "epochs": (1, _COUNT),
+    "lr": (1e-30, _FLOAT),
+    "weight_decay": (0, _FLOAT),
+    "seed": (0, _SEED),
+    "threads": (0, 4096),
+    "eval_every": (1, _COUNT),
+    "timeout": (1, 10**7),
+    "synthetic.num_nodes": (5, _COUNT),
+    "synthetic.num_features": (1, 10**6),
+    "synthetic.num_classes": (2, 10**6),
+    "synthetic.seed": (0, _SEED),
+    "synthetic.noise": (0, 1e6),
+    "optimizer.warmup": (0, _COUNT),
+    "optimizer.clip": (0, _FLOAT),
+    "gcnii.alpha": (0, 1),
+    "gcnii.theta": (0, 1e6),
+}
 
 
 def check_config(config: RunConfig) -> RunConfig:
@@ -19,26 +45,14 @@ def check_config(config: RunConfig) -> RunConfig:
     """
     if not is_synthetic(config.dataset):
         find_source(config.dataset)
-    check_choice("model", config.model, get_args(Model))
-    check_choice("metric", config.metric, get_args(Metric))
-    least: dict[str, float] = {
-        "layers": 1, "hidden": 1, "epochs": 1, "eval_every": 1, "threads": 0, "weight_decay": 0, "split": 0,
-    }  # fmt: skip
-    for key, minimum in least.items():
-        if getattr(config, key) < minimum:
-            raise ConfigError(f"{_flag(key)}: {getattr(config, key)} is too small; use {minimum} or more")
-    for key in ("lr", "timeout"):
-        if not getattr(config, key) > 0:
-            raise ConfigError(f"{_flag(key)}: {getattr(config, key)} is not positive; use a number above 0")
-    if not 0 <= config.dropout < 1:
-        raise ConfigError(f"dropout: {config.dropout} is out of range; use 0 to below 1")
+    for key, words in (("model", Model), ("metric", Metric), ("make_split", MakeSplit), ("device", Device)):
+        check_choice(_flag(key), getattr(config, key), get_args(words))
+    for key, (least, most) in _BOUNDS.items():
+        _check_number(config, key, least, most)
+    _check_blocks(config)
     resolved = resolve_staleness(config)
     _check_optimizer(resolved)
     return resolved
-
-
-def _flag(key: str) -> str:
-    return key.replace("_", "-")
 
 
 def _check_optimizer(config: RunConfig) -> None:
@@ -47,10 +61,31 @@ def _check_optimizer(config: RunConfig) -> None:
     check_choice("optimizer.schedule", optimizer.schedule, ("constant", "cosine"))
     assert optimizer.betas is not None
     assert optimizer.averaging is not None
-    if any(not 0 <= beta < 1 for beta in optimizer.betas):
-        raise ConfigError(f"optimizer.betas: {list(optimizer.betas)} is out of range; use 0 to below 1")
+    if len(optimizer.betas) != 2 or any(not 0 <= beta < 1 for beta in optimizer.betas):
+        raise ConfigError(
+            f"optimizer.betas: {list(optimizer.betas)} is out of range; use two numbers from 0 to below 1"
+        )
     if not 0 <= optimizer.averaging < 1:
         raise ConfigError(f"optimizer.averaging: {optimizer.averaging} is out of range; use 0 to below 1")
-    for key in ("warmup", "clip"):
-        if getattr(optimizer, key) < 0:
-            raise ConfigError(f"optimizer.{key}: {getattr(optimizer, key)} is negative; use 0 or more")
+
+
+def _check_number(config: RunConfig, key: str, least: float, most: float) -> None:
+    """NaN fails every comparison, so it is refused too."""
+    section, _, name = key.rpartition(".")
+    value = getattr(getattr(config, section) if section else config, name)
+    if not least <= value <= most:
+        flag = key if section else _flag(key)
+        raise ConfigError(f"{flag}: {value} is out of range; use {least:g} to {most:g}")
+
+
+def _check_blocks(config: RunConfig) -> None:
+    synthetic = config.synthetic
+    if not 1 <= synthetic.blocks_per_class <= synthetic.num_nodes:
+        raise ConfigError(
+            f"synthetic.blocks_per_class: {synthetic.blocks_per_class} does not fit "
+            f"{synthetic.num_nodes} nodes; use 1 to {synthetic.num_nodes}"
+        )
+
+
+def _flag(key: str) -> str:
+    return key.replace("_", "-")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+
 from gnnpipe.base.config import Metric
 from gnnpipe.model.metrics import SplitMetrics
 from gnnpipe.runtime.messages import Messages
@@ -13,10 +17,14 @@ def evaluate(stage: Stage, messages: Messages, metric: Metric, num_classes: int)
     """The metric on each split with the weights that the stage holds now.
 
     Returns:
-        train, val and test on the last stage; None on the others, which compute their layers.
+        train, val and test on the last stage, all NaN if a logit is not finite; None on the other stages.
     """
     metrics = SplitMetrics(metric, num_classes)
+    finite = True
     for data, logits in sweep(stage, messages):
+        finite = finite and bool(torch.isfinite(logits).all())
         assert data.labels is not None
         metrics.update(logits, data.labels, data.masks)
-    return metrics.compute() if stage.place.is_last else None
+    if not stage.place.is_last:
+        return None
+    return metrics.compute() if finite else dict.fromkeys(("train", "val", "test"), math.nan)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gnnpipe.base.config import Metric, RunConfig
+from gnnpipe.base.errors import DataError
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
@@ -88,6 +89,8 @@ def prepare_job(config: RunConfig, scratch: Path, out: Path) -> tuple[Job, Graph
     """
     data = load_dataset(config)
     metric = resolve_metric(config.metric, data.task)
+    if metric == "roc_auc":
+        _check_both_classes(data)
     plan = plan_for(config, data)
     spec = spec_for(config, data)
     graph = prepare_graph(config, data, plan, spec)
@@ -95,6 +98,16 @@ def prepare_job(config: RunConfig, scratch: Path, out: Path) -> tuple[Job, Graph
     graph.save(path)
     predictions = predict(config, plan, spec, graph)
     return Job(config, plan, spec, path, out, metric), graph.facts, predictions
+
+
+def _check_both_classes(data: GraphData) -> None:
+    """ROC AUC compares nodes of two classes."""
+    for name, mask in data.masks.items():
+        if data.labels[mask].unique().numel() < 2:
+            raise DataError(
+                f"metric: roc_auc is undefined, as all {name} labels are alike; use --metric accuracy "
+                "or another --split"
+            )
 
 
 def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph) -> Predictions:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import shutil
+import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +25,9 @@ CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
     "summary.json",
     "model.safetensors",
 )
+PICTURE = "report.png"
+PART = ".part"
+RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE}
 
 
 @dataclass(frozen=True)
@@ -43,29 +48,56 @@ class RunFolder:
         """The folder that a config names, or a new one under runs/; nothing is made yet.
 
         Raises:
-            ConfigError: it exists and ``overwrite`` is not set, or it is no run.
+            ConfigError: it exists and ``overwrite`` is not set, it holds anything but a run, or no folder can
+                be made there.
         """
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        path = Path(config.out or f"runs/{stamp}-{config.dataset.lower()}-{config.model}")
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"out: '{path}' is a file; name a folder")
-        if path.is_dir() and any(path.iterdir()):
-            if not config.overwrite:
-                raise ConfigError(f"out: '{path}' exists already; choose another --out or add --overwrite")
-            if not (path / CONFIG).exists():
-                raise ConfigError(
-                    f"out: '{path}' holds no run ({CONFIG} is absent), so it is not replaced; choose another"
-                )
-        return cls(path)
+        folder = cls(Path(config.out) if config.out else _new_name(config))
+        folder._check(config.overwrite)
+        return folder
 
     def create(self, config: RunConfig, plan: dict[str, Any]) -> None:
-        """Make the folder anew, with the config and the plan in it."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True)
-        (self.path / CONFIG).write_text(yaml.safe_dump(config_as_yaml(config), sort_keys=False))
+        """Make the folder, with the config and the plan in it; with ``overwrite`` in an old run's place.
+
+        Raises:
+            ConfigError: as `for_config`, if that has changed since.
+        """
+        self._check(config.overwrite)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for old in self.path.iterdir():
+                old.unlink()
+            with (self.path / CONFIG).open("x") as file:  # whoever makes this file owns the folder
+                yaml.safe_dump(config_as_yaml(config), file, sort_keys=False)
+        except FileExistsError:
+            raise ConfigError(
+                f"out: another run has just taken '{self.path}'; choose another --out"
+            ) from None
+        except OSError as error:
+            raise ConfigError(
+                f"out: can't make '{self.path}' ({error.strerror}); choose another --out"
+            ) from None
         _write_json(self.path / PLAN, plan)
         (self.path / RECORDS).touch()
+
+    def _check(self, overwrite: bool) -> None:
+        """Refuse what is not ours to replace, and places where nothing can be written."""
+        path = self.path
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"out: '{path}' is a file; name a folder")
+        parent = next(place for place in (path, *path.absolute().parents) if place.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise ConfigError(
+                f"out: '{path}' can't be made, as '{parent}' is no folder that may be written to"
+            )
+        found = {item.name for item in path.iterdir()} if path.exists() else set()
+        if found and not overwrite:
+            raise ConfigError(f"out: '{path}' exists already; choose another --out or add --overwrite")
+        foreign = sorted(name for name in found if name.removesuffix(PART) not in RUN_FILES)
+        if foreign or (found and not {CONFIG, RECORDS} <= found):
+            what = f"'{foreign[0]}' is not a run's" if foreign else f"{CONFIG} or {RECORDS} is absent"
+            raise ConfigError(
+                f"out: '{path}' is not just a run ({what}), so it is not replaced; choose another"
+            )
 
     def append(self, record: dict[str, Any]) -> None:
         """Add an epoch's line; it is on disk when this returns."""
@@ -78,9 +110,7 @@ class RunFolder:
 
     def write_model(self, weights: dict[str, Tensor]) -> None:
         """Write model.safetensors whole or not at all."""
-        aside = self.path / f"{MODEL}.part"
-        save_file(weights, aside)
-        aside.replace(self.path / MODEL)
+        _write_aside(self.path / MODEL, lambda aside: save_file(weights, aside))
 
     def read(self, name: str) -> dict[str, Any]:
         """Read plan.json or summary.json."""
@@ -101,6 +131,13 @@ class RunFolder:
         return f"saved in {self.path}: {', '.join(parts)}"
 
 
+def _new_name(config: RunConfig) -> Path:
+    """runs/DATE-DATASET-MODEL, with a number behind it where several runs start in one second."""
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.dataset.lower()}-{config.model}"
+    names = (Path("runs") / (name if count == 1 else f"{name}-{count}") for count in itertools.count(1))
+    return next(path for path in names if not path.exists())
+
+
 def config_as_yaml(config: RunConfig) -> dict[str, Any]:
     """A config as ``--config`` reads it; where the run was kept is not part of it."""
     values = asdict(config)
@@ -111,6 +148,12 @@ def config_as_yaml(config: RunConfig) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    _write_aside(path, lambda aside: aside.write_text(text))
+
+
+def _write_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Write under another name, then rename: readers see the whole file or the one before it."""
+    aside = path.with_name(path.name + PART)
+    write(aside)
     aside.replace(path)

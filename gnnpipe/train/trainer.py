@@ -64,7 +64,7 @@ class Trainer:
         self._job, self._world, self._stage, self._reporter = job, world, stage, reporter
         self._num_train = num_train
         self._clock = Clock(world.device)
-        self._messages = Messages(world.device)
+        self._messages = Messages(stage.place, world.device, world.down, world.up)
         self._schedule = job.plan.schedule
         self._engine = Engine(stage, self._schedule[stage.place.stage], self._messages, self._clock)
         self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
@@ -78,6 +78,7 @@ class Trainer:
         """Run all epochs and write the summary."""
         config = self._job.config
         assert config.staleness.order is not None
+        self._messages.connect()
         orders = chunk_orders(config.staleness.order, self._job.plan.num_chunks, config.seed)
         seconds = []
         bytes_by_kind: dict[str, int] = {}
@@ -115,11 +116,7 @@ class Trainer:
     def _record(self, epoch: int, lr: float, reports: list[StageReport]) -> dict[str, Any]:
         """An epoch's line. The same on every rank, so that all decide alike."""
         loss = sum(report.loss_sum for report in reports) / self._num_train
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} in epoch {epoch}; use a lower --lr, --optimizer.clip 1.0, or "
-                f"--staleness exact to see whether staleness is the cause"
-            )
+        _check_finite("the loss", loss, epoch)
         seconds = max(report.ended for report in reports) - min(report.began for report in reports)
         timeline = [report.spans for report in reports]
         sent: dict[str, int] = {COMMUNICATION_LAYER: 0}
@@ -143,6 +140,7 @@ class Trainer:
             self._messages.take_bytes()
             metrics = self._world.gather(mine)[-1]
             assert metrics is not None
+            _check_finite("a logit", metrics["val"], epoch)
             if metrics["val"] > self._best["best_val"]:
                 self._best = {
                     "best_val": metrics["val"],
@@ -177,4 +175,13 @@ class Trainer:
                 "versions": versions(),
                 "hardware": hardware(self._world.device, self._world.size),
             }
+        )
+
+
+def _check_finite(what: str, value: float, epoch: int) -> None:
+    """Stop a run whose numbers went wrong; every rank sees the same value."""
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"{what} became {value} in epoch {epoch + 1}; use a lower --lr, --optimizer.clip 1.0, or "
+            "--staleness exact to see whether staleness is the cause"
         )

@@ -80,6 +80,7 @@ def masks(*rows: list[int]) -> tuple[torch.Tensor, ...]:
         ({"features": torch.full((4, 2), float("nan"))}, "features: 8 of 8 entries are NaN or infinite"),
         ({"features": torch.ones(0, 2), "edge_index": EDGES[:, :0]}, "graph: it has no nodes"),
         ({"labels": torch.tensor([0, 1, 7, 0]), "num_classes": 3}, "labels: 7 lies outside 0 to 2"),
+        ({"labels": torch.tensor([0, 1, 10**9, 0])}, "labels: 1000000000 can't be a class of a graph with 4"),
         ({"labels": torch.tensor([0, -1, 2, 0])}, "labels: -1 lies outside 0 to 2"),
         ({"labels": torch.full((4, 2), 2.0)}, "labels: 2.0 lies outside 0 to 1"),
         ({"labels": torch.tensor([0, 1])}, "labels: 2 rows for 4 nodes"),

@@ -38,6 +38,16 @@ def test_absent_files_without_a_network(tmp_path: Path, monkeypatch: pytest.Monk
         load_dataset(RunConfig(dataset="photo", root=str(tmp_path)))
 
 
+def test_corrupt_files(tmp_path: Path) -> None:
+    raw = tmp_path / "Photo" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "amazon_electronics_photo.npz").write_bytes(b"not a zip file")
+    with pytest.raises(DataError, match=r"root: can't read Photo from .*give the folder"):
+        load_dataset(RunConfig(dataset="photo", root=str(tmp_path)))
+    with pytest.raises(DataError, match=r"root: can't read Photo from '.*npz' \(NotADirectoryError"):
+        load_dataset(RunConfig(dataset="photo", root=str(raw / "amazon_electronics_photo.npz")))
+
+
 def test_ogb_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ogb.nodeproppred", None)
     with pytest.raises(DataError, match=r"ogbn-arxiv needs the ogb package; pip install 'gnnpipe\[ogb\]'"):
@@ -126,7 +136,7 @@ def test_a_million_nodes_in_seconds() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (SyntheticConfig(num_nodes=4), "synthetic.num_nodes: 4 is too small; use 5 or more"),
+        (SyntheticConfig(num_nodes=4), r"synthetic.num_nodes: 4 is too small; use 5 or more"),
         (SyntheticConfig(homophily=1.5), "synthetic.homophily: 1.5 is not a fraction"),
         (SyntheticConfig(num_nodes=10, avg_degree=20), "synthetic.avg_degree: 20 does not fit 10 nodes"),
         (SyntheticConfig(noise=-1), "synthetic.noise: -1 is negative"),

@@ -33,10 +33,12 @@ def test_an_empty_chunk_changes_nothing() -> None:
     with_empty = replace(graph, chunks=(*graph.chunks, Chunk(30, 30)))
     wider = case.with_(chunks=4)
     stage = make_stage(wider, 1, 0, with_empty)
-    engine = Engine(stage, wider.plan(1).schedule[0], Messages(CPU), Clock(CPU))
+    engine = Engine(stage, wider.plan(1).schedule[0], Messages(stage.place, CPU), Clock(CPU))
     result = engine.run_epoch(0, [2, 3, 0, 1])
     plain = make_stage(case, 1, 0, graph)
-    expected = Engine(plain, case.plan(1).schedule[0], Messages(CPU), Clock(CPU)).run_epoch(0, [2, 0, 1])
+    expected = Engine(plain, case.plan(1).schedule[0], Messages(plain.place, CPU), Clock(CPU)).run_epoch(
+        0, [2, 0, 1]
+    )
     assert result.loss_sum == expected.loss_sum
     for mine, theirs in zip(stage.modules.parameters(), plain.modules.parameters(), strict=True):
         assert mine.grad is not None

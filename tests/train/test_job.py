@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from gnnpipe.base.config import OptimizerConfig, RunConfig
-from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.config import GcniiConfig, OptimizerConfig, RunConfig, SyntheticConfig
+from gnnpipe.base.errors import ConfigError, DataError
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.train.checks import check_config
-from gnnpipe.train.job import plan_for, predict, prepare_graph, spec_for
+from gnnpipe.train.job import plan_for, predict, prepare_graph, prepare_job, spec_for
+from tests.graphs import random_graph
 
 
 @pytest.mark.parametrize(
@@ -21,15 +25,29 @@ from gnnpipe.train.job import plan_for, predict, prepare_graph, spec_for
             "model: 'gncii' is not known; choose one of gcn, sage, gcnii, resgcn; did you mean",
         ),
         ({"metric": "f2"}, "metric: 'f2' is not known"),
-        ({"layers": 0}, "layers: 0 is too small; use 1 or more"),
-        ({"eval_every": 0}, "eval-every: 0 is too small; use 1 or more"),
-        ({"weight_decay": -1.0}, "weight-decay: -1.0 is too small"),
-        ({"lr": 0.0}, "lr: 0.0 is not positive"),
-        ({"lr": float("nan")}, "lr: nan is not positive"),
-        ({"dropout": 1.0}, "dropout: 1.0 is out of range; use 0 to below 1"),
+        ({"layers": 0}, "layers: 0 is out of range; use 1 to "),
+        ({"seed": 10**23}, "seed: .* is out of range; use 0 to "),
+        ({"split": -1}, "split: -1 is out of range"),
+        ({"timeout": 1e-9}, "timeout: 1e-09 is out of range; use 1 to "),
+        ({"gcnii": GcniiConfig(theta=-5)}, "gcnii.theta: -5 is out of range; use 0 to "),
+        (
+            {"synthetic": SyntheticConfig(num_nodes=10**22)},
+            "synthetic.num_nodes: .* is out of range; use 5 to",
+        ),
+        (
+            {"synthetic": SyntheticConfig(blocks_per_class=10**7)},
+            "blocks_per_class: 10000000 does not fit 10000",
+        ),
+        ({"model": None}, "model: 'None' is not known"),
+        ({"make_split": "half"}, "make-split: 'half' is not known; choose one of random, per-class"),
+        ({"eval_every": 0}, "eval-every: 0 is out of range; use 1 to "),
+        ({"weight_decay": -1.0}, "weight-decay: -1.0 is out of range"),
+        ({"lr": 0.0}, "lr: 0.0 is out of range"),
+        ({"lr": float("nan")}, "lr: nan is out of range"),
+        ({"dropout": 1.0}, "dropout: 1.0 is out of range; use 0 to 0.996"),
         ({"optimizer": OptimizerConfig(betas=(1.0, 0.9))}, "optimizer.betas: .* is out of range"),
         ({"optimizer": OptimizerConfig(averaging=1.0)}, "optimizer.averaging: 1.0 is out of range"),
-        ({"optimizer": OptimizerConfig(clip=-1.0)}, "optimizer.clip: -1.0 is negative"),
+        ({"optimizer": OptimizerConfig(clip=-1.0)}, "optimizer.clip: -1.0 is out of range"),
         ({"optimizer": OptimizerConfig(name="sgd")}, "optimizer.name: 'sgd' is not known"),
     ],
 )
@@ -51,3 +69,11 @@ def test_predictions_of_a_pipeline() -> None:
     )
     assert len(predicted.memory_bytes) == 4
     assert predicted.bubble == 3 / 19
+
+
+def test_roc_auc_needs_both_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = random_graph(30, 60, num_classes=2)
+    one_class = replace(data, labels=torch.zeros_like(data.labels))
+    monkeypatch.setattr("gnnpipe.train.job.load_dataset", lambda config: one_class)
+    with pytest.raises(DataError, match="metric: roc_auc is undefined, as all train labels are alike; use"):
+        prepare_job(check_config(RunConfig()), tmp_path, tmp_path / "out")

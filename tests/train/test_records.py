@@ -36,10 +36,43 @@ def test_existing_run_is_kept(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(ConfigError, match="holds no run"):
+    with pytest.raises(
+        ConfigError, match=r"not just a run \('thesis.tex' is not a run's\), so it is not replaced"
+    ):
+        RunFolder.for_config(RunConfig(out=str(tmp_path), overwrite=True))
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ConfigError, match="not just a run"):
         RunFolder.for_config(RunConfig(out=str(tmp_path), overwrite=True))
     with pytest.raises(ConfigError, match="is a file; name a folder"):
         RunFolder.for_config(RunConfig(out=str(tmp_path / "thesis.tex")))
+
+
+def test_two_runs_can_not_share_a_folder(tmp_path: Path) -> None:
+    config = check_config(RunConfig(out=str(tmp_path / "run")))
+    first, second = RunFolder.for_config(config), RunFolder.for_config(config)
+    first.create(config, {})
+    with pytest.raises(ConfigError, match="exists already"):
+        second.create(config, {})
+
+
+def test_runs_of_one_second_get_their_own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = check_config(RunConfig())
+    names = set()
+    for _ in range(3):
+        run = RunFolder.for_config(config)
+        run.create(config, {})
+        names.add(run.path)
+    assert len(names) == 3
+
+
+def test_places_where_no_folder_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file' is no folder that may be written to"):
+        RunFolder.for_config(RunConfig(out=str(tmp_path / "file" / "run")))
+    config = check_config(RunConfig(out="/proc/run"))
+    with pytest.raises(ConfigError, match=r"out: .*can't"):
+        RunFolder.for_config(config).create(config, {})
 
 
 def test_config_leaves_out_where_the_run_was_kept(tmp_path: Path) -> None:

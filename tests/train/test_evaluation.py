@@ -1,0 +1,36 @@
+"""Evaluation on one stage; several stages are compared with it bit for bit elsewhere."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from gnnpipe.runtime.messages import Messages
+from gnnpipe.train.evaluation import evaluate
+from tests.graphs import random_graph
+from tests.harness import CPU, Case, make_stage
+from tests.reference import exact_epochs
+
+
+def test_accuracy_of_exact_inference() -> None:
+    case = Case(random_graph(60, 200), "resgcn", chunks=4, epochs=0)
+    stage = make_stage(case, 1, 0)
+    found = evaluate(stage, Messages(stage.place, CPU), "accuracy", 3)
+    logits = exact_epochs(case).logits
+    assert found is not None
+    assert logits is not None
+    for name, mask in case.data.masks.items():
+        hits = (logits.argmax(1) == case.data.labels)[mask]
+        assert found[name] == pytest.approx(float(hits.float().mean()))
+
+
+def test_a_logit_that_is_not_finite_is_not_scored() -> None:
+    case = Case(random_graph(20, 40), "gcn", layers=2)
+    stage = make_stage(case, 1, 0)
+    with torch.no_grad():
+        next(stage.modules.parameters()).fill_(math.nan)
+    found = evaluate(stage, Messages(stage.place, CPU), "accuracy", 3)
+    assert found is not None
+    assert all(math.isnan(value) for value in found.values())
