@@ -44,15 +44,14 @@ def _run_local(config: RunConfig) -> int:
         except KeyboardInterrupt:
             sys.stderr.write("\ninterrupted; nothing was saved yet\n")
             raise
-        launch_local(local_rank_main, (job,), job.plan.num_ranks)
+        launch_local(local_rank_main, (job,), job.plan.num_ranks, _say_what_a_job_saved)
     print_summary(folder)
     return 0
 
 
 def local_rank_main(job: Job, store: str) -> None:
     """What a process that we started does."""
-    config, rank = job.config, int(os.environ["RANK"])
-    end_on_signal(lambda how: _say_saved(how, RunFolder(job.out)) if rank == 0 else None)
+    config = job.config
     with join(config.device, config.threads, config.timeout, store) as world:
         train(job, world, ConsoleReporter(config.epochs, job.metric))
 
@@ -127,6 +126,10 @@ def _warn_about_memory(job: Job, predictions: Predictions, console: ConsoleRepor
             f"free on this {'device' if device.type == 'cuda' else 'host'}; lower --hidden or --layers, or "
             f"spread the stages over more hosts"
         )
+
+
+def _say_what_a_job_saved(how: str, job: Job) -> None:
+    _say_saved(how, RunFolder(job.out))
 
 
 def _say_saved(how: str, folder: RunFolder) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
-import signal
 import socket
 import tempfile
+import time
+import traceback
 import uuid
 from collections.abc import Callable
 from multiprocessing import forkserver
@@ -15,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from gnnpipe.base.errors import TrainingError
+from gnnpipe.runtime.interruption import end_on_signal
 
 PRELOADED = ["torch", "torch.distributed", "gnnpipe.model.metrics", "gnnpipe.cli.run"]
 
+# Names of the files that ranks leave: before their number.
+FAILED, TOLD_TO_END = "failed-", "told-to-end-"
 SIGNS_OF_A_LOST_PEER = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -37,10 +42,16 @@ def warm_up() -> None:
     forkserver.ensure_running()
 
 
-def launch_local(function: Callable[..., None], arguments: tuple[Any, ...], num_ranks: int) -> None:
+def launch_local(
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    num_ranks: int,
+    farewell: Callable[..., None],
+) -> None:
     """Run ``function(*arguments, store)`` in ``num_ranks`` processes of this host.
 
     ``store`` is the file through which they find each other; everything stays on the loopback interface.
+    When the processes are told to end, ``farewell(how, *arguments)`` is called in that of rank 0.
 
     Raises:
         TrainingError: a rank failed; it says which failed first and why.
@@ -63,16 +74,31 @@ def launch_local(function: Callable[..., None], arguments: tuple[Any, ...], num_
             start_method="forkserver",
         )
         try:
-            elastic_launch(config, _recorded)(function, *arguments, str(Path(folder) / "ranks"))
-        except ChildFailedError as error:
-            raise TrainingError(_first_failure(error)) from None
+            elastic_launch(config, _recorded)(function, arguments, folder, farewell)
+        except ChildFailedError:
+            raise TrainingError(_first_failure(Path(folder), num_ranks)) from None
         except SignalException:
             raise KeyboardInterrupt from None
 
 
-def _recorded(function: Callable[..., None], *arguments: Any) -> None:
-    """Call, leaving the traceback of an error where the launcher finds it."""
-    record(function)(*arguments)
+def _recorded(
+    function: Callable[..., None], arguments: tuple[Any, ...], folder: str, farewell: Callable[..., None]
+) -> None:
+    """Call; an error is on file before this process ends and its sockets close."""
+    rank = int(os.environ["RANK"])
+
+    def end(how: str) -> None:
+        (Path(folder) / f"{TOLD_TO_END}{rank}").touch()
+        if rank == 0:
+            farewell(how, *arguments)
+
+    end_on_signal(end)
+    try:
+        function(*arguments, str(Path(folder) / "ranks"))
+    except BaseException:
+        report = {"rank": rank, "seconds": time.monotonic(), "traceback": traceback.format_exc()}
+        (Path(folder) / f"{FAILED}{rank}").write_text(json.dumps(report))
+        raise
 
 
 def _set_local_environment() -> None:
@@ -83,29 +109,27 @@ def _set_local_environment() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def _first_failure(error: ChildFailedError) -> str:
-    """One line for errors that were raised on purpose, else the traceback of the rank that failed first."""
-    rank, failure = min(error.failures.items(), key=lambda item: (_is_echo(item[1]), item[1].timestamp))
-    text = _traceback(failure)
-    marker = f"{TrainingError.__name__}: "
-    if marker in text:
-        return text.rsplit(marker, 1)[1].strip()
-    if failure.exitcode < 0:
+def _first_failure(folder: Path, num_ranks: int) -> str:
+    """Who failed first and why: one line for errors that were raised on purpose, else the traceback.
+
+    The launcher reports one of the ranks that it found dead, which may well have died of another one's
+    end; so every rank leaves a file of its own.
+    """
+    reports = [json.loads(path.read_text()) for path in folder.glob(f"{FAILED}*")]
+    causes = [report for report in reports if not _is_echo(report["traceback"])]
+    told = {int(path.name.removeprefix(TOLD_TO_END)) for path in folder.glob(f"{TOLD_TO_END}*")}
+    silent = sorted(set(range(num_ranks)) - told - {report["rank"] for report in reports})
+    if not causes and silent:
         return (
-            f"rank {rank} failed first: killed by {signal.Signals(-failure.exitcode).name} "
-            "(SIGKILL often means that the host ran out of memory)"
+            f"rank {silent[0]} failed first: it ended without a word; somebody killed it, or the system did "
+            "because memory ran out"
         )
-    return f"rank {rank} failed first (exit code {failure.exitcode}):\n{text}"
+    first = min(causes or reports, key=lambda report: float(report["seconds"]))
+    text = first["traceback"].strip()
+    marker = f"{TrainingError.__name__}: "
+    return str(text.rsplit(marker, 1)[1] if marker in text else f"rank {first['rank']} failed first:\n{text}")
 
 
-def _is_echo(failure: ProcessFailure) -> bool:
-    """Whether a rank only failed because another one was gone, or was told to end by the launcher."""
-    told_to_end = failure.exitcode in (-signal.SIGTERM, 128 + signal.SIGTERM)
-    return told_to_end or any(sign in _traceback(failure) for sign in SIGNS_OF_A_LOST_PEER)
-
-
-def _traceback(failure: ProcessFailure) -> str:
-    message = failure.message
-    if isinstance(message, dict):
-        return str(message.get("extraInfo", {}).get("py_callstack", message))
-    return str(message)
+def _is_echo(text: str) -> bool:
+    """Whether a rank only failed because another one was gone."""
+    return any(sign in text for sign in SIGNS_OF_A_LOST_PEER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from gnnpipe.cli.main import main
 from gnnpipe.plan.volume import pipeline_bytes
 from tests.cli.commands import BIN, SMALL, environment, gnnpipe, run
 
@@ -86,25 +88,33 @@ def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
             assert sum(rank.values()) == pytest.approx(record["seconds"], rel=0.05)
 
 
-def test_config_of_a_run_runs_it_again(tmp_path: Path) -> None:
-    assert gnnpipe("train", *SMALL, "--epochs", "2", "--out", "one", cwd=tmp_path).returncode == 0
-    again = gnnpipe("train", "--config", "one/config.yaml", "--out", "two", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two stages, made once; tests must leave it as it is."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = gnnpipe("train", *SMALL, "--stages", "2", "--chunks", "5", "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_config_of_a_run_runs_it_again(tmp_path: Path, finished: Path) -> None:
+    again = gnnpipe("train", "--config", str(finished / "config.yaml"), "--out", "two", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert [r["loss"] for r in records(tmp_path / "one")] == [r["loss"] for r in records(tmp_path / "two")]
-    written = [yaml.safe_load((tmp_path / name / "config.yaml").read_text()) for name in ("one", "two")]
+    assert [r["loss"] for r in records(finished)] == [r["loss"] for r in records(tmp_path / "two")]
+    written = [yaml.safe_load((run / "config.yaml").read_text()) for run in (finished, tmp_path / "two")]
     assert written[0] == written[1]
 
 
-def test_torchrun(tmp_path: Path) -> None:
+def test_torchrun(tmp_path: Path, finished: Path) -> None:
     command = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "gnnpipe", "train", *SMALL]
     done = run([*command, "--stages", "2", "--chunks", "5", "--out", "t"], tmp_path)
     assert done.returncode == 0, done.stderr
-    ours = gnnpipe("train", *SMALL, "--stages", "2", "--chunks", "5", "--out", "g", cwd=tmp_path)
-    assert ours.returncode == 0, ours.stderr
-    assert [r["loss"] for r in records(tmp_path / "t")] == [r["loss"] for r in records(tmp_path / "g")]
+    assert [r["loss"] for r in records(tmp_path / "t")] == [r["loss"] for r in records(finished)]
     assert done.stdout.count("test accuracy at best validation") == 1
 
 
+@pytest.mark.slow
 def test_torchrun_with_another_number_of_processes(tmp_path: Path) -> None:
     command = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "gnnpipe", "train", *SMALL]
     done = run([*command, "--stages", "3", "--out", "t"], tmp_path)
@@ -139,18 +149,34 @@ def test_torchrun_tells_every_rank_of_bad_data(tmp_path: Path) -> None:
         (["--config", "absent.yaml"], "config: File does not exist"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = gnnpipe("train", *SMALL, *arguments, "--out", "run", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("gnnpipe: error: ")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
+def test_mistakes_are_one_line_and_leave_nothing(
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, which has imported what takes seconds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gnnpipe.cli.run.warm_up", lambda: None)
+    assert main(["train", *SMALL, *arguments, "--out", "run"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("gnnpipe: error: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_existing_run(tmp_path: Path) -> None:
-    assert gnnpipe("train", *SMALL, "--epochs", "1", "--out", "run", cwd=tmp_path).returncode == 0
+def test_a_mistake_found_after_loading(tmp_path: Path) -> None:
+    done = gnnpipe("train", *SMALL, "--chunks", "601", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "gnnpipe: error: chunks: 601 does not fit a graph of 600 nodes; use 1 to 600\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_run(tmp_path: Path, finished: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
     before = (tmp_path / "run" / "records.jsonl").read_text()
     refused = gnnpipe("train", *SMALL, "--out", "run", cwd=tmp_path)
     assert refused.returncode == 2
@@ -161,6 +187,7 @@ def test_existing_run(tmp_path: Path) -> None:
     assert len(records(tmp_path / "run")) == 2
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_a_warning(tmp_path: Path) -> None:
     """A hundred terabytes of hidden rows, foreseen from the plan; stopped before the ranks try."""
     with start("train", *SMALL, "--hidden", "10000000", "--out", "run", cwd=tmp_path) as process:
@@ -217,11 +244,12 @@ def test_a_rank_that_dies_ends_the_run(tmp_path: Path) -> None:
         rank_process(process.pid, 1).kill()
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "rank 1 failed first: killed by SIGKILL" in errors
+    assert "rank 1 failed first: it ended without a word" in errors
     assert "interrupted" not in errors
     assert len(records(tmp_path / "run")) >= 3
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     arguments = ["--lr", "1e30", "--model", "gcn", "--layers", "2", "--epochs", "20", "--stages", "2"]
     done = gnnpipe("train", *SMALL, *arguments, "--out", "run", cwd=tmp_path)
@@ -231,8 +259,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_show(tmp_path: Path) -> None:
-    assert gnnpipe("train", *SMALL, "--stages", "2", "--out", "run", cwd=tmp_path).returncode == 0
+def test_show(tmp_path: Path, finished: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
     shown = gnnpipe("show", "run", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "graph parallelism on 2 devices would send" in shown.stdout
