@@ -51,14 +51,14 @@ def bubble_shares(run: Path) -> list[float]:
     ]
 
 
-def environment(run: Path) -> dict[str, Any]:
+def environment(run: Path, command: str) -> dict[str, Any]:
     """Hardware and versions, from a run's own summary; and how loaded the machine was."""
     found = summary(run)
     return {
         "hardware": found["hardware"],
         "versions": found["versions"],
         "load_average": os.getloadavg(),
-        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "command": command,
     }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks import common
 
 HERE = Path(__file__).parent
+COMMAND = "python -m benchmarks.accuracy.run --data FOLDER --work FOLDER"
 EXACT = ["--stages", "1", "--staleness", "exact"]
 
 
@@ -81,7 +82,7 @@ def main() -> None:
             "mean": means,
             "points_above_exact": 100 * (means["pipeline"] - means["exact"]),
         }
-    common.write(options.out, {"cells": result} | common.environment(runs[0]))
+    common.write(options.out, {"cells": result} | common.environment(runs[0], COMMAND))
 
 
 def once(run: Path, *flags: str) -> Path:

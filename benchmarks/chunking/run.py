@@ -13,6 +13,7 @@ from benchmarks import common
 
 HERE = Path(__file__).parent
 LAYERS = 32
+COMMAND = "python -m benchmarks.chunking.run --work FOLDER"
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
             "rounds": options.rounds,
         },
     }
-    common.write(options.out, result | common.environment(options.work / "memory-s4"))
+    common.write(options.out, result | common.environment(options.work / "memory-s4", COMMAND))
 
 
 def chunking(options: argparse.Namespace, flags: list[str]) -> dict[str, object]:
