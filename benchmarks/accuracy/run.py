@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import common
@@ -18,41 +19,35 @@ COMMAND = "python -m benchmarks.accuracy.run --data FOLDER --work FOLDER"
 EXACT = ["--stages", "1", "--staleness", "exact"]
 
 
-def cells(data: Path) -> dict[str, tuple[list[str], str]]:
-    """Flags of each cell, and its number of stages."""
-    cora = ["--dataset", "Cora", "--root", str(data / "Planetoid"), "--model", "gcnii", "--hidden", "64"]
-    physics = [
-        "--dataset",
-        "Physics",
-        "--root",
-        str(data / "Coauthor"),
-        "--model",
-        "gcnii",
-        "--hidden",
-        "100",
-    ]
-    squirrel = ["--dataset", "squirrel", "--root", str(data / "WikipediaNetwork"), "--model", "resgcn"]
-    return {
-        "cora": ([*cora, "--layers", "32", "--chunks", "16", "--epochs", "200", "--lr", "0.005"], "2"),
-        "physics": ([*physics, "--layers", "32", "--chunks", "32", "--epochs", "100"], "4"),
-        "squirrel": (
-            [
-                *squirrel,
-                "--layers",
-                "32",
-                "--hidden",
-                "128",
-                "--chunks",
-                "32",
-                "--epochs",
-                "300",
-                "--lr",
-                "0.001",
-            ],
-            "4",
-        ),
-        "synthetic": (["--dataset", "synthetic"], "2"),
-    }
+@dataclass(frozen=True)
+class Cell:
+    """A graph and a model."""
+
+    flags: str
+    """All but the root, stages and seed."""
+    root: str | None
+    """Folder below --data."""
+    stages: int
+
+
+CELLS = {
+    "cora": Cell(
+        "--dataset Cora --model gcnii --layers 32 --hidden 64 --chunks 16 --epochs 200 --lr 0.005",
+        "Planetoid",
+        stages=2,
+    ),
+    "physics": Cell(
+        "--dataset Physics --model gcnii --layers 32 --hidden 100 --chunks 32 --epochs 100",
+        "Coauthor",
+        stages=4,
+    ),
+    "squirrel": Cell(
+        "--dataset squirrel --model resgcn --layers 32 --hidden 128 --chunks 32 --epochs 300 --lr 0.001",
+        "WikipediaNetwork",
+        stages=4,
+    ),
+    "synthetic": Cell("--dataset synthetic", None, stages=2),
+}
 
 
 def main() -> None:
@@ -65,18 +60,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "result.json")
     options = parser.parse_args()
     result: dict[str, object] = {}
-    for name, (flags, stages) in cells(options.data).items():
+    for name, cell in CELLS.items():
+        root = ["--root", str(options.data / cell.root)] if cell.root else []
         test = {}
-        for kind, more in (("pipeline", ["--stages", stages]), ("exact", EXACT)):
+        for kind, more in (("pipeline", ["--stages", str(cell.stages)]), ("exact", EXACT)):
+            flags = [*cell.flags.split(), *root, *more]
             runs = [
-                once(options.work / f"{name}-{kind}-{s}", *flags, *more, "--seed", str(s))
-                for s in options.seeds
+                once(options.work / f"{name}-{kind}-{seed}", *flags, "--seed", str(seed))
+                for seed in options.seeds
             ]
             test[kind] = [common.summary(run)["test_at_best_val"] for run in runs]
         means = {kind: statistics.mean(values) for kind, values in test.items()}
         result[name] = {
-            "flags": " ".join(flags[:2] + flags[4:] if "--root" in flags else flags),
-            "stages": int(stages),
+            "flags": cell.flags,
+            "stages": cell.stages,
             "metric": common.summary(runs[0])["metric"],
             "test_at_best_val": test,
             "mean": means,

@@ -21,7 +21,7 @@ def train(job: Job, world: World, reporter: Reporter) -> None:
     """
     graph = PreparedGraph.load(job.graph)
     stage = make_stage(job, world, graph)
-    Trainer(job, world, stage, int(graph.masks["train"].sum()), reporter).train()
+    Trainer(job, world, stage, reporter).train()
 
 
 def make_stage(job: Job, world: World, graph: PreparedGraph) -> Stage:

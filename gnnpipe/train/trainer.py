@@ -59,10 +59,9 @@ class Trainer:
         reporter: on rank 0, who shows the run.
     """
 
-    def __init__(self, job: Job, world: World, stage: Stage, num_train: int, reporter: Reporter) -> None:
+    def __init__(self, job: Job, world: World, stage: Stage, reporter: Reporter) -> None:
         config = job.config
         self._job, self._world, self._stage, self._reporter = job, world, stage, reporter
-        self._num_train = num_train
         self._clock = Clock(world.device)
         self._messages = Messages(stage.place, world.device, world.down, world.up)
         self._schedule = job.plan.schedule
@@ -115,7 +114,7 @@ class Trainer:
 
     def _record(self, epoch: int, lr: float, reports: list[StageReport]) -> dict[str, Any]:
         """An epoch's line. The same on every rank, so that all decide alike."""
-        loss = sum(report.loss_sum for report in reports) / self._num_train
+        loss = sum(report.loss_sum for report in reports) / self._stage.num_train
         _check_finite("the loss", loss, epoch)
         seconds = max(report.ended for report in reports) - min(report.began for report in reports)
         timeline = [report.spans for report in reports]
