@@ -181,6 +181,6 @@ def _check_finite(what: str, value: float, epoch: int) -> None:
     """Stop a run whose numbers went wrong; every rank sees the same value."""
     if not math.isfinite(value):
         raise TrainingError(
-            f"{what} became {value} in epoch {epoch + 1}; use a lower --lr, --optimizer.clip 1.0, or "
+            f"{what} became {value} in epoch {epoch + 1}; use a lower --lr, fewer --chunks, or "
             "--staleness exact to see whether staleness is the cause"
         )
