@@ -116,10 +116,11 @@ def _prepare(config: RunConfig, scratch: Path, folder: RunFolder | None) -> Job:
 
 
 def _warn_about_memory(job: Job, predictions: Predictions, console: ConsoleReporter) -> None:
-    """Say so before an epoch's activations don't fit."""
-    device = choose_device(job.config.device, job.plan.num_ranks)
+    """Say so before an epoch's activations don't fit on this host, whose ranks are the first ones."""
+    here = predictions.memory_bytes[: int(os.environ.get("LOCAL_WORLD_SIZE", job.plan.num_ranks))]
+    device = choose_device(job.config.device, len(here))
     free = free_memory_bytes(device)
-    needed = max(predictions.memory_bytes) if device.type == "cuda" else sum(predictions.memory_bytes)
+    needed = max(here) if device.type == "cuda" else sum(here)
     if needed > free:
         console.say(
             f"warning: this run needs about {readable_bytes(needed)}, but only {readable_bytes(free)} are "

@@ -63,16 +63,18 @@ def _edges(config: SyntheticConfig, block: np.ndarray, num_blocks: int, rng: np.
 
 
 def _check(config: SyntheticConfig) -> None:
-    least = {"num_nodes": 5, "num_classes": 2, "num_features": 1, "blocks_per_class": 1}
-    for key, minimum in least.items():
-        if getattr(config, key) < minimum:
-            raise ConfigError(f"synthetic.{key}: {getattr(config, key)} is too small; use {minimum} or more")
-    if not 0 <= config.homophily <= 1:
-        raise ConfigError(f"synthetic.homophily: {config.homophily} is not a fraction; use 0 to 1")
-    if not 0 <= config.avg_degree < config.num_nodes:
-        raise ConfigError(
-            f"synthetic.avg_degree: {config.avg_degree} does not fit {config.num_nodes} nodes; "
-            f"use 0 to {config.num_nodes - 1}"
-        )
-    if config.noise < 0:
-        raise ConfigError(f"synthetic.noise: {config.noise} is negative; use 0 or more")
+    """Bounds: below what memory can hold, above what anybody needs."""
+    bounds: dict[str, tuple[float, float]] = {
+        "num_nodes": (5, 10**9),
+        "avg_degree": (0, config.num_nodes - 1),
+        "num_classes": (2, min(config.num_nodes, 10**6)),
+        "num_features": (1, 10**6),
+        "blocks_per_class": (1, config.num_nodes),
+        "homophily": (0, 1),
+        "noise": (0, 10**6),
+        "seed": (0, 2**62),
+    }
+    for key, (least, most) in bounds.items():
+        value = getattr(config, key)
+        if not least <= value <= most:
+            raise ConfigError(f"synthetic.{key}: {value} is out of range; use {least:g} to {most:g}")

@@ -24,11 +24,6 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "threads": (0, 4096),
     "eval_every": (1, _COUNT),
     "timeout": (1, 10**7),
-    "synthetic.num_nodes": (5, _COUNT),
-    "synthetic.num_features": (1, 10**6),
-    "synthetic.num_classes": (2, 10**6),
-    "synthetic.seed": (0, _SEED),
-    "synthetic.noise": (0, 1e6),
     "optimizer.warmup": (0, _COUNT),
     "optimizer.clip": (0, _FLOAT),
     "gcnii.alpha": (0, 1),
@@ -49,7 +44,6 @@ def check_config(config: RunConfig) -> RunConfig:
         check_choice(_flag(key), getattr(config, key), get_args(words))
     for key, (least, most) in _BOUNDS.items():
         _check_number(config, key, least, most)
-    _check_blocks(config)
     resolved = resolve_staleness(config)
     _check_optimizer(resolved)
     return resolved
@@ -76,15 +70,6 @@ def _check_number(config: RunConfig, key: str, least: float, most: float) -> Non
     if not least <= value <= most:
         flag = key if section else _flag(key)
         raise ConfigError(f"{flag}: {value} is out of range; use {least:g} to {most:g}")
-
-
-def _check_blocks(config: RunConfig) -> None:
-    synthetic = config.synthetic
-    if not 1 <= synthetic.blocks_per_class <= synthetic.num_nodes:
-        raise ConfigError(
-            f"synthetic.blocks_per_class: {synthetic.blocks_per_class} does not fit "
-            f"{synthetic.num_nodes} nodes; use 1 to {synthetic.num_nodes}"
-        )
 
 
 def _flag(key: str) -> str:

@@ -144,7 +144,7 @@ def test_torchrun_tells_every_rank_of_bad_data(tmp_path: Path) -> None:
         (["--chunks", "0"], "chunks: 0 does not fit a graph of 600 nodes; use 1 to 600"),
         (["--chunks", "601"], "chunks: 601 does not fit a graph of 600 nodes"),
         (["--device", "cuda", "--stages", "64", "--layers", "64"], "device: cuda needs one CUDA device"),
-        (["--synthetic.homophily", "2"], "synthetic.homophily: 2.0 is not a fraction"),
+        (["--synthetic.homophily", "2"], "synthetic.homophily: 2.0 is out of range; use 0 to 1"),
         (["--metric", "f1"], "metric: 'f1' does not fit multiclass labels"),
         (["--config", "absent.yaml"], "config: File does not exist"),
     ],

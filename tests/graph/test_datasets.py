@@ -136,10 +136,19 @@ def test_a_million_nodes_in_seconds() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (SyntheticConfig(num_nodes=4), r"synthetic.num_nodes: 4 is too small; use 5 or more"),
-        (SyntheticConfig(homophily=1.5), "synthetic.homophily: 1.5 is not a fraction"),
-        (SyntheticConfig(num_nodes=10, avg_degree=20), "synthetic.avg_degree: 20 does not fit 10 nodes"),
-        (SyntheticConfig(noise=-1), "synthetic.noise: -1 is negative"),
+        (SyntheticConfig(num_nodes=4), "synthetic.num_nodes: 4 is out of range; use 5 to 1e.09"),
+        (SyntheticConfig(num_nodes=10**22), "synthetic.num_nodes: .* is out of range; use 5 to"),
+        (
+            SyntheticConfig(blocks_per_class=10**7),
+            "blocks_per_class: 10000000 is out of range; use 1 to 10000",
+        ),
+        (SyntheticConfig(seed=-1), "synthetic.seed: -1 is out of range"),
+        (SyntheticConfig(homophily=1.5), "synthetic.homophily: 1.5 is out of range; use 0 to 1"),
+        (
+            SyntheticConfig(num_nodes=10, avg_degree=20),
+            "synthetic.avg_degree: 20 is out of range; use 0 to 9",
+        ),
+        (SyntheticConfig(noise=-1), "synthetic.noise: -1 is out of range"),
     ],
 )
 def test_synthetic_errors(config: SyntheticConfig, message: str) -> None:

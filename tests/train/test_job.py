@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from gnnpipe.base.config import GcniiConfig, OptimizerConfig, RunConfig, SyntheticConfig
+from gnnpipe.base.config import GcniiConfig, OptimizerConfig, RunConfig
 from gnnpipe.base.errors import ConfigError, DataError
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.train.checks import check_config
@@ -30,14 +30,6 @@ from tests.graphs import random_graph
         ({"split": -1}, "split: -1 is out of range"),
         ({"timeout": 1e-9}, "timeout: 1e-09 is out of range; use 1 to "),
         ({"gcnii": GcniiConfig(theta=-5)}, "gcnii.theta: -5 is out of range; use 0 to "),
-        (
-            {"synthetic": SyntheticConfig(num_nodes=10**22)},
-            "synthetic.num_nodes: .* is out of range; use 5 to",
-        ),
-        (
-            {"synthetic": SyntheticConfig(blocks_per_class=10**7)},
-            "blocks_per_class: 10000000 does not fit 10000",
-        ),
         ({"model": None}, "model: 'None' is not known"),
         ({"make_split": "half"}, "make-split: 'half' is not known; choose one of random, per-class"),
         ({"eval_every": 0}, "eval-every: 0 is out of range; use 1 to "),
