@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 
 from gnnpipe.base.clock import Clock
-from gnnpipe.base.config import GcniiConfig, Model, StalenessConfig
+from gnnpipe.base.config import GcniiConfig, HaloMode, Model, StalenessConfig
+from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.prepared import PreparedGraph, prepare
@@ -24,6 +26,7 @@ from gnnpipe.model.stack import ModelSpec
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import chunk_orders
 from gnnpipe.runtime.engine import Engine
+from gnnpipe.runtime.links import Links, make_links
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.stage import DropoutSettings, Stage
@@ -48,6 +51,8 @@ class Case:
     staleness: StalenessConfig = NEWEST
     epochs: int = 3
     seed: int = 0
+    parts: int = 1
+    halo: HaloMode = "exact"
 
     @property
     def spec(self) -> ModelSpec:
@@ -64,10 +69,14 @@ class Case:
         )
 
     def plan(self, stages: int) -> Plan:
-        return make_plan(stages, self.chunks, self.layers, self.data.num_nodes)
+        return make_plan(stages, self.parts, self.chunks, self.layers, self.data.num_nodes)
 
     def graph(self) -> PreparedGraph:
-        return prepare(self.data, self.chunks, self.spec.normalization, row_cost=4.0)
+        return prepare(self.data, CutSpec(self.parts, self.chunks, 4.0), self.spec.normalization)
+
+    @property
+    def table_settings(self) -> TableSettings:
+        return TableSettings.of(self.staleness, self.chunks, self.halo)
 
     def with_(self, **changes: Any) -> Case:
         return replace(self, **changes)
@@ -75,34 +84,50 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What a rank found: its share of the losses, its gradients after each epoch, bytes, exact logits."""
+    """What a rank found: its share of the losses, its gradients after each epoch, bytes, exact logits and the
+    original ids of their nodes."""
 
     losses: list[float]
     gradients: list[dict[str, Tensor]]
     bytes_sent: dict[str, int]
     logits: Tensor | None
+    node_id: Tensor | None = None
 
 
-def make_stage(case: Case, stages: int, rank: int, graph: PreparedGraph | None = None) -> Stage:
+def make_stage(
+    case: Case,
+    stages: int = 1,
+    rank: int = 0,
+    graph: PreparedGraph | None = None,
+    links: Links | None = None,
+) -> Stage:
     graph = graph or case.graph()
     hold = case.staleness.dropout_hold
     assert hold is not None
     return Stage(
-        Place.of_rank(rank, stages, 1),
+        Place.of_rank(rank, stages, case.parts),
         case.plan(stages),
         case.spec,
         graph,
-        TableSettings.of(case.staleness, case.chunks),
+        case.table_settings,
         DropoutSettings(case.dropout, case.seed, hold),
         CPU,
+        links or Links(),
     )
 
 
+def make_engine(case: Case, stage: Stage, links: Links) -> tuple[Engine, Messages]:
+    messages = Messages(stage.place, CPU, links)
+    schedule = case.plan(stage.place.num_stages).schedule[stage.place.stage]
+    return Engine(stage, schedule, messages, Clock(CPU)), messages
+
+
 def train(case: Case, stages: int = 1, rank: int = 0) -> Outcome:
-    """Some epochs of plain gradient descent on one stage; the loss is a mean, as in training."""
-    stage = make_stage(case, stages, rank)
-    messages = Messages(stage.place, CPU)
-    engine = Engine(stage, case.plan(stages).schedule[rank], messages, Clock(CPU))
+    """Some epochs of plain gradient descent on one rank; the loss is a mean, as in training."""
+    several = stages * case.parts > 1
+    links = make_links(CPU, stages, case.parts, timedelta(seconds=60)) if several else Links()
+    stage = make_stage(case, stages, rank, links=links)
+    engine, messages = make_engine(case, stage, links)
     assert case.staleness.order is not None
     orders = chunk_orders(case.staleness.order, case.chunks, case.seed)
     outcome = Outcome([], [], {}, None)
@@ -111,9 +136,11 @@ def train(case: Case, stages: int = 1, rank: int = 0) -> Outcome:
         outcome.losses.append(result.loss_sum / stage.num_train)
         outcome.gradients.append(gradients(stage))
         descend(stage)
-    outcome.bytes_sent = messages.take_bytes()
-    parts = [logits for _, logits in sweep(stage, messages)]
-    outcome.logits = torch.cat(parts) if parts else None
+    outcome.bytes_sent = links.take_bytes()
+    found = [(data.node_id, logits) for data, logits in sweep(stage, messages)]
+    if found:
+        outcome.node_id = torch.cat([ids for ids, _ in found])
+        outcome.logits = torch.cat([logits for _, logits in found])
     return outcome
 
 

@@ -112,14 +112,25 @@ def model(case: Case, w: dict[str, Tensor], A: Tensor, X: Tensor, draw: int | No
 def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
     """Training by chunks, with every message between two chunks looked up one by one.
 
-    Rows are in the prepared graph's numbering.
+    Rows are in the prepared graph's numbering, but for the exact logits at the end. Parts are not known here,
+    as they must change nothing, but for ``halo="stale"``: what crosses parts is then last epoch's.
     """
     settings = case.staleness
     A = dense(graph.matrix)
+    part = torch.cat([torch.full((n,), p) for p, n in enumerate(graph.facts.part_nodes)])
+    crosses = (part[:, None] != part[None, :]) & (case.halo == "stale")
+    A_across = A * crosses
+    A = A * ~crosses
     X = dense(graph.features) if isinstance(graph.features, Csr) else graph.features
     layers = [item() for item in build_stack(case.spec)]
     names = [item.name for item in build_stack(case.spec)]
-    ranges = [slice(chunk.start, chunk.stop) for chunk in graph.chunks]
+    ranges = [
+        torch.cat([torch.arange(chunk.start, chunk.stop) for chunk in chunks])
+        for chunks in zip(*graph.ranges, strict=True)
+    ]
+    # rows of the whole graph as of last epoch, for what crosses parts
+    x_before: list[Tensor | None] = [None for _ in layers]
+    d_before: list[Tensor | None] = [None for _ in layers]
     num_layers, K = len(layers), len(ranges)
     # what each layer last computed for each chunk, and the snapshot that freeze reads; nothing yet is zero
     newest: list[dict[int, Tensor]] = [{} for _ in layers]
@@ -157,7 +168,10 @@ def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
                     for other in range(K):
                         source = fresh[number].get(other, snapshot[number].get(other))
                         if source is not None:
-                            z = z + A[ranges[c], ranges[other]] @ source
+                            z = z + A[ranges[c]][:, ranges[other]] @ source
+                    before = x_before[number]
+                    if before is not None:
+                        z = z + A_across[ranges[c]] @ before
                     z = z.detach().requires_grad_()
                     clean, _ = layer.message(h, keep_all)
                     assert clean is not None
@@ -189,11 +203,17 @@ def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
                         d, d_prev = today[number].get(reader), previous[number].get(reader)
                         weighted = _weighted(settings.gradient, settings.weight, reader == c, d, d_prev)
                         if weighted is not None:
-                            g_x = g_x + A[ranges[reader], ranges[c]].T @ weighted
+                            g_x = g_x + A[ranges[reader]][:, ranges[c]].T @ weighted
+                    before = d_before[number]
+                    if before is not None:
+                        g_x = g_x + A_across[:, ranges[c]].T @ before
                     if x.requires_grad:
                         x.backward(g_x)
                 g = h.grad
         previous = today
+        if case.halo == "stale":
+            x_before = [_by_row(rows, ranges) for rows in fresh]
+            d_before = [_by_row(rows, ranges) for rows in today]
         found = {
             f"{name}.{key}": weight
             for name, layer in zip(names, layers, strict=True)
@@ -206,7 +226,20 @@ def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
                 if weight.grad is not None:
                     weight -= LEARNING_RATE * weight.grad
                     weight.grad = None
+    with torch.no_grad():
+        logits = model(case, dict(found), dense(graph.matrix), X, None)
+        outcome.logits = logits[torch.argsort(graph.node_id)]
     return outcome
+
+
+def _by_row(rows: dict[int, Tensor], ranges: list[Tensor]) -> Tensor | None:
+    """Rows of all chunks, in the prepared numbering."""
+    if not rows:
+        return None
+    result = torch.empty(sum(map(len, ranges)), next(iter(rows.values())).shape[1])
+    for c, values in rows.items():
+        result[ranges[c]] = values
+    return result
 
 
 def _weighted(

@@ -22,7 +22,12 @@ class Clock:
             (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
         )
 
+    def glance(self) -> float:
+        """Seconds since the epoch, without waiting for the device: for waits inside an action. On CUDA, where
+        the host does not wait for messages, it tells only when they were asked for."""
+        return time.perf_counter() + self._offset
+
     def now(self) -> float:
         """Seconds since the epoch, after the device has done what it was given."""
         self._settle()
-        return time.perf_counter() + self._offset
+        return self.glance()

@@ -15,6 +15,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Order = Literal["shuffled", "antithetic", "fixed"]
 Gradient = Literal["fresh", "reuse", "corrected"]
 History = Literal["dropped", "clean"]
+HaloMode = Literal["exact", "stale"]
+PartBalance = Literal["nodes", "work"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,16 @@ class RunConfig:
     """Probability that an entry is dropped, 0 to below 1 (rounded to a multiple of 1/256)."""
 
     stages: int = 1
-    """Pipeline stages: consecutive groups of layers, one process each."""
+    """Pipeline stages: consecutive groups of layers. stages x parts processes run."""
+    parts: int = 1
+    """Graph parts: each stage is a group of so many processes, which hold one part of the graph each and
+    exchange boundary rows at every layer. 1 x P is graph parallelism, S x 1 a pipeline, S x P the hybrid."""
+    part_balance: PartBalance = "nodes"
+    """What parts have equally much of. nodes: rows, and so memory, which sends least; work: rows and edges
+    weighed as for chunks, which helps where few nodes have most edges."""
+    halo: HaloMode = "exact"
+    """Which rows of other parts are read. exact: this epoch's, fetched while rows that need none are
+    computed; stale: last epoch's, fetched in the background (PipeGCN, arXiv 2203.10428)."""
     chunks: int | None = None
     """Pieces of the graph that stream through the stages. More chunks: a smaller bubble, more overhead and
     more stale rows. By default 8 for each stage, or 1 with one stage."""

@@ -34,9 +34,9 @@ def run(config: RunConfig) -> int:
 
 
 def _run_local(config: RunConfig) -> int:
-    """Start a process for each stage."""
+    """Start a process for each part of each stage."""
     folder = RunFolder.for_config(config)
-    choose_device(config.device, config.stages)
+    choose_device(config.device, config.stages * config.parts)
     warm_up()
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
         try:
@@ -52,7 +52,7 @@ def _run_local(config: RunConfig) -> int:
 def local_rank_main(job: Job, store: str) -> None:
     """What a process that we started does."""
     config = job.config
-    with join(config.device, config.threads, config.timeout, store) as world:
+    with join(config, store) as world:
         train(job, world, ConsoleReporter(config.epochs, job.metric))
 
 
@@ -61,17 +61,18 @@ def _run_under_torchrun(config: RunConfig) -> int:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     everyones = True  # whether all ranks see an error alike, so that one of them says it
     try:
-        if config.stages != size:
+        needed = config.stages * config.parts
+        if needed != size:
             raise PlanError(
-                f"stages ({config.stages}) x parts (1) = {config.stages} ranks, but {size} processes were "
-                f"started; use --nproc-per-node {config.stages} or --stages {size}"
+                f"stages ({config.stages}) x parts ({config.parts}) = {needed} ranks, but {size} processes "
+                f"were started; use --nproc-per-node {needed}, or other --stages and --parts"
             )
         folder = RunFolder.for_config(config) if rank == 0 else None
         end_on_signal(lambda how: _say_saved(how, folder) if folder else None)
         everyones = False
         with (
             tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch,
-            join(config.device, config.threads, config.timeout, None) as world,
+            join(config, None) as world,
         ):
             everyones = True
             job = _share_job(config, world, Path(scratch), folder)
@@ -125,7 +126,7 @@ def _warn_about_memory(job: Job, predictions: Predictions, console: ConsoleRepor
         console.say(
             f"warning: this run needs about {readable_bytes(needed)}, but only {readable_bytes(free)} are "
             f"free on this {'device' if device.type == 'cuda' else 'host'}; lower --hidden or --layers, or "
-            f"spread the stages over more hosts"
+            f"spread the ranks over more hosts"
         )
 
 

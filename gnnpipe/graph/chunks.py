@@ -1,13 +1,15 @@
-"""Chunks: the contiguous ranges of nodes that stream through the pipeline."""
+"""Parts and chunks: the contiguous ranges of nodes that ranks hold and that stream through the pipeline."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
+from gnnpipe.base.config import PartBalance
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.partition import Partition, node_cost
+from gnnpipe.graph.partition import Partition, node_cost, partition
 
 
 @dataclass(frozen=True)
@@ -25,19 +27,35 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Chunking:
+class CutSpec:
+    """How a graph is to be cut."""
+
+    num_parts: int
+    num_chunks: int
+    """Chunks of each part."""
+    row_cost: float
+    """See `node_cost`."""
+    part_balance: PartBalance = "nodes"
+
+
+@dataclass(frozen=True)
+class Cut:
     """How the nodes are renumbered and cut, and how good the cut is."""
 
     order: np.ndarray
     """int ``[num_nodes]``: the original id of each new node id."""
-    chunks: tuple[Chunk, ...]
-    """Consecutive ranges that cover all nodes."""
-    method: str
-    """What made the cut: metis, rcm or whole."""
+    ranges: tuple[tuple[Chunk, ...], ...]
+    """``[part][chunk]``: consecutive ranges that cover all nodes. Chunk k is the union of the k-th ranges."""
+    part_method: str
+    """What made the parts: metis, rcm or whole."""
+    chunk_method: str
+    """What made the chunks; ``mixed`` where that differs from part to part."""
     cut_fraction: float
     """Share of the edges whose ends lie in different chunks."""
-    imbalance: float
-    """Cost of the dearest chunk over the mean cost."""
+    part_imbalance: float
+    """Work of the dearest part over the mean."""
+    chunk_imbalance: float
+    """Work of the dearest range over the mean."""
 
     @property
     def fresh_fraction(self) -> float:
@@ -48,24 +66,45 @@ class Chunking:
         return 1.0 - self.cut_fraction / 2
 
 
-def cut_into_chunks(adjacency: Csr, groups: Partition, row_cost: float) -> Chunking:
-    """Renumber the nodes so that each group is a contiguous range, keeping their order inside it."""
-    order = np.argsort(groups.assignment, kind="stable")
-    sizes = np.bincount(groups.assignment, minlength=groups.num_groups)
-    stops = np.cumsum(sizes)
-    chunks = tuple(Chunk(int(stop - size), int(stop)) for size, stop in zip(sizes, stops, strict=True))
-    degree = np.diff(adjacency.rowptr.numpy())
-    work = node_cost(adjacency, row_cost)
-    cost = np.bincount(groups.assignment, weights=work, minlength=groups.num_groups)
-    reader = np.repeat(groups.assignment, degree)
-    cut = int(np.count_nonzero(reader != groups.assignment[adjacency.col.numpy()]))
-    return Chunking(
-        order,
-        chunks,
-        groups.method,
-        cut_fraction=cut / max(adjacency.num_entries, 1),
-        imbalance=float(cost.max() / cost.mean()),
+def cut_graph(adjacency: Csr, spec: CutSpec) -> Cut:
+    """Cut into parts, each part into chunks, and renumber so that both are contiguous.
+
+    Inside a range, rows that read no other part's come first, in their old order: they can be computed while
+    the others' halo is on its way.
+    """
+    work = node_cost(adjacency, spec.row_cost)
+    parts, chunks, chunk_method = _groups(adjacency, spec, work)
+    num_ranges = spec.num_parts * spec.num_chunks
+    place = parts.assignment * spec.num_chunks + chunks
+    reader = np.repeat(np.arange(adjacency.num_rows), np.diff(adjacency.rowptr.numpy()))
+    owner = adjacency.col.numpy()
+    reads_halo = np.zeros(adjacency.num_rows, dtype=bool)
+    reads_halo[reader[parts.assignment[reader] != parts.assignment[owner]]] = True
+    stops = np.cumsum(np.bincount(place, minlength=num_ranges)).tolist()
+    ranges = [Chunk(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
+    cost = np.bincount(place, weights=work, minlength=num_ranges)
+    part_cost = cost.reshape(spec.num_parts, spec.num_chunks).sum(axis=1)
+    return Cut(
+        np.argsort(2 * place + reads_halo, kind="stable"),
+        rows_of_parts(ranges, spec.num_parts),
+        parts.method,
+        chunk_method,
+        cut_fraction=np.count_nonzero(chunks[reader] != chunks[owner]) / max(adjacency.num_entries, 1),
+        part_imbalance=float(part_cost.max() / part_cost.mean()),
+        chunk_imbalance=float(cost.max() / cost.mean()),
     )
+
+
+def rows_of_parts(ranges: list[Chunk], num_parts: int) -> tuple[tuple[Chunk, ...], ...]:
+    """Group consecutive ranges by part."""
+    num_chunks = len(ranges) // num_parts
+    return tuple(tuple(ranges[part * num_chunks : (part + 1) * num_chunks]) for part in range(num_parts))
+
+
+def cut_into_parts(adjacency: Csr, num_parts: int, balance: PartBalance, work: np.ndarray) -> Partition:
+    """Cut into parts, none of which is empty while there are nodes enough."""
+    cost = work if balance == "work" else np.ones(adjacency.num_rows)
+    return partition(adjacency, num_parts, cost, allow_empty=False)
 
 
 def renumbered(matrix: Csr, rows: np.ndarray, cols: np.ndarray | None) -> Csr:
@@ -78,3 +117,21 @@ def renumbered(matrix: Csr, rows: np.ndarray, cols: np.ndarray | None) -> Csr:
         moved.has_sorted_indices = False
         moved.sort_indices()
     return Csr.from_scipy(moved)
+
+
+def _groups(adjacency: Csr, spec: CutSpec, work: np.ndarray) -> tuple[Partition, np.ndarray, str]:
+    """The part of each node, its chunk, and what made the chunks."""
+    parts = cut_into_parts(adjacency, spec.num_parts, spec.part_balance, work)
+    if spec.num_parts == 1:
+        whole = partition(adjacency, spec.num_chunks, work)
+        return parts, whole.assignment, whole.method
+    chunks = np.zeros(adjacency.num_rows, dtype=np.int64)
+    methods = set()
+    matrix = adjacency.to_scipy()
+    for part in range(spec.num_parts):
+        mine = np.flatnonzero(parts.assignment == part)
+        inside = Csr.from_scipy(sp.csr_matrix(matrix[mine][:, mine]))
+        groups = partition(inside, spec.num_chunks, work[mine])
+        chunks[mine] = groups.assignment
+        methods.add(groups.method)
+    return parts, chunks, methods.pop() if len(methods) == 1 else "mixed"

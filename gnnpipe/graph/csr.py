@@ -21,7 +21,7 @@ class Csr:
     rowptr: Tensor
     """int ``[num_rows + 1]``: row i owns entries ``rowptr[i]:rowptr[i + 1]``."""
     col: Tensor
-    """int ``[num_entries]``: the column of each entry, ascending inside a row."""
+    """int ``[num_entries]``: the column of each entry."""
     value: Tensor
     """float32 ``[num_entries]``."""
     num_cols: int
@@ -66,6 +66,16 @@ class Csr:
         first, last = int(self.rowptr[start]), int(self.rowptr[stop])
         return Csr(
             self.rowptr[start : stop + 1] - first, self.col[first:last], self.value[first:last], self.num_cols
+        )
+
+    def split(self, chosen: Tensor) -> tuple[Csr, Csr]:
+        """Entries that are ``chosen`` (bool ``[num_entries]``), and the rest, in the same shape."""
+        counted = torch.zeros(self.num_entries + 1, dtype=self.rowptr.dtype, device=self.rowptr.device)
+        torch.cumsum(chosen, 0, dtype=self.rowptr.dtype, out=counted[1:])
+        rowptr = counted[self.rowptr.to(torch.int64)]
+        return (
+            Csr(rowptr, self.col[chosen], self.value[chosen], self.num_cols),
+            Csr(self.rowptr - rowptr, self.col[~chosen], self.value[~chosen], self.num_cols),
         )
 
     def to(self, device: torch.device) -> Csr:

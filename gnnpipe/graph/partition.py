@@ -27,27 +27,35 @@ class Partition:
     method: str
     """``metis``, ``rcm`` (reverse Cuthill-McKee, cut into ranges), or ``whole``."""
 
+    def sizes(self) -> np.ndarray:
+        """Nodes of each group."""
+        return np.bincount(self.assignment, minlength=self.num_groups)
 
-def partition(adjacency: Csr, num_groups: int, row_cost: float) -> Partition:
+
+def partition(adjacency: Csr, num_groups: int, cost: np.ndarray, *, allow_empty: bool = True) -> Partition:
     """Cut with METIS, or, where it is absent or the groups are tiny, along a locality order.
 
     Args:
         adjacency: directions are ignored, self loops too.
         num_groups: how many groups.
-        row_cost: see `node_cost`.
+        cost: of each node; groups get equally much of it. See `node_cost`.
+        allow_empty: whether METIS may leave a group empty; if not, the locality order takes over then.
     """
     num_nodes = adjacency.num_rows
     if num_groups == 1:
         return Partition(np.zeros(num_nodes, dtype=np.int64), 1, "whole")
     structure = _undirected_structure(adjacency)
-    cost = np.round(node_cost(adjacency, row_cost)).astype(np.int64)
+    cost = np.round(cost).astype(np.int64)
     pymetis = _import_pymetis()
     if pymetis is None or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
         return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
     _, assignment = pymetis.part_graph(
         num_groups, pymetis.CSRAdjacency(structure.indptr, structure.indices), vweights=cost
     )
-    return Partition(np.asarray(assignment, dtype=np.int64), num_groups, "metis")
+    groups = Partition(np.asarray(assignment, dtype=np.int64), num_groups, "metis")
+    if not allow_empty and not groups.sizes().all():
+        return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
+    return groups
 
 
 def node_cost(adjacency: Csr, row_cost: float) -> np.ndarray:
@@ -61,13 +69,18 @@ def node_cost(adjacency: Csr, row_cost: float) -> np.ndarray:
     return row_cost + (in_degree + out_degree) / 2
 
 
-def remote_readers(adjacency: Csr, groups: Partition) -> float:
-    """Mean number of *other* groups that read a node's row (alpha of the published formula)."""
+def halo_counts(adjacency: Csr, groups: Partition) -> tuple[int, int]:
+    """Rows that groups read of other groups, summed over the groups: forward (A) and backward (A^T).
+
+    The first number over the number of nodes is the mean number of *other* groups that read a node's row:
+    alpha of the published formula. On undirected graphs both are equal.
+    """
     matrix = adjacency.to_scipy().tocoo()
     reader, owner = groups.assignment[matrix.row], groups.assignment[matrix.col]
     remote = reader != owner
-    pairs = matrix.col[remote].astype(np.int64) * groups.num_groups + reader[remote]
-    return np.unique(pairs).size / adjacency.num_rows
+    forward = matrix.col[remote].astype(np.int64) * groups.num_groups + reader[remote]
+    backward = matrix.row[remote].astype(np.int64) * groups.num_groups + owner[remote]
+    return np.unique(forward).size, np.unique(backward).size
 
 
 def _undirected_structure(adjacency: Csr) -> sp.csr_matrix:
@@ -99,8 +112,8 @@ def _import_pymetis() -> Any | None:
         import pymetis
     except ImportError:
         warnings.warn(
-            "pymetis can't be imported, so chunks come from a reverse Cuthill-McKee order and cut more "
-            "edges; pip install pymetis",
+            "pymetis can't be imported, so parts and chunks come from a reverse Cuthill-McKee order and cut "
+            "more edges; pip install pymetis",
             stacklevel=3,
         )
         return None

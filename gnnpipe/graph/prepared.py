@@ -11,11 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gnnpipe.graph.chunks import Chunk, cut_into_chunks, renumbered
+from gnnpipe.graph.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, renumbered, rows_of_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData, Task
+from gnnpipe.graph.halo import Ranges, halo_rows
 from gnnpipe.graph.normalize import Normalization, normalized, transposed
-from gnnpipe.graph.partition import partition, remote_readers
+from gnnpipe.graph.partition import halo_counts, node_cost
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,27 @@ class GraphFacts:
     """Stored entries of the feature matrix."""
     num_classes: int
     task: Task
-    method: str
-    """What made the chunks: metis, rcm or whole."""
+    part_method: str
+    """What made the parts: metis, rcm or whole."""
+    chunk_method: str
+    """What made the chunks: metis, rcm, whole, or mixed."""
     cut_fraction: float
     fresh_fraction: float
-    imbalance: float
-    graph_parallel_alpha: float | None
-    """Mean number of other parts that need a node's row, were the graph cut into one part a device."""
+    part_imbalance: float
+    chunk_imbalance: float
+    part_nodes: list[int]
+    """Rows of each part."""
+    halo_forward: list[int]
+    """Rows of other parts that each part reads going forward."""
+    halo_backward: list[int]
+    """The same going backward; differs on directed graphs."""
+    rival_halo: list[int] | None
+    """Sums of both, were the graph cut into as many parts as there are ranks (graph parallelism)."""
+
+    @property
+    def alpha(self) -> float:
+        """Mean number of other parts that read a node's row."""
+        return sum(self.halo_forward) / self.num_nodes
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,8 @@ class PreparedGraph:
     """Everything the ranks read of the graph; rows are in the new numbering."""
 
     facts: GraphFacts
-    chunks: tuple[Chunk, ...]
+    ranges: Ranges
+    """``[part][chunk]``: rows in the new numbering."""
     node_id: Tensor
     """int64 ``[num_nodes]``: original id of each row."""
     matrix: Csr
@@ -55,6 +71,10 @@ class PreparedGraph:
     features: Tensor | Csr
     labels: Tensor
     masks: dict[str, Tensor]
+    halo_forward: tuple[Tensor, ...]
+    """For each part, rows of other parts that its rows of A read; see `halo_rows`."""
+    halo_backward: tuple[Tensor, ...]
+    """The same for A^T; the same object where A is symmetric."""
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, which ranks of a host map into memory together."""
@@ -63,7 +83,10 @@ class PreparedGraph:
         tensors |= _pack("matrix", self.matrix) | _pack("features", self.features)
         if self.matrix_t is not self.matrix:
             tensors |= _pack("matrix_t", self.matrix_t)
-        facts = asdict(self.facts) | {"chunk_stops": [chunk.stop for chunk in self.chunks]}
+            tensors["halo_backward"] = torch.cat(self.halo_backward)
+        tensors["halo_forward"] = torch.cat(self.halo_forward)
+        stops = [chunk.stop for chunks in self.ranges for chunk in chunks]
+        facts = asdict(self.facts) | {"range_stops": stops}
         save_file(tensors, path, metadata={"facts": json.dumps(facts)})
 
     @classmethod
@@ -72,46 +95,46 @@ class PreparedGraph:
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        stops = facts.pop("chunk_stops")
+        stops = facts.pop("range_stops")
         matrix = _unpack("matrix", tensors)
         assert isinstance(matrix, Csr)
         matrix_t = _unpack("matrix_t", tensors) if "matrix_t.col" in tensors else matrix
         assert isinstance(matrix_t, Csr)
+        halo_forward = tensors["halo_forward"].split(facts["halo_forward"])
+        backward = tensors.get("halo_backward")
+        ranges = [Chunk(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
         return cls(
             GraphFacts(**facts),
-            tuple(Chunk(start, stop) for start, stop in zip([0, *stops], stops, strict=False)),
+            rows_of_parts(ranges, len(facts["part_nodes"])),
             tensors["node_id"],
             matrix,
             matrix_t,
             _unpack("features", tensors),
             tensors["labels"],
             {name: tensors[f"mask.{name}"] for name in ("train", "val", "test")},
+            halo_forward,
+            halo_forward if backward is None else backward.split(facts["halo_backward"]),
         )
 
 
 def prepare(
-    data: GraphData,
-    num_chunks: int,
-    normalization: Normalization,
-    row_cost: float,
-    compare_with_parts: int = 1,
+    data: GraphData, spec: CutSpec, normalization: Normalization, num_rivals: int = 1
 ) -> PreparedGraph:
-    """Cut into chunks, renumber and normalise.
+    """Cut into parts and chunks, renumber and normalise.
 
     Args:
         data: the graph as loaded.
-        num_chunks: chunks to cut, 1 to the number of nodes.
+        spec: how to cut; not more parts or chunks than nodes.
         normalization: what the model multiplies with.
-        row_cost: see `partition`.
-        compare_with_parts: parts for which to find out what graph parallelism would exchange.
+        num_rivals: ranks for which to find out what graph parallelism would exchange.
     """
-    chunking = cut_into_chunks(data.adjacency, partition(data.adjacency, num_chunks, row_cost), row_cost)
-    order = torch.from_numpy(chunking.order)
-    matrix = renumbered(normalized(data.adjacency, normalization), chunking.order, chunking.order)
+    cut = cut_graph(data.adjacency, spec)
+    order = torch.from_numpy(cut.order)
+    matrix = renumbered(normalized(data.adjacency, normalization), cut.order, cut.order)
+    matrix_t = transposed(matrix)
+    halo_forward = halo_rows(matrix, cut.ranges)
+    halo_backward = halo_forward if matrix_t is matrix else halo_rows(matrix_t, cut.ranges)
     features = data.features
-    alpha = None
-    if compare_with_parts > 1 and data.num_nodes >= compare_with_parts:
-        alpha = remote_readers(data.adjacency, partition(data.adjacency, compare_with_parts, row_cost))
     facts = GraphFacts(
         data.name,
         data.num_nodes,
@@ -120,22 +143,36 @@ def prepare(
         features.num_entries if isinstance(features, Csr) else features.numel(),
         data.num_classes,
         data.task,
-        chunking.method,
-        chunking.cut_fraction,
-        chunking.fresh_fraction,
-        chunking.imbalance,
-        alpha,
+        cut.part_method,
+        cut.chunk_method,
+        cut.cut_fraction,
+        cut.fresh_fraction,
+        cut.part_imbalance,
+        cut.chunk_imbalance,
+        [chunks[-1].stop - chunks[0].start for chunks in cut.ranges],
+        [rows.numel() for rows in halo_forward],
+        [rows.numel() for rows in halo_backward],
+        _rival_halo(data.adjacency, spec, num_rivals),
     )
     return PreparedGraph(
         facts,
-        chunking.chunks,
+        cut.ranges,
         order,
         matrix,
-        transposed(matrix),
-        renumbered(features, chunking.order, None) if isinstance(features, Csr) else features[order],
+        matrix_t,
+        renumbered(features, cut.order, None) if isinstance(features, Csr) else features[order],
         data.labels[order],
         {name: mask[order] for name, mask in data.masks.items()},
+        halo_forward,
+        halo_backward,
     )
+
+
+def _rival_halo(adjacency: Csr, spec: CutSpec, num_parts: int) -> list[int] | None:
+    if not 1 < num_parts <= adjacency.num_rows:
+        return None
+    work = node_cost(adjacency, spec.row_cost)
+    return list(halo_counts(adjacency, cut_into_parts(adjacency, num_parts, spec.part_balance, work)))
 
 
 def _pack(name: str, matrix: Tensor | Csr) -> dict[str, Tensor]:

@@ -30,6 +30,15 @@ class SplitMetrics:
             if mask.any():
                 self._by_split[name].update(scores[mask].cpu(), labels[mask].to(torch.int64).cpu())
 
+    def state(self) -> dict[str, dict[str, Any]]:
+        """What was added, in a form that `merge` takes: counts, or for ROC AUC a score for each node."""
+        return {name: metric.metric_state for name, metric in self._by_split.items()}
+
+    def merge(self, state: dict[str, dict[str, Any]]) -> None:
+        """Add what another one was given; sums are added, and the division happens once."""
+        for name, metric in self._by_split.items():
+            metric.merge_state(state[name])
+
     def compute(self) -> dict[str, float]:
         """The metric of each split over everything that was added, 0 to 1."""
         return {name: float(metric.compute()) for name, metric in self._by_split.items()}

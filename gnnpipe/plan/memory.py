@@ -14,7 +14,8 @@ COPIES_OF_WEIGHTS = 5
 def memory_per_rank(
     layers: list[tuple[int, int]],
     num_weights: int,
-    num_nodes: int,
+    num_rows: int,
+    num_halo: int,
     tables_per_layer: int,
     hidden: int,
     graph_bytes: int,
@@ -25,12 +26,15 @@ def memory_per_rank(
         layers: for each layer of the stage, the columns it keeps a row and the width of its tables
             (0 without tables). One byte a table entry more is the dropout mask.
         num_weights: numbers in the stage's weights.
-        num_nodes: N.
-        tables_per_layer: tables of ``[N, width]`` that the staleness settings ask for.
+        num_rows: nodes of the rank's part.
+        num_halo: rows of other parts in its tables.
+        tables_per_layer: tables of ``[num_rows + num_halo, width]`` that the staleness settings ask for.
         hidden: width of the rows at stage boundaries.
         graph_bytes: adjacency and, on the first stage, features.
     """
     per_row = sum(BYTES_PER_NUMBER * (saved + tables_per_layer * width) + width for saved, width in layers)
+    per_halo_row = sum(BYTES_PER_NUMBER * tables_per_layer * width for _, width in layers)
     boundary = 2 * hidden * BYTES_PER_NUMBER
     weights = COPIES_OF_WEIGHTS * BYTES_PER_NUMBER * num_weights
-    return PROCESS_BYTES + graph_bytes + weights + num_nodes * (per_row + boundary)
+    rows = num_rows * (per_row + boundary) + num_halo * per_halo_row
+    return PROCESS_BYTES + graph_bytes + weights + rows

@@ -1,8 +1,43 @@
-"""Bytes that an epoch sends, by formula (DESIGN: fp32, no compression)."""
+"""Bytes that an epoch sends, by formula (fp32, no compression); what ranks count equals it to the byte."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 BYTES_PER_NUMBER = 4
+
+# Smallest message for gradients of weights. Below it latency counts more than bytes do.
+BUCKET_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class LayerRows:
+    """The rows of a layer that cross from part to part."""
+
+    width: int
+    """Columns of the aggregated rows; 0 for a layer that aggregates nothing."""
+    returns_gradient: bool
+    """Whether gradients travel too; not where features themselves are aggregated."""
+    num_weights: int
+    """Numbers in the layer's weights."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Bytes of one epoch over all ranks, by kind."""
+
+    communication_layer: int
+    """Rows and gradients over the stage boundaries."""
+    communication_graph: int
+    """Boundary rows and their gradients inside the stages."""
+    weights: int
+    """Gradients of weights inside the stages."""
+
+    @property
+    def total(self) -> int:
+        """All kinds."""
+        return self.communication_layer + self.communication_graph + self.weights
 
 
 def pipeline_bytes(num_stages: int, num_nodes: int, hidden: int, streams: int = 1) -> int:
@@ -17,12 +52,65 @@ def pipeline_bytes(num_stages: int, num_nodes: int, hidden: int, streams: int = 
     return 2 * (num_stages - 1) * num_nodes * hidden * BYTES_PER_NUMBER * streams
 
 
-def graph_parallel_bytes(widths: list[int], alpha: float, num_nodes: int) -> float:
-    """Bytes of boundary rows that graph parallelism exchanges in one epoch, forward and backward.
+def halo_bytes(layers: Sequence[LayerRows], forward_rows: int, backward_rows: int, versions: int = 1) -> int:
+    """Bytes of boundary rows that parts exchange in one epoch, forward and backward.
+
+    With alpha = forward_rows / N and an undirected graph this is the published ``2 L alpha N H b``.
 
     Args:
-        widths: width of the aggregated rows of each layer.
-        alpha: mean number of other parts that need a node's row.
-        num_nodes: N.
+        layers: of the whole model.
+        forward_rows: rows that parts read of each other in A, summed over the parts.
+        backward_rows: the same in A^T.
+        versions: forms in which a row goes forward (2 where history keeps clean rows).
     """
-    return 2 * sum(widths) * alpha * num_nodes * BYTES_PER_NUMBER
+    return BYTES_PER_NUMBER * sum(
+        layer.width * (versions * forward_rows + backward_rows * layer.returns_gradient) for layer in layers
+    )
+
+
+def weight_bytes(layers: Sequence[LayerRows], layer_stages: Sequence[int], num_parts: int) -> int:
+    """Bytes that summing gradients of weights takes in one epoch, over all ranks of all stages.
+
+    A ring sends each number ``2 (P - 1) / P`` times from each of P ranks.
+
+    Args:
+        layers: of the whole model.
+        layer_stages: the stage of each layer.
+        num_parts: P.
+    """
+    total = 0
+    for stage in set(layer_stages):
+        mine = [
+            layer.num_weights for layer, place in zip(layers, layer_stages, strict=True) if place == stage
+        ]
+        for bucket in buckets(mine):
+            size = bucket_bytes(sum(mine[layer] for layer in bucket), num_parts)
+            total += 2 * (num_parts - 1) * size
+    return total
+
+
+def buckets(num_weights: Sequence[int]) -> list[list[int]]:
+    """Put a stage's layers into messages: from the last layer to the first, each of `BUCKET_BYTES` or more
+    but for the one at the end.
+
+    Args:
+        num_weights: of each layer in forward order.
+
+    Returns:
+        layers of each bucket, in the order in which they are complete.
+    """
+    result: list[list[int]] = []
+    current: list[int] = []
+    for layer in reversed(range(len(num_weights))):
+        current.append(layer)
+        if sum(num_weights[item] for item in current) * BYTES_PER_NUMBER >= BUCKET_BYTES:
+            result.append(current)
+            current = []
+    if current:
+        result.append(current)
+    return result
+
+
+def bucket_bytes(numbers: int, num_parts: int) -> int:
+    """Bytes of a bucket, padded so that all parts of a ring send equally much."""
+    return -(-numbers // num_parts) * num_parts * BYTES_PER_NUMBER

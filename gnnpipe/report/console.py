@@ -79,14 +79,29 @@ def describe_start(facts: dict[str, Any], plan: dict[str, Any], predictions: dic
     lines = [
         f"{facts['name']}: {facts['num_nodes']:,} nodes, {facts['num_edges']:,} edges, "
         f"{facts['num_features']:,} features, {facts['num_classes']} classes",
-        f"{plan['num_chunks']} chunks ({facts['method']}): {facts['cut_fraction']:.1%} of the edges cut, "
-        f"{facts['fresh_fraction']:.1%} of the messages fresh, imbalance {facts['imbalance']:.2f}",
     ]
+    if plan["num_parts"] > 1:
+        halo = sum(facts["halo_forward"])
+        lines.append(
+            f"{plan['num_parts']} parts ({_method(facts['part_method'])}): {halo:,} boundary rows, "
+            f"{halo / facts['num_nodes']:.2f} other parts need a row (alpha), imbalance of work "
+            f"{facts['part_imbalance']:.2f}"
+        )
+    lines.append(
+        f"{plan['num_chunks']} chunks ({_method(facts['chunk_method'])}): {facts['cut_fraction']:.1%} of the "
+        f"edges cut, {facts['fresh_fraction']:.1%} of the messages fresh, imbalance of work "
+        f"{facts['chunk_imbalance']:.2f}"
+    )
     layers = ", ".join(f"{first}-{last - 1}" for first, last in plan["layer_ranges"])
     lines.append(
         f"{plan['num_stages']} stages with layers {layers}; bubble {predictions['bubble']:.1%} when balanced"
     )
     return lines
+
+
+def _method(method: str) -> str:
+    """How a cut was made, and if METIS could not make it, that."""
+    return "METIS could not; reverse Cuthill-McKee instead" if method == "rcm" else method
 
 
 def print_summary(folder: RunFolder) -> None:
@@ -101,7 +116,8 @@ def print_summary(folder: RunFolder) -> None:
 def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows of the final table, a pure function of summary.json and plan.json."""
     metric = METRIC_NAMES[summary["metric"]]
-    sent = sum(summary["bytes_per_epoch"].values())
+    by_kind = {kind: count for kind, count in summary["bytes_per_epoch"].items() if count}
+    sent = sum(by_kind.values())
     rows = [
         (
             f"test {metric} at best validation",
@@ -111,11 +127,14 @@ def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[st
         ("median epoch", f"{summary['median_epoch_seconds']:.3f} s"),
         ("sent per epoch", readable_bytes(sent)),
     ]
-    rival = plan["predictions"]["graph_parallel_bytes_per_epoch"]
-    if rival is not None and sent:
+    if len(by_kind) > 1:
+        rows += [(f"  {kind}", readable_bytes(count)) for kind, count in by_kind.items()]
+    rival = plan["predictions"]["rival_bytes"]
+    num_ranks = plan["plan"]["num_stages"] * plan["plan"]["num_parts"]
+    if rival is not None and sent and plan["plan"]["num_stages"] > 1:
         rows.append(
             (
-                f"graph parallelism on {plan['plan']['num_stages']} devices would send",
+                f"graph parallelism on {num_ranks} devices would send",
                 f"{readable_bytes(rival)} ({rival / sent:.1f} x as much; by formula, not measured)",
             )
         )

@@ -12,7 +12,9 @@ from gnnpipe.train.records import PICTURE, PLAN, RunFolder
 PARTS = {
     "compute": "#0072b2",
     "bubble": "#cccccc",
+    "imbalance": "#999999",
     "communication_layer": "#d55e00",
+    "communication_graph": "#cc79a7",
     "other": "#f0e442",
 }
 

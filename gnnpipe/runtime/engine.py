@@ -20,9 +20,11 @@ class EpochResult:
     """What one stage saw of one epoch."""
 
     loss_sum: float
-    """Sum of the training nodes' losses; 0 but on the last stage."""
+    """Sum of this part's training nodes' losses; 0 but on the last stage."""
     spans: list[Span]
     """One for each action."""
+    finished: float
+    """When the gradients of all weights were summed over the parts."""
 
 
 class Engine:
@@ -55,10 +57,12 @@ class Engine:
             rows = receipt.wait()
             start = self._clock.now()
             loss_sum += self._perform(action, order[action.position], rows)
-            spans.append(Span(asked, start, self._clock.now()))
+            spans.append(Span(asked, start, self._clock.now(), self._stage.halo.take_waits()))
             receipt = following
+        self._stage.finish_epoch()
+        finished = self._clock.now()
         self._messages.flush()
-        return EpochResult(loss_sum, spans)
+        return EpochResult(loss_sum, spans, finished)
 
     def _post(self, action: Action, order: list[int]) -> Receipt:
         """Post the receive of what ``action`` reads, if a neighbour sends it."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.place import Place
 
 # Sends that may be under way at once: enough never to wait for in a steady pipeline, few enough that their
@@ -39,22 +40,12 @@ class Messages:
     Args:
         place: this rank's.
         device: where buffers live.
-        down: group for messages to the next stage; None for the group of all ranks.
-        up: group for messages to the stage before.
+        links: a group for each direction, and where bytes are counted.
     """
 
-    def __init__(
-        self,
-        place: Place,
-        device: torch.device,
-        down: dist.ProcessGroup | None = None,
-        up: dist.ProcessGroup | None = None,
-    ) -> None:
-        self._place = place
-        self._device = device
-        self._down, self._up = down, up
+    def __init__(self, place: Place, device: torch.device, links: Links) -> None:
+        self._place, self._device, self._links = place, device, links
         self._under_way: deque[tuple[dist.Work, Tensor]] = deque()
-        self.bytes_sent: Counter[str] = Counter()
 
     def connect(self) -> None:
         """Exchange a number with each neighbour.
@@ -66,7 +57,7 @@ class Messages:
             self.receive(-toward, (1,), tag=0).wait()
             self.send(torch.zeros(1, device=self._device), toward, tag=0, kind="set-up")
             self.flush()
-        self.take_bytes()
+        self._links.take_bytes()
 
     def receive(self, toward: int, shape: tuple[int, ...], tag: int) -> Receipt:
         """Post a receive of float32 rows from the stage before (-1) or behind (1).
@@ -79,7 +70,7 @@ class Messages:
         buffer = torch.empty(shape, device=self._device)
         if not buffer.numel():
             return Receipt(buffer, None)
-        group = self._down if toward < 0 else self._up
+        group = self._links.down if toward < 0 else self._links.up
         return Receipt(buffer, dist.irecv(buffer, self._place.neighbour(source), group=group, tag=tag))
 
     def send(self, rows: Tensor, toward: int, tag: int, kind: str) -> None:
@@ -91,11 +82,11 @@ class Messages:
         if rows.numel() == 0 or not 0 <= target < self._place.num_stages:
             return
         rows = rows.contiguous()
-        group = self._down if toward > 0 else self._up
+        group = self._links.down if toward > 0 else self._links.up
         work = dist.isend(rows, self._place.neighbour(target), group=group, tag=tag)
         assert work is not None
         self._under_way.append((work, rows))
-        self.bytes_sent[kind] += rows.nbytes
+        self._links.bytes_sent[kind] += rows.nbytes
         if len(self._under_way) > MOST_SENDS_UNDER_WAY:
             self._under_way.popleft()[0].wait()
 
@@ -103,9 +94,3 @@ class Messages:
         """Wait until everything that was sent has left."""
         while self._under_way:
             self._under_way.popleft()[0].wait()
-
-    def take_bytes(self) -> dict[str, int]:
-        """Bytes sent by kind since the last call."""
-        counted = dict(self.bytes_sent)
-        self.bytes_sent.clear()
-        return counted

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from gnnpipe.base.clock import Clock
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.model.dropout import Dropout, dropout_key, keep_all
+from gnnpipe.model.dropout import Dropout, dropout_key
 from gnnpipe.model.features import FeatureRows
-from gnnpipe.model.layers.base import Layer
 from gnnpipe.model.loss import chunk_loss
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
 from gnnpipe.plan.plan import Plan
+from gnnpipe.runtime.boundary import Boundary, ExactBoundary, StaleBoundary
 from gnnpipe.runtime.chunk_data import ChunkData, cut
+from gnnpipe.runtime.halo import Halo, Route, routes
+from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.place import Place
+from gnnpipe.runtime.stage_layer import GradientRows, LayerPass, Rows, StageLayer, joined, leaves
 from gnnpipe.runtime.tables import ForwardTable, GradientTable, TableSettings
+from gnnpipe.runtime.weights import WeightSums
 
 
 @dataclass(frozen=True)
@@ -30,51 +35,37 @@ class DropoutSettings:
 
 
 @dataclass
-class LayerPass:
-    """What a layer keeps of a chunk from forward to backward."""
-
-    h: FeatureRows
-    x: Tensor | None
-    carry: Tensor | None
-    carry_leaf: Tensor | None
-    z: Tensor | None
-    out: Tensor
-
-
-@dataclass
 class ChunkPass:
     """What a stage keeps of a chunk from forward to backward."""
 
     layers: list[LayerPass] = field(default_factory=list)
-    h0: Tensor | None = None
+    h0: list[Tensor] = field(default_factory=list)
+    """Initial rows of each tile; empty if the model has none."""
     gradient: Tensor | None = None
     """Of the logits, on the last stage."""
 
-
-@dataclass(frozen=True)
-class StageLayer:
-    """A built layer with its tables (None where it aggregates nothing)."""
-
-    spec: LayerSpec
-    module: Layer
-    table: ForwardTable | None
-    gradients: GradientTable | None
+    @property
+    def h0_gradient(self) -> Tensor | None:
+        """What the layers behind have gathered for the initial rows."""
+        found = [tile.grad for tile in self.h0 if tile.grad is not None]
+        return joined(found) if found else None
 
 
 class Stage:
-    """The layers of one place in the plan.
+    """The layers of one place in the plan, for one part of the graph.
 
     Rows enter and leave as one tensor ``[streams, n, hidden]``: the hidden rows and, for models that have
     them, the initial rows h0, which every layer reads.
 
     Args:
-        place: whose layers.
+        place: whose layers and part.
         plan: which layers are whose.
         spec: the model.
         graph: the prepared graph.
         settings: what the tables keep.
         dropout: what the masks depend on.
         device: where everything lives.
+        links: to the other parts of the stage.
     """
 
     def __init__(
@@ -86,31 +77,48 @@ class Stage:
         settings: TableSettings,
         dropout: DropoutSettings,
         device: torch.device,
+        links: Links,
     ) -> None:
         self.place = place
         self.device = device
         self.hidden = spec.hidden
         self.num_streams = 2 if spec.has_initial else 1
-        self._has_initial = spec.has_initial
-        self._dropout = dropout
+        self.num_train = int(graph.masks["train"].sum())
+        self.num_rows = graph.facts.part_nodes[place.part]
+        self.halo = Halo(links, Clock(device))
+        self.forward_routes = _on(device, routes(graph.halo_forward, graph.ranges, place.part))
+        self._backward_routes = _on(device, routes(graph.halo_backward, graph.ranges, place.part))
+        self._settings = settings
+        nothing: list[Route | None] = [None] * plan.num_chunks
+        self.chunks = (
+            cut(graph, place, nothing, nothing, device)
+            if settings.stale_halo
+            else cut(graph, place, self.forward_routes, self._backward_routes, device)
+        )
         mine = [item for item in build_stack(spec) if plan.stage_of(item.convolution) == place.stage]
-        num_nodes = graph.facts.num_nodes
-        self.layers = [_with_tables(item, num_nodes, settings, device) for item in mine]
+        self.layers = [self._with_tables(item) for item in mine]
         self.modules = nn.ModuleDict(
             {layer.spec.name.replace(".", "_"): layer.module for layer in self.layers}
         )
-        self.chunks = cut(graph, place, device)
-        self.num_train = int(graph.masks["train"].sum())
+        self._sums = WeightSums(
+            [list(layer.module.parameters()) for layer in self.layers], place.num_parts, links
+        )
+        self._has_initial = spec.has_initial
+        self._dropout = dropout
         self._passes: dict[int, ChunkPass] = {}
         self._draw = 0
+        self._chunks_left = 0
 
     def begin_epoch(self, epoch: int) -> None:
         """Turn tables over and choose the epoch's dropout masks."""
         self._draw = epoch // self._dropout.hold
+        self._chunks_left = len(self.chunks)
         for layer in self.layers:
-            if layer.table is not None and layer.gradients is not None:
-                layer.table.begin_epoch(epoch)
-                layer.gradients.begin_epoch()
+            layer.begin_epoch(epoch)
+
+    def finish_epoch(self) -> None:
+        """Wait until the gradients of all weights are summed over the parts."""
+        self._sums.finish()
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Shape of a chunk's rows at a stage boundary."""
@@ -129,16 +137,16 @@ class Stage:
         data, kept = self.chunks[index], ChunkPass()
         h = self._enter(data, rows, kept)
         for layer in self.layers:
-            with torch.enable_grad():
-                done = self._layer_forward(layer, data, h, kept.h0)
+            done = layer.forward(index, data, h, kept.h0, self._drop(layer, data))
             kept.layers.append(done)
-            h = done.out.detach()
+            h = done.out
             if self._starts_initial(layer):
-                kept.h0 = h.detach().requires_grad_()
+                kept.h0 = leaves(h, data)
         self._passes[index] = kept
-        if not self.place.is_last:
-            return self._packed(h, kept.h0), 0.0
         assert isinstance(h, Tensor)
+        if not self.place.is_last:
+            initial = joined([tile.detach() for tile in kept.h0]) if kept.h0 else None
+            return _packed(h, initial), 0.0
         assert data.labels is not None
         loss, kept.gradient = chunk_loss(h, data.labels, data.masks["train"], self.num_train)
         return h, loss
@@ -154,87 +162,66 @@ class Stage:
             gradients for the stage before, or None on the first.
         """
         data, kept = self.chunks[index], self._passes.pop(index)
+        self._chunks_left -= 1
         gradient = kept.gradient
         if rows is not None:
             gradient = rows[0]
-            if kept.h0 is not None:
-                kept.h0.grad = rows[1]
-        assert gradient is not None
-        for layer, done in zip(reversed(self.layers), reversed(kept.layers), strict=True):
-            if self._starts_initial(layer) and kept.h0 is not None and kept.h0.grad is not None:
-                gradient = gradient + kept.h0.grad
-            back = self._layer_backward(layer, data, done, gradient)
-            if back is None:
-                return None
-            gradient = back
-        return self._packed(gradient, None if kept.h0 is None else kept.h0.grad)
+            for tile, leaf in zip(data.tiles if kept.h0 else (), kept.h0, strict=True):
+                leaf.grad = rows[1][tile.rows]
+        for number, layer in reversed(list(enumerate(self.layers))):
+            assert gradient is not None
+            initial = kept.h0_gradient if self._starts_initial(layer) else None
+            if initial is not None:
+                gradient = gradient + initial
+            gradient = layer.backward(index, data, kept.layers[number], gradient)
+            if not self._chunks_left:
+                self._sums.complete(number)
+        return None if gradient is None else _packed(gradient, kept.h0_gradient)
 
     def _enter(self, data: ChunkData, rows: Tensor | None, kept: ChunkPass) -> FeatureRows:
         if rows is None:
             assert data.features is not None
             return data.features
         if self._has_initial:
-            kept.h0 = rows[1].requires_grad_()
+            kept.h0 = leaves(rows[1], data)
         return rows[0]
+
+    def _drop(self, layer: StageLayer, data: ChunkData) -> Dropout:
+        key = dropout_key(self._dropout.seed, self._draw, layer.spec.number)
+        return Dropout(self._dropout.rate, key, data.node_id)
 
     def _starts_initial(self, layer: StageLayer) -> bool:
         return self._has_initial and layer.spec.number == 0
 
-    def _packed(self, h: FeatureRows, h0: Tensor | None) -> Tensor:
-        assert isinstance(h, Tensor)
-        if not self._has_initial:
-            return h.unsqueeze(0)
-        assert h0 is not None
-        return torch.stack([h, h0.detach()])
+    def _with_tables(self, spec: LayerSpec) -> StageLayer:
+        module = spec().to(self.device)
+        if module.width is None:
+            return StageLayer(spec, module, None, None)
+        forward = ForwardTable(
+            self.num_rows + _num_arriving(self.forward_routes), module.width, self._settings, self.device
+        )
+        rows = Rows(forward, self._boundary(self.forward_routes, forward.sent))
+        if not module.returns_gradient(spec.number):
+            return StageLayer(spec, module, rows, None)
+        backward = GradientTable(
+            self.num_rows + _num_arriving(self._backward_routes), module.width, self._settings, self.device
+        )
+        boundary = self._boundary(self._backward_routes, [backward.rows])
+        return StageLayer(spec, module, rows, GradientRows(backward, boundary))
 
-    def _layer_forward(
-        self, layer: StageLayer, data: ChunkData, h: FeatureRows, h0: Tensor | None
-    ) -> LayerPass:
-        if isinstance(h, Tensor) and h is not data.features:
-            h = h.detach().requires_grad_()
-        dropout = self._dropout
-        drop = Dropout(dropout.rate, dropout_key(dropout.seed, self._draw, layer.spec.number), data.node_id)
-        x, carry = layer.module.message(h, drop)
-        carry_leaf = None if carry is None else carry.detach().requires_grad_()
-        z = None
-        if layer.table is not None:
-            assert x is not None
-            layer.table.write(data.chunk, x.detach(), lambda: _clean_message(layer.module, h))
-            z = (data.pull @ layer.table.rows).requires_grad_()
-        return LayerPass(h, x, carry, carry_leaf, z, layer.module.update(z, carry_leaf, h0))
-
-    def _layer_backward(
-        self, layer: StageLayer, data: ChunkData, done: LayerPass, gradient: Tensor
-    ) -> Tensor | None:
-        """Gradient of the layer's input rows; None if they are features."""
-        torch.autograd.backward(done.out, gradient)
-        ends, gradients = [], []
-        if done.carry is not None and done.carry_leaf is not None and done.carry_leaf.grad is not None:
-            ends.append(done.carry)
-            gradients.append(done.carry_leaf.grad)
-        if done.x is not None and done.x.requires_grad:
-            assert layer.gradients is not None
-            assert done.z is not None
-            assert done.z.grad is not None
-            ends.append(done.x)
-            gradients.append(layer.gradients.exchange(data.chunk, done.z.grad, data.pull_back))
-        if ends:
-            torch.autograd.backward(ends, gradients)
-        return done.h.grad if isinstance(done.h, Tensor) else None
+    def _boundary(self, exchanged: list[Route | None], tensors: list[Tensor]) -> Boundary:
+        if self._settings.stale_halo:
+            return StaleBoundary(self.halo, exchanged, tensors[0])
+        return ExactBoundary(self.halo, exchanged, tensors)
 
 
-def _clean_message(module: Layer, h: FeatureRows) -> Tensor:
-    with torch.no_grad():
-        x, _ = module.message(h, keep_all)
-    assert x is not None
-    return x.detach()
+def _packed(h: Tensor, h0: Tensor | None) -> Tensor:
+    return h.unsqueeze(0) if h0 is None else torch.stack([h, h0])
 
 
-def _with_tables(
-    spec: LayerSpec, num_nodes: int, settings: TableSettings, device: torch.device
-) -> StageLayer:
-    module = spec().to(device)
-    if module.width is None:
-        return StageLayer(spec, module, None, None)
-    table = ForwardTable(num_nodes, module.width, settings, device)
-    return StageLayer(spec, module, table, GradientTable(num_nodes, module.width, settings, device))
+def _num_arriving(exchanged: list[Route | None]) -> int:
+    return sum(route.arrive.num_nodes for route in exchanged if route is not None)
+
+
+def _on(device: torch.device, exchanged: list[Route | None]) -> list[Route | None]:
+    return [None if route is None else replace(route, send=route.send.to(device)) for route in exchanged]

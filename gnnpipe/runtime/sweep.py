@@ -11,7 +11,8 @@ from gnnpipe.model.dropout import keep_all
 from gnnpipe.model.features import FeatureRows
 from gnnpipe.runtime.chunk_data import ChunkData
 from gnnpipe.runtime.messages import Messages
-from gnnpipe.runtime.stage import Stage, StageLayer
+from gnnpipe.runtime.stage import Stage
+from gnnpipe.runtime.stage_layer import StageLayer
 
 EVALUATION = "evaluation"
 
@@ -61,18 +62,33 @@ def _layer(
 ) -> list[FeatureRows]:
     module = layer.module
     carries: list[Tensor | None] = []
-    table = None
-    if layer.table is not None:
-        table = torch.empty_like(layer.table.rows)
+    table = None if layer.rows is None else torch.empty_like(layer.rows.table.rows)
     for data, h in zip(stage.chunks, rows, strict=True):
         x, carry = module.message(h, keep_all)
         carries.append(carry)
         if table is not None and x is not None:
             table[data.chunk.start : data.chunk.stop] = x
+    if table is not None:
+        _exchange(stage, table)
     out: list[FeatureRows] = []
     for index, data in enumerate(stage.chunks):
-        z = None if table is None else data.pull @ table
+        z = None
+        if table is not None:
+            z = data.pull.now @ table
+            data.pull.finish(z, table)
         h0 = initial[index] if initial else None
         assert not (h0 is not None and not isinstance(h0, Tensor))
         out.append(module.update(z, carries[index], h0))
     return out
+
+
+def _exchange(stage: Stage, table: Tensor) -> None:
+    """Fill the halo rows of ``table``."""
+    under_way = [
+        stage.halo.post(table, table[route.arrive.start : route.arrive.stop], route, EVALUATION)
+        for route in stage.forward_routes
+        if route is not None
+    ]
+    for arrival in under_way:
+        stage.halo.wait(arrival)
+    stage.halo.take_waits()

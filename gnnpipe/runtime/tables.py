@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gnnpipe.base.config import StalenessConfig
+from gnnpipe.base.config import HaloMode, StalenessConfig
 from gnnpipe.graph.chunks import Chunk
-from gnnpipe.graph.csr import Csr
 from gnnpipe.plan.staleness import GradientRule, gradient_rule
 
 
@@ -22,28 +21,35 @@ class TableSettings:
     clean: bool
     """Whether rows of an earlier epoch are read as they were before dropout."""
     rule: GradientRule
+    stale_halo: bool = False
+    """Whether rows of other parts are last epoch's."""
 
     @classmethod
-    def of(cls, staleness: StalenessConfig, num_chunks: int) -> TableSettings:
+    def of(cls, staleness: StalenessConfig, num_chunks: int, halo: HaloMode = "exact") -> TableSettings:
         """Settings of a resolved config. With one chunk every row read is the chunk's own and nothing is
         stale, so that the tables need keep nothing."""
         if num_chunks == 1:
-            return cls(1, False, gradient_rule("reuse", 0.0))
+            return cls(1, False, gradient_rule("reuse", 0.0), halo == "stale")
         assert staleness.freeze is not None
         assert staleness.gradient is not None
         assert staleness.weight is not None
         rule = gradient_rule(staleness.gradient, staleness.weight)
-        return cls(staleness.freeze, staleness.history == "clean", rule)
+        return cls(staleness.freeze, staleness.history == "clean", rule, halo == "stale")
 
     @property
     def tables_per_layer(self) -> int:
-        """Tables of ``[num_nodes, width]`` that a layer keeps; for the memory estimate."""
+        """Tables of ``[num_rows, width]`` that a layer keeps; for the memory estimate."""
         forward = 1 + self.clean + (self.freeze > 1) + (self.freeze > 1 and not self.clean)
         return forward + 1 + (self.rule.corrected > 0)
 
+    @property
+    def versions_sent(self) -> int:
+        """Forms in which a row goes to other parts: as it is read today, and as history keeps it."""
+        return 1 + (self.clean and not self.stale_halo)
+
 
 class ForwardTable:
-    """``T``: input rows of a layer, ``[num_nodes, width]``.
+    """``T``: input rows of a layer, ``[num_rows, width]``: the part's own, then its halo's.
 
         rows      what pulls read: fresh where this epoch has written, else history
         newest    the newest rows in the form that history keeps (dropped: the same tensor as rows)
@@ -52,9 +58,9 @@ class ForwardTable:
     Rows start at zero.
     """
 
-    def __init__(self, num_nodes: int, width: int, settings: TableSettings, device: torch.device) -> None:
+    def __init__(self, num_rows: int, width: int, settings: TableSettings, device: torch.device) -> None:
         self._settings = settings
-        self.rows = torch.zeros(num_nodes, width, device=device)
+        self.rows = torch.zeros(num_rows, width, device=device)
         separate = settings.clean or settings.freeze > 1
         self.newest = torch.zeros_like(self.rows) if separate else self.rows
         self.snapshot = torch.zeros_like(self.rows) if settings.freeze > 1 else self.newest
@@ -68,16 +74,27 @@ class ForwardTable:
         if self.snapshot is not self.rows:
             self.rows.copy_(self.snapshot)
 
-    def write(self, chunk: Chunk, rows: Tensor, clean_rows: Callable[[], Tensor]) -> None:
+    def write(self, own: Chunk, rows: Tensor, clean_rows: Callable[[], Tensor]) -> None:
         """Store a chunk's fresh rows; ``clean_rows`` makes them without dropout, if history wants those."""
-        self.rows[chunk.start : chunk.stop] = rows
+        self.rows[own.start : own.stop] = rows
         if self.newest is not self.rows:
             kept = clean_rows() if self._settings.clean else rows
-            self.newest[chunk.start : chunk.stop] = kept
+            self.newest[own.start : own.stop] = kept
+
+    @property
+    def sent(self) -> list[Tensor]:
+        """The tensors whose boundary rows other parts need."""
+        return [self.rows, self.newest] if self._settings.clean else [self.rows]
+
+    def arrived(self, halo: Chunk) -> None:
+        """Take in a chunk's halo rows, which `sent`'s tensors now hold."""
+        if self.newest is not self.rows and not self._settings.clean:
+            self.newest[halo.start : halo.stop] = self.rows[halo.start : halo.stop]
 
 
 class GradientTable:
-    """``D``: gradient of the loss with respect to the aggregates of a layer, ``[num_nodes, width]``.
+    """``D``: gradient of the loss with respect to the aggregates of a layer, ``[num_rows, width]``: the
+    part's own rows, then its halo's.
 
         rows    what pulls read: rows already weighted as `GradientRule` says
         newest  the newest gradients themselves, kept if a rule needs last epoch's (else the same tensor)
@@ -85,9 +102,9 @@ class GradientTable:
     Rows start at zero.
     """
 
-    def __init__(self, num_nodes: int, width: int, settings: TableSettings, device: torch.device) -> None:
+    def __init__(self, num_rows: int, width: int, settings: TableSettings, device: torch.device) -> None:
         self._rule = settings.rule
-        self.rows = torch.zeros(num_nodes, width, device=device)
+        self.rows = torch.zeros(num_rows, width, device=device)
         self.newest = torch.zeros_like(self.rows) if settings.rule.corrected else self.rows
 
     def begin_epoch(self) -> None:
@@ -97,15 +114,17 @@ class GradientTable:
         elif self._rule.historical != 1.0:
             self.rows.mul_(self._rule.historical)
 
-    def exchange(self, chunk: Chunk, gradient: Tensor, transposed_rows: Csr) -> Tensor:
-        """Store a chunk's gradient and pull what reaches it: ``A^T[chunk] @ D``, own rows counted once."""
-        own = self.rows[chunk.start : chunk.stop]
-        own.copy_(gradient)
-        pulled = transposed_rows @ self.rows
-        if self._rule.fresh != 1.0:
-            own.mul_(self._rule.fresh)
+    def write(self, start: int, gradient: Tensor) -> None:
+        """Store gradients as the chunk's own pull reads them: counted once."""
+        self.rows[start : start + len(gradient)] = gradient
+
+    def weigh(self, rows: Chunk) -> None:
+        """Weigh a chunk's rows for the pulls of the chunks behind it, once its own is done."""
+        own = self.rows[rows.start : rows.stop]
         if self.newest is not self.rows:
-            previous = self.newest[chunk.start : chunk.stop]
-            own.sub_(previous, alpha=self._rule.corrected)
+            gradient = own.clone()
+            previous = self.newest[rows.start : rows.stop]
+            own.mul_(self._rule.fresh).sub_(previous, alpha=self._rule.corrected)
             previous.copy_(gradient)
-        return pulled
+        elif self._rule.fresh != 1.0:
+            own.mul_(self._rule.fresh)

@@ -14,7 +14,9 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore
 
+from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import ConfigError
+from gnnpipe.runtime.links import Links, make_links
 
 _T = TypeVar("_T")
 
@@ -32,10 +34,8 @@ class World:
     device: torch.device
     control: dist.ProcessGroup
     """A gloo group for records and decisions; its bytes are not counted as communication."""
-    down: dist.ProcessGroup
-    """For rows that travel from a stage to the next one."""
-    up: dist.ProcessGroup
-    """For gradients that travel back."""
+    links: Links
+    """To the stages and parts around this rank."""
 
     def gather(self, item: _T) -> list[_T]:
         """Every rank's ``item``, in rank order, on every rank."""
@@ -70,7 +70,7 @@ def choose_device(choice: str, local_size: int, local_rank: int = 0) -> torch.de
     if choice == "cuda" and found < local_size:
         raise ConfigError(
             f"device: cuda needs one CUDA device for each of {local_size} processes on this host, "
-            f"but PyTorch sees {found}; use fewer --stages or --device cpu"
+            f"but PyTorch sees {found}; use fewer --stages or --parts, or --device cpu"
         )
     if choice == "cpu" or found < local_size:
         return torch.device("cpu")
@@ -78,42 +78,36 @@ def choose_device(choice: str, local_size: int, local_rank: int = 0) -> torch.de
 
 
 @contextmanager
-def join(device_choice: str, threads: int, timeout: float, store: str | None) -> Iterator[World]:
+def join(config: RunConfig, store: str | None) -> Iterator[World]:
     """Join the other processes of the run, and leave them when all is done.
 
     After an error the groups are left alone: closing them first would make the peers fail of a closed
     connection before this process could say what went wrong. They close when it ends.
 
     Args:
-        device_choice: auto, cpu or cuda.
-        threads: CPU threads of this process; 0 shares the cores out.
-        timeout: seconds to wait for another process; under torchrun also for the one that loads the graph.
+        config: the run's; its stages, parts, device, threads and timeout count here. The timeout is also how
+            long, under torchrun, ranks wait for the one that loads the graph.
         store: file through which local processes find each other; None for torchrun's environment.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    device = choose_device(device_choice, local_size, local_rank)
+    device = choose_device(config.device, local_size, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // local_size))
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // local_size))
     keep_freed_memory()
+    limit = timedelta(seconds=config.timeout)
     dist.init_process_group(
         "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
-        timeout=timedelta(seconds=timeout),
+        timeout=limit,
         rank=rank,
         world_size=size,
         store=FileStore(store, size) if store else None,
     )
-    limit = timedelta(seconds=timeout)
     control = dist.new_group(backend="gloo", timeout=limit)
-    # a group of their own for each direction: NCCL runs what two ranks exchange in one group one by one,
-    # so that a receive posted ahead would block the send that has to come before it
-    down, up = dist.new_group(timeout=limit), dist.new_group(timeout=limit)
     assert control is not None
-    assert down is not None
-    assert up is not None
-    yield World(rank, size, device, control, down, up)
+    yield World(rank, size, device, control, make_links(device, config.stages, config.parts, limit))
     dist.destroy_process_group()
 
 

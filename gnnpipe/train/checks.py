@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
-from gnnpipe.base.config import Device, MakeSplit, Metric, Model, RunConfig
+from gnnpipe.base.config import Device, HaloMode, MakeSplit, Metric, Model, PartBalance, RunConfig
 from gnnpipe.base.errors import ConfigError, check_choice
 from gnnpipe.graph.catalog import find_source, is_synthetic
 from gnnpipe.plan.staleness import resolve_staleness
@@ -17,6 +17,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "hidden": (1, 10**8),
     "dropout": (0, 255 / 256),
     "stages": (1, 10**6),
+    "parts": (1, 10**6),
     "epochs": (1, _COUNT),
     "lr": (1e-30, _FLOAT),
     "weight_decay": (0, _FLOAT),
@@ -31,6 +32,16 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
+_CHOICES: dict[str, Any] = {
+    "model": Model,
+    "metric": Metric,
+    "make_split": MakeSplit,
+    "device": Device,
+    "part_balance": PartBalance,
+    "halo": HaloMode,
+}
+
+
 def check_config(config: RunConfig) -> RunConfig:
     """Resolve presets and check every number that needs no graph.
 
@@ -40,7 +51,7 @@ def check_config(config: RunConfig) -> RunConfig:
     """
     if not is_synthetic(config.dataset):
         find_source(config.dataset)
-    for key, words in (("model", Model), ("metric", Metric), ("make_split", MakeSplit), ("device", Device)):
+    for key, words in _CHOICES.items():
         check_choice(_flag(key), getattr(config, key), get_args(words))
     for key, (least, most) in _BOUNDS.items():
         _check_number(config, key, least, most)

@@ -1,8 +1,10 @@
-"""Exact evaluation: full-graph inference over all stages, metrics on the last one."""
+"""Exact evaluation: full-graph inference over all ranks, metrics over the parts of the last stage."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -13,11 +15,24 @@ from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.sweep import sweep
 
 
-def evaluate(stage: Stage, messages: Messages, metric: Metric, num_classes: int) -> dict[str, float] | None:
-    """The metric on each split with the weights that the stage holds now.
+def evaluate(
+    stage: Stage,
+    messages: Messages,
+    metric: Metric,
+    num_classes: int,
+    gather: Callable[[Any], list[Any]],
+) -> dict[str, float]:
+    """The metric on each split with the weights that the stages hold now.
+
+    Args:
+        stage: this rank's.
+        messages: to the stages around it.
+        metric: which.
+        num_classes: classes or labels.
+        gather: hands every rank's item to every rank; see `SplitMetrics.state` for what travels.
 
     Returns:
-        train, val and test on the last stage, all NaN if a logit is not finite; None on the other stages.
+        train, val and test, the same on every rank; all NaN if a logit is not finite.
     """
     metrics = SplitMetrics(metric, num_classes)
     finite = True
@@ -25,6 +40,11 @@ def evaluate(stage: Stage, messages: Messages, metric: Metric, num_classes: int)
         finite = finite and bool(torch.isfinite(logits).all())
         assert data.labels is not None
         metrics.update(logits, data.labels, data.masks)
-    if not stage.place.is_last:
-        return None
-    return metrics.compute() if finite else dict.fromkeys(("train", "val", "test"), math.nan)
+    found = gather((finite, metrics.state()) if stage.place.is_last else None)
+    parts = [item for item in found if item is not None]
+    if not all(finite for finite, _ in parts):
+        return dict.fromkeys(("train", "val", "test"), math.nan)
+    whole = SplitMetrics(metric, num_classes)
+    for _, state in parts:
+        whole.merge(state)
+    return whole.compute()

@@ -37,18 +37,28 @@ def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int) -
 
 
 def clip_gradients(
-    modules: nn.Module, limit: float, gather: Callable[[list[float]], list[list[float]]]
+    modules: nn.Module,
+    limit: float,
+    gather: Callable[[list[float]], list[list[float]]],
+    *,
+    counts: bool = True,
 ) -> float:
     """Scale gradients so that the norm over the weights of all stages is at most ``limit``.
 
     The squares of all weights of all ranks are summed without rounding (`math.fsum`), so that the factor
     does not depend on how layers are cut into stages.
 
+    Args:
+        modules: this rank's.
+        limit: largest norm.
+        gather: hands every rank's squares to every rank.
+        counts: whether this rank's weights count; not those that another rank holds too.
+
     Returns:
         the norm before scaling.
     """
     gradients = [weight.grad for weight in modules.parameters() if weight.grad is not None]
-    squares = [float(gradient.double().square().sum()) for gradient in gradients]
+    squares = [float(gradient.double().square().sum()) for gradient in gradients] if counts else []
     norm = math.sqrt(math.fsum(square for part in gather(squares) for square in part))
     if norm > limit:
         for gradient in gradients:

@@ -33,7 +33,8 @@ def make_stage(job: Job, world: World, graph: PreparedGraph) -> Stage:
         plan,
         job.spec,
         graph,
-        TableSettings.of(config.staleness, plan.num_chunks),
+        TableSettings.of(config.staleness, plan.num_chunks, config.halo),
         DropoutSettings(config.dropout, config.seed, config.staleness.dropout_hold),
         world.device,
+        world.links,
     )

@@ -12,11 +12,13 @@ from torch import Tensor
 from gnnpipe.base.clock import Clock
 from gnnpipe.base.errors import TrainingError
 from gnnpipe.plan.staleness import chunk_orders
-from gnnpipe.plan.timeline import Span, breakdowns
+from gnnpipe.plan.timeline import RankTimeline, breakdowns
 from gnnpipe.runtime.engine import COMMUNICATION_LAYER, Engine
+from gnnpipe.runtime.halo import COMMUNICATION_GRAPH
 from gnnpipe.runtime.memory import peak_memory_bytes
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.stage import Stage
+from gnnpipe.runtime.weights import WEIGHTS
 from gnnpipe.runtime.world import World
 from gnnpipe.train.evaluation import evaluate
 from gnnpipe.train.job import Job
@@ -39,11 +41,11 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True)
-class StageReport:
+class RankReport:
     """What each rank tells all others after an epoch."""
 
     loss_sum: float
-    spans: list[Span]
+    timeline: RankTimeline
     began: float
     ended: float
     bytes_sent: dict[str, int]
@@ -63,7 +65,7 @@ class Trainer:
         config = job.config
         self._job, self._world, self._stage, self._reporter = job, world, stage, reporter
         self._clock = Clock(world.device)
-        self._messages = Messages(stage.place, world.device, world.down, world.up)
+        self._messages = Messages(stage.place, world.device, world.links)
         self._schedule = job.plan.schedule
         self._engine = Engine(stage, self._schedule[stage.place.stage], self._messages, self._clock)
         self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
@@ -97,8 +99,9 @@ class Trainer:
         result = self._engine.run_epoch(epoch, order)
         lr = float(self._scheduler.get_last_lr()[0])
         self._step()
-        report = StageReport(
-            result.loss_sum, result.spans, began, self._clock.now(), self._messages.take_bytes()
+        timeline = RankTimeline(result.spans, result.finished)
+        report = RankReport(
+            result.loss_sum, timeline, began, self._clock.now(), self._world.links.take_bytes()
         )
         return self._record(epoch, lr, self._world.gather(report))
 
@@ -106,19 +109,20 @@ class Trainer:
         """One optimiser step after the last backward: weights are never stale."""
         limit = self._job.config.optimizer.clip
         if limit:
-            clip_gradients(self._stage.modules, limit, self._world.gather)
+            first_part = self._stage.place.part == 0  # parts of a stage have the same gradients
+            clip_gradients(self._stage.modules, limit, self._world.gather, counts=first_part)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._scheduler.step()
         self._averaged.update()
 
-    def _record(self, epoch: int, lr: float, reports: list[StageReport]) -> dict[str, Any]:
+    def _record(self, epoch: int, lr: float, reports: list[RankReport]) -> dict[str, Any]:
         """An epoch's line. The same on every rank, so that all decide alike."""
         loss = sum(report.loss_sum for report in reports) / self._stage.num_train
         _check_finite("the loss", loss, epoch)
         seconds = max(report.ended for report in reports) - min(report.began for report in reports)
-        timeline = [report.spans for report in reports]
-        sent: dict[str, int] = {COMMUNICATION_LAYER: 0}
+        timeline = [report.timeline for report in reports]
+        sent = dict.fromkeys((COMMUNICATION_LAYER, COMMUNICATION_GRAPH, WEIGHTS), 0)
         for report in reports:
             for kind, count in report.bytes_sent.items():
                 sent[kind] = sent.get(kind, 0) + count
@@ -129,16 +133,15 @@ class Trainer:
             "seconds": seconds,
             "ranks": [asdict(item) for item in breakdowns(timeline, self._schedule, seconds)],
             "bytes_sent": sent,
+            "bytes_sent_by_rank": [sum(report.bytes_sent.values()) for report in reports],
         }
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
         """Evaluate the averaged weights, and keep them if they are the best yet."""
         with self._averaged.in_place():
             stage, job = self._stage, self._job
-            mine = evaluate(stage, self._messages, job.metric, job.spec.num_classes)
-            self._messages.take_bytes()
-            metrics = self._world.gather(mine)[-1]
-            assert metrics is not None
+            metrics = evaluate(stage, self._messages, job.metric, job.spec.num_classes, self._world.gather)
+            self._world.links.take_bytes()
             _check_finite("a logit", metrics["val"], epoch)
             if metrics["val"] > self._best["best_val"]:
                 self._best = {
@@ -151,7 +154,7 @@ class Trainer:
 
     def _save_model(self) -> None:
         weights: dict[str, Tensor] = {}
-        for layer in self._stage.layers:
+        for layer in self._stage.layers if self._stage.place.part == 0 else []:
             for name, tensor in layer.module.state_dict().items():
                 weights[f"{layer.spec.name}.{name}"] = tensor.detach().cpu().clone()
         parts = self._world.collect(weights)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnpipe.base.config import SyntheticConfig
-from gnnpipe.graph.chunks import cut_into_chunks
+from gnnpipe.graph.chunks import CutSpec, cut_graph
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.partition import Partition, partition, remote_readers
+from gnnpipe.graph.partition import Partition, halo_counts, partition
 from gnnpipe.graph.prepared import PreparedGraph, prepare
 from gnnpipe.graph.synthetic import planted_partition
 from tests.graphs import dense, random_graph
@@ -22,29 +22,34 @@ from tests.graphs import dense, random_graph
 
 @given(st.integers(3, 40), st.integers(0, 120), st.integers(0, 99), st.data())
 @settings(max_examples=50, deadline=None)
-def test_chunks_cover_all_nodes_once(nodes: int, edges: int, seed: int, data: st.DataObject) -> None:
-    chunks = data.draw(st.integers(1, nodes))
+def test_parts_and_chunks_cover_all_nodes_once(
+    nodes: int, edges: int, seed: int, data: st.DataObject
+) -> None:
+    parts = data.draw(st.integers(1, nodes))
+    chunks = data.draw(st.integers(1, nodes // parts))
     adjacency = random_graph(nodes, edges, seed=seed).adjacency
-    cut = cut_into_chunks(adjacency, partition(adjacency, chunks, 4.0), 4.0)
+    cut = cut_graph(adjacency, CutSpec(parts, chunks, 4.0))
     assert sorted(cut.order.tolist()) == list(range(nodes))
-    assert [chunk.start for chunk in cut.chunks] == [0, *[chunk.stop for chunk in cut.chunks[:-1]]]
-    assert cut.chunks[-1].stop == nodes
-    assert len(cut.chunks) == chunks
+    ranges = [chunk for part in cut.ranges for chunk in part]
+    assert [chunk.start for chunk in ranges] == [0, *[chunk.stop for chunk in ranges[:-1]]]
+    assert ranges[-1].stop == nodes
+    assert [len(part) for part in cut.ranges] == [chunks] * parts
+    assert all(part[-1].stop > part[0].start for part in cut.ranges)
     assert 0 <= cut.cut_fraction <= 1
 
 
 def test_tiny_groups_come_from_the_locality_order_and_none_is_empty() -> None:
     adjacency = random_graph(20, 40).adjacency
-    groups = partition(adjacency, 13, 4.0)
+    groups = partition(adjacency, 13, np.ones(20))
     assert groups.method == "rcm"
-    assert (np.bincount(groups.assignment, minlength=13) > 0).all()
+    assert groups.sizes().all()
 
 
 def test_without_metis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymetis", None)
     adjacency = random_graph(60, 200, undirected=True).adjacency
     with pytest.warns(UserWarning, match="pymetis can't be imported.*pip install pymetis"):
-        groups = partition(adjacency, 4, 4.0)
+        groups = partition(adjacency, 4, np.ones(60))
     assert groups.method == "rcm"
     assert (np.bincount(groups.assignment) > 0).all()
 
@@ -53,32 +58,36 @@ def test_metis_finds_planted_blocks() -> None:
     data = planted_partition(
         SyntheticConfig(num_nodes=2000, num_classes=4, blocks_per_class=2, homophily=0.95)
     )
-    cut = cut_into_chunks(data.adjacency, partition(data.adjacency, 8, 64.0), 64.0)
-    assert cut.method == "metis"
+    cut = cut_graph(data.adjacency, CutSpec(1, 8, 64.0))
+    assert cut.chunk_method == "metis"
     assert cut.cut_fraction < 0.1
-    assert cut.imbalance < 1.1
+    assert cut.chunk_imbalance < 1.1
     assert cut.fresh_fraction == pytest.approx(1 - cut.cut_fraction / 2)
 
 
-def test_remote_readers_of_a_small_graph() -> None:
-    # 0 -> 2, 0 -> 3, 1 -> 2, 2 -> 3; parts {0, 1} {2} {3}: two others read node 0, one node 1, one node 2
+def test_halo_of_a_small_graph() -> None:
+    # 0 -> 2, 0 -> 3, 1 -> 2, 2 -> 3; parts {0, 1} {2} {3}: two others read node 0, one node 1, one node 2;
+    # backward, part {0, 1} reads 2 and 3 and part {2} reads 3
     edges = torch.tensor([[0, 0, 1, 2], [2, 3, 2, 3]])
     import scipy.sparse as sp
 
     adjacency = Csr.from_scipy(sp.coo_matrix((np.ones(4), (edges[1], edges[0])), shape=(4, 4)).tocsr())
     groups = Partition(np.array([0, 0, 1, 2]), 3, "metis")
-    assert remote_readers(adjacency, groups) == (2 + 1 + 1) / 4
+    assert halo_counts(adjacency, groups) == (2 + 1 + 1, 2 + 1)
 
 
 @pytest.mark.parametrize("undirected", [True, False])
 def test_prepared_graph_survives_its_file(tmp_path: Path, undirected: bool) -> None:
     data = random_graph(40, 160, undirected=undirected, num_features=30, sparse_features=True)
-    graph = prepare(data, 5, "gcn", 4.0, compare_with_parts=3)
+    graph = prepare(data, CutSpec(2, 5, 4.0), "gcn", num_rivals=3)
     graph.save(tmp_path / "graph")
     again = PreparedGraph.load(tmp_path / "graph")
     assert again.facts == graph.facts
-    assert again.chunks == graph.chunks
+    assert again.ranges == graph.ranges
     assert (again.matrix_t is again.matrix) == undirected
+    assert (again.halo_backward is again.halo_forward) == undirected
+    ours, expected = again.halo_forward + again.halo_backward, graph.halo_forward + graph.halo_backward
+    assert all(torch.equal(mine, other) for mine, other in zip(ours, expected, strict=True))
     assert isinstance(again.features, Csr)
     assert isinstance(graph.features, Csr)
     for ours, theirs in (
@@ -95,7 +104,7 @@ def test_prepared_graph_survives_its_file(tmp_path: Path, undirected: bool) -> N
 
 def test_rows_move_together() -> None:
     data = random_graph(30, 90)
-    graph = prepare(data, 4, "mean", 4.0)
+    graph = prepare(data, CutSpec(2, 4, 4.0), "mean")
     assert isinstance(graph.features, torch.Tensor)
     assert isinstance(data.features, torch.Tensor)
     assert torch.equal(graph.features, data.features[graph.node_id])

@@ -10,13 +10,13 @@ from gnnpipe.base.errors import PlanError
 from gnnpipe.plan.memory import PROCESS_BYTES, memory_per_rank
 from gnnpipe.plan.plan import make_plan
 from gnnpipe.plan.schedule import lifo
-from gnnpipe.plan.timeline import Span, breakdowns
-from gnnpipe.plan.volume import graph_parallel_bytes, pipeline_bytes
+from gnnpipe.plan.timeline import HaloWait, RankTimeline, Span, breakdowns
+from gnnpipe.plan.volume import BUCKET_BYTES, LayerRows, buckets, halo_bytes, pipeline_bytes, weight_bytes
 
 
 @given(st.integers(1, 20), st.integers(0, 100))
 def test_layers_are_shared_out_evenly(stages: int, more: int) -> None:
-    plan = make_plan(stages, 4, stages + more, 100)
+    plan = make_plan(stages, 1, 4, stages + more, 100)
     sizes = [last - first for first, last in plan.layer_ranges]
     assert sum(sizes) == stages + more
     assert max(sizes) - min(sizes) <= 1
@@ -26,23 +26,29 @@ def test_layers_are_shared_out_evenly(stages: int, more: int) -> None:
 
 
 def test_default_chunks() -> None:
-    assert make_plan(1, None, 4, 100).num_chunks == 1
-    assert make_plan(2, None, 4, 100).num_chunks == 16
-    assert make_plan(2, None, 4, 9).num_chunks == 9
+    assert make_plan(1, 1, None, 4, 100).num_chunks == 1
+    assert make_plan(1, 4, None, 4, 100).num_chunks == 1
+    assert make_plan(2, 1, None, 4, 100).num_chunks == 16
+    assert make_plan(2, 3, None, 4, 100).num_chunks == 16
+    assert make_plan(2, 3, None, 4, 30).num_chunks == 10
+    assert make_plan(2, 1, None, 4, 9).num_chunks == 9
 
 
 @pytest.mark.parametrize(
-    ("stages", "chunks", "message"),
+    ("stages", "parts", "chunks", "message"),
     [
-        (0, 1, "stages: 0 is too small"),
-        (9, 1, "stages: 9 stages can't share 8 layers; use --stages 8 or fewer"),
-        (2, 0, "chunks: 0 does not fit a graph of 100 nodes; use 1 to 100"),
-        (2, 101, "chunks: 101 does not fit a graph of 100 nodes"),
+        (0, 1, 1, "stages: 0 is too small"),
+        (1, 0, 1, "parts: 0 is too small"),
+        (9, 1, 1, "stages: 9 stages can't share 8 layers; use --stages 8 or fewer"),
+        (1, 101, 1, "parts: 101 parts of a graph of 100 nodes would leave some empty; use --parts 100 or"),
+        (2, 1, 0, "chunks: 0 does not fit a graph of 100 nodes; use 1 to 100"),
+        (2, 1, 101, "chunks: 101 does not fit a graph of 100 nodes"),
+        (2, 3, 34, "chunks: 34 does not fit a graph of 100 nodes in 3 parts; use 1 to 33"),
     ],
 )
-def test_errors(stages: int, chunks: int, message: str) -> None:
+def test_errors(stages: int, parts: int, chunks: int, message: str) -> None:
     with pytest.raises(PlanError, match=message):
-        make_plan(stages, chunks, 8, 100)
+        make_plan(stages, parts, chunks, 8, 100)
 
 
 def test_published_volumes() -> None:
@@ -57,19 +63,50 @@ def test_published_volumes() -> None:
         assert round(pipeline_bytes(8, nodes, hidden, streams) / 2**30, 2) == gib
 
 
-def test_graph_parallel_volume() -> None:
-    assert graph_parallel_bytes([4, 4, 2], 0.5, 10) == 2 * 10 * 0.5 * 10 * 4
+def test_halo_volume() -> None:
+    layers = [LayerRows(4, False, 0), LayerRows(0, False, 7), LayerRows(2, True, 0)]
+    assert halo_bytes(layers, 10, 3) == 4 * (4 * 10 + 2 * 10 + 2 * 3)
+    assert halo_bytes(layers, 10, 3, versions=2) == 4 * (4 * 20 + 2 * 20 + 2 * 3)
+    # the published formula, 2 L alpha N H b, for alpha = 0.5 and N = 20
+    assert halo_bytes([LayerRows(8, True, 0)] * 32, 10, 10) == 2 * 32 * 0.5 * 20 * 8 * 4
+
+
+@given(st.lists(st.integers(0, 2 * BUCKET_BYTES // 4), max_size=12))
+def test_buckets_hold_each_layer_once_in_backward_order(sizes: list[int]) -> None:
+    found = buckets(sizes)
+    assert [layer for bucket in found for layer in bucket] == list(reversed(range(len(sizes))))
+    assert all(4 * sum(sizes[layer] for layer in bucket) >= BUCKET_BYTES for bucket in found[:-1])
+
+
+def test_weight_volume() -> None:
+    layers = [LayerRows(1, True, 10), LayerRows(1, True, 20), LayerRows(1, True, 5)]
+    assert weight_bytes(layers, [0, 0, 1], 1) == 0
+    assert weight_bytes(layers, [0, 0, 1], 2) == 2 * 4 * (30 + 6)  # 5 numbers are padded to 6
 
 
 def test_memory_grows_with_what_is_kept() -> None:
-    assert memory_per_rank([], 7, 10, 2, 0, 5) == PROCESS_BYTES + 5 * 4 * 7 + 5
-    assert memory_per_rank([(4, 8)], 0, 10, 2, 0, 0) == PROCESS_BYTES + 10 * (4 * (4 + 16) + 8)
+    assert memory_per_rank([], 7, 10, 0, 2, 0, 5) == PROCESS_BYTES + 5 * 4 * 7 + 5
+    assert memory_per_rank([(4, 8)], 0, 10, 0, 2, 0, 0) == PROCESS_BYTES + 10 * (4 * (4 + 16) + 8)
+    assert memory_per_rank([(4, 8)], 0, 0, 3, 2, 0, 0) == PROCESS_BYTES + 3 * 4 * 16
 
 
 def test_breakdown_adds_up_and_tells_bubble_from_message() -> None:
     # stage 0  F0 B0      computes 0-1 and 5-6; asks for B0 at 1
     # stage 1     F0 B0   asks for F0 at 0, gets it at 1.5 (sent at 1); computes 1.5-3 and 3-4
-    timeline = [[Span(0, 0, 1), Span(1, 5, 6)], [Span(0, 1.5, 3), Span(3, 3, 4)]]
+    timeline = [
+        RankTimeline([Span(0, 0, 1), Span(1, 5, 6)], 6),
+        RankTimeline([Span(0, 1.5, 3), Span(3, 3, 4)], 4),
+    ]
     first, second = breakdowns(timeline, lifo(2, 1), seconds=6.5)
     assert (first.compute, first.bubble, first.communication_layer, first.other) == (2, 3, 1, 0.5)
     assert (second.compute, second.bubble, second.communication_layer, second.other) == (2.5, 3, 0.5, 0.5)
+
+
+def test_breakdown_tells_a_late_part_from_a_late_message() -> None:
+    # one stage, two parts: part 1 posts at 2, the rows are there at 3, part 0 asked at 1
+    early = RankTimeline([Span(0, 0, 4, (HaloWait(0.5, 1, 3),)), Span(4, 4, 5)], 5.5)
+    late = RankTimeline([Span(0, 0, 4, (HaloWait(2, 2.5, 3),)), Span(4, 4, 5)], 5.5)
+    first, second = breakdowns([early, late], lifo(1, 1), seconds=6)
+    assert (first.imbalance, first.communication_graph, first.compute) == (1, 1.5, 3)
+    assert (second.imbalance, second.communication_graph, second.compute) == (0, 1, 4.5)
+    assert (first.bubble, first.communication_layer, first.other) == (0, 0, 0.5)

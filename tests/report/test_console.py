@@ -17,7 +17,7 @@ SUMMARY: dict[str, Any] = {
 
 
 def plan(rival: float | None) -> dict[str, Any]:
-    return {"plan": {"num_stages": 2}, "predictions": {"graph_parallel_bytes_per_epoch": rival}}
+    return {"plan": {"num_stages": 2, "num_parts": 1}, "predictions": {"rival_bytes": rival}}
 
 
 def test_rows() -> None:

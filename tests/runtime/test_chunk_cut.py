@@ -6,39 +6,34 @@ from dataclasses import replace
 
 import torch
 
-from gnnpipe.base.clock import Clock
 from gnnpipe.graph.chunks import Chunk
-from gnnpipe.runtime.engine import Engine
-from gnnpipe.runtime.messages import Messages
+from gnnpipe.runtime.links import Links
 from tests.graphs import dense, random_graph
-from tests.harness import CPU, Case, make_stage, train
+from tests.harness import Case, make_engine, make_stage, train
 from tests.runtime.test_exact import assert_same_training
 
 
 def test_every_edge_is_aggregated_once_in_each_direction() -> None:
     case = Case(random_graph(50, 300), chunks=7)
     graph = case.graph()
-    stage = make_stage(case, 1, 0, graph)
-    forward = torch.cat([dense(data.pull) for data in stage.chunks])
-    backward = torch.cat([dense(data.pull_back) for data in stage.chunks])
+    stage = make_stage(case, graph=graph)
+    forward = torch.cat([dense(data.pull.now) for data in stage.chunks])
+    backward = torch.cat([dense(data.pull_back.now) for data in stage.chunks])
     assert torch.equal(forward, dense(graph.matrix))
     assert torch.equal(backward, dense(graph.matrix).T)
-    assert sum(data.pull.num_entries for data in stage.chunks) == graph.matrix.num_entries
+    assert sum(data.pull.now.num_entries for data in stage.chunks) == graph.matrix.num_entries
 
 
 def test_an_empty_chunk_changes_nothing() -> None:
     """METIS may leave a part empty."""
     case = Case(random_graph(30, 90), "gcnii", chunks=3)
     graph = case.graph()
-    with_empty = replace(graph, chunks=(*graph.chunks, Chunk(30, 30)))
+    with_empty = replace(graph, ranges=((*graph.ranges[0], Chunk(30, 30)),))
     wider = case.with_(chunks=4)
-    stage = make_stage(wider, 1, 0, with_empty)
-    engine = Engine(stage, wider.plan(1).schedule[0], Messages(stage.place, CPU), Clock(CPU))
-    result = engine.run_epoch(0, [2, 3, 0, 1])
-    plain = make_stage(case, 1, 0, graph)
-    expected = Engine(plain, case.plan(1).schedule[0], Messages(plain.place, CPU), Clock(CPU)).run_epoch(
-        0, [2, 0, 1]
-    )
+    stage = make_stage(wider, graph=with_empty)
+    result = make_engine(wider, stage, Links())[0].run_epoch(0, [2, 3, 0, 1])
+    plain = make_stage(case, graph=graph)
+    expected = make_engine(case, plain, Links())[0].run_epoch(0, [2, 0, 1])
     assert result.loss_sum == expected.loss_sum
     for mine, theirs in zip(stage.modules.parameters(), plain.modules.parameters(), strict=True):
         assert mine.grad is not None

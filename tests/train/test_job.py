@@ -12,6 +12,7 @@ import torch
 from gnnpipe.base.config import GcniiConfig, OptimizerConfig, RunConfig
 from gnnpipe.base.errors import ConfigError, DataError
 from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.plan.volume import Volume
 from gnnpipe.train.checks import check_config
 from gnnpipe.train.job import plan_for, predict, prepare_graph, prepare_job, spec_for
 from tests.graphs import random_graph
@@ -54,11 +55,11 @@ def test_predictions_of_a_pipeline() -> None:
     plan, spec = plan_for(config, data), spec_for(config, data)
     graph = prepare_graph(config, data, plan, spec)
     predicted = predict(config, plan, spec, graph)
-    assert predicted.bytes_per_epoch == 2 * 3 * 10_000 * 32 * 4 * 2
-    assert graph.facts.graph_parallel_alpha is not None
-    assert predicted.graph_parallel_bytes_per_epoch == pytest.approx(
-        2 * 8 * graph.facts.graph_parallel_alpha * 10_000 * 32 * 4
-    )
+    assert predicted.volume == Volume(2 * 3 * 10_000 * 32 * 4 * 2, 0, 0)
+    assert graph.facts.rival_halo is not None
+    forward, backward = graph.facts.rival_halo
+    weights = 64 * 32 + 32 + 8 * 32 * 32 + 32 * 10 + 10
+    assert predicted.rival_bytes == 8 * (forward + backward) * 32 * 4 + 2 * 3 * (weights + 2) * 4
     assert len(predicted.memory_bytes) == 4
     assert predicted.bubble == 3 / 19
 

@@ -48,6 +48,14 @@ class Layer(nn.Module):
         """Floats a row that are kept from forward to backward; for the memory estimate."""
         raise NotImplementedError
 
+    def returns_gradient(self, number: int) -> bool:
+        """Whether the aggregated rows want a gradient, as everything does but features.
+
+        Args:
+            number: the layer's position in the stack.
+        """
+        return self.width is not None
+
 
 class Convolution(Layer):
     """What layers share whose linear map may come before or after the aggregation.
@@ -68,6 +76,10 @@ class Convolution(Layer):
         self.width = out_features if self.transform_first else in_features
         self.bias = zeros(out_features)
         self.relu = relu
+
+    def returns_gradient(self, number: int) -> bool:
+        """See `Layer.returns_gradient`."""
+        return number > 0 or self.transform_first
 
     def activated(self, out: Tensor) -> Tensor:
         """``act(out)``."""

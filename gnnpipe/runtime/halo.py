@@ -1,0 +1,118 @@
+"""Boundary rows that travel between the parts of a stage, chunk by chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gnnpipe.base.clock import Clock
+from gnnpipe.graph.chunks import Chunk
+from gnnpipe.graph.halo import Ranges, part_range, place_of
+from gnnpipe.plan.timeline import HaloWait
+from gnnpipe.runtime.links import Links
+
+COMMUNICATION_GRAPH = "communication-graph"
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a rank sends and gets in the exchange of one chunk."""
+
+    send: Tensor
+    """int64: local rows of the chunk that other parts read, ordered by reader."""
+    send_splits: list[int]
+    """How many go to each part."""
+    arrive: Chunk
+    """Rows of the table that the exchange fills; they stand behind the part's own."""
+    arrive_splits: list[int]
+    """How many come from each part."""
+
+
+def routes(halo: tuple[Tensor, ...], ranges: Ranges, part: int) -> list[Route | None]:
+    """The route of each chunk; None where no part reads any row of the chunk.
+
+    Args:
+        halo: for each part the rows it reads, see `gnnpipe.graph.halo.halo_rows`.
+        ranges: ``[part][chunk]``.
+        part: whose routes.
+    """
+    num_parts, num_chunks = len(ranges), len(ranges[0])
+    mine = part_range(ranges, part)
+    counts = torch.zeros(num_parts, num_chunks, num_parts, dtype=torch.int64)  # reader, chunk, owner
+    sent: list[list[Tensor]] = [[] for _ in range(num_chunks)]
+    for reader, ids in enumerate(halo):
+        owner, chunk = place_of(ids, ranges)
+        counts[reader] = torch.bincount(chunk * num_parts + owner, minlength=num_chunks * num_parts).view(
+            num_chunks, num_parts
+        )
+        own = ids[owner == part] - mine.start
+        for index, rows in enumerate(own.split(counts[reader, :, part].tolist())):
+            sent[index].append(rows)
+    stops = (mine.num_nodes + counts[part].sum(dim=1).cumsum(0)).tolist()
+    starts = [mine.num_nodes, *stops[:-1]]
+    return [
+        Route(
+            torch.cat(sent[index]),
+            counts[:, index, part].tolist(),
+            Chunk(starts[index], stops[index]),
+            counts[part, index].tolist(),
+        )
+        if counts[:, index].any()
+        else None
+        for index in range(num_chunks)
+    ]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Rows under way into a tensor, which must not be read until `Halo.wait`."""
+
+    work: dist.Work
+    sent: Tensor
+    """Kept until it has left."""
+    posted: float
+
+
+class Halo:
+    """The exchanges of one rank with the other parts of its stage, with what it waits for them.
+
+    Args:
+        links: the group, and where bytes are counted.
+        clock: for the waits.
+    """
+
+    def __init__(self, links: Links, clock: Clock) -> None:
+        self._links, self._clock = links, clock
+        self._waits: list[HaloWait] = []
+
+    def post(self, rows: Tensor, into: Tensor, route: Route, kind: str = COMMUNICATION_GRAPH) -> Arrival:
+        """Send the boundary rows of ``rows`` and receive others' into ``into``, without waiting.
+
+        Args:
+            rows: float32 ``[num_rows, width]``, the part's own rows first.
+            into: float32 ``[rows that arrive, width]``, contiguous.
+            route: who sends which; every part of the stage posts the same chunk.
+            kind: what the bytes are counted as.
+        """
+        outgoing = rows.index_select(0, route.send)
+        self._links.bytes_sent[kind] += outgoing.nbytes
+        work = dist.all_to_all_single(
+            into, outgoing, route.arrive_splits, route.send_splits, group=self._links.halo, async_op=True
+        )
+        assert work is not None
+        return Arrival(work, outgoing, self._clock.glance())
+
+    def wait(self, arrival: Arrival) -> None:
+        """Wait until the rows are there."""
+        asked = self._clock.glance()
+        arrival.work.wait()
+        self._waits.append(HaloWait(arrival.posted, asked, self._clock.glance()))
+
+    def take_waits(self) -> tuple[HaloWait, ...]:
+        """The waits since the last call, in an order that is the same on all parts of a stage."""
+        waits = tuple(self._waits)
+        self._waits.clear()
+        return waits
