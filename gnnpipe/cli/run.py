@@ -19,7 +19,8 @@ from gnnpipe.runtime.interruption import end_on_signal
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
-from gnnpipe.train.job import Job, Predictions, describe_plan, prepare_job
+from gnnpipe.train.job import Job, describe_plan, prepare_job
+from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
 from gnnpipe.train.records import RunFolder
 

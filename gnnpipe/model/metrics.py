@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -41,7 +42,10 @@ class SplitMetrics:
 
     def compute(self) -> dict[str, float]:
         """The metric of each split over everything that was added, 0 to 1."""
-        return {name: float(metric.compute()) for name, metric in self._by_split.items()}
+        with warnings.catch_warnings():
+            # what was merged does not count as an update
+            warnings.filterwarnings("ignore", message=".*was called before the ``update`` method")
+            return {name: float(metric.compute()) for name, metric in self._by_split.items()}
 
 
 def _scores(logits: Tensor, metric: Metric) -> Tensor:

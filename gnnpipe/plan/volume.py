@@ -24,6 +24,16 @@ class LayerRows:
 
 
 @dataclass(frozen=True)
+class Halo:
+    """Rows that parts read of each other, summed over the parts."""
+
+    forward: int
+    """In A; over the number of nodes this is alpha of the published formula."""
+    backward: int
+    """In A^T; the same on undirected graphs."""
+
+
+@dataclass(frozen=True)
 class Volume:
     """Bytes of one epoch over all ranks, by kind."""
 
@@ -52,19 +62,18 @@ def pipeline_bytes(num_stages: int, num_nodes: int, hidden: int, streams: int = 
     return 2 * (num_stages - 1) * num_nodes * hidden * BYTES_PER_NUMBER * streams
 
 
-def halo_bytes(layers: Sequence[LayerRows], forward_rows: int, backward_rows: int, versions: int = 1) -> int:
+def halo_bytes(layers: Sequence[LayerRows], halo: Halo, versions: int = 1) -> int:
     """Bytes of boundary rows that parts exchange in one epoch, forward and backward.
 
-    With alpha = forward_rows / N and an undirected graph this is the published ``2 L alpha N H b``.
+    With alpha = halo.forward / N and an undirected graph this is the published ``2 L alpha N H b``.
 
     Args:
         layers: of the whole model.
-        forward_rows: rows that parts read of each other in A, summed over the parts.
-        backward_rows: the same in A^T.
+        halo: rows that parts read of each other.
         versions: forms in which a row goes forward (2 where history keeps clean rows).
     """
     return BYTES_PER_NUMBER * sum(
-        layer.width * (versions * forward_rows + backward_rows * layer.returns_gradient) for layer in layers
+        layer.width * (versions * halo.forward + halo.backward * layer.returns_gradient) for layer in layers
     )
 
 

@@ -32,7 +32,7 @@ def draw_report(folder: RunFolder) -> str:
     loss, metric, seconds = figure.subplots(1, 3)
     _draw_loss(loss, records)
     _draw_metric(metric, records, METRIC_NAMES[folder.read(PLAN)["metric"]])
-    _draw_breakdown(seconds, records)
+    _draw_breakdown(seconds, records, folder.read(PLAN)["plan"]["num_parts"])
     figure.suptitle(folder.path.name)
     path = folder.path / PICTURE
     figure.savefig(path, dpi=110)
@@ -40,10 +40,10 @@ def draw_report(folder: RunFolder) -> str:
 
 
 def median_breakdown(records: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """Median seconds of each part of an epoch, rank by rank."""
+    """Median seconds of each part of an epoch, rank by rank; 0 where an older version did not tell."""
     ranks = range(len(records[0]["ranks"]))
     return [
-        {part: _median([record["ranks"][rank][part] for record in records]) for part in PARTS}
+        {part: _median([record["ranks"][rank].get(part, 0.0) for record in records]) for part in PARTS}
         for rank in ranks
     ]
 
@@ -68,9 +68,14 @@ def _draw_metric(axes: Any, records: list[dict[str, Any]], name: str) -> None:
     axes.legend()
 
 
-def _draw_breakdown(axes: Any, records: list[dict[str, Any]]) -> None:
+def _draw_breakdown(axes: Any, records: list[dict[str, Any]], num_parts: int) -> None:
     ranks = median_breakdown(records)
-    labels = [f"stage {rank}" for rank in range(len(ranks))]
+    num_stages = len(ranks) // num_parts
+    labels = [
+        f"stage {stage}" if num_parts == 1 else f"stage {stage}, part {part}"
+        for stage in range(num_stages)
+        for part in range(num_parts)
+    ]
     left = [0.0] * len(ranks)
     for part, color in PARTS.items():
         values = [rank[part] for rank in ranks]

@@ -76,8 +76,13 @@ def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
         "config.yaml", "plan.json", "records.jsonl", "summary.json", "model.safetensors",
     }  # fmt: skip
     summary, plan = read(tmp_path / "s2" / "summary.json"), read(tmp_path / "s2" / "plan.json")
-    assert summary["bytes_per_epoch"] == {"communication-layer": pipeline_bytes(2, 600, 16, 2)}
-    assert plan["predictions"]["bytes_per_epoch"] == pipeline_bytes(2, 600, 16, 2)
+    between_stages = pipeline_bytes(2, 600, 16, 2)
+    assert summary["bytes_per_epoch"] == {
+        "communication-layer": between_stages,
+        "communication-graph": 0,
+        "weights": 0,
+    }
+    assert plan["predictions"]["volume"]["communication_layer"] == between_stages
     assert len(summary["peak_memory_bytes"]) == 2
     best = max((r for r in two if "val" in r), key=lambda r: r["val"])
     assert (summary["best_val"], summary["test_at_best_val"]) == (best["val"], best["test"])

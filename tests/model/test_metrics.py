@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gnnpipe.base.config import Metric
 from gnnpipe.base.errors import ConfigError
 from gnnpipe.model.metrics import SplitMetrics
 from gnnpipe.model.tasks import resolve_metric
@@ -50,3 +51,19 @@ def test_resolve() -> None:
     assert resolve_metric("accuracy", "binary") == "accuracy"
     with pytest.raises(ConfigError, match="metric: 'f1' does not fit multiclass labels; use accuracy"):
         resolve_metric("f1", "multiclass")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "roc_auc"])
+def test_parts_together_are_the_whole(metric: Metric) -> None:
+    """Also where a part has no node of a split."""
+    logits = torch.randn(40, 2)
+    labels = torch.randint(2, (40, 2) if metric == "f1" else (40,))
+    masks = {name: torch.zeros(40, dtype=torch.bool) for name in ("train", "val", "test")}
+    masks["train"][:30] = masks["val"][20:] = masks["test"][5:25] = True
+    whole, merged = SplitMetrics(metric, 2), SplitMetrics(metric, 2)
+    whole.update(logits, labels, masks)
+    for rows in (slice(0, 15), slice(15, 40)):
+        part = SplitMetrics(metric, 2)
+        part.update(logits[rows], labels[rows], {name: mask[rows] for name, mask in masks.items()})
+        merged.merge(part.state())
+    assert merged.compute() == pytest.approx(whole.compute())

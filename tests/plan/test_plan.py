@@ -11,7 +11,15 @@ from gnnpipe.plan.memory import PROCESS_BYTES, memory_per_rank
 from gnnpipe.plan.plan import make_plan
 from gnnpipe.plan.schedule import lifo
 from gnnpipe.plan.timeline import HaloWait, RankTimeline, Span, breakdowns
-from gnnpipe.plan.volume import BUCKET_BYTES, LayerRows, buckets, halo_bytes, pipeline_bytes, weight_bytes
+from gnnpipe.plan.volume import (
+    BUCKET_BYTES,
+    Halo,
+    LayerRows,
+    buckets,
+    halo_bytes,
+    pipeline_bytes,
+    weight_bytes,
+)
 
 
 @given(st.integers(1, 20), st.integers(0, 100))
@@ -65,10 +73,10 @@ def test_published_volumes() -> None:
 
 def test_halo_volume() -> None:
     layers = [LayerRows(4, False, 0), LayerRows(0, False, 7), LayerRows(2, True, 0)]
-    assert halo_bytes(layers, 10, 3) == 4 * (4 * 10 + 2 * 10 + 2 * 3)
-    assert halo_bytes(layers, 10, 3, versions=2) == 4 * (4 * 20 + 2 * 20 + 2 * 3)
+    assert halo_bytes(layers, Halo(10, 3)) == 4 * (4 * 10 + 2 * 10 + 2 * 3)
+    assert halo_bytes(layers, Halo(10, 3), versions=2) == 4 * (4 * 20 + 2 * 20 + 2 * 3)
     # the published formula, 2 L alpha N H b, for alpha = 0.5 and N = 20
-    assert halo_bytes([LayerRows(8, True, 0)] * 32, 10, 10) == 2 * 32 * 0.5 * 20 * 8 * 4
+    assert halo_bytes([LayerRows(8, True, 0)] * 32, Halo(10, 10)) == 2 * 32 * 0.5 * 20 * 8 * 4
 
 
 @given(st.lists(st.integers(0, 2 * BUCKET_BYTES // 4), max_size=12))

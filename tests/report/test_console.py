@@ -54,13 +54,17 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
 def test_start_describes_graph_cut_and_plan() -> None:
     facts = {
         "name": "x", "num_nodes": 1000, "num_edges": 2000, "num_features": 3, "num_classes": 2,
-        "method": "metis", "cut_fraction": 0.25, "fresh_fraction": 0.875, "imbalance": 1.1,
+        "part_method": "rcm", "part_imbalance": 1.3, "halo_forward": [200, 250], "chunk_method": "metis",
+        "cut_fraction": 0.25, "fresh_fraction": 0.875, "chunk_imbalance": 1.1,
     }  # fmt: skip
-    shape = {"num_chunks": 4, "num_stages": 2, "layer_ranges": [[0, 3], [3, 6]]}
+    shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
     lines = describe_start(facts, shape, {"bubble": 0.2})
     assert "1,000 nodes, 2,000 edges" in lines[0]
-    assert "25.0% of the edges cut, 87.5% of the messages fresh, imbalance 1.10" in lines[1]
+    assert "25.0% of the edges cut, 87.5% of the messages fresh, imbalance of work 1.10" in lines[1]
     assert "layers 0-2, 3-5; bubble 20.0%" in lines[2]
+    parted = describe_start(facts, shape | {"num_parts": 2}, {"bubble": 0.2})
+    assert parted[1].startswith("2 parts (METIS could not; reverse Cuthill-McKee instead): 450 boundary rows")
+    assert "0.45 other parts need a row (alpha), imbalance of work 1.30" in parted[1]
 
 
 def test_median_breakdown() -> None:

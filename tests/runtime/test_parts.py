@@ -13,10 +13,11 @@ from torch import Tensor
 
 from gnnpipe.base.config import HaloMode, StalenessConfig
 from gnnpipe.graph.halo import part_range
+from gnnpipe.plan.volume import Halo
 from gnnpipe.runtime.chunk_data import cut
 from gnnpipe.runtime.halo import Route, routes
 from gnnpipe.runtime.place import Place
-from gnnpipe.train.job import layer_rows, volume_of
+from gnnpipe.train.predictions import volume_of
 from tests.graphs import dense, random_graph
 from tests.harness import CPU, Case, Outcome, run_ranks, train
 from tests.reference import exact_epochs, stale_epochs
@@ -49,15 +50,9 @@ def merged(parts: list[Outcome], num_parts: int) -> Outcome:
 def assert_bytes_as_predicted(case: Case, stages: int, parts: list[Outcome]) -> None:
     """Invariant 4: to the byte, kind by kind."""
     facts = case.graph().facts
-    volume = volume_of(
-        case.plan(stages),
-        case.spec,
-        layer_rows(case.spec),
-        facts.num_nodes,
-        sum(facts.halo_forward),
-        sum(facts.halo_backward),
-        case.table_settings,
-    )
+    halo = Halo(sum(facts.halo_forward), sum(facts.halo_backward))
+    versions = case.table_settings.versions_sent
+    volume = volume_of(case.plan(stages), case.spec, facts.num_nodes, halo, versions)
     for field, expected in asdict(volume).items():
         sent = sum(part.bytes_sent.get(KINDS[field], 0) for part in parts)
         assert sent == case.epochs * expected, (case, field)

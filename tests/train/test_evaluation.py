@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.train.evaluation import evaluate
 from tests.graphs import random_graph
@@ -14,12 +16,16 @@ from tests.harness import CPU, Case, make_stage
 from tests.reference import exact_epochs
 
 
+def alone(item: Any) -> list[Any]:
+    """What gathering is with one rank."""
+    return [item]
+
+
 def test_accuracy_of_exact_inference() -> None:
     case = Case(random_graph(60, 200), "resgcn", chunks=4, epochs=0)
-    stage = make_stage(case, 1, 0)
-    found = evaluate(stage, Messages(stage.place, CPU), "accuracy", 3)
+    stage = make_stage(case)
+    found = evaluate(stage, Messages(stage.place, CPU, Links()), "accuracy", 3, alone)
     logits = exact_epochs(case).logits
-    assert found is not None
     assert logits is not None
     for name, mask in case.data.masks.items():
         hits = (logits.argmax(1) == case.data.labels)[mask]
@@ -28,9 +34,8 @@ def test_accuracy_of_exact_inference() -> None:
 
 def test_a_logit_that_is_not_finite_is_not_scored() -> None:
     case = Case(random_graph(20, 40), "gcn", layers=2)
-    stage = make_stage(case, 1, 0)
+    stage = make_stage(case)
     with torch.no_grad():
         next(stage.modules.parameters()).fill_(math.nan)
-    found = evaluate(stage, Messages(stage.place, CPU), "accuracy", 3)
-    assert found is not None
+    found = evaluate(stage, Messages(stage.place, CPU, Links()), "accuracy", 3, alone)
     assert all(math.isnan(value) for value in found.values())

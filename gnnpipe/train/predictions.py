@@ -1,0 +1,103 @@
+"""What a plan says about a run before it starts: bytes, memory, bubble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from gnnpipe.base.config import RunConfig
+from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.model.layers.base import Layer
+from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
+from gnnpipe.plan.memory import memory_per_rank
+from gnnpipe.plan.plan import Plan, make_plan
+from gnnpipe.plan.volume import Halo, LayerRows, Volume, halo_bytes, pipeline_bytes, weight_bytes
+from gnnpipe.runtime.tables import TableSettings
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the plan says about a run before it starts."""
+
+    volume: Volume
+    """Bytes of one epoch over all ranks."""
+    rival_bytes: int | None
+    """What graph parallelism over as many ranks would send in all."""
+    memory_bytes: list[int]
+    """Peak of each rank, estimated."""
+    bubble: float
+
+
+def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph) -> Predictions:
+    """Bytes, memory and bubble of a run, from its plan alone."""
+    facts = graph.facts
+    settings = TableSettings.of(config.staleness, plan.num_chunks, config.halo)
+    halo = Halo(sum(facts.halo_forward), sum(facts.halo_backward))
+    rival = None
+    if facts.rival_halo is not None:
+        one_stage = make_plan(1, plan.num_ranks, 1, spec.layers, facts.num_nodes)
+        rival = volume_of(one_stage, spec, facts.num_nodes, Halo(*facts.rival_halo)).total
+    return Predictions(
+        volume_of(plan, spec, facts.num_nodes, halo, settings.versions_sent),
+        rival,
+        _memory(plan, spec, settings, graph),
+        plan.bubble,
+    )
+
+
+def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: Halo, versions: int = 1) -> Volume:
+    """Bytes of one epoch.
+
+    Args:
+        plan: stages and parts.
+        spec: the model.
+        num_nodes: N.
+        halo: rows that parts read of each other.
+        versions: forms in which a row goes forward, see `TableSettings.versions_sent`.
+    """
+    layers = [
+        LayerRows(
+            module.width or 0,
+            module.returns_gradient(item.number),
+            sum(weight.numel() for weight in module.parameters()),
+        )
+        for item, module in _shapes(spec)
+    ]
+    stages = [plan.stage_of(item.convolution) for item, _ in _shapes(spec)]
+    streams = 2 if spec.has_initial else 1
+    return Volume(
+        pipeline_bytes(plan.num_stages, num_nodes, spec.hidden, streams),
+        halo_bytes(layers, halo, versions),
+        weight_bytes(layers, stages, plan.num_parts),
+    )
+
+
+def _shapes(spec: ModelSpec) -> list[tuple[LayerSpec, Layer]]:
+    """The layers without their numbers: shapes are enough for predictions."""
+    with torch.device("meta"):
+        return [(item, item()) for item in build_stack(spec)]
+
+
+def _memory(plan: Plan, spec: ModelSpec, settings: TableSettings, graph: PreparedGraph) -> list[int]:
+    facts = graph.facts
+    matrices = graph.matrix.nbytes + (0 if graph.matrix_t is graph.matrix else graph.matrix_t.nbytes)
+    result = []
+    for stage in range(plan.num_stages):
+        mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
+        weights = sum(weight.numel() for module in mine for weight in module.parameters())
+        for part, num_rows in enumerate(facts.part_nodes):
+            share = num_rows / facts.num_nodes
+            held = matrices + (8 * facts.feature_entries if stage == 0 else 0)
+            result.append(
+                memory_per_rank(
+                    [(module.saved_columns(), module.width or 0) for module in mine],
+                    weights,
+                    num_rows,
+                    max(facts.halo_forward[part], facts.halo_backward[part]),
+                    settings.tables_per_layer,
+                    spec.hidden,
+                    round(share * held),
+                )
+            )
+    return result
