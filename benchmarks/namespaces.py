@@ -1,0 +1,87 @@
+"""Hosts made of network namespaces: each rank gets an interface of its own, whose rate can be limited.
+
+    rank 0: [eth0 10.77.0.1]--+
+    rank 1: [eth0 10.77.0.2]--+-- bridge, in a namespace of its own
+    rank 2: [eth0 10.77.0.3]--+
+
+Nothing of it is reachable from outside, and nothing is left behind. It needs iproute2 and the right to make
+namespaces (root).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+INTERFACE = "eth0"
+
+
+class NotPossibleError(Exception):
+    """Namespaces can't be made here."""
+
+
+@contextmanager
+def hosts(number: int) -> Iterator[list[str]]:
+    """Make ``number`` hosts that reach each other; yield the names of their namespaces.
+
+    Raises:
+        NotPossibleError: with the reason.
+    """
+    if shutil.which("ip") is None:
+        raise NotPossibleError("iproute2 (ip) is not installed")
+    prefix = f"gnnpipe{os.getpid()}"
+    switch, names = f"{prefix}s", [f"{prefix}h{index}" for index in range(number)]
+    try:
+        _ip("netns", "add", switch)
+        _ip("-n", switch, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", switch, "link", "set", "bridge", "up")
+        for index, name in enumerate(names):
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+            _ip("-n", switch, "link", "add", f"port{index}", "type", "veth", "peer", "name", INTERFACE,
+                "netns", name)  # fmt: skip
+            _ip("-n", switch, "link", "set", f"port{index}", "master", "bridge", "up")
+            _ip("-n", name, "addr", "add", f"10.77.0.{index + 1}/24", "dev", INTERFACE)
+            _ip("-n", name, "link", "set", INTERFACE, "up")
+        yield names
+    finally:
+        for name in [*names, switch]:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def inside(name: str, command: list[str]) -> list[str]:
+    """``command`` as it is started on a host."""
+    return ["ip", "netns", "exec", name, *command]
+
+
+def limit_rate(megabits_per_second: float | None) -> None:
+    """Limit what the calling process's host sends; None takes the limit away. Call it on the host itself."""
+    if megabits_per_second is None:
+        subprocess.run(["tc", "qdisc", "delete", "dev", INTERFACE, "root"], capture_output=True, check=False)
+        return
+    rate = f"{max(1, round(megabits_per_second * 1000))}kbit"
+    _run("tc", "qdisc", "replace", "dev", INTERFACE, "root", "tbf", "rate", rate, "burst", "512kb",
+         "latency", "100ms")  # fmt: skip
+
+
+def bytes_on_the_wire() -> int:
+    """What the calling process's host has sent since it was made."""
+    for line in Path("/proc/self/net/dev").read_text().splitlines():
+        name, _, counts = line.partition(":")
+        if name.strip() == INTERFACE:
+            return int(counts.split()[8])
+    raise NotPossibleError(f"{INTERFACE} is absent: this process runs on no host of `hosts`")
+
+
+def _ip(*arguments: str) -> None:
+    _run("ip", *arguments)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NotPossibleError(f"{' '.join(command)}: {done.stderr.strip()}")
