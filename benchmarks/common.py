@@ -65,3 +65,12 @@ def environment(run: Path, command: str) -> dict[str, Any]:
 def write(path: Path, result: dict[str, Any]) -> None:
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
+
+
+def rounded(item: Any) -> Any:
+    """The same with numbers of four digits, for files that people read."""
+    if isinstance(item, dict):
+        return {key: rounded(value) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return [rounded(value) for value in item]
+    return float(f"{item:.4g}") if isinstance(item, float) else item
