@@ -1,6 +1,7 @@
 """One rank of the benchmark, on a host of its own; run.py starts it.
 
-All plans of a model and depth are built side by side, and their epochs take turns: A B C A B C.
+All plans of a model and depth are built side by side and take turns, a few epochs each: A B C A B C. A stale
+halo travels from one epoch to the next, so that its epochs must follow each other.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ plans = importlib.import_module("benchmarks.pipeline-vs-graph.plans")
 
 CPU = torch.device("cpu")
 LIMIT = timedelta(seconds=600)
+EPOCHS = 3
 # bounds of the search for rates, in Mbit/s
 SLOWEST, FASTEST, STEPS = 2.0, 50_000.0, 9
 
@@ -97,7 +99,7 @@ class Runner:
         }
 
     def settle(self) -> None:
-        """Let what a stale halo still has under way arrive before this is thrown away."""
+        """Let what a stale halo still has under way arrive before another plan takes its turn."""
         for layer in self._stage.layers:
             for item in (layer.rows, layer.gradients):
                 if item is not None:
@@ -126,9 +128,7 @@ class Bench:
             GcniiConfig(),
         )
         return {
-            who.name: Runner(
-                spec, who, self._graph(who, spec), self.links[who.stages, who.parts], self.rank
-            )
+            who.name: Runner(spec, who, self._graph(who, spec), self.links[who.stages, who.parts], self.rank)
             for who in plans.contenders(self.ranks)
         }
 
@@ -141,12 +141,14 @@ class Bench:
 
 
 def measure(runners: dict[str, Runner], rounds: int) -> dict[str, Any]:
-    """Medians of ``rounds`` rounds, after one that is not counted."""
+    """Medians over ``rounds`` turns of `EPOCHS` epochs, the first of each turn not counted."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
-    for _ in range(rounds + 1):
+    for _ in range(rounds):
         for name, runner in runners.items():
-            found[name].append(runner.epoch())
-    return {name: _median(epochs[1:]) for name, epochs in found.items()}
+            found[name] += [runner.epoch() for _ in range(EPOCHS)][1:]
+            runner.settle()
+            dist.barrier()
+    return {name: _median(epochs) for name, epochs in found.items()}
 
 
 def _median(epochs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -213,9 +215,6 @@ def main(folder: Path, ranks: int, rank: int, rounds: int) -> None:
             for share, rate in rates.items():
                 limit_rate(rate)
                 result[share] = measure(runners, rounds)
-            for runner in runners.values():
-                runner.settle()
-            dist.barrier()
             if rank == 0:
                 cell.write_text(json.dumps(result))
                 seconds = {

@@ -1,6 +1,6 @@
 """Pipeline, graph parallelism (exact and with a stale halo) and the hybrid, side by side over slow links.
 
-python -m benchmarks.pipeline-vs-graph.run --work FOLDER [--rounds 3]
+python -m benchmarks.pipeline-vs-graph.run --work FOLDER [--rounds 2]
 
 Needs root (network namespaces). What FOLDER holds already is not measured again, so it can be interrupted.
 """
@@ -32,7 +32,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for what is measured")
-    parser.add_argument("--rounds", type=int, default=3, help="epochs of each plan that are counted")
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each plan")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))  # so that no host is left behind
     options.work.mkdir(parents=True, exist_ok=True)
@@ -67,11 +67,11 @@ def measure(work: Path, ranks: int, rounds: int) -> None:
             for rank, name in enumerate(names)
         ]
         try:
-            failed = any([process.wait() for process in processes])
+            codes = [process.wait() for process in processes]
         finally:
             for process in processes:
                 process.kill()
-        if failed:
+        if any(codes):
             raise SystemExit(f"failed with {ranks} ranks; see above")
 
 

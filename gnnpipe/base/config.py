@@ -168,3 +168,40 @@ class RunConfig:
     staleness: StalenessConfig = field(default_factory=StalenessConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     gcnii: GcniiConfig = field(default_factory=GcniiConfig)
+
+
+@dataclass(frozen=True)
+class VolumeConfig:
+    """What ``gnnpipe volume`` is told."""
+
+    dataset: str = "synthetic"
+    """Name of the data set, as for train."""
+    root: str | None = None
+    """Folder that the torch_geometric data set class is given. By default data/CLASS."""
+    undirected: bool = False
+    """Add the reverse of every edge."""
+    num_nodes: int | None = None
+    """Instead of a data set: number of nodes of a graph that is not at hand. What parts exchange follows from
+    --alpha then, and is left out without it."""
+    alpha: float | None = None
+    """With --num-nodes: mean number of other parts that need a node's row when the graph is cut into as many
+    parts as there are --devices. Plans with fewer parts are left out, as their alpha is another one."""
+    num_features: int | None = None
+    """With --num-nodes: columns of the features, for the bytes of weights. By default --hidden."""
+    num_classes: int | None = None
+    """With --num-nodes: number of classes, for the bytes of weights. By default --hidden."""
+
+    model: Model = "gcnii"
+    """gcn, sage (mean), gcnii, or resgcn."""
+    layers: int = 32
+    """Number of graph convolutions."""
+    hidden: int = 64
+    """Width of the hidden rows."""
+    devices: int = 8
+    """Devices to share out: every stages x parts with this product is listed."""
+    part_balance: PartBalance = "nodes"
+    """What parts have equally much of: nodes, or work (rows and edges)."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)

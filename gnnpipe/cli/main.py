@@ -23,14 +23,17 @@ class Command:
 
 COMMANDS = {
     "train": Command("gnnpipe.cli.train", "train a deep GNN on one graph over several processes"),
+    "compare": Command("gnnpipe.cli.compare", "put runs or plans side by side, and run what is missing"),
+    "volume": Command("gnnpipe.cli.volume", "print what every plan would send, without training"),
     "show": Command("gnnpipe.cli.show", "show what a run reached, as a table and pictures"),
 }
 
 DESCRIPTION = """\
 gnnpipe trains deep graph neural networks on one whole graph over several devices.
 
-It cuts the layers into stages, one process each, and streams chunks of the graph through them, so that
-what is sent does not grow with the depth of the network.
+It cuts the layers into stages and streams chunks of the graph through them, so that what is sent does not
+grow with the depth of the network. Stages may in turn be groups of processes that hold one part of the
+graph each.
 """
 
 EXAMPLES = """\
@@ -39,6 +42,8 @@ examples:
   gnnpipe train --dataset Cora --model gcnii --layers 32   a data set that torch_geometric knows
   gnnpipe train --config runs/demo/config.yaml --seed 1    an earlier run again, with another seed
   torchrun --nproc-per-node 2 -m gnnpipe train --stages 2  under a launcher of your own
+  gnnpipe volume --dataset Cora --devices 4                what each plan would send in an epoch
+  gnnpipe compare --plans 2x1 1x2 --layers 8 --epochs 20   a pipeline against graph parallelism
   gnnpipe show runs/demo                                   what a run reached
 
 gnnpipe COMMAND --help explains a command and all of its flags.

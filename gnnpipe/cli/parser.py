@@ -36,17 +36,25 @@ class Parser(ArgumentParser):
         return [option for action in self._actions for option in action.option_strings]
 
 
-def make_parser(config: type, description: str, epilog: str) -> Parser:
-    """A parser whose flags are the fields of ``config``, nested ones with a dot, plus ``--config``."""
+def make_parser(command: str, config: type, description: str, epilog: str, operands: str = "") -> Parser:
+    """A parser whose flags are the fields of ``config``, nested ones with a dot, plus ``--config``.
+
+    Args:
+        command: the command's name.
+        config: a frozen dataclass with a docstring under each field.
+        description: stands above the flags.
+        epilog: stands below them.
+        operands: what else the usage line shows.
+    """
     parser = Parser(
-        prog="gnnpipe train",
-        usage="gnnpipe train [--config FILE] [flags]",
+        prog=f"gnnpipe {command}",
+        usage=f"gnnpipe {command}{operands} [--config FILE] [flags]",
         description=description,
         epilog=epilog,
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--config", action="config", help="YAML file with any of these fields; flags win.")
-    groups = {"": parser.add_argument_group("run")}
+    groups = {"": parser.add_argument_group(command)}
     for key, item, hint, doc in _walk(config):
         prefix = key.rpartition(".")[0]
         if prefix not in groups:
@@ -60,11 +68,15 @@ def make_parser(config: type, description: str, epilog: str) -> Parser:
 
 def parse(parser: Parser, config: type[_Config], arguments: Sequence[str]) -> _Config:
     """Parse a command line into ``config``; raises ConfigError."""
+    return build(config, read(parser, arguments))
+
+
+def read(parser: Parser, arguments: Sequence[str]) -> Namespace:
+    """Parse a command line; raises ConfigError."""
     try:
-        namespace = parser.parse_args([_long_form(argument) for argument in arguments])
+        return parser.parse_args([_long_form(argument) for argument in arguments])
     except UnicodeDecodeError as error:
         raise ConfigError(f"config: the file is not text ({error}); name a YAML file") from None
-    return _build(config, namespace)
 
 
 def _walk(config: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any, str]]:
@@ -113,7 +125,8 @@ def _long_form(argument: str) -> str:
     return argument
 
 
-def _build(config: type[_Config], namespace: Namespace) -> _Config:
+def build(config: type[_Config], namespace: Namespace) -> _Config:
+    """The dataclass that a namespace spells out; what it has besides is left out."""
     hints = get_type_hints(config)
     values = {}
     for item in fields(config):  # type: ignore[arg-type]
@@ -125,7 +138,7 @@ def _build(config: type[_Config], namespace: Namespace) -> _Config:
                 f"{item.name}: '{value}' must be written with its fields, "
                 f"as in {item.name}: {{{first.name}: {example}}}"
             )
-        values[item.name] = _build(hint, value) if isinstance(value, Namespace) else value
+        values[item.name] = build(hint, value) if isinstance(value, Namespace) else value
     return config(**values)
 
 

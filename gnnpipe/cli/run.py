@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from gnnpipe.base.config import RunConfig
@@ -32,6 +33,20 @@ def run(config: RunConfig) -> int:
         config: resolved by `check_config`.
     """
     return _run_under_torchrun(config) if launched_by_torchrun() else _run_local(config)
+
+
+def run_missing(config: RunConfig) -> None:
+    """Run unless the config's folder holds that very run, finished; a part of it is replaced.
+
+    Raises:
+        ConfigError: the folder holds another run and ``overwrite`` is not set.
+    """
+    folder = RunFolder(Path(str(config.out)))
+    state = folder.state(config)
+    if state == "finished" and not config.overwrite:
+        sys.stdout.write(f"{folder.path}: there already\n")
+        return
+    _run_local(replace(config, overwrite=config.overwrite or state == "begun"))
 
 
 def _run_local(config: RunConfig) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 from gnnpipe.report.console import METRIC_NAMES
@@ -17,6 +18,8 @@ PARTS = {
     "communication_graph": "#cc79a7",
     "other": "#f0e442",
 }
+
+KINDS = {"communication-layer": "#d55e00", "communication-graph": "#cc79a7", "weights": "#56b4e9"}
 
 
 def draw_report(folder: RunFolder) -> str:
@@ -37,6 +40,45 @@ def draw_report(folder: RunFolder) -> str:
     path = folder.path / PICTURE
     figure.savefig(path, dpi=110)
     return f"picture: {path}"
+
+
+def draw_comparison(columns: list[dict[str, Any]], folder: Path) -> str:
+    """Draw where the runs' epochs go, and what they send, to comparison.png; return a line that says so.
+
+    Args:
+        columns: of each run ``plan``, ``breakdown`` and ``bytes_by_kind``.
+        folder: where to put the picture.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        return "no picture: matplotlib is not installed; pip install 'gnnpipe[plot]'"
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 1.6 + 0.45 * len(columns)), layout="constrained")
+    seconds, sent = figure.subplots(1, 2)
+    labels = [column["plan"] for column in columns]
+    _stack(seconds, labels, [column["breakdown"] for column in columns], PARTS)
+    seconds.set(title="median epoch, mean of ranks", xlabel="seconds")
+    mebibytes = [
+        {kind: count / 2**20 for kind, count in column["bytes_by_kind"].items()} for column in columns
+    ]
+    _stack(sent, labels, mebibytes, KINDS)
+    sent.set(title="sent per epoch, all ranks", xlabel="MiB")
+    path = folder / "comparison.png"
+    figure.savefig(path, dpi=110)
+    return f"picture: {path}"
+
+
+def _stack(axes: Any, labels: list[str], bars: list[dict[str, float]], colors: dict[str, str]) -> None:
+    """Horizontal bars, each made of named pieces."""
+    places = range(len(labels))
+    left = [0.0] * len(labels)
+    for name, color in colors.items():
+        values = [bar.get(name, 0.0) for bar in bars]
+        axes.barh(places, values, left=left, label=name.replace("_", "-"), color=color)
+        left = [start + value for start, value in zip(left, values, strict=True)]
+    axes.set_yticks(places, labels)
+    axes.invert_yaxis()
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
 
 
 def median_breakdown(records: list[dict[str, Any]]) -> list[dict[str, float]]:
@@ -76,11 +118,5 @@ def _draw_breakdown(axes: Any, records: list[dict[str, Any]], num_parts: int) ->
         for stage in range(num_stages)
         for part in range(num_parts)
     ]
-    left = [0.0] * len(ranks)
-    for part, color in PARTS.items():
-        values = [rank[part] for rank in ranks]
-        axes.barh(labels, values, left=left, label=part.replace("_", "-"), color=color)
-        left = [start + value for start, value in zip(left, values, strict=True)]
-    axes.invert_yaxis()
+    _stack(axes, labels, ranks, PARTS)
     axes.set(title="median epoch", xlabel="seconds")
-    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=len(PARTS))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from gnnpipe.base.config import Device, HaloMode, MakeSplit, Metric, Model, PartBalance, RunConfig
+from gnnpipe.base.config import (
+    Device,
+    HaloMode,
+    MakeSplit,
+    Metric,
+    Model,
+    PartBalance,
+    RunConfig,
+    VolumeConfig,
+)
 from gnnpipe.base.errors import ConfigError, check_choice
 from gnnpipe.graph.catalog import find_source, is_synthetic
 from gnnpipe.plan.staleness import resolve_staleness
@@ -32,6 +41,15 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
+_VOLUME_BOUNDS: dict[str, tuple[float, float]] = {
+    "num_nodes": (1, 10**12),
+    "alpha": (0, 10**6),
+    "num_features": (1, 10**8),
+    "num_classes": (1, 10**8),
+    "layers": (1, 10**5),
+    "hidden": (1, 10**8),
+    "devices": (1, 10**5),
+}
 _CHOICES: dict[str, Any] = {
     "model": Model,
     "metric": Metric,
@@ -60,6 +78,31 @@ def check_config(config: RunConfig) -> RunConfig:
     return resolved
 
 
+def check_volume_config(config: VolumeConfig) -> VolumeConfig:
+    """Check what needs no graph.
+
+    Raises:
+        ConfigError: a value that can't be used, or one that needs another one beside it.
+        DataError: an unknown data set.
+    """
+    if not is_synthetic(config.dataset):
+        find_source(config.dataset)
+    check_choice("model", config.model, get_args(Model))
+    check_choice("part-balance", config.part_balance, get_args(PartBalance))
+    for key, (least, most) in _VOLUME_BOUNDS.items():
+        value = getattr(config, key)
+        if value is not None:
+            _check_number(config, key, least, most)
+        elif key == "num_nodes":
+            for other in ("alpha", "num_features", "num_classes"):
+                if getattr(config, other) is not None:
+                    raise ConfigError(
+                        f"{_flag(other)}: {getattr(config, other)} says nothing about --dataset "
+                        f"{config.dataset}, which has its own; leave it out, or give --num-nodes"
+                    )
+    return config
+
+
 def _check_optimizer(config: RunConfig) -> None:
     optimizer = config.optimizer
     check_choice("optimizer.name", optimizer.name, ("adam", "adamw"))
@@ -74,7 +117,7 @@ def _check_optimizer(config: RunConfig) -> None:
         raise ConfigError(f"optimizer.averaging: {optimizer.averaging} is out of range; use 0 to below 1")
 
 
-def _check_number(config: RunConfig, key: str, least: float, most: float) -> None:
+def _check_number(config: RunConfig | VolumeConfig, key: str, least: float, most: float) -> None:
     """NaN fails every comparison, so it is refused too."""
     section, _, name = key.rpartition(".")
     value = getattr(getattr(config, section) if section else config, name)

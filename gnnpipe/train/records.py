@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from safetensors.torch import save_file
@@ -115,6 +115,25 @@ class RunFolder:
     def read(self, name: str) -> dict[str, Any]:
         """Read plan.json or summary.json."""
         return dict(json.loads((self.path / name).read_text()))
+
+    def state(self, config: RunConfig) -> Literal["absent", "begun", "finished"]:
+        """How much of the run that ``config`` asks for is there.
+
+        Raises:
+            ConfigError: the folder holds a run with other settings, and ``overwrite`` is not set.
+        """
+        if config.overwrite or not (self.path / CONFIG).exists():
+            return "absent"
+        found = yaml.safe_load((self.path / CONFIG).read_text())
+        wanted = config_as_yaml(config)
+        for key, value in wanted.items():
+            # a run's own number of chunks was resolved from its plan
+            if found.get(key) != value:
+                raise ConfigError(
+                    f"out: '{self.path}' holds a run with {key} {found.get(key)}, not {value}; choose another "
+                    "--out, or add --overwrite to run it again"
+                )
+        return "finished" if (self.path / SUMMARY).exists() else "begun"
 
     def records(self) -> list[dict[str, Any]]:
         """All complete lines of records.jsonl."""

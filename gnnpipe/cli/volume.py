@@ -1,0 +1,26 @@
+"""``gnnpipe volume``: what every plan would send, without training."""
+
+from __future__ import annotations
+
+import importlib
+
+from gnnpipe.base.config import VolumeConfig
+from gnnpipe.cli.parser import make_parser, parse
+from gnnpipe.train.checks import check_volume_config
+
+DESCRIPTION = """Print what an epoch sends under every plan (stages x parts) for a number of devices, without
+training: rows between stages, boundary rows between parts, gradients of weights, and how many times less
+that is than graph parallelism (1 x devices) sends. Bytes are of float32 rows, summed over all devices; a run
+counts the same, to the byte."""
+
+EPILOG = """Examples: gnnpipe volume --dataset Cora --model gcnii --layers 32 --hidden 100 --devices 8
+          gnnpipe volume --num-nodes 232965 --model gcn --layers 32 --hidden 100 --devices 8"""
+
+
+def run(arguments: list[str]) -> int:
+    """Print the volumes as ``arguments`` say; return the exit code."""
+    parser = make_parser("volume", VolumeConfig, DESCRIPTION, EPILOG)
+    config = check_volume_config(parse(parser, VolumeConfig, arguments))
+    volumes = importlib.import_module("gnnpipe.train.volumes")
+    importlib.import_module("gnnpipe.report.volumes").print_volumes(volumes.volumes(config), config)
+    return 0
