@@ -14,13 +14,13 @@ from gnnpipe.base.errors import ConfigError
 from gnnpipe.cli.parser import build, make_parser, read
 from gnnpipe.train.checks import check_config
 
-DESCRIPTION = """Put runs side by side: accuracy, median epoch, speed-up, bytes by kind, where the time goes, peak
-memory. Name the folders of finished runs, or give train's flags and --plans: what is missing is then run, one
-plan after the other, each with as many threads a process and with everything else equal. The first one is what
-the others are compared with."""
+DESCRIPTION = """Put runs side by side: accuracy, median epoch, speed-up, bytes by kind, where the time goes,
+peak memory. Name the folders of finished runs, or give train's flags and --plans: what is missing is then
+run, one plan after the other, with equally many threads a process and everything else equal. The first one
+is what the others are compared with. --out is the folder of the plans' runs (by default runs/compare)."""
 
 EPILOG = """Examples: gnnpipe compare runs/a runs/b
-          gnnpipe compare --plans 1x4 1x4+stale 2x2 4x1 --dataset Cora --layers 32 --epochs 100 --out runs/plans"""
+          gnnpipe compare --plans 1x4 1x4+stale 2x2 4x1 --dataset Cora --epochs 100 --out runs/plans"""
 
 DEFAULT_OUT = "runs/compare"
 
@@ -54,8 +54,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("runs", nargs="*", type=str, help="Folders of finished runs.")
     parser.add_argument(
         "--plans", nargs="+", type=str, metavar="PLAN",
-        help="Plans to run: stages x parts, as in 4x1 1x4 2x2; with a number of chunks as in 4x1x32; with last "
-        "epoch's halo as in 1x4+stale.",
+        help="Plans to run: stages x parts, as in 4x1 1x4 2x2; with a number of chunks as in 4x1x32; with "
+        "last epoch's halo as in 1x4+stale.",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     chosen = read(parser, arguments)

@@ -46,6 +46,8 @@ def run_missing(config: RunConfig) -> None:
     if state == "finished" and not config.overwrite:
         sys.stdout.write(f"{folder.path}: there already\n")
         return
+    sys.stdout.write(f"{folder.path}\n")
+    sys.stdout.flush()
     _run_local(replace(config, overwrite=config.overwrite or state == "begun"))
 
 

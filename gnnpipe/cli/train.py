@@ -10,9 +10,9 @@ from gnnpipe.train.checks import check_config
 
 DESCRIPTION = """Train a deep GNN on one whole graph. The layers are cut into --stages and the graph into
 --parts, and --chunks of it stream through the stages as a pipeline; stages x parts processes run. --stages
-alone is a pipeline, --parts alone graph parallelism, both together the hybrid. The command starts its processes itself;
-under torchrun it uses those that it is given. Every run leaves a folder with its config, records and best
-weights."""
+alone is a pipeline, --parts alone graph parallelism, both together the hybrid. The command starts its
+processes itself; under torchrun it uses those that it is given. Every run leaves a folder with its config,
+records and best weights."""
 
 EPILOG = """Example: gnnpipe train --dataset Cora --model gcnii --layers 32 --stages 2 --chunks 16"""
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from gnnpipe.base.errors import ConfigError
-from gnnpipe.report.console import METRIC_NAMES, readable_bytes
+from gnnpipe.report.console import METRIC_NAMES, readable_bytes, wide_console
 from gnnpipe.report.pictures import PARTS, draw_comparison, median_breakdown
 from gnnpipe.train.records import CONFIG, PLAN, SUMMARY, RunFolder
 
@@ -39,7 +38,7 @@ def compare(paths: Sequence[Path], *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps({"runs": columns, "unequal": unequal}, indent=2) + "\n")
         return 0
-    console = Console(highlight=False, soft_wrap=True)
+    console = wide_console()
     console.print(_table(columns))
     for line in unequal:
         console.print(f"not equal: {line}", markup=False)
@@ -82,7 +81,7 @@ def _differences(folders: Sequence[RunFolder]) -> list[str]:
     seen = [_flat(yaml.safe_load((folder.path / CONFIG).read_text())) for folder in folders]
     for settings, folder in zip(seen, folders, strict=True):
         summary = folder.read(SUMMARY)
-        hardware = {key: value for key, value in summary["hardware"].items() if key != "num_ranks"}
+        hardware = {key: value for key, value in summary["hardware"].items() if key != "ranks"}
         settings |= _flat({"versions": summary["versions"], "hardware": hardware})
     keys = sorted({key for settings in seen for key in settings} - OF_THE_PLAN)
     return [
@@ -125,11 +124,9 @@ def _rows(columns: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     ]
     times = [column["times_less"] for column in columns]
     rows.append(("times less sent", ["-" if ratio is None else f"{ratio:.2f} x" for ratio in times]))
+    rows.append(("where it goes, mean of ranks", [""] * len(columns)))
     rows += [
-        (
-            f"{part.replace('_', '-')}, mean of ranks",
-            [f"{column['breakdown'][part]:.3f} s" for column in columns],
-        )
+        (f"  {part.replace('_', '-')}", [f"{column['breakdown'][part]:.3f} s" for column in columns])
         for part in PARTS
     ]
     rows.append(

@@ -83,18 +83,19 @@ def describe_start(facts: dict[str, Any], plan: dict[str, Any], predictions: dic
     if plan["num_parts"] > 1:
         halo = sum(facts["halo_forward"])
         lines.append(
-            f"{plan['num_parts']} parts ({method_in_words(facts['part_method'])}): {halo:,} boundary rows, "
+            f"{plan['num_parts']} parts ({_method(facts['part_method'])}): {halo:,} boundary rows, "
             f"{halo / facts['num_nodes']:.2f} other parts need a row (alpha), imbalance of work "
             f"{facts['part_imbalance']:.2f}"
         )
     lines.append(
-        f"{_counted(plan['num_chunks'], 'chunk')} ({method_in_words(facts['chunk_method'])}): "
+        f"{_counted(plan['num_chunks'], 'chunk')} ({_method(facts['chunk_method'])}): "
         f"{facts['cut_fraction']:.1%} of the edges cut, {facts['fresh_fraction']:.1%} of the messages fresh, "
         f"imbalance of work {facts['chunk_imbalance']:.2f}"
     )
     layers = ", ".join(f"{first}-{last - 1}" for first, last in plan["layer_ranges"])
     lines.append(
-        f"{_counted(plan['num_stages'], 'stage')} with layers {layers}; bubble {predictions['bubble']:.1%} when balanced"
+        f"{_counted(plan['num_stages'], 'stage')} with layers {layers}; "
+        f"bubble {predictions['bubble']:.1%} when balanced"
     )
     return lines
 
@@ -103,7 +104,7 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def method_in_words(method: str) -> str:
+def _method(method: str) -> str:
     """How a cut was made, and if METIS could not make it, that."""
     return "METIS could not; reverse Cuthill-McKee instead" if method == "rcm" else method
 
@@ -147,6 +148,12 @@ def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[st
         ("peak memory of a rank", f"{readable_bytes(max(peaks))}, least {readable_bytes(min(peaks))}")
     )
     return rows
+
+
+def wide_console() -> Console:
+    """For tables of many columns: a file has room for them, whatever a terminal would have."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=140)
 
 
 def readable_bytes(count: float) -> str:

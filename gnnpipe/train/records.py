@@ -125,13 +125,11 @@ class RunFolder:
         if config.overwrite or not (self.path / CONFIG).exists():
             return "absent"
         found = yaml.safe_load((self.path / CONFIG).read_text())
-        wanted = config_as_yaml(config)
-        for key, value in wanted.items():
-            # a run's own number of chunks was resolved from its plan
+        for key, value in config_as_yaml(config).items():
             if found.get(key) != value:
                 raise ConfigError(
-                    f"out: '{self.path}' holds a run with {key} {found.get(key)}, not {value}; choose another "
-                    "--out, or add --overwrite to run it again"
+                    f"out: '{self.path}' holds a run with {key} {found.get(key)}, not {value}; choose "
+                    "another --out, or add --overwrite to run it again"
                 )
         return "finished" if (self.path / SUMMARY).exists() else "begun"
 
