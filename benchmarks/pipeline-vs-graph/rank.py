@@ -100,10 +100,7 @@ class Runner:
 
     def settle(self) -> None:
         """Let what a stale halo still has under way arrive before another plan takes its turn."""
-        for layer in self._stage.layers:
-            for item in (layer.rows, layer.gradients):
-                if item is not None:
-                    item.boundary.settle()
+        self._stage.settle()
 
 
 @dataclass

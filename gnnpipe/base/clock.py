@@ -13,14 +13,15 @@ class Clock:
 
     The counter is anchored to the wall clock once, so that readings of several hosts are as comparable as
     their wall clocks (NTP); on one host they agree to microseconds. On CUDA a reading waits for the work
-    that the device was given before, as otherwise it would tell when work was queued, not done.
+    that the current stream was given before, as otherwise it would tell when work was queued, not done. It
+    does not wait for other streams: a receive that was posted ahead may need what this rank has yet to send.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._offset = time.time() - time.perf_counter()
-        self._settle: Callable[[], None] = (
-            (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
-        )
+        self._settle: Callable[[], None] = lambda: None
+        if device.type == "cuda":
+            self._settle = lambda: torch.cuda.current_stream(device).synchronize()
 
     def glance(self) -> float:
         """Seconds since the epoch, without waiting for the device: for waits inside an action. On CUDA, where

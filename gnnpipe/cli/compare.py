@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -38,7 +41,7 @@ class PlanName:
     @classmethod
     def parse(cls, text: str) -> PlanName:
         """``4x1``, ``2x2x16`` (with 16 chunks), ``1x4+stale``; raises ConfigError."""
-        found = re.fullmatch(r"(\d{1,6})x(\d{1,6})(?:x(\d{1,9}))?(?:\+(\w+))?", text)
+        found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})(?:x([1-9]\d{0,8}))?(?:\+(\w+))?", text)
         if not found or (found[4] and found[4] not in get_args(HaloMode)):
             raise ConfigError(
                 f"plans: '{text}' is no plan; write stages x parts as in 4x1, with a number of chunks as in "
@@ -55,21 +58,41 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--plans", nargs="+", type=str, metavar="PLAN",
         help="Plans to run: stages x parts, as in 4x1 1x4 2x2; with a number of chunks as in 4x1x32; with "
-        "last epoch's halo as in 1x4+stale.",
+        "last epoch's halo as in 1x4+stale. They take the place of --stages, --parts and --halo.",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     chosen = read(parser, arguments)
     if chosen.plans and chosen.runs:
         raise ConfigError(f"runs: '{chosen.runs[0]}' and --plans can't go together; give one of the two")
+    if len(chosen.plans or chosen.runs or ()) < 2:
+        raise ConfigError("runs: there is nothing to compare; name two runs or more, or two --plans or more")
+    config = build(RunConfig, chosen)
+    if chosen.runs and config != RunConfig():
+        raise ConfigError(
+            f"runs: '{chosen.runs[0]}' is run already, so flags of a run say nothing about it; leave them "
+            "out, or give --plans"
+        )
+    folders = [Path(path) for path in chosen.runs or ()]
     if chosen.plans:
         plans = [PlanName.parse(text) for text in chosen.plans]
-        folders = _run_missing(build(RunConfig, chosen), plans)
-    else:
-        folders = [Path(path) for path in chosen.runs]
-    if len(folders) < 2:
-        raise ConfigError("runs: there is nothing to compare; name two runs or more, or give --plans")
+        with _stdout_kept_clean() if chosen.json else nullcontext():
+            folders = _run_missing(config, plans)
     result: int = importlib.import_module("gnnpipe.report.compare").compare(folders, as_json=chosen.json)
     return result
+
+
+@contextmanager
+def _stdout_kept_clean() -> Iterator[None]:
+    """What runs and their processes say goes to stderr, so that stdout holds nothing but JSON."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _run_missing(config: RunConfig, plans: list[PlanName]) -> list[Path]:
@@ -77,9 +100,10 @@ def _run_missing(config: RunConfig, plans: list[PlanName]) -> list[Path]:
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         raise ConfigError("plans: compare starts its processes itself; run it without torchrun")
     folder = Path(config.out or DEFAULT_OUT)
-    threads = config.threads or max(
-        1, (os.cpu_count() or 1) // max(plan.stages * plan.parts for plan in plans)
-    )
+    if (folder / "config.yaml").exists():
+        raise ConfigError(f"out: '{folder}' is a run itself; name a folder for the plans' runs")
+    most_ranks = max(plan.stages * plan.parts for plan in plans)
+    threads = config.threads or max(1, (os.cpu_count() or 1) // most_ranks)
     configs = [
         check_config(
             replace(
@@ -94,7 +118,5 @@ def _run_missing(config: RunConfig, plans: list[PlanName]) -> list[Path]:
         )
         for plan in plans
     ]
-    run_missing = importlib.import_module("gnnpipe.cli.run").run_missing
-    for item in configs:
-        run_missing(item)
+    importlib.import_module("gnnpipe.cli.run").run_missing(configs)
     return [Path(str(item.out)) for item in configs]

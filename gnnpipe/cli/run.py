@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import GnnpipeError, PlanError, UserError, exit_code
+from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.report.console import (
     ConsoleReporter,
     describe_start,
@@ -20,7 +21,7 @@ from gnnpipe.runtime.interruption import end_on_signal
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
-from gnnpipe.train.job import Job, describe_plan, prepare_job
+from gnnpipe.train.job import Job, describe_plan, plan_for, prepare_job
 from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
 from gnnpipe.train.records import RunFolder
@@ -35,20 +36,32 @@ def run(config: RunConfig) -> int:
     return _run_under_torchrun(config) if launched_by_torchrun() else _run_local(config)
 
 
-def run_missing(config: RunConfig) -> None:
-    """Run unless the config's folder holds that very run, finished; a part of it is replaced.
+def run_missing(configs: list[RunConfig]) -> None:
+    """Run what is not there yet, one after the other; all is checked before the first one starts.
 
     Raises:
-        ConfigError: the folder holds another run and ``overwrite`` is not set.
+        ConfigError: a folder holds another run and ``overwrite`` is not set.
+        PlanError: a plan does not fit the graph or the model.
     """
-    folder = RunFolder(Path(str(config.out)))
-    state = folder.state(config)
-    if state == "finished" and not config.overwrite:
-        sys.stdout.write(f"{folder.path}: there already\n")
-        return
-    sys.stdout.write(f"{folder.path}\n")
-    sys.stdout.flush()
-    _run_local(replace(config, overwrite=config.overwrite or state == "begun"))
+    states = [RunFolder(Path(str(config.out))).state(config) for config in configs]
+    missing = [
+        replace(config, overwrite=config.overwrite or state == "begun")
+        for config, state in zip(configs, states, strict=True)
+        if state != "finished"
+    ]
+    data = load_dataset(missing[0]) if missing else None
+    for config in missing:
+        RunFolder.for_config(config)
+        choose_device(config.device, config.stages * config.parts)
+        assert data is not None
+        plan_for(config, data)
+    for config, state in zip(configs, states, strict=True):
+        if state == "finished":
+            sys.stdout.write(f"{config.out}: there already\n")
+    for config in missing:
+        sys.stdout.write(f"{config.out}\n")
+        sys.stdout.flush()
+        _run_local(config)
 
 
 def _run_local(config: RunConfig) -> int:
@@ -127,7 +140,7 @@ def _prepare(config: RunConfig, scratch: Path, folder: RunFolder | None) -> Job:
     if folder:
         plan = describe_plan(job, facts, predictions)
         console = ConsoleReporter(config.epochs, job.metric)
-        for line in describe_start(plan["graph"], plan["plan"], plan["predictions"]):
+        for line in describe_start(plan, config.halo):
             console.say(line)
         _warn_about_memory(job, predictions, console)
         folder.create(config, plan)

@@ -152,7 +152,9 @@ def prepare(
         [chunks[-1].stop - chunks[0].start for chunks in cut.ranges],
         [rows.numel() for rows in halo_forward],
         [rows.numel() for rows in halo_backward],
-        _rival_halo(data.adjacency, spec, num_rivals),
+        [sum(map(len, halo_forward)), sum(map(len, halo_backward))]
+        if num_rivals == spec.num_parts > 1
+        else _rival_halo(data.adjacency, spec, num_rivals),
     )
     return PreparedGraph(
         facts,

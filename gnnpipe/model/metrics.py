@@ -57,7 +57,7 @@ def _scores(logits: Tensor, metric: Metric) -> Tensor:
 
 
 def _make(metric: Metric, num_classes: int) -> Any:
-    """Only the last stage computes, so that no metric may wait for other ranks (sync_on_compute)."""
+    """States are merged by hand, so that no metric may wait for other ranks (sync_on_compute)."""
     if metric == "roc_auc":
         return tm.BinaryAUROC(validate_args=False, sync_on_compute=False)
     if metric == "f1":

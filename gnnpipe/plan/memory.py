@@ -17,6 +17,7 @@ def memory_per_rank(
     num_rows: int,
     num_halo: int,
     tables_per_layer: int,
+    halo_tables_per_layer: int,
     hidden: int,
     graph_bytes: int,
 ) -> int:
@@ -29,11 +30,12 @@ def memory_per_rank(
         num_rows: nodes of the rank's part.
         num_halo: rows of other parts in its tables.
         tables_per_layer: tables of ``[num_rows + num_halo, width]`` that the staleness settings ask for.
+        halo_tables_per_layer: the same for halo rows, with those under way.
         hidden: width of the rows at stage boundaries.
         graph_bytes: adjacency and, on the first stage, features.
     """
     per_row = sum(BYTES_PER_NUMBER * (saved + tables_per_layer * width) + width for saved, width in layers)
-    per_halo_row = sum(BYTES_PER_NUMBER * tables_per_layer * width for _, width in layers)
+    per_halo_row = sum(BYTES_PER_NUMBER * halo_tables_per_layer * width for _, width in layers)
     boundary = 2 * hidden * BYTES_PER_NUMBER
     weights = COPIES_OF_WEIGHTS * BYTES_PER_NUMBER * num_weights
     rows = num_rows * (per_row + boundary) + num_halo * per_halo_row

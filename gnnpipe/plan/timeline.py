@@ -51,7 +51,7 @@ class Breakdown:
     bubble: float
     """Waiting for a neighbouring stage that had not computed yet, and idling before and after all actions."""
     imbalance: float
-    """Waiting for a part of the same stage that had not computed its boundary rows yet."""
+    """Waiting for a part of the same stage that had not computed its boundary rows or gradients yet."""
     communication_layer: float
     """Waiting for a message that a neighbouring stage had already handed over."""
     communication_graph: float
@@ -90,7 +90,9 @@ def breakdowns(timeline: Timeline, schedule: Schedule, seconds: float) -> list[B
         compute = sum(span.stop - span.start for span in mine.spans) - imbalance - graph
         waits = sum(span.start - span.asked for span in mine.spans) - layer
         idle = (mine.spans[0].asked - begin) + (end - mine.finished)
-        graph += mine.finished - mine.spans[-1].stop
+        ready = min(max(other.spans[-1].stop for other in group), mine.finished)
+        imbalance += ready - mine.spans[-1].stop
+        graph += mine.finished - ready
         bubble = waits + idle
         other = seconds - compute - bubble - imbalance - layer - graph
         result.append(Breakdown(compute, bubble, imbalance, layer, graph, max(0.0, other)))

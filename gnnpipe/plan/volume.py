@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 BYTES_PER_NUMBER = 4
 
-# Smallest message for gradients of weights. Below it latency counts more than bytes do.
-BUCKET_BYTES = 2**20
+# Smallest message for gradients of weights. Below it latency counts more than bytes do; much above it a model
+# of usual width has but one message, which nothing is left to hide behind.
+BUCKET_BYTES = 2**17
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class LayerRows:
 
 
 @dataclass(frozen=True)
-class Halo:
+class HaloRows:
     """Rows that parts read of each other, summed over the parts."""
 
     forward: int
@@ -62,7 +63,7 @@ def pipeline_bytes(num_stages: int, num_nodes: int, hidden: int, streams: int = 
     return 2 * (num_stages - 1) * num_nodes * hidden * BYTES_PER_NUMBER * streams
 
 
-def halo_bytes(layers: Sequence[LayerRows], halo: Halo, versions: int = 1) -> int:
+def halo_bytes(layers: Sequence[LayerRows], halo: HaloRows, versions: int = 1) -> int:
     """Bytes of boundary rows that parts exchange in one epoch, forward and backward.
 
     With alpha = halo.forward / N and an undirected graph this is the published ``2 L alpha N H b``.

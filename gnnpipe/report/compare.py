@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.table import Table
 
 from gnnpipe.base.errors import ConfigError
 from gnnpipe.report.console import METRIC_NAMES, readable_bytes, wide_console
-from gnnpipe.report.pictures import PARTS, draw_comparison, median_breakdown
+from gnnpipe.report.pictures import PIECES, draw_comparison, median_breakdown
 from gnnpipe.train.records import CONFIG, PLAN, SUMMARY, RunFolder
 
 # What plans are allowed to differ in; other differences are told, as the comparison may be unfair.
@@ -60,7 +59,7 @@ def _column(folder: RunFolder) -> dict[str, Any]:
     summary, plan, records = folder.read(SUMMARY), folder.read(PLAN)["plan"], folder.records()
     # the first epoch touches its memory for the first time
     ranks = median_breakdown(records[1:] or records)
-    stale = yaml.safe_load((folder.path / CONFIG).read_text()).get("halo") == "stale"
+    stale = folder.settings().get("halo") == "stale"
     return {
         "run": str(folder.path),
         "plan": "x".join(str(plan[key]) for key in ("num_stages", "num_parts", "num_chunks"))
@@ -71,14 +70,14 @@ def _column(folder: RunFolder) -> dict[str, Any]:
         "median_epoch_seconds": summary["median_epoch_seconds"],
         "bytes": sum(summary["bytes_per_epoch"].values()),
         "bytes_by_kind": summary["bytes_per_epoch"],
-        "breakdown": {part: statistics.mean(rank[part] for rank in ranks) for part in PARTS},
+        "breakdown": {part: statistics.mean(rank[part] for rank in ranks) for part in PIECES},
         "peak_memory_bytes": max(summary["peak_memory_bytes"]),
     }
 
 
 def _differences(folders: Sequence[RunFolder]) -> list[str]:
     """Settings besides the plan, and machines, that are not the same in all runs."""
-    seen = [_flat(yaml.safe_load((folder.path / CONFIG).read_text())) for folder in folders]
+    seen = [_flat(folder.settings()) for folder in folders]
     for settings, folder in zip(seen, folders, strict=True):
         summary = folder.read(SUMMARY)
         hardware = {key: value for key, value in summary["hardware"].items() if key != "ranks"}
@@ -112,6 +111,7 @@ def _rows(columns: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     """The lines of the table."""
     metric = METRIC_NAMES[columns[0]["metric"]]
     rows = [
+        ("run", [Path(column["run"]).name for column in columns]),
         (f"test {metric} at best validation", [f"{column['test_at_best_val']:.4f}" for column in columns]),
         ("median epoch", [f"{column['median_epoch_seconds']:.3f} s" for column in columns]),
         ("speed-up", [f"{column['speed_up']:.2f} x" for column in columns]),
@@ -127,7 +127,7 @@ def _rows(columns: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     rows.append(("where it goes, mean of ranks", [""] * len(columns)))
     rows += [
         (f"  {part.replace('_', '-')}", [f"{column['breakdown'][part]:.3f} s" for column in columns])
-        for part in PARTS
+        for part in PIECES
     ]
     rows.append(
         ("peak memory of a rank", [readable_bytes(column["peak_memory_bytes"]) for column in columns])

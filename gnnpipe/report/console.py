@@ -16,6 +16,7 @@ from rich.table import Table
 
 from gnnpipe.train.records import RunFolder
 
+HALO_IN_WORDS = {"exact": "this", "stale": "last"}
 METRIC_NAMES = {"accuracy": "accuracy", "f1": "micro-F1", "roc_auc": "ROC AUC"}
 
 
@@ -74,28 +75,36 @@ class ConsoleReporter:
         return self._progress
 
 
-def describe_start(facts: dict[str, Any], plan: dict[str, Any], predictions: dict[str, Any]) -> list[str]:
-    """What is about to run: the graph, the cut, the plan."""
+def describe_start(plan: dict[str, Any], halo: str) -> list[str]:
+    """What is about to run: the graph, the cut, the plan.
+
+    Args:
+        plan: the content of plan.json.
+        halo: which rows of other parts are read, exact or stale.
+    """
+    facts, shape = plan["graph"], plan["plan"]
     lines = [
         f"{facts['name']}: {facts['num_nodes']:,} nodes, {facts['num_edges']:,} edges, "
         f"{facts['num_features']:,} features, {facts['num_classes']} classes",
     ]
-    if plan["num_parts"] > 1:
-        halo = sum(facts["halo_forward"])
+    if shape["num_parts"] > 1:
+        rows = sum(facts["halo_forward"])
         lines.append(
-            f"{plan['num_parts']} parts ({_method(facts['part_method'])}): {halo:,} boundary rows, "
-            f"{halo / facts['num_nodes']:.2f} other parts need a row (alpha), imbalance of work "
-            f"{facts['part_imbalance']:.2f}"
+            f"{shape['num_parts']} parts ({_method(facts['part_method'])}): {rows:,} boundary rows, "
+            f"{rows / facts['num_nodes']:.2f} other parts need a row (alpha), imbalance of work "
+            f"{facts['part_imbalance']:.2f}; other parts' rows are {HALO_IN_WORDS[halo]} epoch's"
         )
+    if shape["num_chunks"] > 1:
+        lines.append(
+            f"{shape['num_chunks']} chunks ({_method(facts['chunk_method'])}): "
+            f"{facts['cut_fraction']:.1%} of the edges between chunks, {facts['fresh_fraction']:.1%} of the "
+            f"messages fresh, imbalance of work {facts['chunk_imbalance']:.2f}"
+        )
+    layers = ", ".join(f"{first}-{last - 1}" for first, last in shape["layer_ranges"])
+    bubble = plan["predictions"]["bubble"]
     lines.append(
-        f"{_counted(plan['num_chunks'], 'chunk')} ({_method(facts['chunk_method'])}): "
-        f"{facts['cut_fraction']:.1%} of the edges cut, {facts['fresh_fraction']:.1%} of the messages fresh, "
-        f"imbalance of work {facts['chunk_imbalance']:.2f}"
-    )
-    layers = ", ".join(f"{first}-{last - 1}" for first, last in plan["layer_ranges"])
-    lines.append(
-        f"{_counted(plan['num_stages'], 'stage')} with layers {layers}; "
-        f"bubble {predictions['bubble']:.1%} when balanced"
+        f"{_counted(shape['num_stages'], 'stage')} with layers {layers}; "
+        f"{_counted(shape['num_chunks'], 'chunk')}; bubble {bubble:.1%} when balanced"
     )
     return lines
 
@@ -134,7 +143,8 @@ def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[st
     ]
     if len(by_kind) > 1:
         rows += [(f"  {kind}", readable_bytes(count)) for kind, count in by_kind.items()]
-    rival = plan["predictions"]["rival_bytes"]
+    predictions = plan["predictions"]  # an older version had another name for it
+    rival = predictions.get("rival_bytes", predictions.get("graph_parallel_bytes_per_epoch"))
     num_ranks = plan["plan"]["num_stages"] * plan["plan"]["num_parts"]
     if rival is not None and sent and plan["plan"]["num_stages"] > 1:
         rows.append(

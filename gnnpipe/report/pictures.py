@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gnnpipe.report.console import METRIC_NAMES
-from gnnpipe.train.records import PICTURE, PLAN, RunFolder
+from gnnpipe.train.records import COMPARISON, PICTURE, PLAN, RunFolder
 
 # The original's names and order, so that pictures compare; colours that colour-blind readers can tell apart.
-PARTS = {
+PIECES = {
     "compute": "#0072b2",
     "bubble": "#cccccc",
     "imbalance": "#999999",
@@ -46,7 +46,7 @@ def draw_comparison(columns: list[dict[str, Any]], folder: Path) -> str:
     """Draw where the runs' epochs go, and what they send, to comparison.png; return a line that says so.
 
     Args:
-        columns: of each run ``plan``, ``breakdown`` and ``bytes_by_kind``.
+        columns: of each run its folder ``run``, ``plan``, ``breakdown`` and ``bytes_by_kind``.
         folder: where to put the picture.
     """
     if importlib.util.find_spec("matplotlib") is None:
@@ -55,16 +55,19 @@ def draw_comparison(columns: list[dict[str, Any]], folder: Path) -> str:
 
     figure = Figure(figsize=(12, 1.6 + 0.45 * len(columns)), layout="constrained")
     seconds, sent = figure.subplots(1, 2)
-    labels = [column["plan"] for column in columns]
-    _stack(seconds, labels, [column["breakdown"] for column in columns], PARTS)
+    labels = [f"{Path(column['run']).name} ({column['plan']})" for column in columns]
+    _stack(seconds, labels, [column["breakdown"] for column in columns], PIECES)
     seconds.set(title="median epoch, mean of ranks", xlabel="seconds")
     mebibytes = [
         {kind: count / 2**20 for kind, count in column["bytes_by_kind"].items()} for column in columns
     ]
     _stack(sent, labels, mebibytes, KINDS)
     sent.set(title="sent per epoch, all ranks", xlabel="MiB")
-    path = folder / "comparison.png"
-    figure.savefig(path, dpi=110)
+    path = folder / COMPARISON
+    try:
+        figure.savefig(path, dpi=110)
+    except OSError as error:
+        return f"no picture: can't write {path} ({error.strerror})"
     return f"picture: {path}"
 
 
@@ -85,7 +88,7 @@ def median_breakdown(records: list[dict[str, Any]]) -> list[dict[str, float]]:
     """Median seconds of each part of an epoch, rank by rank; 0 where an older version did not tell."""
     ranks = range(len(records[0]["ranks"]))
     return [
-        {part: _median([record["ranks"][rank].get(part, 0.0) for record in records]) for part in PARTS}
+        {part: _median([record["ranks"][rank].get(part, 0.0) for record in records]) for part in PIECES}
         for rank in ranks
     ]
 
@@ -118,5 +121,5 @@ def _draw_breakdown(axes: Any, records: list[dict[str, Any]], num_parts: int) ->
         for stage in range(num_stages)
         for part in range(num_parts)
     ]
-    _stack(axes, labels, ranks, PARTS)
+    _stack(axes, labels, ranks, PIECES)
     axes.set(title="median epoch", xlabel="seconds")

@@ -14,6 +14,9 @@ from gnnpipe.runtime.halo import Arrival, Halo, Route
 class Boundary(Protocol):
     """Both kinds of boundary."""
 
+    def begin_epoch(self) -> None:
+        """An epoch begins."""
+
     def post(self, chunk: int) -> None:
         """Send a chunk's boundary rows, which the table holds by now; the other parts do the same."""
 
@@ -36,6 +39,9 @@ class ExactBoundary:
     def __init__(self, halo: Halo, routes: list[Route | None], tensors: list[Tensor]) -> None:
         self._halo, self._routes, self._tensors = halo, routes, tensors
         self._under_way: list[Arrival] = []
+
+    def begin_epoch(self) -> None:
+        """Nothing is left of the last one."""
 
     def post(self, chunk: int) -> None:
         """See `Boundary`."""
@@ -76,18 +82,24 @@ class StaleBoundary:
         self._first = found[0].start if found else len(rows)
         self._incoming = torch.zeros_like(rows[self._first :])
         self._under_way: list[Arrival] = []
-        self._num_routes = len(found)
+        self._posted = self._turns = False
+
+    def begin_epoch(self) -> None:
+        """The page turns when this epoch first posts: until then last epoch's rows have time to arrive."""
+        self._turns = self._posted
 
     def post(self, chunk: int) -> None:
-        """See `Boundary`. The first chunk of an epoch turns the page: last epoch's rows enter the table."""
-        if self._num_routes and len(self._under_way) == self._num_routes:
+        """See `Boundary`. An epoch's first call brings last epoch's rows into the table."""
+        if self._turns:
             self.settle()
             self._rows[self._first :] = self._incoming
+            self._turns = False
         route = self._routes[chunk]
         if route is not None:
             arrive = route.arrive
             into = self._incoming[arrive.start - self._first : arrive.stop - self._first]
             self._under_way.append(self._halo.post(self._rows, into, route))
+        self._posted = True
 
     def wait(self, chunk: int) -> None:
         """Nothing: the table already holds what may be read."""

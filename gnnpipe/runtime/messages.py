@@ -48,11 +48,14 @@ class Messages:
         self._under_way: deque[tuple[dist.Work, Tensor]] = deque()
 
     def connect(self) -> None:
-        """Exchange a number with each neighbour.
+        """Exchange a number with each neighbouring stage, and with the parts of this one.
 
-        NCCL sets a connection up when it is first used, and both sides wait for it; here they do so in an
-        order that can't deadlock.
+        NCCL sets a connection up when it is first used, and all sides wait for it; here they do so in an
+        order that can't deadlock, and before any receive is posted ahead.
         """
+        if self._place.num_parts > 1:
+            for group in (self._links.halo, self._links.weights):
+                dist.all_reduce(torch.zeros(1, device=self._device), group=group)
         for toward in (1, -1):
             self.receive(-toward, (1,), tag=0).wait()
             self.send(torch.zeros(1, device=self._device), toward, tag=0, kind="set-up")

@@ -120,6 +120,12 @@ class Stage:
         """Wait until the gradients of all weights are summed over the parts."""
         self._sums.finish()
 
+    def settle(self) -> None:
+        """Wait for boundary rows that would travel beside the next epoch; only a stale halo has any."""
+        for layer in self.layers:
+            layer.settle()
+        self.halo.take_waits()
+
     def shape(self, index: int) -> tuple[int, int, int]:
         """Shape of a chunk's rows at a stage boundary."""
         return self.num_streams, self.chunks[index].chunk.num_nodes, self.hidden

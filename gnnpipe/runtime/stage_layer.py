@@ -83,8 +83,16 @@ class StageLayer:
         """Turn tables over."""
         if self.rows is not None:
             self.rows.table.begin_epoch(epoch)
+            self.rows.boundary.begin_epoch()
         if self.gradients is not None:
             self.gradients.table.begin_epoch()
+            self.gradients.boundary.begin_epoch()
+
+    def settle(self) -> None:
+        """Wait for boundary rows that are still under way."""
+        for item in (self.rows, self.gradients):
+            if item is not None:
+                item.boundary.settle()
 
     def forward(
         self, index: int, data: ChunkData, h: FeatureRows, h0: list[Tensor], drop: Dropout

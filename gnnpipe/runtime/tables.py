@@ -26,8 +26,8 @@ class TableSettings:
 
     @classmethod
     def of(cls, staleness: StalenessConfig, num_chunks: int, halo: HaloMode = "exact") -> TableSettings:
-        """Settings of a resolved config. With one chunk every row read is the chunk's own and nothing is
-        stale, so that the tables need keep nothing."""
+        """Settings of a resolved config. With one chunk every row read is the chunk's own, so that the tables
+        need keep nothing of an earlier epoch (a stale halo is kept beside them)."""
         if num_chunks == 1:
             return cls(1, False, gradient_rule("reuse", 0.0), halo == "stale")
         assert staleness.freeze is not None
@@ -41,6 +41,12 @@ class TableSettings:
         """Tables of ``[num_rows, width]`` that a layer keeps; for the memory estimate."""
         forward = 1 + self.clean + (self.freeze > 1) + (self.freeze > 1 and not self.clean)
         return forward + 1 + (self.rule.corrected > 0)
+
+    @property
+    def halo_tables_per_layer(self) -> int:
+        """The same for halo rows: a stale halo keeps a whole epoch's rows under way, both those that were
+        sent and those that arrive, in both directions."""
+        return self.tables_per_layer + 4 * self.stale_halo
 
     @property
     def versions_sent(self) -> int:

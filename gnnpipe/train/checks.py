@@ -74,6 +74,11 @@ def check_config(config: RunConfig) -> RunConfig:
     for key, (least, most) in _BOUNDS.items():
         _check_number(config, key, least, most)
     resolved = resolve_staleness(config)
+    if resolved.halo == "stale" and resolved.staleness.preset == "exact":
+        raise ConfigError(
+            "halo: stale contradicts --staleness exact, which reads this epoch's rows alone; leave one of "
+            "them out"
+        )
     _check_optimizer(resolved)
     return resolved
 
@@ -90,16 +95,19 @@ def check_volume_config(config: VolumeConfig) -> VolumeConfig:
     check_choice("model", config.model, get_args(Model))
     check_choice("part-balance", config.part_balance, get_args(PartBalance))
     for key, (least, most) in _VOLUME_BOUNDS.items():
-        value = getattr(config, key)
-        if value is not None:
+        if getattr(config, key) is not None:
             _check_number(config, key, least, most)
-        elif key == "num_nodes":
-            for other in ("alpha", "num_features", "num_classes"):
-                if getattr(config, other) is not None:
-                    raise ConfigError(
-                        f"{_flag(other)}: {getattr(config, other)} says nothing about --dataset "
-                        f"{config.dataset}, which has its own; leave it out, or give --num-nodes"
-                    )
+    if config.num_nodes is not None and config.dataset != VolumeConfig.dataset:
+        raise ConfigError(
+            f"num-nodes: {config.num_nodes} stands for a graph that is not at hand, but --dataset "
+            f"{config.dataset} was given; leave one of them out"
+        )
+    for key in ("alpha", "num_features", "num_classes"):
+        if config.num_nodes is None and getattr(config, key) is not None:
+            raise ConfigError(
+                f"{_flag(key)}: {getattr(config, key)} says nothing about --dataset {config.dataset}, which "
+                "has its own; leave it out, or give --num-nodes"
+            )
     return config
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from gnnpipe.base.config import RunConfig
+from gnnpipe.graph.halo import part_range
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.model.layers.base import Layer
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
 from gnnpipe.plan.memory import memory_per_rank
 from gnnpipe.plan.plan import Plan, make_plan
-from gnnpipe.plan.volume import Halo, LayerRows, Volume, halo_bytes, pipeline_bytes, weight_bytes
+from gnnpipe.plan.volume import HaloRows, LayerRows, Volume, halo_bytes, pipeline_bytes, weight_bytes
 from gnnpipe.runtime.tables import TableSettings
 
 
@@ -33,11 +34,11 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
     """Bytes, memory and bubble of a run, from its plan alone."""
     facts = graph.facts
     settings = TableSettings.of(config.staleness, plan.num_chunks, config.halo)
-    halo = Halo(sum(facts.halo_forward), sum(facts.halo_backward))
+    halo = HaloRows(sum(facts.halo_forward), sum(facts.halo_backward))
     rival = None
     if facts.rival_halo is not None:
         one_stage = make_plan(1, plan.num_ranks, 1, spec.layers, facts.num_nodes)
-        rival = volume_of(one_stage, spec, facts.num_nodes, Halo(*facts.rival_halo)).total
+        rival = volume_of(one_stage, spec, facts.num_nodes, HaloRows(*facts.rival_halo)).total
     return Predictions(
         volume_of(plan, spec, facts.num_nodes, halo, settings.versions_sent),
         rival,
@@ -46,7 +47,7 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
     )
 
 
-def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: Halo, versions: int = 1) -> Volume:
+def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versions: int = 1) -> Volume:
     """Bytes of one epoch.
 
     Args:
@@ -81,23 +82,41 @@ def _shapes(spec: ModelSpec) -> list[tuple[LayerSpec, Layer]]:
 
 def _memory(plan: Plan, spec: ModelSpec, settings: TableSettings, graph: PreparedGraph) -> list[int]:
     facts = graph.facts
-    matrices = graph.matrix.nbytes + (0 if graph.matrix_t is graph.matrix else graph.matrix_t.nbytes)
+    parted = plan.num_parts > 1
     result = []
     for stage in range(plan.num_stages):
         mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
         weights = sum(weight.numel() for module in mine for weight in module.parameters())
+        # rows that read halo and rows that don't are joined after each layer
+        layers = [
+            (
+                module.saved_columns() + module.out_features * (parted and bool(module.width)),
+                module.width or 0,
+            )
+            for module in mine
+        ]
         for part, num_rows in enumerate(facts.part_nodes):
-            share = num_rows / facts.num_nodes
-            held = matrices + (8 * facts.feature_entries if stage == 0 else 0)
+            held = _graph_bytes(graph, part)
+            if stage == 0:
+                held += round(8 * facts.feature_entries * num_rows / facts.num_nodes)
             result.append(
                 memory_per_rank(
-                    [(module.saved_columns(), module.width or 0) for module in mine],
+                    layers,
                     weights,
                     num_rows,
                     max(facts.halo_forward[part], facts.halo_backward[part]),
                     settings.tables_per_layer,
+                    settings.halo_tables_per_layer,
                     spec.hidden,
-                    round(share * held),
+                    held,
                 )
             )
     return result
+
+
+def _graph_bytes(graph: PreparedGraph, part: int) -> int:
+    """Of a part's rows of A and A^T; with several parts renumbered rows stand beside the file's."""
+    mine = part_range(graph.ranges, part)
+    matrices = [graph.matrix] if graph.matrix_t is graph.matrix else [graph.matrix, graph.matrix_t]
+    once = sum(matrix.rows(mine.start, mine.stop).nbytes for matrix in matrices)
+    return once * (1 if len(graph.ranges) == 1 else 2)

@@ -25,9 +25,9 @@ CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
     "summary.json",
     "model.safetensors",
 )
-PICTURE = "report.png"
+PICTURE, COMPARISON = "report.png", "comparison.png"
 PART = ".part"
-RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE}
+RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RunFolder:
     """The folder of one run.
 
     config.yaml        everything resolved; ``gnnpipe train --config`` runs it again
-    plan.json          stages, chunks, layer ranges, the cut's quality, predictions
+    plan.json          stages, parts, chunks, layer ranges, the cut's quality, predictions
     records.jsonl      one line an epoch
     summary.json       what came out
     model.safetensors  the best weights so far, by global layer number
@@ -124,14 +124,19 @@ class RunFolder:
         """
         if config.overwrite or not (self.path / CONFIG).exists():
             return "absent"
-        found = yaml.safe_load((self.path / CONFIG).read_text())
+        found = self.settings()
         for key, value in config_as_yaml(config).items():
             if found.get(key) != value:
+                keep = "" if isinstance(value, dict) else f", give --{key.replace('_', '-')} {found.get(key)}"
                 raise ConfigError(
                     f"out: '{self.path}' holds a run with {key} {found.get(key)}, not {value}; choose "
-                    "another --out, or add --overwrite to run it again"
+                    f"another --out{keep}, or add --overwrite to run it again"
                 )
         return "finished" if (self.path / SUMMARY).exists() else "begun"
+
+    def settings(self) -> dict[str, Any]:
+        """Read config.yaml."""
+        return dict(yaml.safe_load((self.path / CONFIG).read_text()) or {})
 
     def records(self) -> list[dict[str, Any]]:
         """All complete lines of records.jsonl."""

@@ -84,8 +84,9 @@ class Trainer:
         seconds = []
         bytes_by_kind: dict[str, int] = {}
         for epoch in range(config.epochs):
-            record = self._train_epoch(epoch, next(orders))
-            if (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs:
+            evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
+            record = self._train_epoch(epoch, next(orders), settles=evaluates)
+            if evaluates:
                 record |= self._evaluate(epoch)
             seconds.append(record["seconds"])
             bytes_by_kind = record["bytes_sent"]
@@ -94,11 +95,15 @@ class Trainer:
                 self._reporter.epoch(record)
         self._finish(seconds, bytes_by_kind)
 
-    def _train_epoch(self, epoch: int, order: list[int]) -> dict[str, Any]:
+    def _train_epoch(self, epoch: int, order: list[int], *, settles: bool) -> dict[str, Any]:
+        """One epoch; before an evaluation it includes what a stale halo still has under way, which would
+        otherwise travel unbilled."""
         began = self._clock.now()
         result = self._engine.run_epoch(epoch, order)
         lr = float(self._scheduler.get_last_lr()[0])
         self._step()
+        if settles:
+            self._stage.settle()
         timeline = RankTimeline(result.spans, result.finished)
         report = RankReport(
             result.loss_sum, timeline, began, self._clock.now(), self._world.links.take_bytes()
@@ -185,5 +190,5 @@ def _check_finite(what: str, value: float, epoch: int) -> None:
     if not math.isfinite(value):
         raise TrainingError(
             f"{what} became {value} in epoch {epoch + 1}; use a lower --lr, fewer --chunks, or "
-            "--staleness exact to see whether staleness is the cause"
+            "--staleness exact (with --halo exact) to see whether staleness is the cause"
         )

@@ -14,7 +14,7 @@ from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.partition import halo_counts, node_cost
 from gnnpipe.model.stack import ModelSpec
 from gnnpipe.plan.plan import make_plan
-from gnnpipe.plan.volume import Halo, Volume
+from gnnpipe.plan.volume import HaloRows, Volume
 from gnnpipe.train.job import ROW_COST_PER_COLUMN
 from gnnpipe.train.predictions import volume_of
 
@@ -27,7 +27,7 @@ class PlanVolume:
     num_parts: int
     method: str
     """What made the parts; ``given`` where alpha was."""
-    halo: Halo | None
+    halo: HaloRows | None
     """None where it is not known."""
     alpha: float | None
     """Mean number of other parts that need a node's row."""
@@ -74,10 +74,10 @@ def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
     spec = _spec(config, config.num_features or config.hidden, config.num_classes or config.hidden, False)
     found = []
     for stages, parts in _shapes(config, num_nodes):
-        halo = Halo(0, 0) if parts == 1 else None
-        if parts == config.devices and config.alpha is not None:
+        halo = HaloRows(0, 0) if parts == 1 else None
+        if parts == config.devices > 1 and config.alpha is not None:
             rows = round(config.alpha * num_nodes)
-            halo = Halo(rows, rows)
+            halo = HaloRows(rows, rows)
         found.append(_plan_volume(spec, num_nodes, stages, parts, "given", halo))
     return Volumes(f"a graph of {num_nodes:,} nodes", num_nodes, None, found)
 
@@ -97,14 +97,14 @@ def _shapes(config: VolumeConfig, num_nodes: int) -> list[tuple[int, int]]:
     return shapes
 
 
-def _cut(config: VolumeConfig, data: GraphData, parts: int) -> tuple[str, Halo]:
+def _cut(config: VolumeConfig, data: GraphData, parts: int) -> tuple[str, HaloRows]:
     work = node_cost(data.adjacency, ROW_COST_PER_COLUMN * config.hidden)
     groups = cut_into_parts(data.adjacency, parts, config.part_balance, work)
-    return groups.method, Halo(*halo_counts(data.adjacency, groups))
+    return groups.method, HaloRows(*halo_counts(data.adjacency, groups))
 
 
 def _plan_volume(
-    spec: ModelSpec, num_nodes: int, stages: int, parts: int, method: str, halo: Halo | None
+    spec: ModelSpec, num_nodes: int, stages: int, parts: int, method: str, halo: HaloRows | None
 ) -> PlanVolume:
     plan = make_plan(stages, parts, 1, spec.layers, num_nodes)
     if halo is None:

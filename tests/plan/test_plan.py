@@ -13,7 +13,7 @@ from gnnpipe.plan.schedule import lifo
 from gnnpipe.plan.timeline import HaloWait, RankTimeline, Span, breakdowns
 from gnnpipe.plan.volume import (
     BUCKET_BYTES,
-    Halo,
+    HaloRows,
     LayerRows,
     buckets,
     halo_bytes,
@@ -73,10 +73,10 @@ def test_published_volumes() -> None:
 
 def test_halo_volume() -> None:
     layers = [LayerRows(4, False, 0), LayerRows(0, False, 7), LayerRows(2, True, 0)]
-    assert halo_bytes(layers, Halo(10, 3)) == 4 * (4 * 10 + 2 * 10 + 2 * 3)
-    assert halo_bytes(layers, Halo(10, 3), versions=2) == 4 * (4 * 20 + 2 * 20 + 2 * 3)
+    assert halo_bytes(layers, HaloRows(10, 3)) == 4 * (4 * 10 + 2 * 10 + 2 * 3)
+    assert halo_bytes(layers, HaloRows(10, 3), versions=2) == 4 * (4 * 20 + 2 * 20 + 2 * 3)
     # the published formula, 2 L alpha N H b, for alpha = 0.5 and N = 20
-    assert halo_bytes([LayerRows(8, True, 0)] * 32, Halo(10, 10)) == 2 * 32 * 0.5 * 20 * 8 * 4
+    assert halo_bytes([LayerRows(8, True, 0)] * 32, HaloRows(10, 10)) == 2 * 32 * 0.5 * 20 * 8 * 4
 
 
 @given(st.lists(st.integers(0, 2 * BUCKET_BYTES // 4), max_size=12))
@@ -93,9 +93,9 @@ def test_weight_volume() -> None:
 
 
 def test_memory_grows_with_what_is_kept() -> None:
-    assert memory_per_rank([], 7, 10, 0, 2, 0, 5) == PROCESS_BYTES + 5 * 4 * 7 + 5
-    assert memory_per_rank([(4, 8)], 0, 10, 0, 2, 0, 0) == PROCESS_BYTES + 10 * (4 * (4 + 16) + 8)
-    assert memory_per_rank([(4, 8)], 0, 0, 3, 2, 0, 0) == PROCESS_BYTES + 3 * 4 * 16
+    assert memory_per_rank([], 7, 10, 0, 2, 2, 0, 5) == PROCESS_BYTES + 5 * 4 * 7 + 5
+    assert memory_per_rank([(4, 8)], 0, 10, 0, 2, 2, 0, 0) == PROCESS_BYTES + 10 * (4 * (4 + 16) + 8)
+    assert memory_per_rank([(4, 8)], 0, 0, 3, 2, 6, 0, 0) == PROCESS_BYTES + 3 * 4 * 48
 
 
 def test_breakdown_adds_up_and_tells_bubble_from_message() -> None:

@@ -29,6 +29,14 @@ def test_rows() -> None:
     assert rows["peak memory of a rank"] == "3.0 GiB, least 1.0 GiB"
 
 
+def test_runs_of_an_older_version() -> None:
+    old = {
+        "plan": {"num_stages": 2, "num_parts": 1},
+        "predictions": {"graph_parallel_bytes_per_epoch": 4096.0},
+    }
+    assert dict(summary_rows(SUMMARY, old)) == dict(summary_rows(SUMMARY, plan(4096.0)))
+
+
 def test_nothing_to_compare_with_on_one_device() -> None:
     alone = SUMMARY | {"bytes_per_epoch": {"communication-layer": 0}}
     assert not [name for name, _ in summary_rows(alone, plan(None)) if "graph parallelism" in name]
@@ -58,13 +66,20 @@ def test_start_describes_graph_cut_and_plan() -> None:
         "cut_fraction": 0.25, "fresh_fraction": 0.875, "chunk_imbalance": 1.1,
     }  # fmt: skip
     shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
-    lines = describe_start(facts, shape, {"bubble": 0.2})
+    content = {"graph": facts, "plan": shape, "predictions": {"bubble": 0.2}}
+    lines = describe_start(content, "exact")
     assert "1,000 nodes, 2,000 edges" in lines[0]
-    assert "25.0% of the edges cut, 87.5% of the messages fresh, imbalance of work 1.10" in lines[1]
-    assert "layers 0-2, 3-5; bubble 20.0%" in lines[2]
-    parted = describe_start(facts, shape | {"num_parts": 2}, {"bubble": 0.2})
+    assert (
+        "25.0% of the edges between chunks, 87.5% of the messages fresh, imbalance of work 1.10" in lines[1]
+    )
+    assert "2 stages with layers 0-2, 3-5; 4 chunks; bubble 20.0%" in lines[2]
+    parted = describe_start(content | {"plan": shape | {"num_parts": 2, "num_chunks": 1}}, "stale")
     assert parted[1].startswith("2 parts (METIS could not; reverse Cuthill-McKee instead): 450 boundary rows")
-    assert "0.45 other parts need a row (alpha), imbalance of work 1.30" in parted[1]
+    assert (
+        "0.45 other parts need a row (alpha), imbalance of work 1.30; other parts' rows are last epoch's"
+        in parted[1]
+    )
+    assert len(parted) == 3
 
 
 def test_median_breakdown() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gnnpipe.base.config import HaloMode, StalenessConfig
+from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.halo import part_range
-from gnnpipe.plan.volume import Halo
+from gnnpipe.plan.volume import HaloRows
 from gnnpipe.runtime.chunk_data import cut
 from gnnpipe.runtime.halo import Route, routes
 from gnnpipe.runtime.place import Place
@@ -50,7 +51,7 @@ def merged(parts: list[Outcome], num_parts: int) -> Outcome:
 def assert_bytes_as_predicted(case: Case, stages: int, parts: list[Outcome]) -> None:
     """Invariant 4: to the byte, kind by kind."""
     facts = case.graph().facts
-    halo = Halo(sum(facts.halo_forward), sum(facts.halo_backward))
+    halo = HaloRows(sum(facts.halo_forward), sum(facts.halo_backward))
     versions = case.table_settings.versions_sent
     volume = volume_of(case.plan(stages), case.spec, facts.num_nodes, halo, versions)
     for field, expected in asdict(volume).items():
@@ -106,7 +107,30 @@ def stale_cases(num_parts: int) -> list[Case]:
     halo: HaloMode = "stale"
     chunked += [Case(directed, model, 3, halo=halo, epochs=4) for model in MODELS]
     chunked.append(Case(undirected, "gcnii", 3, chunks=3, staleness=setting(freeze=2), halo=halo, epochs=5))
+    # chunks that no other part reads
+    chunked += [
+        Case(path_graph(60), "gcnii", 2, chunks=5, staleness=changed, halo=mode, epochs=6)
+        for changed in (setting(), setting(freeze=2), setting(gradient="fresh", history="clean"))
+        for mode in ("stale", "exact")
+    ]
     return [case.with_(parts=num_parts) for case in chunked]
+
+
+def path_graph(num_nodes: int) -> GraphData:
+    """0 - 1 - 2 - ...: few chunks reach across parts."""
+    nodes = torch.arange(num_nodes - 1)
+    plain = random_graph(num_nodes, 0)
+    masks = (plain.train_mask, plain.val_mask, plain.test_mask)
+    edges = torch.stack([nodes, nodes + 1])
+    return GraphData.from_edge_index(
+        edges, plain.features, plain.labels, masks, num_classes=3, undirected=True
+    )
+
+
+def test_some_chunks_of_a_path_are_read_by_no_other_part() -> None:
+    graph = Case(path_graph(60), chunks=5, parts=2).graph()
+    found = routes(graph.halo_forward, graph.ranges, 0)
+    assert 0 < sum(route is not None for route in found) < 5
 
 
 def train_stale(rank: int, num_ranks: int, num_parts: int) -> list[Outcome]:

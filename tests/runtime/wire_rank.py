@@ -1,6 +1,6 @@
 """One rank of test_wire: train on a host of its own, and note what was counted and what was sent.
 
-python -m tests.runtime.wire_rank FOLDER STAGES PARTS RANK
+python -m tests.runtime.wire_rank FOLDER STAGES PIECES RANK
 """
 
 from __future__ import annotations

@@ -1,0 +1,78 @@
+"""What happens while boundary rows travel: the picture above `StageLayer`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gnnpipe.model.dropout import Dropout
+from gnnpipe.model.layers.gcn import GcnLayer
+from gnnpipe.runtime.chunk_data import ChunkData, cut
+from gnnpipe.runtime.halo import routes
+from gnnpipe.runtime.place import Place
+from gnnpipe.runtime.stage_layer import GradientRows, Rows, StageLayer
+from gnnpipe.runtime.tables import ForwardTable, GradientTable
+from tests.graphs import random_graph
+from tests.harness import CPU, Case
+
+
+class Recorder:
+    """A boundary that only notes when it is used."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.events = events
+
+    def post(self, chunk: int) -> None:
+        self.events.append("post")
+
+    def wait(self, chunk: int) -> None:
+        self.events.append("wait")
+
+    def settle(self) -> None:
+        raise AssertionError
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What one chunk's forward and backward through one layer of part 0 does, in order."""
+    case = Case(random_graph(60, 150, undirected=True), "gcn", parts=2)
+    graph = case.graph()
+    forward = routes(graph.halo_forward, graph.ranges, 0)
+    backward = routes(graph.halo_backward, graph.ranges, 0)
+    (data,) = cut(graph, Place.of_rank(0, 1, 2), forward, backward, CPU)
+    assert len(data.tiles) == 2
+    seen: list[str] = []
+    layer = _layer(case, data, seen, monkeypatch)
+    drop = Dropout(0.0, 0, data.node_id)
+    done = layer.forward(0, data, torch.randn(data.chunk.num_nodes, case.hidden), [], drop)
+    seen.append("|")
+    layer.backward(0, data, done, torch.randn_like(done.out))
+    return seen
+
+
+def _layer(case: Case, data: ChunkData, seen: list[str], monkeypatch: pytest.MonkeyPatch) -> StageLayer:
+    module = GcnLayer(case.hidden, case.hidden, torch.Generator().manual_seed(0))
+    update = module.update
+
+    def noted(z: Tensor, *rest: Any) -> Tensor:
+        which = "interior" if len(z) == data.tiles[0].rows.stop else "border"
+        seen.append(f"update {which}")
+        out = update(z, *rest)
+        out.register_hook(lambda _: seen.append(f"gradient {which}"))
+        return out
+
+    monkeypatch.setattr(module, "update", noted)
+    num_rows = data.pull.now.num_cols
+    settings = case.table_settings
+    rows = Rows(ForwardTable(num_rows, case.hidden, settings, CPU), Recorder(seen))
+    gradients = GradientRows(GradientTable(num_rows, case.hidden, settings, CPU), Recorder(seen))
+    return StageLayer(None, module, rows, gradients)  # type: ignore[arg-type]
+
+
+def test_rows_without_halo_are_computed_while_rows_travel(events: list[str]) -> None:
+    forward, backward = " ".join(events).split(" | ")
+    assert forward == "post update interior wait update border"
+    assert backward == "gradient border post gradient interior wait"
