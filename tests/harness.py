@@ -113,6 +113,7 @@ def make_stage(
         DropoutSettings(case.dropout, case.seed, hold),
         CPU,
         links or Links(),
+        least_tile=1,
     )
 
 

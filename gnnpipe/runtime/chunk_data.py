@@ -15,6 +15,9 @@ from gnnpipe.model.features import FeatureRows, SparseRows
 from gnnpipe.runtime.halo import Route
 from gnnpipe.runtime.place import Place
 
+# A tile of fewer rows takes longer to start than it hides of a message; see docs/decisions.md.
+LEAST_ROWS_PER_TILE = 1024
+
 
 @dataclass(frozen=True)
 class Pull:
@@ -72,6 +75,7 @@ def cut(
     forward: list[Route | None],
     backward: list[Route | None],
     device: torch.device,
+    least_tile: int = LEAST_ROWS_PER_TILE,
 ) -> list[ChunkData]:
     """Cut what this rank reads of the graph into chunks, on its device.
 
@@ -81,6 +85,7 @@ def cut(
         forward: what travels while a chunk's rows of A are pulled; see `routes`.
         backward: the same for A^T.
         device: where everything lives.
+        least_tile: rows below which a tile is not worth it.
     """
     symmetric = graph.matrix_t is graph.matrix
     matrix = _own_rows(graph.matrix, graph, place, graph.halo_forward[place.part])
@@ -99,7 +104,12 @@ def cut(
                 graph.node_id[rows].to(device),
                 pull,
                 pull if symmetric else _pull(matrix_t, chunk, backward[index], device),
-                _tiles(pull, _border(matrix, chunk, graph.facts.part_nodes[place.part]), forward[index]),
+                _tiles(
+                    pull,
+                    _border(matrix, chunk, graph.facts.part_nodes[place.part]),
+                    forward[index],
+                    least_tile,
+                ),
                 _feature_rows(graph.features, span, device) if place.is_first else None,
                 graph.labels[rows].to(device) if place.is_last else None,
                 {name: mask[rows].to(device) for name, mask in graph.masks.items()} if place.is_last else {},
@@ -142,9 +152,9 @@ def _border(matrix: Csr, chunk: Chunk, num_own: int) -> int:
     return int((remote.rowptr[1:] == remote.rowptr[:-1]).sum())
 
 
-def _tiles(pull: Pull, border: int, route: Route | None) -> tuple[Tile, ...]:
+def _tiles(pull: Pull, border: int, route: Route | None, least: int) -> tuple[Tile, ...]:
     num_rows = pull.now.num_rows
-    if route is None or border in (0, num_rows):
+    if route is None or min(border, num_rows - border) < max(least, 1):
         return (Tile(slice(0, num_rows), pull.now),)
     return (
         Tile(slice(0, border), pull.now.rows(0, border)),

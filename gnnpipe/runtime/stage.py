@@ -15,7 +15,7 @@ from gnnpipe.model.loss import chunk_loss
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
 from gnnpipe.plan.plan import Plan
 from gnnpipe.runtime.boundary import Boundary, ExactBoundary, StaleBoundary
-from gnnpipe.runtime.chunk_data import ChunkData, cut
+from gnnpipe.runtime.chunk_data import LEAST_ROWS_PER_TILE, ChunkData, cut
 from gnnpipe.runtime.halo import Halo, Route, routes
 from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.place import Place
@@ -66,6 +66,7 @@ class Stage:
         dropout: what the masks depend on.
         device: where everything lives.
         links: to the other parts of the stage.
+        least_tile: rows below which a tile is not worth it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Stage:
         dropout: DropoutSettings,
         device: torch.device,
         links: Links,
+        least_tile: int = LEAST_ROWS_PER_TILE,
     ) -> None:
         self.place = place
         self.device = device
@@ -93,7 +95,7 @@ class Stage:
         self.chunks = (
             cut(graph, place, nothing, nothing, device)
             if settings.stale_halo
-            else cut(graph, place, self.forward_routes, self._backward_routes, device)
+            else cut(graph, place, self.forward_routes, self._backward_routes, device, least_tile)
         )
         mine = [item for item in build_stack(spec) if plan.stage_of(item.convolution) == place.stage]
         self.layers = [self._with_tables(item) for item in mine]

@@ -42,7 +42,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     graph = case.graph()
     forward = routes(graph.halo_forward, graph.ranges, 0)
     backward = routes(graph.halo_backward, graph.ranges, 0)
-    (data,) = cut(graph, Place.of_rank(0, 1, 2), forward, backward, CPU)
+    (data,) = cut(graph, Place.of_rank(0, 1, 2), forward, backward, CPU, 1)
     assert len(data.tiles) == 2
     seen: list[str] = []
     layer = _layer(case, data, seen, monkeypatch)

@@ -170,7 +170,7 @@ def test_every_edge_once_whatever_the_plan(
     backward = [routes(prepared.halo_backward, prepared.ranges, part) for part in range(parts)]
     for part in range(parts):
         mine = part_range(prepared.ranges, part)
-        chunk_data = cut(prepared, Place.of_rank(part, 1, parts), forward[part], backward[part], CPU)
+        chunk_data = cut(prepared, Place.of_rank(part, 1, parts), forward[part], backward[part], CPU, 1)
         for item in chunk_data:
             rows = slice(mine.start + item.chunk.start, mine.start + item.chunk.stop)
             for pull, matrix, halo in (
