@@ -64,7 +64,8 @@ def run(arguments: list[str]) -> int:
     chosen = read(parser, arguments)
     if chosen.plans and chosen.runs:
         raise ConfigError(f"runs: '{chosen.runs[0]}' and --plans can't go together; give one of the two")
-    if len(chosen.plans or chosen.runs or ()) < 2:
+    plans = [PlanName.parse(text) for text in chosen.plans or ()]
+    if len(plans or chosen.runs or ()) < 2:
         raise ConfigError("runs: there is nothing to compare; name two runs or more, or two --plans or more")
     config = build(RunConfig, chosen)
     if chosen.runs and config != RunConfig():
@@ -73,8 +74,7 @@ def run(arguments: list[str]) -> int:
             "out, or give --plans"
         )
     folders = [Path(path) for path in chosen.runs or ()]
-    if chosen.plans:
-        plans = [PlanName.parse(text) for text in chosen.plans]
+    if plans:
         with _stdout_kept_clean() if chosen.json else nullcontext():
             folders = _run_missing(config, plans)
     result: int = importlib.import_module("gnnpipe.report.compare").compare(folders, as_json=chosen.json)

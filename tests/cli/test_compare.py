@@ -162,7 +162,7 @@ def test_parts_that_do_not_fit(flags: list[str], message: str, tmp_path: Path) -
 
 def test_a_graph_that_metis_cannot_cut(tmp_path: Path) -> None:
     """Parts of less than four nodes come from the locality order, and the run says so."""
-    tiny = ["--synthetic.num_nodes", "12", "--synthetic.num_classes", "2", "--synthetic.avg_degree", "3",
+    tiny = ["--synthetic.num_nodes", "12", "--synthetic.num_classes", "3", "--synthetic.avg_degree", "3",
             "--synthetic.blocks_per_class", "1"]  # fmt: skip
     done = gnnpipe("train", *SMALL, *tiny, "--parts", "4", "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
