@@ -6,6 +6,7 @@ python -m benchmarks.pipeline-vs-graph.draw
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,33 @@ def main() -> None:
     readme = HERE / "README.md"
     text = readme.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n{table(cells)}\n{END}{after}")
+    readme.write_text(f"{before}{BEGIN}\n{means(cells)}\n\n{table(cells)}\n{END}{after}")
+
+
+def means(cells: dict[tuple[str, ...], Any]) -> str:
+    """Over the 16 models and depths: what graph parallelism waited, and by how much the others are faster."""
+    names = ("pipeline", "graph-stale", "hybrid")
+    lines = [
+        f"| ranks | link | graph waits (median) | {' | '.join(f'{name}: mean, least, most' for name in names)} |",
+        "|---|---|---|---|---|---|",
+    ]
+    for ranks in sorted({key[0] for key in cells}, key=int):
+        for share in next(iter(cells.values())):
+            found = [cell[share] for key, cell in cells.items() if key[0] == ranks]
+            waits = statistics.median(waiting(cell["graph"]) for cell in found)
+            columns = []
+            for name in names:
+                ratios = [cell["graph"]["seconds"] / cell[name]["seconds"] for cell in found if name in cell]
+                mean = statistics.geometric_mean(ratios) if ratios else None
+                columns.append(f"{mean:.2f} x, {min(ratios):.2f}, {max(ratios):.2f}" if mean else "-")
+            lines.append(f"| {ranks} | {float(share):.0%} | {waits:.0%} | {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def waiting(item: dict[str, Any]) -> float:
+    """Share of an epoch in which a rank waits for the other parts."""
+    breakdown = item["breakdown"]
+    return float((breakdown["communication_graph"] + breakdown["imbalance"]) / item["seconds"])
 
 
 def table(cells: dict[tuple[str, ...], Any]) -> str:

@@ -26,6 +26,8 @@ from gnnpipe.train.optimizer import AveragedWeights, clip_gradients, make_optimi
 from gnnpipe.train.records import RunFolder
 from gnnpipe.train.versions import hardware, versions
 
+KINDS = (COMMUNICATION_LAYER, COMMUNICATION_GRAPH, WEIGHTS)
+
 
 class Reporter(Protocol):
     """Shows a run while it goes on; called on rank 0 only."""
@@ -82,18 +84,17 @@ class Trainer:
         self._messages.connect()
         orders = chunk_orders(config.staleness.order, self._job.plan.num_chunks, config.seed)
         seconds = []
-        bytes_by_kind: dict[str, int] = {}
+        record: dict[str, Any] = {}
         for epoch in range(config.epochs):
             evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
             record = self._train_epoch(epoch, next(orders), settles=evaluates)
             if evaluates:
                 record |= self._evaluate(epoch)
             seconds.append(record["seconds"])
-            bytes_by_kind = record["bytes_sent"]
             if self._world.rank == 0:
                 self._folder.append(record)
                 self._reporter.epoch(record)
-        self._finish(seconds, bytes_by_kind)
+        self._finish(seconds, record)
 
     def _train_epoch(self, epoch: int, order: list[int], *, settles: bool) -> dict[str, Any]:
         """One epoch; before an evaluation it includes what a stale halo still has under way, which would
@@ -127,18 +128,15 @@ class Trainer:
         _check_finite("the loss", loss, epoch)
         seconds = max(report.ended for report in reports) - min(report.began for report in reports)
         timeline = [report.timeline for report in reports]
-        sent = dict.fromkeys((COMMUNICATION_LAYER, COMMUNICATION_GRAPH, WEIGHTS), 0)
-        for report in reports:
-            for kind, count in report.bytes_sent.items():
-                sent[kind] = sent.get(kind, 0) + count
+        by_rank = [dict.fromkeys(KINDS, 0) | report.bytes_sent for report in reports]
         return {
             "epoch": epoch,
             "loss": loss,
             "lr": lr,
             "seconds": seconds,
             "ranks": [asdict(item) for item in breakdowns(timeline, self._schedule, seconds)],
-            "bytes_sent": sent,
-            "bytes_sent_by_rank": [sum(report.bytes_sent.values()) for report in reports],
+            "bytes_sent": {kind: sum(sent[kind] for sent in by_rank) for kind in KINDS},
+            "bytes_sent_by_rank": by_rank,
         }
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
@@ -166,7 +164,7 @@ class Trainer:
         if parts is not None:
             self._folder.write_model({name: tensor for part in parts for name, tensor in part.items()})
 
-    def _finish(self, seconds: list[float], bytes_by_kind: dict[str, int]) -> None:
+    def _finish(self, seconds: list[float], last: dict[str, Any]) -> None:
         peaks = self._world.gather(peak_memory_bytes(self._world.device))
         if self._world.rank != 0:
             return
@@ -177,7 +175,8 @@ class Trainer:
                 **self._best,
                 "epochs": len(seconds),
                 "median_epoch_seconds": statistics.median(seconds),
-                "bytes_per_epoch": bytes_by_kind,
+                "bytes_per_epoch": last["bytes_sent"],
+                "bytes_per_epoch_by_rank": last["bytes_sent_by_rank"],
                 "peak_memory_bytes": peaks,
                 "versions": versions(),
                 "hardware": hardware(self._world.device, self._world.size),
