@@ -35,7 +35,7 @@ def means(cells: dict[tuple[str, ...], Any]) -> str:
     """Over the 16 models and depths: what graph parallelism waited, and by how much the others are faster."""
     names = ("pipeline", "graph-stale", "hybrid")
     lines = [
-        f"| ranks | link | graph waits (median) | {' | '.join(f'{name}: mean, least, most' for name in names)} |",
+        f"| ranks | link | graph waits | {' | '.join(f'{name}: mean, least, most' for name in names)} |",
         "|---|---|---|---|---|---|",
     ]
     for ranks in sorted({key[0] for key in cells}, key=int):
