@@ -23,7 +23,7 @@ def commands() -> list[str]:
 @pytest.mark.slow
 def test_commands(tmp_path: Path) -> None:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    assert len(commands()) == 4
+    assert len(commands()) == 6
     for command in commands():
         done = subprocess.run(
             command, shell=True, cwd=tmp_path, env=environment() | {"PATH": path},
@@ -31,6 +31,7 @@ def test_commands(tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, (command, done.stderr)
     assert (tmp_path / "runs" / "first" / "report.png").exists()
+    assert (tmp_path / "runs" / "plans" / "comparison.png").exists()
 
 
 def test_links_lead_somewhere() -> None:

@@ -84,5 +84,5 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<8}{command.help}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:<9}{command.help}" for name, command in COMMANDS.items())
     return f"usage: gnnpipe COMMAND [flags]\n\n{DESCRIPTION}\ncommands:\n{commands}\n\n{EXAMPLES}"

@@ -181,6 +181,7 @@ def test_a_mistake_found_after_loading(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_existing_run(tmp_path: Path, finished: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     before = (tmp_path / "run" / "records.jsonl").read_text()

@@ -54,6 +54,7 @@ def test_what_is_there_is_not_run_again(compared: Path) -> None:
         assert min(item["breakdown"].values()) >= 0
 
 
+@pytest.mark.slow
 def test_runs_of_other_settings_say_so(compared: Path, tmp_path: Path) -> None:
     done = gnnpipe("train", *SMALL, "--lr", "0.02", "--out", "other", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -126,6 +127,7 @@ def test_parts_train_like_one_process(compared: Path, tmp_path: Path) -> None:
     assert {kind.replace("_", "-"): count for kind, count in predicted.items()} == two[-1]["bytes_sent"]
 
 
+@pytest.mark.slow
 def test_parts_under_torchrun(tmp_path: Path) -> None:
     command = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "gnnpipe", "train", *SMALL]
     wrong = run([*command, "--stages", "2", "--parts", "2", "--out", "t"], tmp_path)
@@ -161,6 +163,7 @@ def test_parts_that_do_not_fit(flags: list[str], message: str, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_graph_that_metis_cannot_cut(tmp_path: Path) -> None:
     """Parts of less than four nodes come from the locality order, and the run says so."""
     tiny = ["--synthetic.num_nodes", "12", "--synthetic.num_classes", "3", "--synthetic.avg_degree", "3",

@@ -14,7 +14,7 @@ from gnnpipe.cli.parser import make_parser, parse
 
 
 def read(*arguments: str) -> RunConfig:
-    return parse(make_parser(RunConfig, "", ""), RunConfig, list(arguments))
+    return parse(make_parser("train", RunConfig, "", ""), RunConfig, list(arguments))
 
 
 def test_no_flags_are_the_defaults() -> None:
@@ -93,5 +93,6 @@ def test_main_without_a_command_teaches(capsys: pytest.CaptureFixture[str]) -> N
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
     assert capsys.readouterr().err == (
-        "gnnpipe: error: 'trian' is not a command; use one of train, show; did you mean 'train'?\n"
+        "gnnpipe: error: 'trian' is not a command; use one of train, compare, volume, show; did you mean "
+        "'train'?\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,10 @@ KINDS = {
     "communication_graph": "communication-graph",
     "weights": "weights",
 }
+
+
+def slow(case: tuple[int, int]) -> Any:
+    return pytest.param(*case, marks=pytest.mark.slow)
 
 
 def merged(parts: list[Outcome], num_parts: int) -> Outcome:
@@ -72,7 +77,7 @@ def train_exact(rank: int, num_ranks: int, num_parts: int) -> list[Outcome]:
     return [train(case, num_ranks // num_parts, rank) for case in exact_cases(num_parts)]
 
 
-@pytest.mark.parametrize(("stages", "parts"), [(1, 2), (1, 3), (2, 2), (2, 3), (3, 2), (3, 3)])
+@pytest.mark.parametrize(("stages", "parts"), [(1, 2), (1, 3), (2, 2), *map(slow, [(2, 3), (3, 2), (3, 3)])])
 def test_parts_equal_full_graph_training(stages: int, parts: int, tmp_path: Path) -> None:
     """With one chunk nothing is stale: losses, every gradient, and inference are one process's."""
     by_rank = run_ranks(stages * parts, train_exact, parts, folder=tmp_path)
@@ -137,7 +142,7 @@ def train_stale(rank: int, num_ranks: int, num_parts: int) -> list[Outcome]:
     return [train(case, num_ranks // num_parts, rank) for case in stale_cases(num_parts)]
 
 
-@pytest.mark.parametrize(("stages", "parts"), [(1, 2), (2, 2), (2, 3)])
+@pytest.mark.parametrize(("stages", "parts"), [(1, 2), (2, 2), slow((2, 3))])
 def test_chunks_and_parts_equal_the_slow_reference(stages: int, parts: int, tmp_path: Path) -> None:
     by_rank = run_ranks(stages * parts, train_stale, parts, folder=tmp_path)
     for index, case in enumerate(stale_cases(parts)):

@@ -27,6 +27,7 @@ def four_hosts() -> Iterator[list[str]]:
         pytest.skip(f"network namespaces can't be made here: {error}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stages", "parts"), [(4, 1), (1, 4), (2, 2)])
 def test_counters_agree_with_the_interfaces(
     stages: int, parts: int, four_hosts: list[str], tmp_path: Path
