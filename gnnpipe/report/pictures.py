@@ -53,16 +53,18 @@ def draw_comparison(columns: list[dict[str, Any]], folder: Path) -> str:
         return "no picture: matplotlib is not installed; pip install 'gnnpipe[plot]'"
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 1.6 + 0.45 * len(columns)), layout="constrained")
+    figure = Figure(figsize=(12, 2.2 + 0.45 * len(columns)), layout="constrained")
     seconds, sent = figure.subplots(1, 2)
-    labels = [f"{Path(column['run']).name} ({column['plan']})" for column in columns]
+    plans = [column["plan"] for column in columns]
+    names = [Path(column["run"]).name for column in columns]
+    labels = plans if len(set(plans)) == len(plans) else names
     _stack(seconds, labels, [column["breakdown"] for column in columns], PIECES)
-    seconds.set(title="median epoch, mean of ranks", xlabel="seconds")
+    seconds.set(title="seconds of a median epoch, mean of ranks")
     mebibytes = [
         {kind: count / 2**20 for kind, count in column["bytes_by_kind"].items()} for column in columns
     ]
-    _stack(sent, labels, mebibytes, KINDS)
-    sent.set(title="sent per epoch, all ranks", xlabel="MiB")
+    _stack(sent, labels, mebibytes, KINDS, legend_columns=2)
+    sent.set(title="MiB sent per epoch, all ranks")
     path = folder / COMPARISON
     try:
         figure.savefig(path, dpi=110)
@@ -71,7 +73,13 @@ def draw_comparison(columns: list[dict[str, Any]], folder: Path) -> str:
     return f"picture: {path}"
 
 
-def _stack(axes: Any, labels: list[str], bars: list[dict[str, float]], colors: dict[str, str]) -> None:
+def _stack(
+    axes: Any,
+    labels: list[str],
+    bars: list[dict[str, float]],
+    colors: dict[str, str],
+    legend_columns: int = 3,
+) -> None:
     """Horizontal bars, each made of named pieces."""
     places = range(len(labels))
     left = [0.0] * len(labels)
@@ -81,7 +89,7 @@ def _stack(axes: Any, labels: list[str], bars: list[dict[str, float]], colors: d
         left = [start + value for start, value in zip(left, values, strict=True)]
     axes.set_yticks(places, labels)
     axes.invert_yaxis()
-    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=legend_columns)
 
 
 def median_breakdown(records: list[dict[str, Any]]) -> list[dict[str, float]]:
@@ -108,7 +116,7 @@ def _draw_metric(axes: Any, records: list[dict[str, Any]], name: str) -> None:
     evaluated = [record for record in records if "val" in record]
     for split, color in (("train", "#999999"), ("val", "#e69f00"), ("test", "#009e73")):
         epochs = [record["epoch"] + 1 for record in evaluated]
-        axes.plot(epochs, [record[split] for record in evaluated], label=split, color=color)
+        axes.plot(epochs, [record[split] for record in evaluated], label=split, color=color, marker=".")
     axes.set(title=f"{name} (exact, whole graph)", xlabel="epoch", ylabel=name)
     axes.legend()
 
@@ -122,4 +130,4 @@ def _draw_breakdown(axes: Any, records: list[dict[str, Any]], num_parts: int) ->
         for part in range(num_parts)
     ]
     _stack(axes, labels, ranks, PIECES)
-    axes.set(title="median epoch", xlabel="seconds")
+    axes.set(title="seconds of a median epoch")
