@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from gnnpipe.cli.main import main
 from tests.cli.commands import BIN, SMALL, gnnpipe, run
 
 PLANS = ["--plans", "1x2", "2x1x4", "1x2+stale"]
@@ -156,10 +157,16 @@ def test_parts_under_torchrun(tmp_path: Path) -> None:
         (["--halo", "late"], "halo: 'late' is not known; choose one of exact, stale"),
     ],
 )
-def test_parts_that_do_not_fit(flags: list[str], message: str, tmp_path: Path) -> None:
-    done = gnnpipe("train", *SMALL, *flags, "--out", "run", cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_parts_that_do_not_fit(
+    flags: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("gnnpipe.cli.run.warm_up", lambda: None)  # no rank is ever started
+    assert main(["train", *SMALL, *flags, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -173,13 +180,13 @@ def test_a_graph_that_metis_cannot_cut(tmp_path: Path) -> None:
     assert "4 parts (METIS could not; reverse Cuthill-McKee instead)" in done.stdout
 
 
-def test_volume(tmp_path: Path) -> None:
-    flags = ["--synthetic.num_nodes", "600", "--devices", "4", "--layers", "8"]
-    table = gnnpipe("volume", *flags, cwd=tmp_path)
-    assert table.returncode == 0, table.stderr
-    assert all(name in table.stdout for name in ("1x4", "2x2", "4x1", "graph", "hybrid", "pipeline"))
-    result = json.loads(gnnpipe("volume", *flags, "--json", cwd=tmp_path).stdout)
+def test_volume(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["volume", "--synthetic.num_nodes", "600", "--devices", "4", "--layers", "8"]
+    assert main(flags) == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in ("1x4", "2x2", "4x1", "graph", "hybrid", "pipeline"))
+    assert main([*flags, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
     assert [plan["stages"] for plan in result["plans"]] == [1, 2, 4]
-    wrong = gnnpipe("volume", "--devices", "0", cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "devices: 0 is out of range; use 1 to" in wrong.stderr
+    assert main(["volume", "--devices", "0"]) == 2
+    assert "devices: 0 is out of range; use 1 to" in capsys.readouterr().err
