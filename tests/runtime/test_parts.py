@@ -53,6 +53,13 @@ def merged(parts: list[Outcome], num_parts: int) -> Outcome:
     return Outcome(losses, gradients, {}, logits)
 
 
+def assert_same_logits(ours: Outcome, reference: Outcome) -> None:
+    """Ten times the default float32 tolerances or so: the weights themselves come from sums in another order,
+    through several steps."""
+    assert reference.logits is not None
+    torch.testing.assert_close(ours.logits, reference.logits, atol=1e-5, rtol=1e-4)
+
+
 def assert_bytes_as_predicted(case: Case, stages: int, parts: list[Outcome]) -> None:
     """Invariant 4: to the byte, kind by kind."""
     facts = case.graph().facts
@@ -86,8 +93,7 @@ def test_parts_equal_full_graph_training(stages: int, parts: int, tmp_path: Path
         reference = exact_epochs(case)
         ours = merged(outcomes, parts)
         assert_same_training(ours, reference)
-        assert reference.logits is not None
-        torch.testing.assert_close(ours.logits, reference.logits, atol=1e-5, rtol=1e-4)
+        assert_same_logits(ours, reference)
         assert_bytes_as_predicted(case, stages, outcomes)
 
 
@@ -149,7 +155,7 @@ def test_chunks_and_parts_equal_the_slow_reference(stages: int, parts: int, tmp_
         outcomes = [found[index] for found in by_rank]
         ours, reference = merged(outcomes, parts), stale_epochs(case, case.graph())
         assert_same_training(ours, reference)
-        torch.testing.assert_close(ours.logits, reference.logits, atol=1e-5, rtol=1e-4)
+        assert_same_logits(ours, reference)
         assert_bytes_as_predicted(case, stages, outcomes)
 
 
