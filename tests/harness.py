@@ -30,11 +30,11 @@ from gnnpipe.runtime.links import Links, make_links
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.stage import DropoutSettings, Stage
-from gnnpipe.runtime.sweep import sweep
+from gnnpipe.runtime.sweep import refresh, sweep
 from gnnpipe.runtime.tables import TableSettings
 
 CPU = torch.device("cpu")
-NEWEST = StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 2)
+NEWEST = StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 2, 0, 0)
 LEARNING_RATE = 0.1
 
 
@@ -53,6 +53,8 @@ class Case:
     seed: int = 0
     parts: int = 1
     halo: HaloMode = "exact"
+    lookahead: int = 0
+    exact: bool = False
 
     @property
     def spec(self) -> ModelSpec:
@@ -69,14 +71,15 @@ class Case:
         )
 
     def plan(self, stages: int) -> Plan:
-        return make_plan(stages, self.parts, self.chunks, self.layers, self.data.num_nodes)
+        plan = make_plan(stages, self.parts, self.chunks, self.layers, self.data.num_nodes)
+        return replace(plan, lookahead=self.lookahead, exact=self.exact)
 
     def graph(self) -> PreparedGraph:
         return prepare(self.data, CutSpec(self.parts, self.chunks, 4.0), self.spec.normalization)
 
     @property
     def table_settings(self) -> TableSettings:
-        return TableSettings.of(self.staleness, self.chunks, self.halo)
+        return TableSettings.of(self.staleness, self.plan(1), self.halo)
 
     def with_(self, **changes: Any) -> Case:
         return replace(self, **changes)
@@ -119,7 +122,7 @@ def make_stage(
 
 def make_engine(case: Case, stage: Stage, links: Links) -> tuple[Engine, Messages]:
     messages = Messages(stage.place, CPU, links)
-    schedule = case.plan(stage.place.num_stages).schedule[stage.place.stage]
+    schedule = case.plan(stage.place.num_stages).schedule.stages[stage.place.stage]
     return Engine(stage, schedule, messages, Clock(CPU)), messages
 
 
@@ -133,6 +136,9 @@ def train(case: Case, stages: int = 1, rank: int = 0) -> Outcome:
     orders = chunk_orders(case.staleness.order, case.chunks, case.seed)
     outcome = Outcome([], [], {}, None)
     for epoch in range(case.epochs):
+        if case.staleness.refresh and epoch % case.staleness.refresh == 0:
+            refresh(stage, messages, epoch)
+            links.take_bytes()
         result = engine.run_epoch(epoch, next(orders))
         outcome.losses.append(result.loss_sum / stage.num_train)
         outcome.gradients.append(gradients(stage))

@@ -16,6 +16,7 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.model.dropout import Dropout, dropout_key, keep_all
+from gnnpipe.model.layers.base import Layer
 from gnnpipe.model.stack import build_stack
 from gnnpipe.plan.staleness import chunk_orders
 from tests.graphs import dense
@@ -112,10 +113,11 @@ def model(case: Case, w: dict[str, Tensor], A: Tensor, X: Tensor, draw: int | No
 def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
     """Training by chunks, with every message between two chunks looked up one by one.
 
-    Rows are in the prepared graph's numbering, but for the exact logits at the end. Parts are not known here,
-    as they must change nothing, but for ``halo="stale"``: what crosses parts is then last epoch's.
+    It goes layer by layer, as what is fresh follows from the two chunks' positions and not from when something
+    is computed. Rows are in the prepared graph's numbering, but for the exact logits at the end. Parts are not
+    known here, as they must change nothing, but for ``halo="stale"``: what crosses parts is then last epoch's.
     """
-    settings = case.staleness
+    settings, q = case.staleness, case.lookahead
     A = dense(graph.matrix)
     part = torch.cat([torch.full((n,), p) for p, n in enumerate(graph.facts.part_nodes)])
     crosses = (part[:, None] != part[None, :]) & (case.halo == "stale")
@@ -136,84 +138,105 @@ def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
     newest: list[dict[int, Tensor]] = [{} for _ in layers]
     snapshot: list[dict[int, Tensor]] = [{} for _ in layers]
     previous: list[dict[int, Tensor]] = [{} for _ in layers]
+    weights = [0.0 if settings.weight == "fitted" else float(settings.weight or 0.0) for _ in layers]
     assert settings.order is not None
     assert settings.freeze is not None
     assert settings.dropout_hold is not None
-    assert settings.weight is not None
     orders = chunk_orders(settings.order, K, case.seed)
     outcome = Outcome([], [], {}, None)
+    pairs = [(c, other) for c in range(K) for other in range(K) if c != other]
     for epoch in range(case.epochs):
         order = next(orders)
-        if settings.freeze == 1 or epoch % settings.freeze == 1:
-            snapshot = [dict(rows) for rows in newest]
+        position = {c: i for i, c in enumerate(order)}
+        # whether reader c finds the row of `other` fresh, and how often that happens over all orders
+        fresh_for = {(c, other): position[other] <= position[c] + q for c, other in pairs}
+        share = sum(fresh_for.values()) / len(pairs) if pairs else 1.0
         draw = epoch // settings.dropout_hold
-        fresh: list[dict[int, Tensor]] = [{} for _ in layers]
+        drops = [
+            [Dropout(case.dropout, dropout_key(case.seed, draw, n), graph.node_id[rows]) for rows in ranges]
+            for n in range(num_layers)
+        ]
+        if _takes_snapshot(settings.freeze, epoch):
+            snapshot = [dict(rows) for rows in newest]
+        if settings.refresh and epoch % settings.refresh == 0:
+            newest = _exact_messages(layers, A, X, ranges, drops, settings.history == "clean")
+            snapshot = [dict(rows) for rows in newest]
+        today: list[dict[int, Tensor]] = [{} for _ in layers]
         kept: dict[tuple[int, int], tuple] = {}
         h0: dict[int, Tensor] = {}
-        loss_sum = 0.0
-        num_train = int(graph.masks["train"].sum())
-        g_out: dict[int, Tensor] = {}
-        for c in order:
-            h = X[ranges[c]]
-            for number, layer in enumerate(layers):
-                key = dropout_key(case.seed, draw, number)
-                drop = Dropout(case.dropout, key, graph.node_id[ranges[c]])
-                h = h.detach().requires_grad_()
-                x, carry = layer.message(h, drop)
+        h = {c: X[rows] for c, rows in enumerate(ranges)}
+        for number, layer in enumerate(layers):
+            messages = {}
+            for c in range(K):
+                h[c] = h[c].detach().requires_grad_()
+                messages[c] = layer.message(h[c], drops[number][c])
+            written: dict[int, Tensor] = {}
+            for c in range(K):
+                x, carry = messages[c]
                 leaf = None if carry is None else carry.detach().requires_grad_()
                 z = None
                 if x is not None:
-                    fresh[number][c] = x.detach()
-                    z = torch.zeros(len(h), x.shape[1])
+                    today[number][c] = x.detach()
+                    z = torch.zeros(len(h[c]), x.shape[1])
                     for other in range(K):
-                        source = fresh[number].get(other, snapshot[number].get(other))
+                        is_fresh = other == c or fresh_for[c, other]
+                        source = messages[other][0].detach() if is_fresh else snapshot[number].get(other)
                         if source is not None:
                             z = z + A[ranges[c]][:, ranges[other]] @ source
                     before = x_before[number]
                     if before is not None:
                         z = z + A_across[ranges[c]] @ before
                     z = z.detach().requires_grad_()
-                    clean, _ = layer.message(h, keep_all)
+                    clean, _ = layer.message(h[c], keep_all)
                     assert clean is not None
-                    newest[number][c] = clean.detach() if settings.history == "clean" else x.detach()
-                out = layer.update(z, leaf, h0.get(c))
-                kept[c, number] = (h, x, carry, leaf, z, out)
-                h = out
-                if case.model == "gcnii" and number == 0:
-                    h0[c] = h.detach().requires_grad_()
-            logits = h.detach().requires_grad_()
+                    written[c] = clean.detach() if settings.history == "clean" else x.detach()
+                kept[c, number] = (h[c], x, carry, leaf, z, layer.update(z, leaf, h0.get(c)))
+            newest[number] = written
+            h = {c: kept[c, number][-1] for c in range(K)}
+            if case.model == "gcnii" and number == 0:
+                h0 = {c: rows.detach().requires_grad_() for c, rows in h.items()}
+        loss_sum = 0.0
+        num_train = int(graph.masks["train"].sum())
+        g: dict[int, Tensor] = {}
+        for c in range(K):
+            logits = h[c].detach().requires_grad_()
             mask, labels = graph.masks["train"][ranges[c]], graph.labels[ranges[c]]
             loss = F.cross_entropy(logits[mask], labels[mask], reduction="sum")
             loss_sum += float(loss.detach())
-            (g_out[c],) = torch.autograd.grad(loss / num_train, logits)
-        today: list[dict[int, Tensor]] = [{} for _ in layers]
-        for c in reversed(order):
-            g = g_out[c]
-            for number in reversed(range(num_layers)):
-                h, x, carry, leaf, z, out = kept[c, number]
+            (g[c],) = torch.autograd.grad(loss / num_train, logits)
+        gradients: list[dict[int, Tensor]] = [{} for _ in layers]
+        for number in reversed(range(num_layers)):
+            for c in range(K):
+                _, _, carry, leaf, z, out = kept[c, number]
                 if case.model == "gcnii" and number == 0:
-                    g = g + h0[c].grad
-                out.backward(g)
+                    g[c] = g[c] + h0[c].grad
+                out.backward(g[c])
                 if leaf is not None and leaf.grad is not None:
                     carry.backward(leaf.grad, retain_graph=True)
-                if x is not None:
-                    today[number][c] = z.grad
+                if z is not None and z.requires_grad:
+                    gradients[number][c] = z.grad
+            for c in range(K):
+                x = kept[c, number][1]
+                if x is not None and x.requires_grad:
                     g_x = torch.zeros_like(x)
                     for reader in range(K):
-                        d, d_prev = today[number].get(reader), previous[number].get(reader)
-                        weighted = _weighted(settings.gradient, settings.weight, reader == c, d, d_prev)
-                        if weighted is not None:
-                            g_x = g_x + A[ranges[reader]][:, ranges[c]].T @ weighted
+                        d, d_prev = gradients[number].get(reader), previous[number].get(reader)
+                        if reader != c:
+                            d = d if fresh_for[reader, c] else None
+                            d = _weighted(settings.gradient, weights[number], share, d, d_prev)
+                        if d is not None:
+                            g_x = g_x + A[ranges[reader]][:, ranges[c]].T @ d
                     before = d_before[number]
                     if before is not None:
                         g_x = g_x + A_across[:, ranges[c]].T @ before
-                    if x.requires_grad:
-                        x.backward(g_x)
-                g = h.grad
-        previous = today
+                    x.backward(g_x)
+                g[c] = kept[c, number][0].grad
+            if settings.weight == "fitted":
+                weights[number] = _fitted(gradients[number], previous[number])
+        previous = gradients
         if case.halo == "stale":
-            x_before = [_by_row(rows, ranges) for rows in fresh]
-            d_before = [_by_row(rows, ranges) for rows in today]
+            x_before = [_by_row(rows, ranges) for rows in today]
+            d_before = [_by_row(rows, ranges) for rows in gradients]
         found = {
             f"{name}.{key}": weight
             for name, layer in zip(names, layers, strict=True)
@@ -232,6 +255,49 @@ def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
     return outcome
 
 
+def _takes_snapshot(freeze: int | str, epoch: int) -> bool:
+    """Every R epochs from epoch 1 on, or from where R changes."""
+    start, epochs = 0, 1
+    for item in str(freeze).split(","):
+        since, _, number = item.rpartition(":")
+        if epoch >= int(since or 0):
+            start, epochs = max(int(since or 0), 1), int(number)
+    return epoch >= 1 and (epoch - start) % epochs == 0
+
+
+@torch.no_grad()
+def _exact_messages(
+    layers: list[Layer],
+    A: Tensor,
+    X: Tensor,
+    ranges: list[Tensor],
+    drops: list[list[Dropout]],
+    clean: bool,
+) -> list[dict[int, Tensor]]:
+    """Messages of an exact pass without dropout; the messages themselves are dropped unless ``clean``."""
+    h, h0 = X, None
+    result: list[dict[int, Tensor]] = []
+    for number, layer in enumerate(layers):
+        x, carry = layer.message(h, keep_all)
+        result.append({})
+        for c, rows in enumerate(ranges if x is not None else []):
+            message, _ = layer.message(h[rows], keep_all if clean else drops[number][c])
+            assert message is not None
+            result[-1][c] = message
+        h = layer.update(None if x is None else A @ x, carry, h0)
+        h0 = h if number == 0 else h0
+    return result
+
+
+def _fitted(d: dict[int, Tensor], d_prev: dict[int, Tensor]) -> float:
+    """The least-squares weight of last epoch's gradients as a prediction of today's, 0 to 1."""
+    if not d_prev or not d:
+        return 0.0
+    today = torch.cat([d[c] for c in sorted(d)]).double()
+    before = torch.cat([d_prev[c] for c in sorted(d)]).double()
+    return min(max(float((today * before).sum() / (before * before).sum()), 0.0), 1.0)
+
+
 def _by_row(rows: dict[int, Tensor], ranges: list[Tensor]) -> Tensor | None:
     """Rows of all chunks, in the prepared numbering."""
     if not rows:
@@ -243,14 +309,14 @@ def _by_row(rows: dict[int, Tensor], ranges: list[Tensor]) -> Tensor | None:
 
 
 def _weighted(
-    gradient: str | None, weight: float, own: bool, d: Tensor | None, d_prev: Tensor | None
+    gradient: str | None, weight: float, share: float, d: Tensor | None, d_prev: Tensor | None
 ) -> Tensor | None:
-    """What one chunk's gradient counts for another: the table of the design, word by word."""
+    """What one chunk's gradient counts for another: the table of the design, word by word, for rows that are
+    fresh in a ``share`` of all pairs (1/2 there)."""
     before = torch.zeros(()) if d_prev is None else d_prev
-    if own:
-        return d
     if d is not None:
-        return {"fresh": 2 * d, "reuse": d, "corrected": 2 * d - weight * before}[str(gradient)]
+        corrected = (d - (1 - share) * weight * before) / share
+        return {"fresh": d / share, "reuse": d, "corrected": corrected}[str(gradient)]
     if d_prev is None:
         return None
-    return {"fresh": None, "reuse": d_prev, "corrected": weight * d_prev}[str(gradient)]
+    return {"fresh": None, "reuse": weight * d_prev, "corrected": weight * d_prev}[str(gradient)]

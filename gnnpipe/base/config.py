@@ -15,6 +15,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Order = Literal["shuffled", "antithetic", "fixed"]
 Gradient = Literal["fresh", "reuse", "corrected"]
 History = Literal["dropped", "clean"]
+LrSchedule = Literal["constant", "cosine"]
 HaloMode = Literal["exact", "stale"]
 PartBalance = Literal["nodes", "work"]
 
@@ -47,24 +48,33 @@ class StalenessConfig:
 
     preset: Literal["default", "paper", "exact"] = "default"
     """Named group of settings; fields set by hand win over it. Also written ``--staleness NAME``.
-    default: gradient corrected with weight 0.7, dropout held for 5 epochs, Adam beta1 0, averaged weights.
-    paper: the original system's (shuffled order, freeze 23, fresh gradient, Adam betas 0.9 0.999).
-    exact: one chunk, nothing is stale."""
+    default: last epoch's gradients are reused, dropout is held for 5 epochs, Adam betas 0 0.9, averaged
+    weights. paper: the original system's (shuffled order, freeze 23, fresh gradient, Adam betas 0.9
+    0.999). exact: nothing is stale; one chunk, or lookahead exact where that is the faster plan."""
     order: Order | None = None
     """Order of the chunks. shuffled: drawn anew every epoch; antithetic: odd epochs run the order before
     them reversed; fixed: as numbered."""
-    freeze: int | None = None
-    """Rows that are not computed yet are read from a snapshot taken every so many epochs (1: newest rows)."""
+    freeze: int | str | None = None
+    """Rows that are not computed yet are read from a snapshot taken every so many epochs (1: newest rows).
+    1,20:23 is a schedule: 1, from epoch 20 on 23."""
     gradient: Gradient | None = None
     """What a chunk whose gradient is not computed yet contributes. fresh: nothing, and fresh rows of other
-    chunks count twice; reuse: its gradient of the last epoch; corrected: that gradient times
-    --staleness.weight, taken off the fresh ones again (a control variate)."""
-    weight: float | None = None
-    """Weight of last epoch's gradient under ``corrected``, 0 to 1."""
+    chunks count twice; reuse: its gradient of the last epoch times --staleness.weight; corrected: the
+    same, and the fresh ones count twice but for it (a control variate)."""
+    weight: float | str | None = None
+    """Weight of last epoch's gradients, 0 to 1. Below 1 it damps ``reuse``. fitted: layer by layer and epoch
+    by epoch, by regression of a row's gradient on the one before."""
     history: History | None = None
     """Whether rows of an earlier epoch are read after dropout (dropped) or before it (clean)."""
     dropout_hold: int | None = None
     """Dropout masks are drawn anew every so many epochs and kept in between."""
+    refresh: int | None = None
+    """Every so many epochs all historical rows are replaced by an exact forward sweep (0: never). Without
+    averaged weights an evaluation that falls due as well shares the sweep."""
+    lookahead: int | str | None = None
+    """A layer waits for so many chunks more before it brings a chunk through, and reads their fresh rows:
+    less is stale, and the pipeline takes longer to fill at each layer. exact: as many as the graph's
+    locality asks for, so that nothing is stale."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +84,17 @@ class OptimizerConfig:
     name: Literal["adam", "adamw"] = "adam"
     """Adam, or AdamW (weight decay apart from the gradient)."""
     betas: tuple[float, float] | None = None
-    """Adam's beta1 and beta2, as ``[0.9, 0.999]``. By default the staleness preset's: asynchrony acts like
-    extra momentum, so beta1 is 0 when rows are stale."""
+    """Adam's beta1 and beta2, as ``[0.9, 0.999]``. By default the staleness preset's: stale rows act like
+    extra momentum, so beta1 is 0 then, and a short memory (beta2 0.9) meets gradients that grow. What is
+    left open below follows the preset too."""
     averaging: float | None = None
     """Decay of the exponential moving average of the weights that evaluation and the saved model use;
     0 turns averaging off. By default the staleness preset's."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: LrSchedule | None = None
     """How the learning rate goes on after the warm-up: stays, or falls to 0 along a cosine."""
-    warmup: int = 0
+    warmup: int | None = None
     """Epochs in which the learning rate rises linearly to --lr."""
-    clip: float = 0.0
+    clip: float | None = None
     """Largest norm of the gradient of all weights of all stages together; longer ones are scaled down to it.
     0 turns clipping off."""
 

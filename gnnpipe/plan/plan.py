@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gnnpipe.base.errors import PlanError
-from gnnpipe.plan.schedule import Schedule, lifo
+from gnnpipe.plan.schedule import Action, Schedule, lifo, makespan
 
 DEFAULT_CHUNKS_PER_STAGE = 8
 
@@ -20,6 +20,11 @@ class Plan:
     num_chunks: int
     layer_ranges: tuple[tuple[int, int], ...]
     """Convolutions ``[first, last)`` of each stage. Dense ends go with the first and the last one."""
+    lookahead: int = 0
+    """Positions that a convolution waits beyond its own: it reads the fresh rows of so many chunks more."""
+    exact: bool = False
+    """Whether no chunk reads a row beyond the lookahead, so that nothing is ever stale. Chunks then follow a
+    locality order and are never shuffled."""
 
     @property
     def num_ranks(self) -> int:
@@ -29,12 +34,35 @@ class Plan:
     @property
     def schedule(self) -> Schedule:
         """The actions of each stage."""
-        return lifo(self.num_stages, self.num_chunks)
+        lags = [self.lookahead * (last - first) for first, last in self.layer_ranges]
+        return lifo(self.num_stages, self.num_chunks, lags)
 
     @property
     def bubble(self) -> float:
-        """Share of an epoch that a stage idles when stages and chunks are balanced."""
-        return (self.num_stages - 1) / (self.num_chunks + self.num_stages - 1)
+        """Share of an epoch that stages idle when convolutions and chunks are balanced: simulated, and without
+        lookahead ``(S - 1) / (K + S - 1)``."""
+        layers = self.layer_ranges[-1][1]
+        work = 2 * layers * self.num_chunks
+        return 1 - work / (self.num_stages * self.makespan())
+
+    def makespan(self, overhead: float = 0.0) -> float:
+        """Simulated time of an epoch's actions, in units of one convolution of one chunk, either way.
+
+        Args:
+            overhead: what a convolution of a chunk costs besides, in the same unit.
+        """
+        return makespan(self.schedule, lambda stage, action: (1 + overhead) * self._work(stage, action))
+
+    def _work(self, stage: int, action: Action) -> float:
+        """Convolutions that a step of a stage brings some chunk through."""
+        first, last = self.layer_ranges[stage]
+        if action.kind == "F":
+            places = range(action.position, action.position - self.lookahead * (last - first) - 1, -1)
+        else:
+            places = range(action.position, action.position + self.lookahead * (last - first) + 1)
+        if not self.lookahead:
+            return last - first
+        return sum(0 <= place < self.num_chunks for place in places[self.lookahead :: self.lookahead])
 
     def stage_of(self, convolution: int) -> int:
         """The stage that a convolution runs on."""

@@ -71,9 +71,12 @@ def breakdowns(timeline: Timeline, schedule: Schedule, seconds: float) -> list[B
         schedule: the actions of each stage.
         seconds: from the epoch's begin on the first rank to its end on the last one.
     """
-    num_parts = len(timeline) // len(schedule)
+    num_parts = len(timeline) // len(schedule.stages)
     stops = [
-        {action: span.stop for action, span in zip(schedule[rank // num_parts], mine.spans, strict=True)}
+        {
+            action: span.stop
+            for action, span in zip(schedule.stages[rank // num_parts], mine.spans, strict=True)
+        }
         for rank, mine in enumerate(timeline)
     ]
     begin = min(mine.spans[0].asked for mine in timeline)
@@ -84,8 +87,8 @@ def breakdowns(timeline: Timeline, schedule: Schedule, seconds: float) -> list[B
         group = timeline[stage * num_parts : (stage + 1) * num_parts]
         imbalance, graph = _halo_seconds(mine, group)
         layer = sum(
-            span.start - min(max(span.asked, _sent(stops, rank, num_parts, action, span)), span.start)
-            for action, span in zip(schedule[stage], mine.spans, strict=True)
+            span.start - min(max(span.asked, _sent(stops, rank, schedule, action, span)), span.start)
+            for action, span in zip(schedule.stages[stage], mine.spans, strict=True)
         )
         compute = sum(span.stop - span.start for span in mine.spans) - imbalance - graph
         waits = sum(span.start - span.asked for span in mine.spans) - layer
@@ -99,10 +102,16 @@ def breakdowns(timeline: Timeline, schedule: Schedule, seconds: float) -> list[B
     return result
 
 
-def _sent(stops: list[dict[Action, float]], rank: int, num_parts: int, action: Action, span: Span) -> float:
+def _sent(
+    stops: list[dict[Action, float]], rank: int, schedule: Schedule, action: Action, span: Span
+) -> float:
     """When the neighbour that feeds ``action`` was done; ``span.start`` where no neighbour does."""
-    sender = rank - num_parts if action.kind == "F" else rank + num_parts
-    return stops[sender][action] if 0 <= sender < len(stops) else span.start
+    num_parts = len(stops) // len(schedule.stages)
+    fed = schedule.feeder(rank // num_parts, action)
+    if fed is None:
+        return span.start
+    stage, source = fed
+    return stops[stage * num_parts + rank % num_parts][source]
 
 
 def _halo_seconds(mine: RankTimeline, group: Timeline) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -38,7 +39,7 @@ class Engine:
     waited for.
     """
 
-    def __init__(self, stage: Stage, actions: list[Action], messages: Messages, clock: Clock) -> None:
+    def __init__(self, stage: Stage, actions: Sequence[Action], messages: Messages, clock: Clock) -> None:
         self._stage = stage
         self._actions = actions
         self._messages = messages
@@ -46,7 +47,7 @@ class Engine:
 
     def run_epoch(self, epoch: int, order: list[int]) -> EpochResult:
         """Run all actions with the chunks in ``order``."""
-        self._stage.begin_epoch(epoch)
+        self._stage.begin_epoch(epoch, order)
         spans: list[Span] = []
         loss_sum = 0.0
         receipt = self._post(self._actions[0], order)
@@ -56,7 +57,7 @@ class Engine:
             asked = self._clock.now()
             rows = receipt.wait()
             start = self._clock.now()
-            loss_sum += self._perform(action, order[action.position], rows)
+            loss_sum += self._perform(action, rows)
             spans.append(Span(asked, start, self._clock.now(), self._stage.halo.take_waits()))
             receipt = following
         self._stage.finish_epoch()
@@ -66,21 +67,27 @@ class Engine:
 
     def _post(self, action: Action, order: list[int]) -> Receipt:
         """Post the receive of what ``action`` reads, if a neighbour sends it."""
+        if not 0 <= action.position < len(order):
+            return NOTHING
         toward = -1 if action.kind == "F" else 1
-        return self._messages.receive(toward, self._stage.shape(order[action.position]), _tag(action))
+        return self._messages.receive(
+            toward, self._stage.shape(order[action.position]), _tag(action.kind, action.position)
+        )
 
-    def _perform(self, action: Action, chunk: int, rows: Tensor | None) -> float:
+    def _perform(self, action: Action, rows: Tensor | None) -> float:
         """Compute and send on; return the loss that came out."""
         if action.kind == "F":
-            out, loss = self._stage.forward(chunk, rows)
-            self._messages.send(out, 1, _tag(action), COMMUNICATION_LAYER)
+            out, loss = self._stage.forward(action.position, rows)
+            if out is not None:
+                tag = _tag("F", action.position - self._stage.lag)
+                self._messages.send(out, 1, tag, COMMUNICATION_LAYER)
             return loss
-        back = self._stage.backward(chunk, rows)
+        back = self._stage.backward(action.position, rows)
         if back is not None:
-            self._messages.send(back, -1, _tag(action), COMMUNICATION_LAYER)
+            self._messages.send(back, -1, _tag("B", action.position + self._stage.lag), COMMUNICATION_LAYER)
         return 0.0
 
 
-def _tag(action: Action) -> int:
-    """Tells a message from every other one of the epoch between two ranks."""
-    return 2 * action.position + (action.kind == "B")
+def _tag(kind: str, position: int) -> int:
+    """Tells the message of the chunk at a position from every other one of the epoch between two ranks."""
+    return 2 * position + (kind == "B")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from gnnpipe.base.clock import Clock
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.model.dropout import Dropout, dropout_key
+from gnnpipe.model.dropout import Dropout, dropout_key, keep_all
 from gnnpipe.model.features import FeatureRows
+from gnnpipe.model.layers.base import Drop
 from gnnpipe.model.loss import chunk_loss
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
 from gnnpipe.plan.plan import Plan
@@ -54,6 +56,9 @@ class ChunkPass:
 class Stage:
     """The layers of one place in the plan, for one part of the graph.
 
+    # two aggregating layers, lookahead 1, at step F5: each layer puts a chunk and takes the one behind it
+    # layer 0 puts position 5, takes 4 | layer 1 puts 4, takes 3 | 3 leaves
+
     Rows enter and leave as one tensor ``[streams, n, hidden]``: the hidden rows and, for models that have
     them, the initial rows h0, which every layer reads.
 
@@ -90,13 +95,14 @@ class Stage:
         self.halo = Halo(links, Clock(device))
         self.forward_routes = _on(device, routes(graph.halo_forward, graph.ranges, place.part))
         self._backward_routes = _on(device, routes(graph.halo_backward, graph.ranges, place.part))
-        self._settings = settings
+        self._settings, self._links = settings, links
         nothing: list[Route | None] = [None] * plan.num_chunks
         self.chunks = (
             cut(graph, place, nothing, nothing, device)
-            if settings.stale_halo
+            if settings.stale_halo or settings.waits
             else cut(graph, place, self.forward_routes, self._backward_routes, device, least_tile)
         )
+        self._lookahead = plan.lookahead
         mine = [item for item in build_stack(spec) if plan.stage_of(item.convolution) == place.stage]
         self.layers = [self._with_tables(item) for item in mine]
         self.modules = nn.ModuleDict(
@@ -109,18 +115,29 @@ class Stage:
         self._dropout = dropout
         self._passes: dict[int, ChunkPass] = {}
         self._draw = 0
-        self._chunks_left = 0
+        self._order: list[int] = []
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Turn tables over and choose the epoch's dropout masks."""
+    @property
+    def lag(self) -> int:
+        """Positions by which what leaves the stage is behind what enters it."""
+        return sum(layer.lookahead for layer in self.layers)
+
+    def begin_epoch(self, epoch: int, order: list[int]) -> None:
+        """Turn tables over and choose the epoch's dropout masks.
+
+        Args:
+            epoch: its number.
+            order: number of the chunk at each position.
+        """
         self._draw = epoch // self._dropout.hold
-        self._chunks_left = len(self.chunks)
+        self._order = order
         for layer in self.layers:
             layer.begin_epoch(epoch)
 
     def finish_epoch(self) -> None:
-        """Wait until the gradients of all weights are summed over the parts."""
+        """Wait until what belongs to the whole stage is summed over its parts."""
         self._sums.finish()
+        self._sum_fits()
 
     def settle(self) -> None:
         """Wait for boundary rows that would travel beside the next epoch; only a stale halo has any."""
@@ -132,26 +149,43 @@ class Stage:
         """Shape of a chunk's rows at a stage boundary."""
         return self.num_streams, self.chunks[index].chunk.num_nodes, self.hidden
 
-    def forward(self, index: int, rows: Tensor | None) -> tuple[Tensor, float]:
-        """Bring a chunk through the layers.
+    def forward(self, position: int, rows: Tensor | None) -> tuple[Tensor | None, float]:
+        """Bring in the chunk at a position, and those behind it in the layers one further.
 
         Args:
-            index: number of the chunk.
+            position: of the epoch's order; beyond its end nothing comes in.
             rows: from the stage before; None on the first, which reads features.
 
         Returns:
-            rows for the next stage and 0, or on the last stage the logits and the sum of the training loss.
+            rows for the next stage, of the chunk `lag` positions before, and 0; or on the last stage its
+            logits and the sum of its training loss. None where no chunk has come that far.
         """
-        data, kept = self.chunks[index], ChunkPass()
-        h = self._enter(data, rows, kept)
+        h: FeatureRows | None = None
+        if position < len(self._order):
+            kept = self._passes[self._order[position]] = ChunkPass()
+            h = self._enter(self.chunks[self._order[position]], rows, kept)
         for layer in self.layers:
-            done = layer.forward(index, data, h, kept.h0, self._drop(layer, data))
-            kept.layers.append(done)
-            h = done.out
-            if self._starts_initial(layer):
-                kept.h0 = leaves(h, data)
-        self._passes[index] = kept
+            if h is not None:
+                index = self._order[position]
+                data, kept = self.chunks[index], self._passes[index]
+                kept.layers.append(layer.put(index, data, h, self._drop(layer, data, self._draw)))
+            position -= layer.lookahead
+            if position < 0:
+                return None, 0.0
+            h = self._take(layer, position) if position < len(self._order) else None
         assert isinstance(h, Tensor)
+        return self._leave(position, h)
+
+    def _take(self, layer: StageLayer, position: int) -> Tensor:
+        index = self._order[position]
+        data, kept = self.chunks[index], self._passes[index]
+        h = layer.take(index, data, kept.layers[-1], kept.h0)
+        if self._starts_initial(layer):
+            kept.h0 = leaves(h, data)
+        return h
+
+    def _leave(self, position: int, h: Tensor) -> tuple[Tensor, float]:
+        data, kept = self.chunks[self._order[position]], self._passes[self._order[position]]
         if not self.place.is_last:
             initial = joined([tile.detach() for tile in kept.h0]) if kept.h0 else None
             return _packed(h, initial), 0.0
@@ -159,32 +193,57 @@ class Stage:
         loss, kept.gradient = chunk_loss(h, data.labels, data.masks["train"], self.num_train)
         return h, loss
 
-    def backward(self, index: int, rows: Tensor | None) -> Tensor | None:
-        """Bring a chunk's gradient back through the layers; weights' gradients add up.
+    def backward(self, position: int, rows: Tensor | None) -> Tensor | None:
+        """Bring in the gradient of the chunk at a position, and those behind it one layer back; weights'
+        gradients add up.
 
         Args:
-            index: number of the chunk.
+            position: of the epoch's order; before its begin nothing comes in.
             rows: gradients from the stage behind; None on the last, which has the loss's.
 
         Returns:
-            gradients for the stage before, or None on the first.
+            gradients for the stage before, of the chunk `lag` positions behind; None on the first, or where
+            no chunk has come that far.
         """
-        data, kept = self.chunks[index], self._passes.pop(index)
-        self._chunks_left -= 1
-        gradient = kept.gradient
-        if rows is not None:
-            gradient = rows[0]
-            for tile, leaf in zip(data.tiles if kept.h0 else (), kept.h0, strict=True):
-                leaf.grad = rows[1][tile.rows]
+        gradient = self._enter_back(self._order[position], rows) if position >= 0 else None
         for number, layer in reversed(list(enumerate(self.layers))):
-            assert gradient is not None
-            initial = kept.h0_gradient if self._starts_initial(layer) else None
-            if initial is not None:
-                gradient = gradient + initial
-            gradient = layer.backward(index, data, kept.layers[number], gradient)
-            if not self._chunks_left:
+            if position >= 0:
+                assert gradient is not None
+                index = self._order[position]
+                data, kept = self.chunks[index], self._passes[index]
+                initial = kept.h0_gradient if self._starts_initial(layer) else None
+                if initial is not None:
+                    gradient = gradient + initial
+                layer.put_back(index, data, kept.layers[number], gradient)
+            position += layer.lookahead
+            if position >= len(self._order):
+                return None
+            if position < 0:
+                continue
+            index = self._order[position]
+            gradient = layer.take_back(index, self.chunks[index], self._passes[index].layers[number])
+            if position == 0:
                 self._sums.complete(number)
+        kept = self._passes.pop(self._order[position])
         return None if gradient is None else _packed(gradient, kept.h0_gradient)
+
+    def _enter_back(self, index: int, rows: Tensor | None) -> Tensor | None:
+        data, kept = self.chunks[index], self._passes[index]
+        if rows is None:
+            return kept.gradient
+        for tile, leaf in zip(data.tiles if kept.h0 else (), kept.h0, strict=True):
+            leaf.grad = rows[1][tile.rows]
+        return rows[0]
+
+    def _sum_fits(self) -> None:
+        """Sum what fitted weights follow from over the parts; a few numbers a layer, which are not counted as
+        messages."""
+        tables = [layer.gradients.table for layer in self.layers if layer.gradients is not None]
+        if self._settings.weight is None and self.place.num_parts > 1 and tables:
+            fits = torch.stack([table.fit for table in tables]).to(self.device)
+            dist.all_reduce(fits, group=self._links.weights)
+            for table, fit in zip(tables, fits.cpu(), strict=True):
+                table.fit = fit
 
     def _enter(self, data: ChunkData, rows: Tensor | None, kept: ChunkPass) -> FeatureRows:
         if rows is None:
@@ -194,8 +253,14 @@ class Stage:
             kept.h0 = leaves(rows[1], data)
         return rows[0]
 
-    def _drop(self, layer: StageLayer, data: ChunkData) -> Dropout:
-        key = dropout_key(self._dropout.seed, self._draw, layer.spec.number)
+    def history_drop(self, layer: StageLayer, data: ChunkData, epoch: int) -> Drop:
+        """The dropout of a layer's historical rows as ``epoch`` is to read them."""
+        if self._settings.clean:
+            return keep_all
+        return self._drop(layer, data, epoch // self._dropout.hold)
+
+    def _drop(self, layer: StageLayer, data: ChunkData, draw: int) -> Dropout:
+        key = dropout_key(self._dropout.seed, draw, layer.spec.number)
         return Dropout(self._dropout.rate, key, data.node_id)
 
     def _starts_initial(self, layer: StageLayer) -> bool:
@@ -210,12 +275,12 @@ class Stage:
         )
         rows = Rows(forward, self._boundary(self.forward_routes, forward.sent))
         if not module.returns_gradient(spec.number):
-            return StageLayer(spec, module, rows, None)
+            return StageLayer(spec, module, rows, None, self._lookahead)
         backward = GradientTable(
             self.num_rows + _num_arriving(self._backward_routes), module.width, self._settings, self.device
         )
         boundary = self._boundary(self._backward_routes, [backward.rows])
-        return StageLayer(spec, module, rows, GradientRows(backward, boundary))
+        return StageLayer(spec, module, rows, GradientRows(backward, boundary), self._lookahead)
 
     def _boundary(self, exchanged: list[Route | None], tensors: list[Tensor]) -> Boundary:
         if self._settings.stale_halo:

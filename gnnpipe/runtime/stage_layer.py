@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gnnpipe.graph.chunks import Chunk
 from gnnpipe.model.dropout import Dropout, keep_all
 from gnnpipe.model.features import FeatureRows
 from gnnpipe.model.layers.base import Layer
@@ -30,6 +31,11 @@ class GradientRows:
 
     table: GradientTable
     boundary: Boundary
+
+    def rows_of(self, index: int, data: ChunkData) -> list[Chunk]:
+        """A chunk's rows of the table, its own and the halo's; returns when those have arrived."""
+        arrived = self.boundary.wait(index)
+        return [data.chunk] if arrived is None else [data.chunk, arrived]
 
 
 @dataclass
@@ -68,6 +74,10 @@ class StageLayer:
         wait for the halo, pull the rest           wait for the halo, pull the rest
         update rows that do                        gradient of the message
 
+    The first line of each is `put` and `put_back`, the rest `take` and `take_back`. Without lookahead a chunk's
+    `take` follows its `put`; with it, chunks that stand behind it in the order are put in between, and their
+    halo is waited for at once.
+
     The rows whose gradients other parts need are just those that read halo, as an edge across parts is read
     forward at one end and backward at the other.
     """
@@ -78,6 +88,8 @@ class StageLayer:
     """None where nothing is aggregated."""
     gradients: GradientRows | None
     """None where nothing is aggregated, or features are."""
+    lookahead: int = 0
+    """Positions between a chunk's put and its take; 0 where nothing is aggregated."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Turn tables over."""
@@ -94,49 +106,56 @@ class StageLayer:
             if item is not None:
                 item.boundary.settle()
 
-    def forward(
-        self, index: int, data: ChunkData, h: FeatureRows, h0: list[Tensor], drop: Dropout
-    ) -> LayerPass:
-        """Bring chunk ``index`` through.
+    def put(self, index: int, data: ChunkData, h: FeatureRows, drop: Dropout) -> LayerPass:
+        """Make a chunk's message and let other chunks and parts have it.
 
         Args:
             index: number of the chunk.
             data: the chunk.
             h: input rows ``[n, in_features]``.
-            h0: initial rows of each tile, leaves; empty if the model has none.
             drop: the layer's dropout for these rows.
         """
         if isinstance(h, Tensor) and h is not data.features:
             h = h.detach().requires_grad_()
         with torch.enable_grad():
             x, carry = self.module.message(h, drop)
-            if self.rows is None:
-                leaf = _leaf(carry)
-                tile = TilePass(None, leaf, self.module.update(None, leaf, None))
-                return LayerPass(h, x, carry, [tile])
+        if self.rows is not None:
             assert x is not None
-            return LayerPass(h, x, carry, self._aggregate(self.rows, index, data, h, x.detach(), carry, h0))
+            self.rows.table.write(data.chunk, x.detach(), lambda: clean_message(self.module, h))
+            self.rows.boundary.post(index)
+            if self.lookahead:
+                self._halo_arrives(self.rows, index)
+        return LayerPass(h, x, carry, [])
+
+    def take(self, index: int, data: ChunkData, done: LayerPass, h0: list[Tensor]) -> Tensor:
+        """Aggregate and update a chunk that was put.
+
+        Args:
+            index: number of the chunk.
+            data: the chunk.
+            done: what `put` returned.
+            h0: initial rows of each tile, leaves; empty if the model has none.
+
+        Returns:
+            output rows ``[n, out_features]``, without their history.
+        """
+        with torch.enable_grad():
+            if self.rows is None:
+                leaf = _leaf(done.carry)
+                done.tiles.append(TilePass(None, leaf, self.module.update(None, leaf, None)))
+            else:
+                done.tiles.extend(self._aggregate(self.rows, index, data, done.carry, h0))
+        return done.out
 
     def _aggregate(
-        self,
-        rows: Rows,
-        index: int,
-        data: ChunkData,
-        h: FeatureRows,
-        x: Tensor,
-        carry: Tensor | None,
-        h0: list[Tensor],
+        self, rows: Rows, index: int, data: ChunkData, carry: Tensor | None, h0: list[Tensor]
     ) -> list[TilePass]:
         table = rows.table
-        table.write(data.chunk, x, lambda: clean_message(self.module, h))
-        rows.boundary.post(index)
         aggregates = [tile.pull @ table.rows for tile in data.tiles]
         passes = []
         for number, (tile, z) in enumerate(zip(data.tiles, aggregates, strict=True)):
-            if number == len(data.tiles) - 1:
-                arrived = rows.boundary.wait(index)
-                if arrived is not None:
-                    table.arrived(arrived)
+            if number == len(data.tiles) - 1 and not self.lookahead:
+                self._halo_arrives(rows, index)
                 data.pull.finish(z, table.rows, tile.rows.start)
             if self.gradients is not None:
                 z.requires_grad_()
@@ -144,9 +163,26 @@ class StageLayer:
             passes.append(TilePass(z, leaf, self.module.update(z, leaf, h0[number] if h0 else None)))
         return passes
 
-    def backward(self, index: int, data: ChunkData, done: LayerPass, gradient: Tensor) -> Tensor | None:
-        """Gradient of the layer's input rows; None if they are features. Weights' gradients add up."""
+    def _halo_arrives(self, rows: Rows, index: int) -> None:
+        arrived = rows.boundary.wait(index)
+        if arrived is not None:
+            rows.table.arrived(arrived)
+
+    def put_back(self, index: int, data: ChunkData, done: LayerPass, gradient: Tensor) -> None:
+        """Differentiate a chunk's update and let other chunks and parts have the gradient of its aggregates.
+
+        Args:
+            index: number of the chunk.
+            data: the chunk.
+            done: what `put` returned and `take` completed.
+            gradient: of the output rows.
+        """
         self._update_backward(index, data, done, gradient)
+        if self.lookahead and self.gradients is not None:
+            self.gradients.table.weigh(self.gradients.rows_of(index, data))
+
+    def take_back(self, index: int, data: ChunkData, done: LayerPass) -> Tensor | None:
+        """Gradient of the layer's input rows; None if they are features. Weights' gradients add up."""
         ends, gradients = [], []
         carries = [tile.carry.grad for tile in done.tiles if tile.carry is not None]
         found = [grad for grad in carries if grad is not None]
@@ -178,12 +214,13 @@ class StageLayer:
 
     def _pull_back(self, gradients: GradientRows, index: int, data: ChunkData) -> Tensor:
         table = gradients.table
+        if self.lookahead:
+            with table.counted_once(gradients.rows_of(index, data)):
+                return data.pull_back.now @ table.rows
         pulled = data.pull_back.now @ table.rows
-        arrived = gradients.boundary.wait(index)
+        rows = gradients.rows_of(index, data)
         data.pull_back.finish(pulled, table.rows)
-        table.weigh(data.chunk)
-        if arrived is not None:
-            table.weigh(arrived)
+        table.weigh(rows)
         return pulled
 
 

@@ -15,17 +15,27 @@ from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.stage_layer import StageLayer
 
 EVALUATION = "evaluation"
+REFRESH = "refresh"
 
 
-def sweep(stage: Stage, messages: Messages) -> Iterator[tuple[ChunkData, Tensor]]:
+def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterator[tuple[ChunkData, Tensor]]:
     """Yield each chunk with its exact logits on the last stage, and nothing on the others.
 
     A layer is computed for all chunks before the next one starts, so that no row is stale. A stage holds
-    its own layers' rows and what its neighbour hands over, and the training tables stay as they are.
+    its own layers' rows and what its neighbour hands over.
+
+    Args:
+        stage: this rank's.
+        messages: to the stages around it.
+        refill: epoch, about to begin, whose historical rows are to be those of this sweep; None leaves the
+            training tables as they are. The sweep knows no dropout; where history is kept after dropout the
+            messages themselves are dropped, with the epoch's masks.
     """
     with torch.no_grad():
         rows, initial = _enter(stage, messages)
         for layer in stage.layers:
+            if refill is not None:
+                _refill(stage, layer, rows, refill)
             rows = _layer(stage, layer, rows, initial)
             if stage.num_streams == 2 and layer.spec.number == 0:
                 initial = list(rows)
@@ -80,6 +90,25 @@ def _layer(
         assert not (h0 is not None and not isinstance(h0, Tensor))
         out.append(module.update(z, carries[index], h0))
     return out
+
+
+def refresh(stage: Stage, messages: Messages, epoch: int) -> None:
+    """Fill the tables of an epoch that is about to begin from an exact sweep."""
+    for _ in sweep(stage, messages, epoch):
+        pass
+
+
+def _refill(stage: Stage, layer: StageLayer, rows: list[FeatureRows], epoch: int) -> None:
+    """Replace a layer's historical rows by the messages of exact input rows."""
+    if layer.rows is None:
+        return
+    history = torch.empty_like(layer.rows.table.rows)
+    for data, h in zip(stage.chunks, rows, strict=True):
+        x, _ = layer.module.message(h, stage.history_drop(layer, data, epoch))
+        assert x is not None
+        history[data.chunk.start : data.chunk.stop] = x
+    _exchange(stage, history)
+    layer.rows.table.refill(history)
 
 
 def _exchange(stage: Stage, table: Tensor) -> None:

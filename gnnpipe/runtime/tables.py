@@ -2,45 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gnnpipe.base.config import HaloMode, StalenessConfig
+from gnnpipe.base.config import Gradient, HaloMode, StalenessConfig
 from gnnpipe.graph.chunks import Chunk
-from gnnpipe.plan.staleness import GradientRule, gradient_rule
+from gnnpipe.plan.plan import Plan
+from gnnpipe.plan.staleness import (
+    Freeze,
+    fresh_probability,
+    gradient_rule,
+    parse_freeze,
+    parse_weight,
+    snapshot_due,
+)
 
 
 @dataclass(frozen=True)
 class TableSettings:
-    """The staleness settings that tables carry out."""
+    """The staleness settings that tables carry out. The defaults keep nothing of an earlier epoch."""
 
-    freeze: int
-    clean: bool
+    freeze: Freeze = ((0, 1),)
+    clean: bool = False
     """Whether rows of an earlier epoch are read as they were before dropout."""
-    rule: GradientRule
+    gradient: Gradient = "reuse"
+    weight: float | None = 1.0
+    """Of last epoch's gradients; None to fit it, layer by layer and epoch by epoch."""
+    fresh_probability: float = 0.5
+    """Share of epochs in which a chunk's row is fresh when another one reads it."""
+    waits: bool = False
+    """Whether other chunks come between the write of a chunk's rows and its own pull (lookahead)."""
     stale_halo: bool = False
     """Whether rows of other parts are last epoch's."""
 
     @classmethod
-    def of(cls, staleness: StalenessConfig, num_chunks: int, halo: HaloMode = "exact") -> TableSettings:
-        """Settings of a resolved config. With one chunk every row read is the chunk's own, so that the tables
-        need keep nothing of an earlier epoch (a stale halo is kept beside them)."""
-        if num_chunks == 1:
-            return cls(1, False, gradient_rule("reuse", 0.0), halo == "stale")
+    def of(cls, staleness: StalenessConfig, plan: Plan, halo: HaloMode = "exact") -> TableSettings:
+        """Settings of a resolved config. With one chunk, or a lookahead that no read goes beyond, every row is
+        fresh, so that the tables need keep nothing of an earlier epoch (a stale halo is kept beside them)."""
+        waits, stale_halo = plan.lookahead > 0, halo == "stale"
+        if plan.num_chunks == 1 or plan.exact:
+            return cls(waits=waits, stale_halo=stale_halo)
         assert staleness.freeze is not None
         assert staleness.gradient is not None
-        assert staleness.weight is not None
-        rule = gradient_rule(staleness.gradient, staleness.weight)
-        return cls(staleness.freeze, staleness.history == "clean", rule, halo == "stale")
+        return cls(
+            parse_freeze(staleness.freeze),
+            staleness.history == "clean",
+            staleness.gradient,
+            parse_weight(staleness.weight),
+            fresh_probability(plan.num_chunks, plan.lookahead),
+            waits,
+            stale_halo,
+        )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether rows are ever read from a snapshot."""
+        return any(epochs > 1 for _, epochs in self.freeze)
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether last epoch's gradients are needed beside what pulls read."""
+        rule = gradient_rule(self.gradient, self.weight or 0.0, self.fresh_probability)
+        return self.weight is None or rule.corrected != 0 or (self.waits and rule.fresh != 1)
 
     @property
     def tables_per_layer(self) -> int:
         """Tables of ``[num_rows, width]`` that a layer keeps; for the memory estimate."""
-        forward = 1 + self.clean + (self.freeze > 1) + (self.freeze > 1 and not self.clean)
-        return forward + 1 + (self.rule.corrected > 0)
+        return 1 + (self.clean or self.frozen) + self.frozen + 1 + self.keeps_gradients
 
     @property
     def halo_tables_per_layer(self) -> int:
@@ -59,7 +91,7 @@ class ForwardTable:
 
         rows      what pulls read: fresh where this epoch has written, else history
         newest    the newest rows in the form that history keeps (dropped: the same tensor as rows)
-        snapshot  history under freeze > 1 (else the same tensor as newest)
+        snapshot  history under freeze (else the same tensor as newest)
 
     Rows start at zero.
     """
@@ -67,18 +99,22 @@ class ForwardTable:
     def __init__(self, num_rows: int, width: int, settings: TableSettings, device: torch.device) -> None:
         self._settings = settings
         self.rows = torch.zeros(num_rows, width, device=device)
-        separate = settings.clean or settings.freeze > 1
+        separate = settings.clean or settings.frozen
         self.newest = torch.zeros_like(self.rows) if separate else self.rows
-        self.snapshot = torch.zeros_like(self.rows) if settings.freeze > 1 else self.newest
+        self.snapshot = torch.zeros_like(self.rows) if settings.frozen else self.newest
 
     def begin_epoch(self, epoch: int) -> None:
-        """Bring history into place. Snapshots are taken at epoch 1, when there are rows at all, and from
-        there every ``freeze`` epochs."""
-        freeze = self._settings.freeze
-        if self.snapshot is not self.newest and epoch % freeze == 1:
+        """Bring history into place, with a new snapshot where one is due."""
+        if self.snapshot is not self.newest and snapshot_due(self._settings.freeze, epoch):
             self.snapshot.copy_(self.newest)
         if self.snapshot is not self.rows:
             self.rows.copy_(self.snapshot)
+
+    def refill(self, rows: Tensor) -> None:
+        """Replace all history, ``[num_rows, width]``, before `begin_epoch`."""
+        self.newest.copy_(rows)
+        if self.snapshot is not self.newest:
+            self.snapshot.copy_(rows)
 
     def write(self, own: Chunk, rows: Tensor, clean_rows: Callable[[], Tensor]) -> None:
         """Store a chunk's fresh rows; ``clean_rows`` makes them without dropout, if history wants those."""
@@ -109,12 +145,19 @@ class GradientTable:
     """
 
     def __init__(self, num_rows: int, width: int, settings: TableSettings, device: torch.device) -> None:
-        self._rule = settings.rule
+        self._settings = settings
         self.rows = torch.zeros(num_rows, width, device=device)
-        self.newest = torch.zeros_like(self.rows) if settings.rule.corrected else self.rows
+        self.newest = torch.zeros_like(self.rows) if settings.keeps_gradients else self.rows
+        self.fit = torch.zeros(2, dtype=torch.float64)
+        """Inner products of this epoch's own rows with last epoch's, and of those with themselves."""
+        self.weight = settings.weight or 0.0
 
     def begin_epoch(self) -> None:
-        """Turn the rows of the last epoch into history."""
+        """Turn the rows of the last epoch into history; a weight that is to be fitted follows from it."""
+        if self._settings.weight is None:
+            self.weight = min(max(float(self.fit[0] / self.fit[1]), 0.0), 1.0) if self.fit[1] > 0 else 0.0
+            self.fit.zero_()
+        self._rule = gradient_rule(self._settings.gradient, self.weight, self._settings.fresh_probability)
         if self.newest is not self.rows:
             torch.mul(self.newest, self._rule.historical, out=self.rows)
         elif self._rule.historical != 1.0:
@@ -124,13 +167,35 @@ class GradientTable:
         """Store gradients as the chunk's own pull reads them: counted once."""
         self.rows[start : start + len(gradient)] = gradient
 
-    def weigh(self, rows: Chunk) -> None:
-        """Weigh a chunk's rows for the pulls of the chunks behind it, once its own is done."""
-        own = self.rows[rows.start : rows.stop]
-        if self.newest is not self.rows:
-            gradient = own.clone()
-            previous = self.newest[rows.start : rows.stop]
-            own.mul_(self._rule.fresh).sub_(previous, alpha=self._rule.corrected)
+    def weigh(self, ranges: list[Chunk]) -> None:
+        """Weigh a chunk's rows for the pulls of other chunks.
+
+        Args:
+            ranges: the part's own rows of the chunk, and the halo's.
+        """
+        for number, span in enumerate(ranges):
+            rows = self.rows[span.start : span.stop]
+            if self.newest is self.rows:
+                if self._rule.fresh != 1.0:
+                    rows.mul_(self._rule.fresh)
+                continue
+            gradient = rows.clone()
+            previous = self.newest[span.start : span.stop]
+            if self._settings.weight is None and number == 0:
+                pair = (gradient.double() * previous).sum(), previous.double().square().sum()
+                self.fit += torch.stack(pair).cpu()
+            rows.mul_(self._rule.fresh).sub_(previous, alpha=self._rule.corrected)
             previous.copy_(gradient)
-        elif self._rule.fresh != 1.0:
-            own.mul_(self._rule.fresh)
+
+    @contextmanager
+    def counted_once(self, ranges: list[Chunk]) -> Iterator[None]:
+        """Let a chunk's rows, which are weighed for others already, count once for its own pull."""
+        if self.newest is self.rows:
+            yield
+            return
+        weighed = [self.rows[span.start : span.stop].clone() for span in ranges]
+        for span in ranges:
+            self.rows[span.start : span.stop] = self.newest[span.start : span.stop]
+        yield
+        for span, rows in zip(ranges, weighed, strict=True):
+            self.rows[span.start : span.stop] = rows

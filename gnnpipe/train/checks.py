@@ -7,6 +7,7 @@ from typing import Any, get_args
 from gnnpipe.base.config import (
     Device,
     HaloMode,
+    LrSchedule,
     MakeSplit,
     Metric,
     Model,
@@ -71,9 +72,9 @@ def check_config(config: RunConfig) -> RunConfig:
         find_source(config.dataset)
     for key, words in _CHOICES.items():
         check_choice(_flag(key), getattr(config, key), get_args(words))
-    for key, (least, most) in _BOUNDS.items():
-        _check_number(config, key, least, most)
     resolved = resolve_staleness(config)
+    for key, (least, most) in _BOUNDS.items():
+        _check_number(resolved, key, least, most)
     if resolved.halo == "stale" and resolved.staleness.preset == "exact":
         raise ConfigError(
             "halo: stale contradicts --staleness exact, which reads this epoch's rows alone; leave one of "
@@ -114,7 +115,7 @@ def check_volume_config(config: VolumeConfig) -> VolumeConfig:
 def _check_optimizer(config: RunConfig) -> None:
     optimizer = config.optimizer
     check_choice("optimizer.name", optimizer.name, ("adam", "adamw"))
-    check_choice("optimizer.schedule", optimizer.schedule, ("constant", "cosine"))
+    check_choice("optimizer.schedule", optimizer.schedule, get_args(LrSchedule))
     assert optimizer.betas is not None
     assert optimizer.averaging is not None
     if len(optimizer.betas) != 2 or any(not 0 <= beta < 1 for beta in optimizer.betas):

@@ -25,12 +25,15 @@ def make_optimizer(modules: nn.Module, config: OptimizerConfig, lr: float, weigh
 def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int) -> LambdaLR:
     """Linear warm-up, then constant or a cosine down to 0 at the last epoch."""
 
+    warmup = config.warmup
+    assert warmup is not None
+
     def factor(epoch: int) -> float:
-        if epoch < config.warmup:
-            return (epoch + 1) / (config.warmup + 1)
+        if epoch < warmup:
+            return (epoch + 1) / (warmup + 1)
         if config.schedule == "constant":
             return 1.0
-        done = (epoch - config.warmup) / max(1, epochs - config.warmup)
+        done = (epoch - warmup) / max(1, epochs - warmup)
         return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
     return LambdaLR(optimizer, factor)

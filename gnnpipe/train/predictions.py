@@ -33,7 +33,7 @@ class Predictions:
 def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph) -> Predictions:
     """Bytes, memory and bubble of a run, from its plan alone."""
     facts = graph.facts
-    settings = TableSettings.of(config.staleness, plan.num_chunks, config.halo)
+    settings = TableSettings.of(config.staleness, plan, config.halo)
     halo = HaloRows(sum(facts.halo_forward), sum(facts.halo_backward))
     rival = None
     if facts.rival_halo is not None:

@@ -33,7 +33,7 @@ def make_stage(job: Job, world: World, graph: PreparedGraph) -> Stage:
         plan,
         job.spec,
         graph,
-        TableSettings.of(config.staleness, plan.num_chunks, config.halo),
+        TableSettings.of(config.staleness, plan, config.halo),
         DropoutSettings(config.dropout, config.seed, config.staleness.dropout_hold),
         world.device,
         world.links,

@@ -69,7 +69,7 @@ class Trainer:
         self._clock = Clock(world.device)
         self._messages = Messages(stage.place, world.device, world.links)
         self._schedule = job.plan.schedule
-        self._engine = Engine(stage, self._schedule[stage.place.stage], self._messages, self._clock)
+        self._engine = Engine(stage, self._schedule.stages[stage.place.stage], self._messages, self._clock)
         self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
         self._scheduler = make_scheduler(self._optimizer, config.optimizer, config.epochs)
         assert config.optimizer.averaging is not None

@@ -47,9 +47,14 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     layer = _layer(case, data, seen, monkeypatch)
     drop = Dropout(0.0, 0, data.node_id)
-    done = layer.forward(0, data, torch.randn(data.chunk.num_nodes, case.hidden), [], drop)
+    done = layer.put(0, data, torch.randn(data.chunk.num_nodes, case.hidden), drop)
+    out = layer.take(0, data, done, [])
     seen.append("|")
-    layer.backward(0, data, done, torch.randn_like(done.out))
+    gradients = layer.gradients
+    assert gradients is not None
+    gradients.table.begin_epoch()
+    layer.put_back(0, data, done, torch.randn_like(out))
+    layer.take_back(0, data, done)
     return seen
 
 

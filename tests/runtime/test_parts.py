@@ -103,7 +103,7 @@ def stale_cases(num_parts: int) -> list[Case]:
     undirected = random_graph(60, 150, undirected=True)
 
     def setting(**changes: object) -> StalenessConfig:
-        base = asdict(StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 2))
+        base = asdict(StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 2, 0, 0))
         return StalenessConfig(**(base | changes))  # type: ignore[arg-type]
 
     chunked = [
@@ -115,6 +115,12 @@ def stale_cases(num_parts: int) -> list[Case]:
         Case(directed, "resgcn", 3, chunks=4, staleness=setting(freeze=2, history="clean"), epochs=5)
     )
     chunked.append(Case(directed, "sage", 3, chunks=4, staleness=setting(freeze=2), epochs=5))
+    chunked.append(Case(directed, "gcnii", 3, chunks=4, staleness=setting(refresh=2), epochs=4))
+    chunked.append(Case(directed, "resgcn", 3, chunks=4, staleness=setting(weight="fitted"), epochs=4))
+    chunked += [
+        Case(directed, "gcnii", 3, chunks=5, staleness=setting(gradient=gradient), lookahead=2)
+        for gradient in ("fresh", "corrected")
+    ]
     halo: HaloMode = "stale"
     chunked += [Case(directed, model, 3, halo=halo, epochs=4) for model in MODELS]
     chunked.append(Case(undirected, "gcnii", 3, chunks=3, staleness=setting(freeze=2), halo=halo, epochs=5))

@@ -23,7 +23,7 @@ def cases(stages: int) -> list[Case]:
         Case(graph, model, layers=5, chunks=chunks, epochs=3)
         for model in MODELS
         for chunks in sorted({1, stages, 4 * stages, ODD})
-    ]
+    ] + [Case(graph, model, layers=5, chunks=ODD, epochs=3, lookahead=2) for model in MODELS]
 
 
 def train_all(rank: int, num_ranks: int) -> list[Outcome]:
