@@ -138,7 +138,6 @@ def train(case: Case, stages: int = 1, rank: int = 0) -> Outcome:
     for epoch in range(case.epochs):
         if case.staleness.refresh and epoch % case.staleness.refresh == 0:
             refresh(stage, messages, epoch)
-            links.take_bytes()
         result = engine.run_epoch(epoch, next(orders))
         outcome.losses.append(result.loss_sum / stage.num_train)
         outcome.gradients.append(gradients(stage))

@@ -32,11 +32,12 @@ def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterat
             messages themselves are dropped, with the epoch's masks.
     """
     with torch.no_grad():
+        kind = EVALUATION if refill is None else REFRESH
         rows, initial = _enter(stage, messages)
         for layer in stage.layers:
             if refill is not None:
                 _refill(stage, layer, rows, refill)
-            rows = _layer(stage, layer, rows, initial)
+            rows = _layer(stage, layer, rows, initial, kind)
             if stage.num_streams == 2 and layer.spec.number == 0:
                 initial = list(rows)
         if stage.place.is_last:
@@ -44,7 +45,7 @@ def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterat
                 assert isinstance(logits, Tensor)
                 yield data, logits
         else:
-            _leave(stage, messages, rows, initial)
+            _leave(stage, messages, rows, initial, kind)
 
 
 def _enter(stage: Stage, messages: Messages) -> tuple[list[FeatureRows], list[FeatureRows]]:
@@ -59,16 +60,18 @@ def _enter(stage: Stage, messages: Messages) -> tuple[list[FeatureRows], list[Fe
     return rows, initial
 
 
-def _leave(stage: Stage, messages: Messages, rows: list[FeatureRows], initial: list[FeatureRows]) -> None:
+def _leave(
+    stage: Stage, messages: Messages, rows: list[FeatureRows], initial: list[FeatureRows], kind: str
+) -> None:
     for index, h in enumerate(rows):
         streams = [h, initial[index]] if initial else [h]
         packed = torch.stack([stream for stream in streams if isinstance(stream, Tensor)])
-        messages.send(packed, 1, index, EVALUATION)
+        messages.send(packed, 1, index, kind)
     messages.flush()
 
 
 def _layer(
-    stage: Stage, layer: StageLayer, rows: list[FeatureRows], initial: list[FeatureRows]
+    stage: Stage, layer: StageLayer, rows: list[FeatureRows], initial: list[FeatureRows], kind: str
 ) -> list[FeatureRows]:
     module = layer.module
     carries: list[Tensor | None] = []
@@ -79,7 +82,7 @@ def _layer(
         if table is not None and x is not None:
             table[data.chunk.start : data.chunk.stop] = x
     if table is not None:
-        _exchange(stage, table)
+        _exchange(stage, table, kind)
     out: list[FeatureRows] = []
     for index, data in enumerate(stage.chunks):
         z = None
@@ -107,14 +110,14 @@ def _refill(stage: Stage, layer: StageLayer, rows: list[FeatureRows], epoch: int
         x, _ = layer.module.message(h, stage.history_drop(layer, data, epoch))
         assert x is not None
         history[data.chunk.start : data.chunk.stop] = x
-    _exchange(stage, history)
+    _exchange(stage, history, REFRESH)
     layer.rows.table.refill(history)
 
 
-def _exchange(stage: Stage, table: Tensor) -> None:
+def _exchange(stage: Stage, table: Tensor, kind: str) -> None:
     """Fill the halo rows of ``table``."""
     under_way = [
-        stage.halo.post(table, table[route.arrive.start : route.arrive.stop], route, EVALUATION)
+        stage.halo.post(table, table[route.arrive.start : route.arrive.stop], route, kind)
         for route in stage.forward_routes
         if route is not None
     ]
