@@ -44,6 +44,46 @@ def random_graph(
     )
 
 
+def grid_graph(rows: int, columns: int, *, seed: int = 0) -> GraphData:
+    """A grid, its nodes numbered at random."""
+    number = torch.arange(rows * columns).view(rows, columns)
+    across = torch.stack([number[:, :-1].flatten(), number[:, 1:].flatten()])
+    down = torch.stack([number[:-1].flatten(), number[1:].flatten()])
+    return local_graph(torch.cat([across, down], dim=1), rows * columns, seed)
+
+
+def road_graph(num_nodes: int, *, seed: int = 0) -> GraphData:
+    """Points of a long strip, each joined to those nearby: degrees and distances vary, and edges cross."""
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.rand(num_nodes, 2, generator=generator) * torch.tensor([num_nodes / 6.0, 2.0])
+    near = torch.cdist(place, place) < 0.9
+    return local_graph(near.triu(1).nonzero().T, num_nodes, seed)
+
+
+def banded_graph(num_nodes: int, band: int, *, seed: int = 0) -> GraphData:
+    """Directed edges between nodes whose numbers differ by ``band`` at most, as between slices of time."""
+    generator = torch.Generator().manual_seed(seed)
+    source = torch.randint(num_nodes, (3 * num_nodes,), generator=generator)
+    target = (source + torch.randint(-band, band + 1, source.shape, generator=generator)).clamp(
+        0, num_nodes - 1
+    )
+    return local_graph(torch.stack([source, target]), num_nodes, seed, undirected=False)
+
+
+def local_graph(edge_index: Tensor, num_nodes: int, seed: int, *, undirected: bool = True) -> GraphData:
+    """A graph of these edges, with random numbering, features and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(num_nodes, generator=generator)
+    return GraphData.from_edge_index(
+        shuffled[edge_index],
+        torch.randn(num_nodes, 6, generator=generator),
+        torch.randint(3, (num_nodes,), generator=generator),
+        random_split(num_nodes, seed=seed) if num_nodes >= 5 else one_node_each(num_nodes),
+        num_classes=3,
+        undirected=undirected,
+    )
+
+
 def one_node_each(num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Masks for graphs too small for a split; three nodes at least."""
     masks = torch.zeros(3, num_nodes, dtype=torch.bool)

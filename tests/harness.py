@@ -126,14 +126,14 @@ def make_engine(case: Case, stage: Stage, links: Links) -> tuple[Engine, Message
     return Engine(stage, schedule, messages, Clock(CPU)), messages
 
 
-def train(case: Case, stages: int = 1, rank: int = 0) -> Outcome:
+def train(case: Case, stages: int = 1, rank: int = 0, graph: PreparedGraph | None = None) -> Outcome:
     """Some epochs of plain gradient descent on one rank; the loss is a mean, as in training."""
     several = stages * case.parts > 1
     links = make_links(CPU, stages, case.parts, timedelta(seconds=60)) if several else Links()
-    stage = make_stage(case, stages, rank, links=links)
+    stage = make_stage(case, stages, rank, graph, links)
     engine, messages = make_engine(case, stage, links)
     assert case.staleness.order is not None
-    orders = chunk_orders(case.staleness.order, case.chunks, case.seed)
+    orders = chunk_orders("fixed" if case.exact else case.staleness.order, case.chunks, case.seed)
     outcome = Outcome([], [], {}, None)
     for epoch in range(case.epochs):
         if case.staleness.refresh and epoch % case.staleness.refresh == 0:

@@ -113,9 +113,10 @@ def model(case: Case, w: dict[str, Tensor], A: Tensor, X: Tensor, draw: int | No
 def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
     """Training by chunks, with every message between two chunks looked up one by one.
 
-    It goes layer by layer, as what is fresh follows from the two chunks' positions and not from when something
-    is computed. Rows are in the prepared graph's numbering, but for the exact logits at the end. Parts are not
-    known here, as they must change nothing, but for ``halo="stale"``: what crosses parts is then last epoch's.
+    It goes layer by layer, as what is fresh follows from the two chunks' positions and not from when
+    something is computed. Rows are in the prepared graph's numbering, but for the exact logits at the end.
+    Parts are not known here, as they must change nothing, but for ``halo="stale"``: what crosses parts is
+    then last epoch's.
     """
     settings, q = case.staleness, case.lookahead
     A = dense(graph.matrix)

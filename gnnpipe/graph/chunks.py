@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from gnnpipe.base.config import PartBalance
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.locality import Locality
 from gnnpipe.graph.partition import Partition, node_cost, partition
 
 
@@ -36,6 +37,8 @@ class CutSpec:
     row_cost: float
     """See `node_cost`."""
     part_balance: PartBalance = "nodes"
+    local: bool = False
+    """Whether chunks follow a locality order; with one part only."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +52,13 @@ class Cut:
     part_method: str
     """What made the parts: metis, rcm or whole."""
     chunk_method: str
-    """What made the chunks; ``mixed`` where that differs from part to part."""
+    """What made the chunks; ``mixed`` where that differs from part to part; see also `LocalCut`."""
     cut_fraction: float
     """Share of the edges whose ends lie in different chunks."""
     part_imbalance: float
     """Work of the dearest part over the mean."""
     chunk_imbalance: float
     """Work of the dearest range over the mean."""
-
-    @property
-    def fresh_fraction(self) -> float:
-        """Expected share of the edges that carry a fresh row under a shuffled order.
-
-        Edges inside a chunk always do, the others in one order of the two chunks out of two.
-        """
-        return 1.0 - self.cut_fraction / 2
 
 
 def cut_graph(adjacency: Csr, spec: CutSpec) -> Cut:
@@ -122,6 +117,9 @@ def renumbered(matrix: Csr, rows: np.ndarray, cols: np.ndarray | None) -> Csr:
 def _groups(adjacency: Csr, spec: CutSpec, work: np.ndarray) -> tuple[Partition, np.ndarray, str]:
     """The part of each node, its chunk, and what made the chunks."""
     parts = cut_into_parts(adjacency, spec.num_parts, spec.part_balance, work)
+    if spec.local:
+        line = Locality(adjacency, work).cut(spec.num_chunks)
+        return parts, line.chunk, line.method
     if spec.num_parts == 1:
         whole = partition(adjacency, spec.num_chunks, work)
         return parts, whole.assignment, whole.method

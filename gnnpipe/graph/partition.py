@@ -44,7 +44,7 @@ def partition(adjacency: Csr, num_groups: int, cost: np.ndarray, *, allow_empty:
     num_nodes = adjacency.num_rows
     if num_groups == 1:
         return Partition(np.zeros(num_nodes, dtype=np.int64), 1, "whole")
-    structure = _undirected_structure(adjacency)
+    structure = undirected_structure(adjacency)
     cost = np.round(cost).astype(np.int64)
     pymetis = _import_pymetis()
     if pymetis is None or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
@@ -83,7 +83,8 @@ def halo_counts(adjacency: Csr, groups: Partition) -> tuple[int, int]:
     return np.unique(forward).size, np.unique(backward).size
 
 
-def _undirected_structure(adjacency: Csr) -> sp.csr_matrix:
+def undirected_structure(adjacency: Csr) -> sp.csr_matrix:
+    """Where edges are, either way, without self loops."""
     matrix = adjacency.to_scipy()
     both = sp.csr_matrix(matrix + matrix.T)
     both.setdiag(0)
@@ -93,8 +94,20 @@ def _undirected_structure(adjacency: Csr) -> sp.csr_matrix:
 
 
 def _cut_locality_order(structure: sp.csr_matrix, num_groups: int, cost: np.ndarray) -> np.ndarray:
-    """Reverse Cuthill-McKee order, cut into ranges of equal cost; no range is empty while nodes suffice."""
-    order = reverse_cuthill_mckee(structure, symmetric_mode=True)
+    return cut_order(reverse_cuthill_mckee(structure, symmetric_mode=True), num_groups, cost)
+
+
+def cut_order(order: np.ndarray, num_groups: int, cost: np.ndarray) -> np.ndarray:
+    """Cut an order of the nodes into ranges of equal cost; no range is empty while nodes suffice.
+
+    Args:
+        order: int ``[num_nodes]``: ids of nodes.
+        num_groups: how many ranges.
+        cost: of each node.
+
+    Returns:
+        int ``[num_nodes]``: the range of each node.
+    """
     total = np.cumsum(cost[order])
     ends = np.searchsorted(total, total[-1] * np.arange(1, num_groups) / num_groups, side="left") + 1
     num_nodes = len(order)

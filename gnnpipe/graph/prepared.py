@@ -37,7 +37,6 @@ class GraphFacts:
     chunk_method: str
     """What made the chunks: metis, rcm, whole, or mixed."""
     cut_fraction: float
-    fresh_fraction: float
     part_imbalance: float
     chunk_imbalance: float
     part_nodes: list[int]
@@ -146,7 +145,6 @@ def prepare(
         cut.part_method,
         cut.chunk_method,
         cut.cut_fraction,
-        cut.fresh_fraction,
         cut.part_imbalance,
         cut.chunk_imbalance,
         [chunks[-1].stop - chunks[0].start for chunks in cut.ranges],

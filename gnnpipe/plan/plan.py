@@ -25,6 +25,8 @@ class Plan:
     exact: bool = False
     """Whether no chunk reads a row beyond the lookahead, so that nothing is ever stale. Chunks then follow a
     locality order and are never shuffled."""
+    note: str = ""
+    """Why this plan, where it was chosen."""
 
     @property
     def num_ranks(self) -> int:
@@ -39,8 +41,8 @@ class Plan:
 
     @property
     def bubble(self) -> float:
-        """Share of an epoch that stages idle when convolutions and chunks are balanced: simulated, and without
-        lookahead ``(S - 1) / (K + S - 1)``."""
+        """Share of an epoch that stages idle when convolutions and chunks are balanced: simulated.
+        Without lookahead it is ``(S - 1) / (K + S - 1)``."""
         layers = self.layer_ranges[-1][1]
         work = 2 * layers * self.num_chunks
         return 1 - work / (self.num_stages * self.makespan())
@@ -70,7 +72,12 @@ class Plan:
 
 
 def make_plan(
-    num_stages: int, num_parts: int, num_chunks: int | None, num_layers: int, num_nodes: int
+    num_stages: int,
+    num_parts: int,
+    num_chunks: int | None,
+    num_layers: int,
+    num_nodes: int,
+    lookahead: int = 0,
 ) -> Plan:
     """Check the numbers against the model and the graph, and share the layers out evenly.
 
@@ -80,6 +87,7 @@ def make_plan(
         num_chunks: None for `DEFAULT_CHUNKS_PER_STAGE` a stage, or 1 with one stage.
         num_layers: convolutions.
         num_nodes: nodes of the graph.
+        lookahead: positions to look ahead; to the last one at most.
 
     Raises:
         PlanError: more stages than layers, more parts than nodes, or chunks below 1 or above the number of
@@ -107,4 +115,4 @@ def make_plan(
             f"chunks: {num_chunks} does not fit a graph of {num_nodes} nodes{of_parts}; use 1 to {most}"
         )
     bounds = [stage * num_layers // num_stages for stage in range(num_stages + 1)]
-    return Plan(num_stages, num_parts, num_chunks, tuple(pairwise(bounds)))
+    return Plan(num_stages, num_parts, num_chunks, tuple(pairwise(bounds)), min(lookahead, num_chunks - 1))

@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, order=True)
 class Action:
-    """One step of a stage: it takes in the chunk at a position of the epoch's order, forward (F) or backward (B).
+    """One step of a stage: the chunk at a position of the order comes in, forward (F) or backward (B).
 
     Without lookahead the same chunk leaves the stage in the same step. With lookahead each layer is some
     positions behind the one before it, so that what leaves is the stage's *lag* behind what comes in. The

@@ -94,11 +94,15 @@ def describe_start(plan: dict[str, Any], halo: str) -> list[str]:
             f"{rows / facts['num_nodes']:.2f} other parts need a row (alpha), imbalance of work "
             f"{facts['part_imbalance']:.2f}; other parts' rows are {HALO_IN_WORDS[halo]} epoch's"
         )
+    if shape["note"]:
+        lines.append(f"exact training with {shape['note']}")
     if shape["num_chunks"] > 1:
+        fresh = 1 - facts["cut_fraction"] * (1 - plan["predictions"]["fresh_probability"])
+        ahead = f", looking {_counted(shape['lookahead'], 'chunk')} ahead" if shape["lookahead"] else ""
         lines.append(
             f"{shape['num_chunks']} chunks ({_method(facts['chunk_method'])}): "
-            f"{facts['cut_fraction']:.1%} of the edges between chunks, {facts['fresh_fraction']:.1%} of the "
-            f"messages fresh, imbalance of work {facts['chunk_imbalance']:.2f}"
+            f"{facts['cut_fraction']:.1%} of the edges between chunks, {fresh:.1%} of the messages fresh"
+            f"{ahead}, imbalance of work {facts['chunk_imbalance']:.2f}"
         )
     layers = ", ".join(f"{first}-{last - 1}" for first, last in shape["layer_ranges"])
     bubble = plan["predictions"]["bubble"]
@@ -115,7 +119,12 @@ def _counted(number: int, noun: str) -> str:
 
 def _method(method: str) -> str:
     """How a cut was made, and if METIS could not make it, that."""
-    return "METIS could not; reverse Cuthill-McKee instead" if method == "rcm" else method
+    return {
+        "rcm": "METIS could not; reverse Cuthill-McKee instead",
+        "line-given": "in the order of the nodes",
+        "line-rcm": "reverse Cuthill-McKee",
+        "line-metis": "METIS, in reverse Cuthill-McKee order",
+    }.get(method, method)
 
 
 def print_summary(folder: RunFolder) -> None:

@@ -74,9 +74,9 @@ class StageLayer:
         wait for the halo, pull the rest           wait for the halo, pull the rest
         update rows that do                        gradient of the message
 
-    The first line of each is `put` and `put_back`, the rest `take` and `take_back`. Without lookahead a chunk's
-    `take` follows its `put`; with it, chunks that stand behind it in the order are put in between, and their
-    halo is waited for at once.
+    The first line of each is `put` and `put_back`, the rest `take` and `take_back`. Without lookahead a
+    chunk's `take` follows its `put`; with it, chunks that stand behind it in the order are put in between,
+    and their halo is waited for at once.
 
     The rows whose gradients other parts need are just those that read halo, as an edge across parts is read
     forward at one end and backward at the other.

@@ -41,8 +41,8 @@ class TableSettings:
 
     @classmethod
     def of(cls, staleness: StalenessConfig, plan: Plan, halo: HaloMode = "exact") -> TableSettings:
-        """Settings of a resolved config. With one chunk, or a lookahead that no read goes beyond, every row is
-        fresh, so that the tables need keep nothing of an earlier epoch (a stale halo is kept beside them)."""
+        """Settings of a resolved config. With one chunk, or a lookahead that no read goes beyond, every row
+        is fresh, and the tables need keep nothing of an earlier epoch (a stale halo is kept beside them)."""
         waits, stale_halo = plan.lookahead > 0, halo == "stale"
         if plan.num_chunks == 1 or plan.exact:
             return cls(waits=waits, stale_halo=stale_halo)

@@ -16,6 +16,8 @@ from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare
 from gnnpipe.model.stack import ModelSpec
 from gnnpipe.model.tasks import resolve_metric
 from gnnpipe.plan.plan import Plan, make_plan
+from gnnpipe.plan.staleness import parse_lookahead
+from gnnpipe.train.exact import exact_plan
 from gnnpipe.train.predictions import Predictions, predict
 
 # A row's dense work in units of an edge's: on CPUs a multiply-add of a matrix product costs about as many
@@ -40,7 +42,10 @@ class Job:
 
 def plan_for(config: RunConfig, data: GraphData) -> Plan:
     """The plan of a resolved config on a graph; raises PlanError where they don't fit."""
-    return make_plan(config.stages, config.parts, config.chunks, config.layers, data.num_nodes)
+    lookahead = parse_lookahead(config.staleness.lookahead)
+    if lookahead is None:
+        return exact_plan(config, data)
+    return make_plan(config.stages, config.parts, config.chunks, config.layers, data.num_nodes, lookahead)
 
 
 def spec_for(config: RunConfig, data: GraphData) -> ModelSpec:
@@ -59,7 +64,8 @@ def spec_for(config: RunConfig, data: GraphData) -> ModelSpec:
 
 def prepare_graph(config: RunConfig, data: GraphData, plan: Plan, spec: ModelSpec) -> PreparedGraph:
     """Cut, renumber and normalise for a plan."""
-    cut = CutSpec(plan.num_parts, plan.num_chunks, ROW_COST_PER_COLUMN * config.hidden, config.part_balance)
+    row_cost = ROW_COST_PER_COLUMN * config.hidden
+    cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost, config.part_balance, plan.exact)
     return prepare(data, cut, spec.normalization, num_rivals=plan.num_ranks)
 
 

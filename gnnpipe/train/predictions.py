@@ -13,6 +13,7 @@ from gnnpipe.model.layers.base import Layer
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
 from gnnpipe.plan.memory import memory_per_rank
 from gnnpipe.plan.plan import Plan, make_plan
+from gnnpipe.plan.staleness import fresh_probability
 from gnnpipe.plan.volume import HaloRows, LayerRows, Volume, halo_bytes, pipeline_bytes, weight_bytes
 from gnnpipe.runtime.tables import TableSettings
 
@@ -28,6 +29,8 @@ class Predictions:
     memory_bytes: list[int]
     """Peak of each rank, estimated."""
     bubble: float
+    fresh_probability: float
+    """Share of the messages between chunks that are fresh."""
 
 
 def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph) -> Predictions:
@@ -44,6 +47,7 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
         rival,
         _memory(plan, spec, settings, graph),
         plan.bubble,
+        1.0 if plan.exact else fresh_probability(plan.num_chunks, plan.lookahead),
     )
 
 

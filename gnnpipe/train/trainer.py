@@ -82,7 +82,8 @@ class Trainer:
         config = self._job.config
         assert config.staleness.order is not None
         self._messages.connect()
-        orders = chunk_orders(config.staleness.order, self._job.plan.num_chunks, config.seed)
+        order = "fixed" if self._job.plan.exact else config.staleness.order
+        orders = chunk_orders(order, self._job.plan.num_chunks, config.seed)
         seconds = []
         record: dict[str, Any] = {}
         for epoch in range(config.epochs):

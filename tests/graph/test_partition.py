@@ -62,7 +62,6 @@ def test_metis_finds_planted_blocks() -> None:
     assert cut.chunk_method == "metis"
     assert cut.cut_fraction < 0.1
     assert cut.chunk_imbalance < 1.1
-    assert cut.fresh_fraction == pytest.approx(1 - cut.cut_fraction / 2)
 
 
 def test_halo_of_a_small_graph() -> None:

@@ -42,6 +42,30 @@ def test_default_chunks() -> None:
     assert make_plan(2, 1, None, 4, 9).num_chunks == 9
 
 
+@given(st.integers(1, 6), st.integers(1, 20))
+def test_bubble_is_the_closed_form(stages: int, chunks: int) -> None:
+    plan = make_plan(stages, 1, chunks, 4 * stages, 100)
+    assert plan.bubble == pytest.approx((stages - 1) / (chunks + stages - 1))
+
+
+def test_makespan_of_exact_lookahead() -> None:
+    """Eight stages of 4 layers, in convolutions of the whole graph either way: 5.1 with lookahead 1 over 128
+    chunks, 4.9 for the stale pipeline with 32, and 32 for one chunk."""
+    units = [
+        make_plan(8, 1, chunks, 32, 10_000, lookahead).makespan() / 2 / chunks
+        for chunks, lookahead in ((128, 1), (32, 0), (1, 0))
+    ]
+    assert [round(unit, 1) for unit in units] == [5.1, 4.9, 32]
+
+
+@given(st.integers(1, 4), st.integers(1, 12), st.integers(0, 6))
+def test_makespan_is_no_less_than_the_work(stages: int, chunks: int, lookahead: int) -> None:
+    plan = make_plan(stages, 1, chunks, 2 * stages, 100, lookahead)
+    assert plan.lookahead <= chunks - 1
+    assert 2 * 2 * chunks <= plan.makespan() <= 2 * 2 * stages * chunks
+    assert plan.makespan(0.5) == pytest.approx(1.5 * plan.makespan())
+
+
 @pytest.mark.parametrize(
     ("stages", "parts", "chunks", "message"),
     [

@@ -63,7 +63,7 @@ def test_start_describes_graph_cut_and_plan() -> None:
     facts = {
         "name": "x", "num_nodes": 1000, "num_edges": 2000, "num_features": 3, "num_classes": 2,
         "part_method": "rcm", "part_imbalance": 1.3, "halo_forward": [200, 250], "chunk_method": "metis",
-        "cut_fraction": 0.25, "fresh_fraction": 0.875, "chunk_imbalance": 1.1,
+        "cut_fraction": 0.25, "chunk_imbalance": 1.1,
     }  # fmt: skip
     shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
     content = {"graph": facts, "plan": shape, "predictions": {"bubble": 0.2}}

@@ -1,0 +1,68 @@
+"""The plan of exact training: one chunk, or a lookahead as wide as the graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from gnnpipe.base.config import RunConfig
+from gnnpipe.base.errors import PlanError
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.locality import Locality
+from gnnpipe.graph.partition import node_cost
+from gnnpipe.plan.plan import Plan, make_plan
+
+# What starting a chunk's convolution costs, in rows of work: 32 chunks of 3,125 rows took 1.07 times as long
+# as one (GCNII, 32 layers, hidden 128; benchmarks/chunking).
+ROWS_PER_START = 200
+MOST_CHUNKS = 1024
+
+
+def exact_plan(config: RunConfig, data: GraphData) -> Plan:
+    """The plan of ``--staleness exact`` or ``--staleness.lookahead exact``.
+
+    The preset takes the plan whose simulated epoch is shortest, which may be one chunk; the lookahead by
+    itself always takes a pipeline. ``chunks`` leaves one number of them to choose from.
+
+    Raises:
+        PlanError: an impossible number of stages or chunks, or a lookahead asked for with several parts.
+    """
+    whole = make_plan(config.stages, config.parts, 1, config.layers, data.num_nodes)
+    chosen_freely = config.staleness.preset == "exact"
+    if config.parts > 1:
+        if not chosen_freely:
+            raise PlanError(
+                f"staleness.lookahead: exact needs chunks in one line, but --parts {config.parts} gives each "
+                "part its own; use --parts 1, or a number of chunks to look ahead"
+            )
+        return replace(whole, note="one chunk, as each part has its own line of chunks")
+    if config.stages == 1 and chosen_freely:
+        return whole
+    locality = Locality(data.adjacency, node_cost(data.adjacency, float(config.hidden)))
+    plans = list(_pipelines(config, data, locality))
+    if not plans:
+        return replace(whole, note="one chunk, as the graph is too small for more")
+    best = min(plans, key=lambda plan: _seconds(plan, data.num_nodes))
+    ratio = _seconds(whole, data.num_nodes) / _seconds(best, data.num_nodes)
+    candidate = f"lookahead {best.lookahead} over {best.num_chunks} chunks"
+    if ratio <= 1 and chosen_freely:
+        return replace(
+            whole, note=f"one chunk: {candidate}, the best pipeline, would take {1 / ratio:.2f} x as long"
+        )
+    return replace(best, note=f"{candidate}: {ratio:.2f} x as fast as one chunk, by simulation")
+
+
+def _pipelines(config: RunConfig, data: GraphData, locality: Locality) -> Iterator[Plan]:
+    """Plans with several chunks, each with the lookahead that leaves nothing stale."""
+    most = min(data.num_nodes, MOST_CHUNKS)
+    wanted = [config.chunks] if config.chunks else [2**power for power in range(1, int(math.log2(most)) + 1)]
+    for num_chunks in wanted:
+        plan = make_plan(config.stages, 1, num_chunks, config.layers, data.num_nodes)
+        if num_chunks > 1:
+            yield replace(plan, lookahead=locality.cut(num_chunks).width, exact=True)
+
+
+def _seconds(plan: Plan, num_nodes: int) -> float:
+    """Simulated epoch in units of one convolution of the whole graph, either way."""
+    return plan.makespan(ROWS_PER_START * plan.num_chunks / num_nodes) / plan.num_chunks
