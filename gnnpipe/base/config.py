@@ -48,8 +48,7 @@ class StalenessConfig:
 
     preset: Literal["default", "paper", "exact"] = "default"
     """Named group of settings; fields set by hand win over it. Also written ``--staleness NAME``.
-    default: last epoch's gradients are reused, dropout is held for 5 epochs, Adam betas 0 0.9, averaged
-    weights. paper: the original system's (shuffled order, freeze 23, fresh gradient, Adam betas 0.9
+    default: last epoch's gradients are reused with weight 0.7, Adam betas 0.5 0.9, averaged weights. paper: the original system's (shuffled order, freeze 23, fresh gradient, Adam betas 0.9
     0.999). exact: nothing is stale; one chunk, or lookahead exact where that is the faster plan."""
     order: Order | None = None
     """Order of the chunks. shuffled: drawn anew every epoch; antithetic: odd epochs run the order before
@@ -85,8 +84,8 @@ class OptimizerConfig:
     """Adam, or AdamW (weight decay apart from the gradient)."""
     betas: tuple[float, float] | None = None
     """Adam's beta1 and beta2, as ``[0.9, 0.999]``. By default the staleness preset's: stale rows act like
-    extra momentum, so beta1 is 0 then, and a short memory (beta2 0.9) meets gradients that grow. What is
-    left open below follows the preset too."""
+    extra momentum, so beta1 goes down to 0.5, and a short memory (beta2 0.9) meets gradients that grow. What
+    is left open below follows the preset too."""
     averaging: float | None = None
     """Decay of the exponential moving average of the weights that evaluation and the saved model use;
     0 turns averaging off. By default the staleness preset's."""
@@ -168,6 +167,10 @@ class RunConfig:
     """CPU threads a process; 0 shares the cores of the host out among its processes."""
     eval_every: int = 5
     """Exact evaluation on the whole graph after every so many epochs, and after the last."""
+    check_gradient: int = 0
+    """Every so many epochs, compute the exact gradient too, at the same weights and dropout masks, and record
+    how far the pipeline's is from it, layer by layer (0: never). It takes the time and memory of an epoch
+    with one chunk."""
     timeout: float = 600.0
     """Seconds that a process waits for another before the run fails."""
     out: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from gnnpipe.graph.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, renumbered, rows_of_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData, Task
-from gnnpipe.graph.halo import Ranges, halo_rows
+from gnnpipe.graph.halo import Ranges, halo_rows, part_range, place_of
 from gnnpipe.graph.normalize import Normalization, normalized, transposed
 from gnnpipe.graph.partition import halo_counts, node_cost
 
@@ -74,6 +74,25 @@ class PreparedGraph:
     """For each part, rows of other parts that its rows of A read; see `halo_rows`."""
     halo_backward: tuple[Tensor, ...]
     """The same for A^T; the same object where A is symmetric."""
+
+    def with_one_chunk(self) -> PreparedGraph:
+        """The same graph in the same numbering, with each part as its one chunk."""
+        ranges = tuple((part_range(self.ranges, part),) for part in range(len(self.ranges)))
+        forward = halo_rows(self.matrix, ranges)
+        backward = forward if self.matrix_t is self.matrix else halo_rows(self.matrix_t, ranges)
+        return replace(self, ranges=ranges, halo_forward=forward, halo_backward=backward)
+
+    def messages(self) -> Tensor:
+        """int64 ``[2, num_chunks, num_chunks]``: entries of A by the chunks of their row and column, inside
+        parts and across parts."""
+        reader_part, reader = place_of(torch.arange(self.matrix.num_rows), self.ranges)
+        count = self.matrix.rowptr[1:] - self.matrix.rowptr[:-1]
+        col = self.matrix.col.to(torch.int64)
+        owner_part, owner = reader_part[col], reader[col]
+        across = reader_part.repeat_interleave(count) != owner_part
+        num_chunks = len(self.ranges[0])
+        place = (across * num_chunks + reader.repeat_interleave(count)) * num_chunks + owner
+        return torch.bincount(place, minlength=2 * num_chunks**2).view(2, num_chunks, num_chunks)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, which ranks of a host map into memory together."""

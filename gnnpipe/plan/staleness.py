@@ -30,8 +30,8 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     # What benchmarks/convergence found to hold on every graph; docs/staleness.md says why.
     "default": Preset(
-        StalenessConfig("default", "shuffled", 1, "reuse", 1.0, "dropped", 5, 0, 0),
-        OptimizerConfig(betas=(0.0, 0.9), averaging=0.9, schedule="constant", warmup=0, clip=0.0),
+        StalenessConfig("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0),
+        OptimizerConfig(betas=(0.5, 0.9), averaging=0.9, schedule="constant", warmup=0, clip=0.0),
     ),
     # The original system's three techniques, with the customary Adam.
     "paper": Preset(

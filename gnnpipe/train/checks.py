@@ -34,6 +34,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (0, _SEED),
     "threads": (0, 4096),
     "eval_every": (1, _COUNT),
+    "check_gradient": (0, _COUNT),
     "timeout": (1, 10**7),
     "optimizer.warmup": (0, _COUNT),
     "optimizer.clip": (0, _FLOAT),

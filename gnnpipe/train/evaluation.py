@@ -21,6 +21,7 @@ def evaluate(
     metric: Metric,
     num_classes: int,
     gather: Callable[[Any], list[Any]],
+    refill: int | None = None,
 ) -> dict[str, float]:
     """The metric on each split with the weights that the stages hold now.
 
@@ -30,13 +31,14 @@ def evaluate(
         metric: which.
         num_classes: classes or labels.
         gather: hands every rank's item to every rank; see `SplitMetrics.state` for what travels.
+        refill: epoch whose historical rows are to be those of this sweep, if any.
 
     Returns:
         train, val and test, the same on every rank; all NaN if a logit is not finite.
     """
     metrics = SplitMetrics(metric, num_classes)
     finite = True
-    for data, logits in sweep(stage, messages):
+    for data, logits in sweep(stage, messages, refill):
         finite = finite and bool(torch.isfinite(logits).all())
         assert data.labels is not None
         metrics.update(logits, data.labels, data.masks)

@@ -17,6 +17,7 @@ from gnnpipe.model.stack import ModelSpec
 from gnnpipe.model.tasks import resolve_metric
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import parse_lookahead
+from gnnpipe.runtime.stage import DropoutSettings
 from gnnpipe.train.exact import exact_plan
 from gnnpipe.train.predictions import Predictions, predict
 
@@ -60,6 +61,12 @@ def spec_for(config: RunConfig, data: GraphData) -> ModelSpec:
         config.seed,
         config.gcnii,
     )
+
+
+def dropout_settings(config: RunConfig) -> DropoutSettings:
+    """What the masks of a resolved config depend on."""
+    assert config.staleness.dropout_hold is not None
+    return DropoutSettings(config.dropout, config.seed, config.staleness.dropout_hold)
 
 
 def prepare_graph(config: RunConfig, data: GraphData, plan: Plan, spec: ModelSpec) -> PreparedGraph:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.runtime.place import Place
-from gnnpipe.runtime.stage import DropoutSettings, Stage
+from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.world import World
-from gnnpipe.train.job import Job
+from gnnpipe.train.job import Job, dropout_settings
 from gnnpipe.train.trainer import Reporter, Trainer
 
 
@@ -21,20 +21,19 @@ def train(job: Job, world: World, reporter: Reporter) -> None:
     """
     graph = PreparedGraph.load(job.graph)
     stage = make_stage(job, world, graph)
-    Trainer(job, world, stage, reporter).train()
+    Trainer(job, world, stage, graph, reporter).train()
 
 
 def make_stage(job: Job, world: World, graph: PreparedGraph) -> Stage:
     """The layers of this rank."""
     config, plan = job.config, job.plan
-    assert config.staleness.dropout_hold is not None
     return Stage(
         Place.of_rank(world.rank, plan.num_stages, plan.num_parts),
         plan,
         job.spec,
         graph,
         TableSettings.of(config.staleness, plan, config.halo),
-        DropoutSettings(config.dropout, config.seed, config.staleness.dropout_hold),
+        dropout_settings(config),
         world.device,
         world.links,
     )

@@ -11,20 +11,27 @@ from torch import Tensor
 
 from gnnpipe.base.clock import Clock
 from gnnpipe.base.errors import TrainingError
+from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.plan.ages import Ages
+from gnnpipe.plan.estimate import estimates
 from gnnpipe.plan.staleness import chunk_orders
 from gnnpipe.plan.timeline import RankTimeline, breakdowns
 from gnnpipe.runtime.engine import COMMUNICATION_LAYER, Engine
+from gnnpipe.runtime.gradient_check import CheckResult, GradientCheck
 from gnnpipe.runtime.halo import COMMUNICATION_GRAPH
 from gnnpipe.runtime.memory import peak_memory_bytes
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.stage import Stage
+from gnnpipe.runtime.sweep import REFRESH, refresh
+from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.weights import WEIGHTS
 from gnnpipe.runtime.world import World
 from gnnpipe.train.evaluation import evaluate
-from gnnpipe.train.job import Job
+from gnnpipe.train.job import Job, dropout_settings
 from gnnpipe.train.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
 from gnnpipe.train.records import RunFolder
 from gnnpipe.train.versions import hardware, versions
+from gnnpipe.train.watch import Watch
 
 KINDS = (COMMUNICATION_LAYER, COMMUNICATION_GRAPH, WEIGHTS)
 
@@ -51,6 +58,8 @@ class RankReport:
     began: float
     ended: float
     bytes_sent: dict[str, int]
+    check: CheckResult | None
+    """How far the gradient was from the exact one, when that was asked."""
 
 
 class Trainer:
@@ -60,10 +69,13 @@ class Trainer:
         job: what to do.
         world: the other ranks.
         stage: this rank's layers.
+        graph: the prepared graph.
         reporter: on rank 0, who shows the run.
     """
 
-    def __init__(self, job: Job, world: World, stage: Stage, reporter: Reporter) -> None:
+    def __init__(
+        self, job: Job, world: World, stage: Stage, graph: PreparedGraph, reporter: Reporter
+    ) -> None:
         config = job.config
         self._job, self._world, self._stage, self._reporter = job, world, stage, reporter
         self._clock = Clock(world.device)
@@ -76,6 +88,16 @@ class Trainer:
         self._averaged = AveragedWeights(stage.modules, config.optimizer.averaging)
         self._folder = RunFolder(job.out)
         self._best: dict[str, Any] = {"best_val": -math.inf}
+        self._ages = _ages(job, graph)
+        self._check = (
+            GradientCheck(
+                stage, job.plan, job.spec, graph, dropout_settings(config), self._messages, world.links
+            )
+            if config.check_gradient and job.plan.num_chunks > 1
+            else None
+        )
+        self._watch = Watch()
+        self._refreshed_by_evaluation = False
 
     def train(self) -> None:
         """Run all epochs and write the summary."""
@@ -95,22 +117,51 @@ class Trainer:
             if self._world.rank == 0:
                 self._folder.append(record)
                 self._reporter.epoch(record)
+                for warning in self._watch.warnings(record):
+                    self._reporter.say(f"warning: {warning}")
         self._finish(seconds, record)
 
     def _train_epoch(self, epoch: int, order: list[int], *, settles: bool) -> dict[str, Any]:
         """One epoch; before an evaluation it includes what a stale halo still has under way, which would
         otherwise travel unbilled."""
         began = self._clock.now()
+        self._refresh(epoch)
         result = self._engine.run_epoch(epoch, order)
         lr = float(self._scheduler.get_last_lr()[0])
+        sent = self._world.links.take_bytes()
+        check, check_seconds = self._check_gradient(epoch)
         self._step()
         if settles:
             self._stage.settle()
         timeline = RankTimeline(result.spans, result.finished)
-        report = RankReport(
-            result.loss_sum, timeline, began, self._clock.now(), self._world.links.take_bytes()
-        )
-        return self._record(epoch, lr, self._world.gather(report))
+        ended = self._clock.now() - check_seconds
+        report = RankReport(result.loss_sum, timeline, began, ended, sent, check)
+        freshness = self._ages.epoch(epoch, order, refreshed=self._refreshes(epoch))
+        return self._record(epoch, lr, self._world.gather(report)) | {
+            "fresh": [layer.fresh for layer in freshness],
+            "age": [layer.age for layer in freshness],
+        }
+
+    def _refresh(self, epoch: int) -> None:
+        """Fill the tables from an exact sweep, if that is due and the last evaluation's did not."""
+        if self._refreshes(epoch) and not self._refreshed_by_evaluation:
+            refresh(self._stage, self._messages, epoch)
+        self._refreshed_by_evaluation = False
+
+    def _refreshes(self, epoch: int) -> bool:
+        """Whether an epoch begins with exact tables; with nothing stale they always are."""
+        every = self._job.config.staleness.refresh
+        stale = self._job.plan.num_chunks > 1 and not self._job.plan.exact
+        return stale and bool(every) and epoch % (every or 1) == 0
+
+    def _check_gradient(self, epoch: int) -> tuple[CheckResult | None, float]:
+        """Compare with the exact gradient, if that is due; and the seconds it took."""
+        if self._check is None or (epoch + 1) % self._job.config.check_gradient:
+            return None, 0.0
+        began = self._clock.now()
+        result = self._check.measure(epoch)
+        self._world.links.take_bytes()
+        return result, self._clock.now() - began
 
     def _step(self) -> None:
         """One optimiser step after the last backward: weights are never stale."""
@@ -129,22 +180,39 @@ class Trainer:
         _check_finite("the loss", loss, epoch)
         seconds = max(report.ended for report in reports) - min(report.began for report in reports)
         timeline = [report.timeline for report in reports]
-        by_rank = [dict.fromkeys(KINDS, 0) | report.bytes_sent for report in reports]
-        return {
+        kinds = (*KINDS, REFRESH) if self._job.config.staleness.refresh else KINDS
+        by_rank = [{kind: report.bytes_sent.get(kind, 0) for kind in kinds} for report in reports]
+        record = {
             "epoch": epoch,
             "loss": loss,
             "lr": lr,
             "seconds": seconds,
             "ranks": [asdict(item) for item in breakdowns(timeline, self._schedule, seconds)],
-            "bytes_sent": {kind: sum(sent[kind] for sent in by_rank) for kind in KINDS},
+            "bytes_sent": {kind: sum(sent[kind] for sent in by_rank) for kind in kinds},
             "bytes_sent_by_rank": by_rank,
         }
+        checks = [report.check for report in reports if report.check is not None]
+        if checks:
+            record["exact_loss"] = sum(check.loss_sum for check in checks) / self._stage.num_train
+            found = estimates(item for check in checks for item in check.layers)
+            record["estimate"] = {name: asdict(item) for name, item in found.items()}
+        return record
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
-        """Evaluate the averaged weights, and keep them if they are the best yet."""
+        """Evaluate the averaged weights, and keep them if they are the best yet. Weights that are not
+        averaged are the next epoch's, so that its refresh may share the sweep."""
+        shares = self._refreshes(epoch + 1) and not self._job.config.optimizer.averaging
+        self._refreshed_by_evaluation = shares
         with self._averaged.in_place():
             stage, job = self._stage, self._job
-            metrics = evaluate(stage, self._messages, job.metric, job.spec.num_classes, self._world.gather)
+            metrics = evaluate(
+                stage,
+                self._messages,
+                job.metric,
+                job.spec.num_classes,
+                self._world.gather,
+                epoch + 1 if shares else None,
+            )
             self._world.links.take_bytes()
             _check_finite("a logit", metrics["val"], epoch)
             if metrics["val"] > self._best["best_val"]:
@@ -183,6 +251,18 @@ class Trainer:
                 "hardware": hardware(self._world.device, self._world.size),
             }
         )
+
+
+def _ages(job: Job, graph: PreparedGraph) -> Ages:
+    """How fresh the rows are that each convolution reads."""
+    settings = TableSettings.of(job.config.staleness, job.plan, job.config.halo)
+    return Ages(
+        graph.messages().numpy(),
+        job.config.layers,
+        settings.freeze,
+        job.plan.lookahead,
+        stale_halo=settings.stale_halo,
+    )
 
 
 def _check_finite(what: str, value: float, epoch: int) -> None:

@@ -1,0 +1,54 @@
+"""Watching a run for signs that stale rows lead it astray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+# A loss that dropout alone makes rise stays well below twice its least value so far.
+RISE = 2.0
+# Rows as far from the exact ones as these are long carry nothing of them.
+LOST = 1.0
+# Below this share of their length an error may double unnoticed.
+NOTABLE = 0.1
+
+
+class Watch:
+    """Says once what goes wrong, and which setting to change."""
+
+    def __init__(self) -> None:
+        self._least_loss = float("inf")
+        self._said: set[str] = set()
+        self._errors: list[float] = []
+
+    def warnings(self, record: dict[str, Any]) -> Iterator[str]:
+        """What an epoch's record gives reason to say."""
+        self._least_loss = min(self._least_loss, record["loss"])
+        if record["loss"] > RISE * self._least_loss and self._first("loss"):
+            yield (
+                f"the loss is {record['loss']:.3g}, after {self._least_loss:.3g} before; a lower --lr or "
+                "--staleness.weight, or fewer --chunks, keep a pipeline stable, and --check-gradient 5 shows "
+                "how far its gradient is from the exact one"
+            )
+        found = record.get("estimate")
+        if found is None:
+            return
+        errors = {
+            name: item["table_error"] for name, item in found.items() if item["table_error"] is not None
+        }
+        worst = max((name for name in errors if name != "all"), key=lambda name: errors[name], default="all")
+        self._errors.append(errors.get("all", 0.0))
+        grown = len(self._errors) > 2 and self._errors[-1] > RISE * min(self._errors)
+        far = self._errors[-1] > LOST or (grown and self._errors[-1] > NOTABLE)
+        if far and self._first("tables"):
+            yield (
+                f"rows are {self._errors[-1]:.0%} off the exact ones ({worst} most: {errors[worst]:.0%}), "
+                f"after {min(self._errors):.0%} before; a lower --lr, --staleness.refresh 1 or fewer --chunks "
+                "bring them closer"
+            )
+
+    def _first(self, what: str) -> bool:
+        if what in self._said:
+            return False
+        self._said.add(what)
+        return True
