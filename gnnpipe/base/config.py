@@ -48,8 +48,9 @@ class StalenessConfig:
 
     preset: Literal["default", "paper", "exact"] = "default"
     """Named group of settings; fields set by hand win over it. Also written ``--staleness NAME``.
-    default: last epoch's gradients are reused with weight 0.7, Adam betas 0.5 0.9, averaged weights. paper: the original system's (shuffled order, freeze 23, fresh gradient, Adam betas 0.9
-    0.999). exact: nothing is stale; one chunk, or lookahead exact where that is the faster plan."""
+    default: last epoch's gradients are reused with weight 0.7, Adam betas 0.5 0.9, averaged weights.
+    paper: the original system's (shuffled order, freeze 23, fresh gradient, Adam betas 0.9 0.999).
+    exact: nothing is stale; one chunk, or lookahead exact where that is the faster plan."""
     order: Order | None = None
     """Order of the chunks. shuffled: drawn anew every epoch; antithetic: odd epochs run the order before
     them reversed; fixed: as numbered."""

@@ -1,0 +1,151 @@
+"""What the convergence benchmark runs, in order of importance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A data set as the benchmark uses it."""
+
+    flags: str
+    root: str | None
+    """Folder below --data."""
+    chunks: int
+
+
+GRAPHS = {
+    "Cora": Graph("--dataset Cora", "Planetoid", 16),
+    "CiteSeer": Graph("--dataset CiteSeer", "Planetoid", 16),
+    "Chameleon": Graph("--dataset chameleon", "WikipediaNetwork", 16),
+    "Squirrel": Graph("--dataset squirrel", "WikipediaNetwork", 32),
+    "Photo": Graph("--dataset Photo", "Amazon", 32),
+    "synthetic": Graph("--dataset synthetic", None, 32),
+    "Tolokers": Graph("--dataset tolokers", "HeterophilousGraphDataset", 32),
+    "Physics": Graph("--dataset Physics", "Coauthor", 32),
+}
+MODELS = ("gcnii", "resgcn")
+EXACT = "--staleness exact --optimizer.betas [0.9,0.999]"
+SETTINGS = {
+    "exact": EXACT,
+    "exact, beta1 0": "--staleness exact --optimizer.betas [0.0,0.99]",
+    "paper": "--staleness paper",
+    "default": "",
+}
+MAIN = "--layers 32 --hidden 64 --lr 0.005 --epochs 100"
+# ogbn-arxiv's edges and labels, with features made up from the labels: so the files say.
+ARXIV = Graph("--dataset Flickr --undirected", "OgbnArxivSaint", 32)
+
+# Each differs from the default in one thing.
+ABLATIONS = {
+    "weight 1": "--staleness.weight 1.0",
+    "weight 0.85": "--staleness.weight 0.85",
+    "weight 0.5": "--staleness.weight 0.5",
+    "weight 0 (no old gradients)": "--staleness.weight 0.0",
+    "weight fitted": "--staleness.weight fitted",
+    "gradient fresh": "--staleness.gradient fresh",
+    "gradient corrected": "--staleness.gradient corrected",
+    "beta1 0": "--optimizer.betas [0.0,0.9]",
+    "beta1 0.9, beta2 0.999": "--optimizer.betas [0.9,0.999]",
+    "beta2 0.99": "--optimizer.betas [0.5,0.99]",
+    "dropout held 5 epochs": "--staleness.dropout_hold 5",
+    "order antithetic": "--staleness.order antithetic",
+    "order fixed": "--staleness.order fixed",
+    "history clean": "--staleness.history clean",
+    "refresh every epoch": "--staleness.refresh 1",
+    "freeze 23": "--staleness.freeze 23",
+    "lookahead 1": "--staleness.lookahead 1",
+    "no averaging": "--optimizer.averaging 0.0",
+    "8 chunks": "--chunks 8",
+    "128 chunks": "--chunks 128",
+}
+ABLATION_GRAPHS = ("Photo", "Physics")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run."""
+
+    group: str
+    graph: str
+    model: str
+    setting: str
+    seed: int
+    flags: str
+    """All but the root and what does not change the result."""
+    root: str | None
+
+    @property
+    def name(self) -> str:
+        """Words that tell it from every other run."""
+        return f"{self.group}/{self.graph}/{self.model}/{self.setting}/seed {self.seed}"
+
+
+def runs() -> Iterator[Run]:
+    """All runs: the main grid seed by seed, and in between what matters next."""
+    yield from main_grid(0)
+    yield from ablations(0)
+    yield from other_settings(0)
+    yield from main_grid(1)
+    yield from main_grid(2)
+    yield from arxiv()
+
+
+def main_grid(seed: int) -> Iterator[Run]:
+    """Every graph, model and setting."""
+    for graph in GRAPHS:
+        for model in MODELS:
+            for setting, flags in SETTINGS.items():
+                yield _run("main", graph, model, setting, seed, f"{MAIN} {flags}")
+
+
+def ablations(seed: int) -> Iterator[Run]:
+    """Around the default, GCNII."""
+    for graph in ABLATION_GRAPHS:
+        for setting, flags in ABLATIONS.items():
+            yield _run("ablation", graph, "gcnii", setting, seed, f"{MAIN} {flags}")
+
+
+def other_settings(seed: int) -> Iterator[Run]:
+    """Another learning rate, and other depths."""
+    for graph in ABLATION_GRAPHS:
+        for model in MODELS:
+            for group, flags in (
+                ("lr 0.01", f"{MAIN} --lr 0.01"),
+                ("16 layers", f"{MAIN} --layers 16"),
+                ("64 layers", f"{MAIN} --layers 64"),
+            ):
+                for setting in ("exact", "exact, beta1 0", "paper", "default"):
+                    if group == "lr 0.01" or (setting in ("exact", "default") and model == "gcnii"):
+                        yield _run(group, graph, model, setting, seed, f"{flags} {SETTINGS[setting]}")
+
+
+def arxiv() -> Iterator[Run]:
+    """ogbn-arxiv's structure, for as many epochs as fit into an hour or so a run."""
+    for setting, flags in SETTINGS.items():
+        yield Run(
+            "arxiv",
+            "ogbn-arxiv structure",
+            "gcnii",
+            setting,
+            0,
+            f"{ARXIV.flags} --chunks {ARXIV.chunks} --model gcnii --layers 32 --hidden 64 --lr 0.005 "
+            f"--epochs 120 --eval-every 4 --seed 0 {flags}",
+            ARXIV.root,
+        )
+
+
+def _run(group: str, graph: str, model: str, setting: str, seed: int, flags: str) -> Run:
+    """A run on one of `GRAPHS`; flags that come later win."""
+    where = GRAPHS[graph]
+    return Run(
+        group,
+        graph,
+        model,
+        setting,
+        seed,
+        f"{where.flags} --chunks {where.chunks} --model {model} --eval-every 2 --seed {seed} {flags}",
+        where.root,
+    )
