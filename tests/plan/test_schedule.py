@@ -49,8 +49,8 @@ def test_deadlock_is_named() -> None:
 
 
 def test_lookahead_in_a_picture() -> None:
-    """Two stages of one convolution, lookahead 1: each hands on the position before the one that comes in, and
-    drains one step more."""
+    """Two stages of one convolution, lookahead 1: each hands on the position before the one that comes in,
+    and drains one step more."""
     assert draw(lifo(2, 3, (1, 1))).splitlines() == [
         "stage 0  F0  F1  F2  F3  ... ... ... ... B2  B1  B0  B-1",
         "stage 1  ... ... F0  F1  F2  F3  B2  B1  B0  B-1 ... ...",

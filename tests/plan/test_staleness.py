@@ -10,13 +10,21 @@ from hypothesis import strategies as st
 
 from gnnpipe.base.config import OptimizerConfig, RunConfig, StalenessConfig
 from gnnpipe.base.errors import ConfigError
-from gnnpipe.plan.staleness import chunk_orders, gradient_rule, resolve_staleness
+from gnnpipe.plan.staleness import (
+    chunk_orders,
+    fresh_probability,
+    gradient_rule,
+    parse_freeze,
+    parse_lookahead,
+    resolve_staleness,
+    snapshot_due,
+)
 
 
 def test_default_preset() -> None:
     resolved = resolve_staleness(RunConfig())
-    assert resolved.staleness == StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 5)
-    assert resolved.optimizer.betas == (0.0, 0.99)
+    assert resolved.staleness == StalenessConfig("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0)
+    assert resolved.optimizer.betas == (0.5, 0.9)
     assert resolved.optimizer.averaging == 0.9
 
 
@@ -26,8 +34,10 @@ def test_paper_preset() -> None:
     assert resolved.optimizer.betas == (0.9, 0.999)
 
 
-def test_exact_preset_takes_one_chunk() -> None:
-    assert resolve_staleness(RunConfig(chunks=16, staleness=StalenessConfig("exact"))).chunks == 1
+def test_exact_preset_looks_ahead() -> None:
+    resolved = resolve_staleness(RunConfig(staleness=StalenessConfig("exact")))
+    assert parse_lookahead(resolved.staleness.lookahead) is None
+    assert resolved.staleness.order == "fixed"
 
 
 def test_what_is_set_by_hand_wins() -> None:
@@ -48,8 +58,23 @@ def test_resolving_twice_changes_nothing() -> None:
     ("staleness", "message"),
     [
         (StalenessConfig("papre"), "staleness: 'papre' is not known.*did you mean 'paper'"),  # type: ignore[arg-type]
-        (StalenessConfig(freeze=0), "staleness.freeze: 0 is too small"),
-        (StalenessConfig(weight=1.5), "staleness.weight: 1.5 is out of range; use 0 to 1"),
+        (StalenessConfig(freeze=0), "staleness.freeze: '0' can't be used; write a number of epochs, 1 or"),
+        (StalenessConfig(freeze="1,20"), "staleness.freeze: '1,20' can't be used.*schedule such as 1,20:23"),
+        (StalenessConfig(freeze="1,20:0"), "staleness.freeze: '1,20:0' can't be used"),
+        (StalenessConfig(freeze="1,x:2"), "staleness.freeze: '1,x:2' can't be used"),
+        (StalenessConfig(freeze="1,9:2,5:3"), "staleness.freeze: '1,9:2,5:3' can't be used"),
+        (
+            StalenessConfig(weight=1.5),
+            "staleness.weight: 1.5 can't be used; use a number from 0 to 1, or fit",
+        ),
+        (StalenessConfig(weight="best"), "staleness.weight: 'best' can't be used"),
+        (
+            StalenessConfig(lookahead=-1),
+            "staleness.lookahead: -1 can't be used; use a number of chunks, 0 or",
+        ),
+        (StalenessConfig(lookahead="all"), "staleness.lookahead: 'all' can't be used"),
+        (StalenessConfig(refresh=-1), "staleness.refresh: -1 is too small; use 0 or more epochs"),
+        (StalenessConfig(dropout_hold=0), "staleness.dropout_hold: 0 is too small; use 1 or more epochs"),
         (StalenessConfig(gradient="stale"), "staleness.gradient: 'stale' is not known"),  # type: ignore[arg-type]
     ],
 )
@@ -78,10 +103,22 @@ def test_shuffled_visits_every_order() -> None:
     assert len(orders) == 6
 
 
-@given(st.floats(-9, 9), st.floats(-9, 9), st.floats(0, 1))
-def test_doubling_rules_are_unbiased(d: float, d_prev: float, weight: float) -> None:
-    """A pair of chunks is fresh in half of the epochs; the mean of both halves is d."""
+@given(st.floats(-9, 9), st.floats(-9, 9), st.floats(0, 1), st.integers(2, 40), st.integers(0, 9))
+def test_doubling_rules_are_unbiased(
+    d: float, d_prev: float, weight: float, num_chunks: int, lookahead: int
+) -> None:
+    """The mean over all ordered pairs of chunks is d; without lookahead half of them are fresh."""
+    p = fresh_probability(num_chunks, lookahead)
+    pairs = [(i, j) for i in range(num_chunks) for j in range(num_chunks) if i != j]
+    assert p == pytest.approx(sum(j <= i + lookahead for i, j in pairs) / len(pairs))
     for gradient in ("fresh", "corrected"):
-        rule = gradient_rule(gradient, weight)  # type: ignore[arg-type]
+        rule = gradient_rule(gradient, weight, p)  # type: ignore[arg-type]
         fresh = rule.fresh * d - rule.corrected * d_prev
-        assert (fresh + rule.historical * d_prev) / 2 == pytest.approx(d, abs=1e-9)
+        assert p * fresh + (1 - p) * rule.historical * d_prev == pytest.approx(d, abs=1e-9)
+
+
+def test_freeze_schedule() -> None:
+    freeze = parse_freeze("1,4:3")
+    assert freeze == ((0, 1), (4, 3))
+    assert [epoch for epoch in range(12) if snapshot_due(freeze, epoch)] == [1, 2, 3, 4, 7, 10]
+    assert [epoch for epoch in range(9) if snapshot_due(parse_freeze(3), epoch)] == [1, 4, 7]
