@@ -35,7 +35,10 @@ class SyntheticConfig:
     blocks_per_class: int = 10
     """Communities that make up one class. More blocks give the graph more locality for chunks to find."""
     homophily: float = 0.6
-    """Fraction of edges that stay inside a block; the others end at a node drawn at random."""
+    """Fraction of edges that stay inside a block; the others end at a node drawn from all, or see reach."""
+    reach: int = 0
+    """How many blocks far the other edges go; 0: anywhere. With 1 the graph is a long strip, as roads, meshes
+    or slices of time are, on which exact lookahead pays."""
     noise: float = 5.0
     """Standard deviation of the noise around a class's mean feature row (whose entries are +1 or -1)."""
     seed: int = 0

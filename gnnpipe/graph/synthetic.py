@@ -42,7 +42,7 @@ def planted_partition(config: SyntheticConfig, split: int = 0) -> GraphData:
 
 
 def _edges(config: SyntheticConfig, block: np.ndarray, num_blocks: int, rng: np.random.Generator) -> Csr:
-    """Draw both ends of every edge: inside a block with probability ``homophily``, else anywhere."""
+    """Draw both ends of every edge: inside a block with probability ``homophily``, else within ``reach``."""
     num_edges = round(config.num_nodes * config.avg_degree / 2)
     source = rng.integers(config.num_nodes, size=num_edges)
     target = rng.integers(config.num_nodes, size=num_edges)
@@ -51,8 +51,12 @@ def _edges(config: SyntheticConfig, block: np.ndarray, num_blocks: int, rng: np.
     members = np.argsort(block, kind="stable")
     size = np.bincount(block, minlength=num_blocks)
     first = np.cumsum(size) - size
-    home = block[source[inside]]
-    target[inside] = members[first[home] + (rng.random(home.size) * size[home]).astype(np.int64)]
+    chosen = inside if config.reach == 0 else np.ones_like(inside)
+    home = block[source[chosen]]
+    if config.reach:
+        step = rng.integers(-config.reach, config.reach + 1, size=num_edges)
+        home = np.clip(home + np.where(inside, 0, step), 0, num_blocks - 1)
+    target[chosen] = members[first[home] + (rng.random(home.size) * size[home]).astype(np.int64)]
     proper = source != target
     source, target = source[proper], target[proper]
     ends = np.concatenate([target, source]), np.concatenate([source, target])
@@ -71,6 +75,7 @@ def _check(config: SyntheticConfig) -> None:
         "num_features": (1, 10**6),
         "blocks_per_class": (1, config.num_nodes),
         "homophily": (0, 1),
+        "reach": (0, config.num_nodes),
         "noise": (0, 10**6),
         "seed": (0, 2**62),
     }

@@ -49,6 +49,8 @@ class ConsoleReporter:
             bar.update(bar.task_ids[0], completed=record["epoch"] + 1, text=text)
         elif "val" in record:
             self.say(f"epoch {record['epoch'] + 1}/{self._epochs}  {text}")
+        if "estimate" in record:
+            self.say(f"epoch {record['epoch'] + 1}/{self._epochs}  {describe_estimate(record)}")
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -111,6 +113,16 @@ def describe_start(plan: dict[str, Any], halo: str) -> list[str]:
         f"{_counted(shape['num_chunks'], 'chunk')}; bubble {bubble:.1%} when balanced"
     )
     return lines
+
+
+def describe_estimate(record: dict[str, Any]) -> str:
+    """How far an epoch's gradient was from the exact one at the same weights and dropout masks."""
+    found = record["estimate"]["all"]
+    off = found["table_error"] or 0.0
+    return (
+        f"gradient against the exact one: cosine {found['cosine']:.3f}, relative error "
+        f"{found['relative_error']:.2f}, norm {found['norm_ratio']:.2f} x; rows {off:.1%} off; loss {record['loss']:.4f}, exact {record['exact_loss']:.4f}"
+    )
 
 
 def _counted(number: int, noun: str) -> str:

@@ -19,6 +19,7 @@ PIECES = {
     "other": "#f0e442",
 }
 
+PANELS_A_ROW = 3
 KINDS = {"communication-layer": "#d55e00", "communication-graph": "#cc79a7", "weights": "#56b4e9"}
 
 
@@ -31,11 +32,24 @@ def draw_report(folder: RunFolder) -> str:
         return "no picture: no epoch is done yet"
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    loss, metric, seconds = figure.subplots(1, 3)
-    _draw_loss(loss, records)
-    _draw_metric(metric, records, METRIC_NAMES[folder.read(PLAN)["metric"]])
-    _draw_breakdown(seconds, records, folder.read(PLAN)["plan"]["num_parts"])
+    plan = folder.read(PLAN)
+    draws = [
+        lambda axes: _draw_loss(axes, records),
+        lambda axes: _draw_metric(axes, records, METRIC_NAMES[plan["metric"]]),
+        lambda axes: _draw_breakdown(axes, records, plan["plan"]["num_parts"]),
+    ]
+    if max(records[-1].get("age", [0])) > 0:
+        draws.append(lambda axes: _draw_age(axes, records))
+    checked = [record for record in records if "estimate" in record]
+    if checked:
+        draws += [lambda axes: _draw_estimate(axes, checked), lambda axes: _draw_layers(axes, checked[-1])]
+    rows = -(-len(draws) // PANELS_A_ROW)
+    figure = Figure(figsize=(12, 4 * rows), layout="constrained")
+    panels = figure.subplots(rows, PANELS_A_ROW, squeeze=False).flatten()
+    for axes, draw in zip(panels, draws, strict=False):
+        draw(axes)
+    for axes in panels[len(draws) :]:
+        axes.set_visible(False)
     figure.suptitle(folder.path.name)
     path = folder.path / PICTURE
     figure.savefig(path, dpi=110)
@@ -109,7 +123,62 @@ def _draw_loss(axes: Any, records: list[dict[str, Any]]) -> None:
     axes.plot(
         [record["epoch"] + 1 for record in records], [record["loss"] for record in records], color="#0072b2"
     )
+    checked = [record for record in records if "exact_loss" in record]
+    if checked:
+        epochs, losses = zip(
+            *((record["epoch"] + 1, record["exact_loss"]) for record in checked), strict=True
+        )
+        axes.plot(epochs, losses, "x", color="#d55e00", label="exact, same weights and masks")
+        axes.legend()
     axes.set(title="training loss", xlabel="epoch", ylabel="loss", yscale="log")
+
+
+def _draw_age(axes: Any, records: list[dict[str, Any]]) -> None:
+    """Of the last epochs together, as one epoch's order is drawn at random."""
+    recent = records[-10:]
+    ages = [sum(layer) / len(recent) for layer in zip(*(record["age"] for record in recent), strict=True)]
+    fresh = sum(record["fresh"][0] for record in recent) / len(recent)
+    axes.plot(range(len(ages)), ages, color="#0072b2", marker=".")
+    axes.set(
+        title=f"mean age of messages ({fresh:.0%} are fresh)",
+        xlabel="convolution",
+        ylabel="epochs",
+        ylim=(0, None),
+    )
+
+
+def _draw_estimate(axes: Any, checked: list[dict[str, Any]]) -> None:
+    epochs = [record["epoch"] + 1 for record in checked]
+    for key, label, color in (
+        ("cosine", "cosine", "#009e73"),
+        ("norm_ratio", "norm ratio", "#0072b2"),
+        ("relative_error", "relative error", "#d55e00"),
+        ("table_error", "error of rows", "#999999"),
+    ):
+        axes.plot(
+            epochs,
+            [record["estimate"]["all"][key] or 0 for record in checked],
+            label=label,
+            color=color,
+            marker=".",
+        )
+    axes.set(title="gradient against the exact one", xlabel="epoch", ylim=(min(0, axes.get_ylim()[0]), None))
+    axes.legend()
+
+
+def _draw_layers(axes: Any, record: dict[str, Any]) -> None:
+    layers = {name: item for name, item in record["estimate"].items() if name != "all"}
+    for key, label, color in (
+        ("relative_error", "gradient of weights", "#d55e00"),
+        ("table_error", "rows", "#999999"),
+    ):
+        points = [(place, item[key]) for place, item in enumerate(layers.values()) if item[key] is not None]
+        axes.plot(*zip(*points, strict=True), label=label, color=color, marker=".")
+    names = list(layers)
+    shown = range(0, len(names), max(1, len(names) // 8))
+    axes.set_xticks(list(shown), [names[place] for place in shown], rotation=45, ha="right")
+    axes.set(title=f"relative error by layer, epoch {record['epoch'] + 1}", ylim=(0, None))
+    axes.legend()
 
 
 def _draw_metric(axes: Any, records: list[dict[str, Any]], name: str) -> None:
