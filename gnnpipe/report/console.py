@@ -121,7 +121,8 @@ def describe_estimate(record: dict[str, Any]) -> str:
     off = found["table_error"] or 0.0
     return (
         f"gradient against the exact one: cosine {found['cosine']:.3f}, relative error "
-        f"{found['relative_error']:.2f}, norm {found['norm_ratio']:.2f} x; rows {off:.1%} off; loss {record['loss']:.4f}, exact {record['exact_loss']:.4f}"
+        f"{found['relative_error']:.2f}, norm {found['norm_ratio']:.2f} x; rows {off:.1%} off; "
+        f"loss {record['loss']:.4f}, exact {record['exact_loss']:.4f}"
     )
 
 
