@@ -78,6 +78,11 @@ class Run:
     root: str | None
 
     @property
+    def large(self) -> bool:
+        """Whether it takes some 10 GiB of memory."""
+        return self.group == "arxiv"
+
+    @property
     def name(self) -> str:
         """Words that tell it from every other run."""
         return f"{self.group}/{self.graph}/{self.model}/{self.setting}/seed {self.seed}"

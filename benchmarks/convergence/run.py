@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +42,11 @@ def main() -> None:
     missing = [run for run in wanted if not results.holds(run)]
     print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are there", flush=True)
     end = time.monotonic() + 3600 * options.hours
-    queue, lock = iter(missing), threading.Lock()
+    lock = threading.Lock()
     workers = [
-        threading.Thread(target=_work, args=(queue, lock, results, options.data, options.work / str(n), end))
+        threading.Thread(
+            target=_work, args=(n == 0, missing, lock, results, options.data, options.work / str(n), end)
+        )
         for n in range(options.side_by_side)
     ]
     for worker in workers:
@@ -86,13 +87,22 @@ def write(content: dict[str, Any]) -> None:
 
 
 def _work(
-    queue: Iterator[Run], lock: threading.Lock, results: Results, data: Path, work: Path, end: float
+    takes_large: bool,
+    missing: list[Run],
+    lock: threading.Lock,
+    results: Results,
+    data: Path,
+    work: Path,
+    end: float,
 ) -> None:
+    """One worker takes the large runs, and takes them first: two of them would not fit into memory."""
     while time.monotonic() < end:
         with lock:
-            run = next(queue, None)
-        if run is None:
-            return
+            suited = [run for run in missing if takes_large or not run.large]
+            if not suited:
+                return
+            run = max(suited, key=lambda run: run.large)
+            missing.remove(run)
         found, environment = train(run, data, work)
         results.add(run, found, environment)
         print(f"{run.name}: {found['best_val']:.4f} {found['test']:.4f} {found['seconds']:.0f} s", flush=True)
