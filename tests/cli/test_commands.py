@@ -94,6 +94,48 @@ def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
             assert sum(rank.values()) == pytest.approx(record["seconds"], rel=0.05)
 
 
+def test_exact_lookahead_says_so_and_is_exact(tmp_path: Path) -> None:
+    done = gnnpipe(
+        "train", *SMALL, "--synthetic.num_nodes", "4000", "--synthetic.blocks_per_class", "5",
+        "--synthetic.reach", "1", "--stages", "2", "--staleness", "exact", "--check-gradient", "2",
+        "--threads", "1", "--out", "run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "exact training with lookahead 1 over " in done.stdout
+    assert "x as fast as one chunk, by simulation" in done.stdout
+    assert "100.0% of the messages fresh, looking 1 chunk ahead" in done.stdout
+    assert "gradient against the exact one: cosine 1.000, relative error 0.00" in done.stdout
+    for record in records(tmp_path / "run"):
+        assert record["fresh"] == [1.0] * 4
+        assert record["age"] == [0.0] * 4
+        if "estimate" in record:
+            assert record["exact_loss"] == pytest.approx(record["loss"], rel=1e-6)
+            assert record["estimate"]["all"]["relative_error"] < 1e-5
+
+
+@pytest.mark.slow
+def test_refresh_shares_the_sweep_of_an_evaluation(tmp_path: Path) -> None:
+    """Bytes of a refresh are its own kind; an evaluation of the same weights saves them."""
+    sent = {}
+    for averaging in ("0.0", "0.9"):
+        done = gnnpipe(
+            "train", *SMALL, "--stages", "2", "--chunks", "5", "--staleness.refresh", "3", "--check-gradient",
+            "2", "--optimizer.averaging", averaging, "--threads", "1", "--out", averaging, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found = records(tmp_path / averaging)
+        sent[averaging] = [record["bytes_sent"]["refresh"] for record in found]
+        assert [record["age"][3] for record in found][3] < found[2]["age"][3]
+        assert all(0 < found[epoch]["estimate"]["all"]["relative_error"] < 2 for epoch in (1, 3, 5))
+    # epoch 0 has no evaluation before it; epoch 3 does
+    assert sent["0.9"] == [sent["0.9"][0], 0, 0, sent["0.9"][0], 0, 0]
+    assert sent["0.0"] == [sent["0.9"][0], 0, 0, 0, 0, 0]
+    assert [r["loss"] for r in records(tmp_path / "0.0")] == [r["loss"] for r in records(tmp_path / "0.9")]
+    picture = gnnpipe("show", "0.0", cwd=tmp_path)
+    assert "picture: 0.0/report.png" in picture.stdout
+    assert (tmp_path / "0.0" / "report.png").stat().st_size > 10_000
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two stages, made once; tests must leave it as it is."""

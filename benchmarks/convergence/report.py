@@ -1,0 +1,202 @@
+"""Tables and pictures of result.json, as far as it goes.
+
+python -m benchmarks.convergence.report
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.convergence.plans import ABLATION_GRAPHS, ABLATIONS, FAST, GRAPHS, MODELS, SETTINGS
+
+HERE = Path(__file__).parent
+EXACTS = ("exact", "exact, beta1 0")
+SHARE = 0.98
+COLORS = {"exact": "#000000", "exact, beta1 0": "#999999", "paper": "#d55e00", "default": "#0072b2"}
+
+
+def main() -> None:
+    runs = {
+        name: Found(name, run) for name, run in json.loads((HERE / "result.json").read_text())["runs"].items()
+    }
+    for table in (main_table(runs), other_table(runs), ablation_table(runs)):
+        print("\n".join(table) + "\n")
+    draw_curves(runs)
+    draw_ablations(runs)
+
+
+class Found:
+    """What one run found."""
+
+    def __init__(self, name: str, run: dict[str, Any]) -> None:
+        self.group, self.graph, self.model, self.setting, self.seed = name.split("/")
+        self.run = run
+
+    @property
+    def diverged(self) -> bool:
+        """Whether numbers became infinite, or the loss ended above where it began."""
+        losses = self.run["loss"]
+        return not self.run["finite"] or statistics.median(losses[-5:]) > losses[0]
+
+    def epochs_to(self, target: float) -> int | None:
+        """First evaluated epoch at which validation reached ``target``."""
+        reached = zip(self.run["epochs"], self.run["val"], strict=True)
+        return next((epoch for epoch, value in reached if value >= target), None)
+
+
+class Cell:
+    """All seeds of one setting."""
+
+    def __init__(self, runs: dict[str, Found], group: str, graph: str, model: str, setting: str) -> None:
+        key = (group, graph, model, setting)
+        self.found = [run for run in runs.values() if (run.group, run.graph, run.model, run.setting) == key]
+        self.seeds = {run.seed for run in self.found}
+        self.tests = [100 * run.run["test"] for run in self.found]
+        self.mean = statistics.mean(self.tests) if self.tests else math.nan
+        self.std = statistics.stdev(self.tests) if len(self.tests) > 1 else math.nan
+        self.val = statistics.mean(run.run["best_val"] for run in self.found) if self.found else math.nan
+        self.diverged = sum(run.diverged for run in self.found)
+
+    def __str__(self) -> str:
+        if not self.found:
+            return "-"
+        spread = "" if math.isnan(self.std) else f" ± {self.std:.1f}"
+        return f"{self.mean:.1f}{spread}" + (f" ({self.diverged} diverged)" if self.diverged else "")
+
+    def epochs_to(self, target: float, most: int = 100) -> float:
+        """Mean over seeds; a run that never gets there counts as ``most``."""
+        return statistics.mean(run.epochs_to(target) or most for run in self.found)
+
+
+def best_exact(cells: dict[str, Cell]) -> Cell:
+    """The better of the two, by validation: a user would choose so."""
+    return max((cells[name] for name in EXACTS if cells[name].found), key=lambda cell: cell.val)
+
+
+def main_table(runs: dict[str, Found]) -> list[str]:
+    lines = [
+        "| graph | model | seeds | exact, beta1 0.9 | exact, beta1 0 | paper | default "
+        "| default - better exact | default - paper | epochs to 98 %: exact, paper, default |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    ratios: dict[str, list[float]] = {"paper": [], "default": []}
+    differences = []
+    for graph in GRAPHS:
+        for model in MODELS:
+            cells = {name: Cell(runs, "main", graph, model, name) for name in SETTINGS}
+            if not all(cell.found for cell in cells.values()):
+                continue
+            exact = best_exact(cells)
+            target = SHARE * exact.val
+            epochs = {
+                "exact": exact.epochs_to(target),
+                **{name: cells[name].epochs_to(target) for name in ratios},
+            }
+            for name, values in ratios.items():
+                values.append(epochs[name] / epochs["exact"])
+            difference = cells["default"].mean - exact.mean
+            differences.append(difference)
+            texts = [str(cells[name]) for name in SETTINGS]
+            counted = ", ".join(f"{value:.0f}" for value in epochs.values())
+            lines.append(
+                f"| {graph} | {model} | {len(exact.seeds)} | {' | '.join(texts)} | {difference:+.1f} | "
+                f"{cells['default'].mean - cells['paper'].mean:+.1f} | {counted} |"
+            )
+    if differences:
+        means = ", ".join(
+            f"{name} {statistics.geometric_mean(values):.2f}" for name, values in ratios.items()
+        )
+        lines += [
+            "",
+            f"Mean difference to the better exact setting: {statistics.mean(differences):+.2f} points, worst "
+            f"{min(differences):+.1f}. Epochs to 98 % over exact's, geometric mean: {means}.",
+        ]
+    return lines
+
+
+def other_table(runs: dict[str, Found]) -> list[str]:
+    names = (*SETTINGS, *FAST)
+    lines = [
+        "| what changes | graph | model | " + " | ".join(names) + " |",
+        "|---|---|---|" + "---|" * len(names),
+    ]
+    others = {(run.group, run.graph, run.model) for run in runs.values()}
+    for group, graph, model in sorted(others):
+        if group not in ("main", "ablation"):
+            cells = [str(Cell(runs, group, graph, model, name)) for name in names]
+            lines.append(f"| {group} | {graph} | {model} | {' | '.join(cells)} |")
+    return lines
+
+
+def ablation_table(runs: dict[str, Found]) -> list[str]:
+    lines = ["| instead of the default | " + " | ".join(ABLATION_GRAPHS) + " |", "|---|---|---|"]
+    defaults = [str(Cell(runs, "main", graph, "gcnii", "default")) for graph in ABLATION_GRAPHS]
+    lines.append(f"| (the default itself) | {' | '.join(defaults)} |")
+    for setting in ABLATIONS:
+        cells = [str(Cell(runs, "ablation", graph, "gcnii", setting)) for graph in ABLATION_GRAPHS]
+        if any(cell != "-" for cell in cells):
+            lines.append(f"| {setting} | {' | '.join(cells)} |")
+    return lines
+
+
+def draw_curves(runs: dict[str, Found]) -> None:
+    """Test accuracy by epoch of every cell, one line a setting: mean of the seeds."""
+    from matplotlib.figure import Figure
+
+    graphs = [
+        graph for graph in GRAPHS if any(run.graph == graph and run.group == "main" for run in runs.values())
+    ]
+    shown = [("main", graph, model) for model in MODELS for graph in graphs]
+    if any(run.group == "arxiv" for run in runs.values()):
+        shown.append(("arxiv", "ogbn-arxiv structure", "gcnii"))
+    columns = 4
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in panels[len(shown) :]:
+        axes.set_visible(False)
+    for axes, (group, graph, model) in zip(panels, shown, strict=False):
+        for setting, color in COLORS.items():
+            cell = Cell(runs, group, graph, model, setting)
+            if not cell.found:
+                continue
+            length = min(len(run.run["epochs"]) for run in cell.found)
+            means = [
+                100 * statistics.mean(run.run["tests"][place] for run in cell.found)
+                for place in range(length)
+            ]
+            axes.plot(cell.found[0].run["epochs"][:length], means, color=color, label=setting, linewidth=1.2)
+        axes.set(title=f"{graph}, {model}", xlabel="epoch", ylabel="test (%)")
+    panels[0].legend(fontsize="small")
+    figure.savefig(HERE / "curves.png", dpi=90)
+
+
+def draw_ablations(runs: dict[str, Found]) -> None:
+    """Test accuracy of each ablation beside the default's."""
+    from matplotlib.figure import Figure
+
+    settings = [name for name in ABLATIONS if any(run.setting == name for run in runs.values())]
+    if not settings:
+        return
+    figure = Figure(figsize=(12, 1.5 + 0.28 * len(settings)), layout="constrained")
+    for axes, graph in zip(
+        figure.subplots(1, len(ABLATION_GRAPHS), sharey=True), ABLATION_GRAPHS, strict=True
+    ):
+        default = Cell(runs, "main", graph, "gcnii", "default").mean
+        cells = [Cell(runs, "ablation", graph, "gcnii", name) for name in settings]
+        colors = ["#d55e00" if cell.diverged else "#0072b2" for cell in cells]
+        axes.barh(settings, [cell.mean - default for cell in cells], color=colors)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.invert_yaxis()
+        axes.set(
+            title=f"{graph} (default {default:.1f} %)", xlabel="points of test accuracy against the default"
+        )
+    figure.savefig(HERE / "ablations.png", dpi=90)
+
+
+if __name__ == "__main__":
+    main()
