@@ -81,7 +81,7 @@ def check_config(config: RunConfig) -> RunConfig:
             "halo: stale contradicts --staleness exact, which reads this epoch's rows alone; leave one of "
             "them out"
         )
-    if resolved.staleness.preset == "exact" and resolved.staleness.lookahead != "exact":
+    if resolved.staleness.preset == "exact" and resolved.staleness.lookahead not in ("exact", 0):
         raise ConfigError(
             f"staleness.lookahead: {resolved.staleness.lookahead} may leave rows stale, but --staleness exact "
             "allows none; leave one of them out"

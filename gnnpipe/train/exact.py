@@ -22,7 +22,7 @@ MOST_CHUNKS = 1024
 def exact_plan(config: RunConfig, data: GraphData) -> Plan:
     """The plan of ``--staleness exact`` or ``--staleness.lookahead exact``.
 
-    The preset takes the plan whose simulated epoch is shortest, which may be one chunk; the lookahead by
+    The preset takes one chunk where lookahead is ruled out, and else the plan whose simulated epoch is shortest, which may be one chunk; the lookahead by
     itself always takes a pipeline. ``chunks`` leaves one number of them to choose from.
 
     Raises:
@@ -30,6 +30,8 @@ def exact_plan(config: RunConfig, data: GraphData) -> Plan:
     """
     whole = make_plan(config.stages, config.parts, 1, config.layers, data.num_nodes)
     chosen_freely = config.staleness.preset == "exact"
+    if config.staleness.lookahead == 0:
+        return replace(whole, note="one chunk, as --staleness.lookahead is 0")
     if config.parts > 1:
         if not chosen_freely:
             raise PlanError(

@@ -44,7 +44,7 @@ class Job:
 def plan_for(config: RunConfig, data: GraphData) -> Plan:
     """The plan of a resolved config on a graph; raises PlanError where they don't fit."""
     lookahead = parse_lookahead(config.staleness.lookahead)
-    if lookahead is None:
+    if lookahead is None or config.staleness.preset == "exact":
         return exact_plan(config, data)
     return make_plan(config.stages, config.parts, config.chunks, config.layers, data.num_nodes, lookahead)
 

@@ -60,6 +60,13 @@ def test_one_stage_and_several_parts() -> None:
         exact_plan(replace(config(StalenessConfig(lookahead="exact")), parts=2), GRID)
 
 
+def test_no_lookahead_is_one_chunk() -> None:
+    """As in the config.yaml of a run with another preset."""
+    plan = exact_plan(config(StalenessConfig("exact", lookahead=0)), GRID)
+    assert plan.num_chunks == 1
+    assert "--staleness.lookahead is 0" in plan.note
+
+
 def test_a_tiny_graph() -> None:
     assert exact_plan(config(), random_graph(5, 8)).num_chunks == 1
 
