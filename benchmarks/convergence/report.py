@@ -172,7 +172,7 @@ def draw_curves(runs: dict[str, Found]) -> None:
             axes.plot(cell.found[0].run["epochs"][:length], means, color=color, label=setting, linewidth=1.2)
         axes.set(title=f"{graph}, {model}", xlabel="epoch", ylabel="test (%)")
     panels[0].legend(fontsize="small")
-    figure.savefig(HERE / "curves.png", dpi=90)
+    figure.savefig(HERE / "curves.png", dpi=70)
 
 
 def draw_ablations(runs: dict[str, Found]) -> None:

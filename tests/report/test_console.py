@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from gnnpipe.report.console import ConsoleReporter, describe_start, readable_bytes, summary_rows
+from gnnpipe.report.console import (
+    ConsoleReporter,
+    describe_estimate,
+    describe_start,
+    readable_bytes,
+    summary_rows,
+)
 from gnnpipe.report.pictures import median_breakdown
 
 SUMMARY: dict[str, Any] = {
@@ -66,7 +72,8 @@ def test_start_describes_graph_cut_and_plan() -> None:
         "cut_fraction": 0.25, "chunk_imbalance": 1.1,
     }  # fmt: skip
     shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
-    content = {"graph": facts, "plan": shape, "predictions": {"bubble": 0.2}}
+    shape |= {"lookahead": 0, "note": ""}
+    content = {"graph": facts, "plan": shape, "predictions": {"bubble": 0.2, "fresh_probability": 0.5}}
     lines = describe_start(content, "exact")
     assert "1,000 nodes, 2,000 edges" in lines[0]
     assert (
@@ -80,6 +87,21 @@ def test_start_describes_graph_cut_and_plan() -> None:
         in parted[1]
     )
     assert len(parted) == 3
+    ahead = shape | {"lookahead": 1, "note": "lookahead 1 over 4 chunks: 1.50 x as fast as one chunk"}
+    chosen = describe_start(
+        content | {"plan": ahead, "predictions": {"bubble": 0.2, "fresh_probability": 1.0}}, "exact"
+    )
+    assert chosen[1] == "exact training with lookahead 1 over 4 chunks: 1.50 x as fast as one chunk"
+    assert "100.0% of the messages fresh, looking 1 chunk ahead, imbalance" in chosen[2]
+
+
+def test_estimate_in_a_line() -> None:
+    found = {"cosine": 0.95, "relative_error": 0.313, "norm_ratio": 0.9, "table_error": 0.0512}
+    line = describe_estimate({"loss": 1.0, "exact_loss": 2.0, "estimate": {"all": found}})
+    assert line == (
+        "gradient against the exact one: cosine 0.950, relative error 0.31, norm 0.90 x; rows 5.1% off; "
+        "loss 1.0000, exact 2.0000"
+    )
 
 
 def test_median_breakdown() -> None:

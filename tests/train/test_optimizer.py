@@ -25,7 +25,9 @@ def rates(config: OptimizerConfig, epochs: int) -> list[float]:
 
 
 def test_constant_with_warmup() -> None:
-    assert rates(OptimizerConfig(warmup=3), 6) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    assert rates(OptimizerConfig(schedule="constant", warmup=3), 6) == pytest.approx(
+        [0.25, 0.5, 0.75, 1, 1, 1]
+    )
 
 
 def test_cosine() -> None:

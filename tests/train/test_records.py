@@ -78,8 +78,8 @@ def test_places_where_no_folder_can_be_made(tmp_path: Path) -> None:
 def test_config_leaves_out_where_the_run_was_kept(tmp_path: Path) -> None:
     written = yaml.safe_load((folder(tmp_path).path / "config.yaml").read_text())
     assert "out" not in written
-    assert written["staleness"]["gradient"] == "corrected"
-    assert written["optimizer"]["betas"] == [0.0, 0.99]
+    assert written["staleness"]["gradient"] == "reuse"
+    assert written["optimizer"]["betas"] == [0.5, 0.9]
 
 
 def test_records_skip_a_line_cut_short(tmp_path: Path) -> None:
