@@ -37,7 +37,7 @@ class Ages:
     ) -> None:
         inside, across = messages.astype(np.float64)
         self._inside, self._late = (inside, across) if stale_halo else (inside + across, 0 * across)
-        self._read = np.maximum((self._inside + self._late).sum(axis=1, keepdims=True), 1)
+        self._read = np.maximum((self._inside + self._late).sum(axis=1), 1)
         self._freeze, self._lookahead = freeze, lookahead
         num_chunks = len(inside)
         # when the rows of history were written, and how old they were then: [layer, chunk]
@@ -61,17 +61,19 @@ class Ages:
         position[order] = np.arange(len(order))
         fresh = position[None, :] <= position[:, None] + self._lookahead
         np.fill_diagonal(fresh, True)
+        from_now = self._inside * fresh
+        from_history = self._inside - from_now
         total = self._read.sum()
-        late = self._newest
+        share = float(from_now.sum() / total) if total else 1.0
+        before = self._newest
         now = np.zeros_like(self._newest)
         result = []
         content = np.zeros(len(order))
         for layer in range(len(now)):
             now[layer] = content
-            ages = np.where(fresh, content[None, :], self._history[layer][None, :] + epoch - self._written)
-            summed = self._inside * ages + self._late * (late[layer][None, :] + 1)
-            content = (summed.sum(axis=1, keepdims=True) / self._read)[:, 0]
-            share = float((self._inside * fresh).sum() / total) if total else 1.0
+            historical = self._history[layer] + (epoch - self._written)
+            summed = from_now @ content + from_history @ historical + self._late @ (before[layer] + 1)
+            content = summed / self._read
             result.append(Freshness(share, float(summed.sum() / total) if total else 0.0))
         self._newest = now
         return result
