@@ -260,7 +260,7 @@ def _takes_snapshot(freeze: int | str, epoch: int) -> bool:
     """Every R epochs from epoch 1 on, or from where R changes."""
     start, epochs = 0, 1
     for item in str(freeze).split(","):
-        since, _, number = item.rpartition(":")
+        number, _, since = item.partition("@")
         if epoch >= int(since or 0):
             start, epochs = max(int(since or 0), 1), int(number)
     return epoch >= 1 and (epoch - start) % epochs == 0

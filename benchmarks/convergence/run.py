@@ -122,6 +122,8 @@ def train(run: Run, data: Path, work: Path) -> tuple[dict[str, Any], dict[str, A
     if not finite and "became" not in done.stderr:
         raise RuntimeError(f"failed: {' '.join(command)}\n{done.stderr}")
     records = [json.loads(line) for line in (work / "records.jsonl").read_text().splitlines()]
+    if not records:
+        raise RuntimeError(f"no epoch ended: {' '.join(command)}\n{done.stderr}")
     found = summarize(records, finite=finite) | {"seconds": round(time.monotonic() - began, 1)}
     environment = common.environment(work, COMMAND) if finite else None
     shutil.rmtree(work)

@@ -58,7 +58,7 @@ class Runner:
             plan,
             spec,
             graph,
-            TableSettings.of(staleness, who.chunks, who.halo),
+            TableSettings.of(staleness, plan, who.halo),
             DropoutSettings(0.5, 0, staleness.dropout_hold),
             CPU,
             links,
@@ -66,7 +66,7 @@ class Runner:
         self._links, self._schedule = links, plan.schedule
         self._messages = Messages(self._stage.place, CPU, links)
         self._clock = Clock(CPU)
-        actions = plan.schedule[self._stage.place.stage]
+        actions = plan.schedule.stages[self._stage.place.stage]
         self._engine = Engine(self._stage, actions, self._messages, self._clock)
         self._messages.connect()
         self._orders = chunk_orders("shuffled", who.chunks, 0)

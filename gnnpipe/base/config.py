@@ -59,11 +59,12 @@ class StalenessConfig:
     them reversed; fixed: as numbered."""
     freeze: int | str | None = None
     """Rows that are not computed yet are read from a snapshot taken every so many epochs (1: newest rows).
-    1,20:23 is a schedule: 1, from epoch 20 on 23."""
+    1,23@20 is a schedule: 1, from epoch 20 on 23."""
     gradient: Gradient | None = None
     """What a chunk whose gradient is not computed yet contributes. fresh: nothing, and fresh rows of other
-    chunks count twice; reuse: its gradient of the last epoch times --staleness.weight; corrected: the
-    same, and the fresh ones count twice but for it (a control variate)."""
+    chunks count twice (less with lookahead, when more are fresh); reuse: its gradient of the last epoch
+    times --staleness.weight; corrected: the same, and the fresh ones count twice but for it (a control
+    variate)."""
     weight: float | str | None = None
     """Weight of last epoch's gradients, 0 to 1. Below 1 it damps ``reuse``. fitted: layer by layer and epoch
     by epoch, by regression of a row's gradient on the one before."""
@@ -156,7 +157,8 @@ class RunConfig:
     computed; stale: last epoch's, fetched in the background (PipeGCN, arXiv 2203.10428)."""
     chunks: int | None = None
     """Pieces of the graph that stream through the stages. More chunks: a smaller bubble, more overhead and
-    more stale rows. By default 8 for each stage, or 1 with one stage."""
+    more stale rows. By default 8 for each stage, or 1 with one stage; with --staleness exact, the fastest
+    number by simulation."""
     epochs: int = 200
     """Passes over the graph; every one is one optimiser step."""
     lr: float = 0.005

@@ -21,7 +21,7 @@ from gnnpipe.runtime.interruption import end_on_signal
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
-from gnnpipe.train.job import Job, describe_plan, plan_for, prepare_job
+from gnnpipe.train.job import Job, describe_plan, has_estimate, plan_for, prepare_job
 from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
 from gnnpipe.train.records import RunFolder
@@ -131,6 +131,9 @@ def _share_job(config: RunConfig, world: World, scratch: Path, folder: RunFolder
     for _, _, reason in shared:
         if reason is not None:
             raise reason
+    jobs = [found for _, found, _ in shared if found is not None]
+    if any(found.plan != jobs[0].plan for found in jobs):
+        raise PlanError("the hosts came to different plans; install the same versions on all, with pymetis")
     return next(found for where, found, _ in shared if where == host and found is not None)
 
 
@@ -143,6 +146,8 @@ def _prepare(config: RunConfig, scratch: Path, folder: RunFolder | None) -> Job:
         for line in describe_start(plan, config.halo):
             console.say(line)
         _warn_about_memory(job, predictions, console)
+        if config.check_gradient and not has_estimate(job):
+            console.say("nothing to check: with one chunk the gradient is the exact one")
         folder.create(config, plan)
     return job
 

@@ -12,6 +12,9 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.partition import cut_order, partition, undirected_structure
 
+# METIS takes seconds for each number of chunks on a large graph, and its chunks are seldom the narrowest.
+MOST_METIS_CHUNKS = 64
+
 
 @dataclass(frozen=True)
 class LocalCut:
@@ -50,6 +53,8 @@ class Locality:
         for method, order in self._orders.items():
             chunk = cut_order(order, num_chunks, self._cost)
             yield LocalCut(chunk, self._width(chunk), method)
+        if num_chunks > MOST_METIS_CHUNKS:
+            return
         groups = partition(self._adjacency, num_chunks, self._cost).assignment
         reader, owner = self._edges
         between = sp.csr_matrix(

@@ -74,6 +74,9 @@ class PreparedGraph:
     """For each part, rows of other parts that its rows of A read; see `halo_rows`."""
     halo_backward: tuple[Tensor, ...]
     """The same for A^T; the same object where A is symmetric."""
+    messages: Tensor
+    """int64 ``[2, num_chunks, num_chunks]``: entries of A by the chunks of their row and column, inside parts
+    and across parts."""
 
     def with_one_chunk(self) -> PreparedGraph:
         """The same graph in the same numbering, with each part as its one chunk."""
@@ -82,21 +85,15 @@ class PreparedGraph:
         backward = forward if self.matrix_t is self.matrix else halo_rows(self.matrix_t, ranges)
         return replace(self, ranges=ranges, halo_forward=forward, halo_backward=backward)
 
-    def messages(self) -> Tensor:
-        """int64 ``[2, num_chunks, num_chunks]``: entries of A by the chunks of their row and column, inside
-        parts and across parts."""
-        reader_part, reader = place_of(torch.arange(self.matrix.num_rows), self.ranges)
-        count = self.matrix.rowptr[1:] - self.matrix.rowptr[:-1]
-        col = self.matrix.col.to(torch.int64)
-        owner_part, owner = reader_part[col], reader[col]
-        across = reader_part.repeat_interleave(count) != owner_part
-        num_chunks = len(self.ranges[0])
-        place = (across * num_chunks + reader.repeat_interleave(count)) * num_chunks + owner
-        return torch.bincount(place, minlength=2 * num_chunks**2).view(2, num_chunks, num_chunks)
+    @property
+    def width(self) -> int:
+        """The farthest that a message goes, in chunks."""
+        reader, owner = self.messages.sum(dim=0).nonzero(as_tuple=True)
+        return int((reader - owner).abs().max())
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, which ranks of a host map into memory together."""
-        tensors = {"node_id": self.node_id, "labels": self.labels}
+        tensors = {"node_id": self.node_id, "labels": self.labels, "messages": self.messages}
         tensors |= {f"mask.{name}": mask for name, mask in self.masks.items()}
         tensors |= _pack("matrix", self.matrix) | _pack("features", self.features)
         if self.matrix_t is not self.matrix:
@@ -132,6 +129,7 @@ class PreparedGraph:
             {name: tensors[f"mask.{name}"] for name in ("train", "val", "test")},
             halo_forward,
             halo_forward if backward is None else backward.split(facts["halo_backward"]),
+            tensors["messages"],
         )
 
 
@@ -184,7 +182,20 @@ def prepare(
         {name: mask[order] for name, mask in data.masks.items()},
         halo_forward,
         halo_backward,
+        _messages(matrix, cut.ranges),
     )
+
+
+def _messages(matrix: Csr, ranges: Ranges) -> Tensor:
+    """See `PreparedGraph.messages`."""
+    part, chunk = place_of(torch.arange(matrix.num_rows), ranges)
+    place = (part * len(ranges[0]) + chunk).to(torch.int32)
+    reader = place.repeat_interleave(matrix.rowptr[1:] - matrix.rowptr[:-1])
+    owner = place[matrix.col]
+    num_chunks = len(ranges[0])
+    across = (reader // num_chunks != owner // num_chunks).to(torch.int32)
+    cell = (across * num_chunks + reader % num_chunks) * num_chunks + owner % num_chunks
+    return torch.bincount(cell, minlength=2 * num_chunks**2).view(2, num_chunks, num_chunks)
 
 
 def _rival_halo(adjacency: Csr, spec: CutSpec, num_parts: int) -> list[int] | None:

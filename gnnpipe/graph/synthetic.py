@@ -83,3 +83,9 @@ def _check(config: SyntheticConfig) -> None:
         value = getattr(config, key)
         if not least <= value <= most:
             raise ConfigError(f"synthetic.{key}: {value} is out of range; use {least:g} to {most:g}")
+    blocks = config.num_classes * config.blocks_per_class
+    if config.reach and blocks > config.num_nodes:
+        raise ConfigError(
+            f"synthetic.reach: {config.reach} needs a node in each of the {blocks} blocks, but there are "
+            f"{config.num_nodes}; use fewer --synthetic.blocks_per_class, or --synthetic.reach 0"
+        )

@@ -125,21 +125,22 @@ Freeze = tuple[tuple[int, int], ...]
 
 
 def parse_freeze(freeze: int | str) -> Freeze:
-    """``23``, or ``1,20:23``: every epoch at first, from epoch 20 on every 23.
+    """``23``, or ``1,23@20``: every epoch at first, from epoch 20 on every 23.
 
     Raises:
         ConfigError: another form.
     """
     result: list[tuple[int, int]] = []
     for item in str(freeze).split(","):
-        found = re.fullmatch(r"(?:(\d{1,9}):)?(\d{1,9})", item.strip())
-        start = int(found[1] or 0) if found else 0
-        if not found or int(found[2]) < 1 or (result and start <= result[-1][0]):
+        found = re.fullmatch(r"(\d{1,9})(?:@(\d{1,9}))?", item.strip())
+        start = int(found[2] or 0) if found else 0
+        in_order = start > result[-1][0] if result else start == 0
+        if not found or int(found[1]) < 1 or not in_order:
             raise ConfigError(
                 f"staleness.freeze: '{freeze}' can't be used; write a number of epochs, 1 or more, or a "
-                "schedule such as 1,20:23 (every epoch, from epoch 20 on every 23)"
+                "schedule such as 1,23@20 (every epoch, from epoch 20 on every 23)"
             )
-        result.append((start if result else 0, int(found[2])))
+        result.append((start, int(found[1])))
     return tuple(result)
 
 

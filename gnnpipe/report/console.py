@@ -99,7 +99,7 @@ def describe_start(plan: dict[str, Any], halo: str) -> list[str]:
     if shape["note"]:
         lines.append(f"exact training with {shape['note']}")
     if shape["num_chunks"] > 1:
-        fresh = 1 - facts["cut_fraction"] * (1 - plan["predictions"]["fresh_probability"])
+        fresh = plan["predictions"]["fresh"]
         ahead = f", looking {_counted(shape['lookahead'], 'chunk')} ahead" if shape["lookahead"] else ""
         lines.append(
             f"{shape['num_chunks']} chunks ({_method(facts['chunk_method'])}): "

@@ -20,7 +20,12 @@ PIECES = {
 }
 
 PANELS_A_ROW = 3
-KINDS = {"communication-layer": "#d55e00", "communication-graph": "#cc79a7", "weights": "#56b4e9"}
+KINDS = {
+    "communication-layer": "#d55e00",
+    "communication-graph": "#cc79a7",
+    "weights": "#56b4e9",
+    "refresh": "#009e73",
+}
 
 
 def draw_report(folder: RunFolder) -> str:

@@ -14,15 +14,16 @@ from gnnpipe.model.dropout import Dropout, dropout_key, keep_all
 from gnnpipe.model.features import FeatureRows
 from gnnpipe.model.layers.base import Drop
 from gnnpipe.model.loss import chunk_loss
-from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
+from gnnpipe.model.stack import ModelSpec, build_stack
+from gnnpipe.plan.estimate import LayerSums
 from gnnpipe.plan.plan import Plan
-from gnnpipe.runtime.boundary import Boundary, ExactBoundary, StaleBoundary
 from gnnpipe.runtime.chunk_data import LEAST_ROWS_PER_TILE, ChunkData, cut
 from gnnpipe.runtime.halo import Halo, Route, routes
+from gnnpipe.runtime.layer_builder import LayerBuilder
 from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.place import Place
-from gnnpipe.runtime.stage_layer import GradientRows, LayerPass, Rows, StageLayer, joined, leaves
-from gnnpipe.runtime.tables import ForwardTable, GradientTable, TableSettings
+from gnnpipe.runtime.stage_layer import LayerPass, StageLayer, joined, leaves
+from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.weights import WeightSums
 
 
@@ -94,17 +95,19 @@ class Stage:
         self.num_rows = graph.facts.part_nodes[place.part]
         self.halo = Halo(links, Clock(device))
         self.forward_routes = _on(device, routes(graph.halo_forward, graph.ranges, place.part))
-        self._backward_routes = _on(device, routes(graph.halo_backward, graph.ranges, place.part))
+        backward_routes = _on(device, routes(graph.halo_backward, graph.ranges, place.part))
         self._settings, self._links = settings, links
         nothing: list[Route | None] = [None] * plan.num_chunks
         self.chunks = (
             cut(graph, place, nothing, nothing, device)
             if settings.stale_halo or settings.waits
-            else cut(graph, place, self.forward_routes, self._backward_routes, device, least_tile)
+            else cut(graph, place, self.forward_routes, backward_routes, device, least_tile)
         )
-        self._lookahead = plan.lookahead
+        builder = LayerBuilder(
+            self.num_rows, settings, self.halo, self.forward_routes, backward_routes, plan.lookahead, device
+        )
         mine = [item for item in build_stack(spec) if plan.stage_of(item.convolution) == place.stage]
-        self.layers = [self._with_tables(item) for item in mine]
+        self.layers = [builder.build(item) for item in mine]
         self.modules = nn.ModuleDict(
             {layer.spec.name.replace(".", "_"): layer.module for layer in self.layers}
         )
@@ -239,11 +242,11 @@ class Stage:
         """Sum what fitted weights follow from over the parts; a few numbers a layer, which are not counted as
         messages."""
         tables = [layer.gradients.table for layer in self.layers if layer.gradients is not None]
-        if self._settings.weight is None and self.place.num_parts > 1 and tables:
-            fits = torch.stack([table.fit for table in tables]).to(self.device)
+        if self._settings.fitted and self.place.num_parts > 1 and tables:
+            fits = torch.stack([table.fit for table in tables])
             dist.all_reduce(fits, group=self._links.weights)
-            for table, fit in zip(tables, fits.cpu(), strict=True):
-                table.fit = fit
+            for table, fit in zip(tables, fits, strict=True):
+                table.fit.copy_(fit)
 
     def _enter(self, data: ChunkData, rows: Tensor | None, kept: ChunkPass) -> FeatureRows:
         if rows is None:
@@ -252,6 +255,19 @@ class Stage:
         if self._has_initial:
             kept.h0 = leaves(rows[1], data)
         return rows[0]
+
+    def table_errors(self) -> list[LayerSums]:
+        """How far each layer's rows were off at the last refresh."""
+        return [
+            LayerSums(layer.spec.name, 0.0, 0.0, 0.0, *layer.rows.table.error.tolist())
+            for layer in self.layers
+            if layer.rows is not None
+        ]
+
+    @property
+    def exchanges_history(self) -> bool:
+        """Whether history has halo rows; a stale halo is kept elsewhere."""
+        return not self._settings.stale_halo
 
     def history_drop(self, layer: StageLayer, data: ChunkData, epoch: int) -> Drop:
         """The dropout of a layer's historical rows as ``epoch`` is to read them."""
@@ -266,34 +282,9 @@ class Stage:
     def _starts_initial(self, layer: StageLayer) -> bool:
         return self._has_initial and layer.spec.number == 0
 
-    def _with_tables(self, spec: LayerSpec) -> StageLayer:
-        module = spec().to(self.device)
-        if module.width is None:
-            return StageLayer(spec, module, None, None)
-        forward = ForwardTable(
-            self.num_rows + _num_arriving(self.forward_routes), module.width, self._settings, self.device
-        )
-        rows = Rows(forward, self._boundary(self.forward_routes, forward.sent))
-        if not module.returns_gradient(spec.number):
-            return StageLayer(spec, module, rows, None, self._lookahead)
-        backward = GradientTable(
-            self.num_rows + _num_arriving(self._backward_routes), module.width, self._settings, self.device
-        )
-        boundary = self._boundary(self._backward_routes, [backward.rows])
-        return StageLayer(spec, module, rows, GradientRows(backward, boundary), self._lookahead)
-
-    def _boundary(self, exchanged: list[Route | None], tensors: list[Tensor]) -> Boundary:
-        if self._settings.stale_halo:
-            return StaleBoundary(self.halo, exchanged, tensors[0])
-        return ExactBoundary(self.halo, exchanged, tensors)
-
 
 def _packed(h: Tensor, h0: Tensor | None) -> Tensor:
     return h.unsqueeze(0) if h0 is None else torch.stack([h, h0])
-
-
-def _num_arriving(exchanged: list[Route | None]) -> int:
-    return sum(route.arrive.num_nodes for route in exchanged if route is not None)
 
 
 def _on(device: torch.device, exchanged: list[Route | None]) -> list[Route | None]:

@@ -102,16 +102,29 @@ def refresh(stage: Stage, messages: Messages, epoch: int) -> None:
 
 
 def _refill(stage: Stage, layer: StageLayer, rows: list[FeatureRows], epoch: int) -> None:
-    """Replace a layer's historical rows by the messages of exact input rows."""
+    """Replace a layer's historical rows by the messages of exact input rows, and note how far off they were.
+
+    They are compared under the masks that they were made with.
+    """
     if layer.rows is None:
         return
-    history = torch.empty_like(layer.rows.table.rows)
+    table = layer.rows.table
+    history = torch.empty_like(table.rows)
+    table.forget_error()
     for data, h in zip(stage.chunks, rows, strict=True):
-        x, _ = layer.module.message(h, stage.history_drop(layer, data, epoch))
+        now = stage.history_drop(layer, data, epoch)
+        before = stage.history_drop(layer, data, epoch - 1)
+        x, _ = layer.module.message(h, now)
+        then, _ = (x, None) if before == now else layer.module.message(h, before)
         assert x is not None
+        assert then is not None
+        table.compare(data.chunk, then)
         history[data.chunk.start : data.chunk.stop] = x
-    _exchange(stage, history, REFRESH)
-    layer.rows.table.refill(history)
+    if stage.exchanges_history:
+        _exchange(stage, history, REFRESH)
+        table.refill(history)
+    else:
+        table.refill(history[: stage.num_rows])
 
 
 def _exchange(stage: Stage, table: Tensor, kind: str) -> None:

@@ -67,7 +67,12 @@ class TableSettings:
     def keeps_gradients(self) -> bool:
         """Whether last epoch's gradients are needed beside what pulls read."""
         rule = gradient_rule(self.gradient, self.weight or 0.0, self.fresh_probability)
-        return self.weight is None or rule.corrected != 0 or (self.waits and rule.fresh != 1)
+        return self.fitted or rule.corrected != 0 or (self.waits and rule.fresh != 1)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the weight of last epoch's gradients is fitted; ``fresh`` reads none of them."""
+        return self.weight is None and self.gradient != "fresh"
 
     @property
     def tables_per_layer(self) -> int:
@@ -102,6 +107,9 @@ class ForwardTable:
         separate = settings.clean or settings.frozen
         self.newest = torch.zeros_like(self.rows) if separate else self.rows
         self.snapshot = torch.zeros_like(self.rows) if settings.frozen else self.newest
+        self.error = torch.zeros(2, dtype=torch.float64, device=device)
+        """Of the newest own rows when they were last compared: squared distance from exact ones, and those'
+        square."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Bring history into place, with a new snapshot where one is due."""
@@ -110,11 +118,23 @@ class ForwardTable:
         if self.snapshot is not self.rows:
             self.rows.copy_(self.snapshot)
 
+    def forget_error(self) -> None:
+        """A comparison begins."""
+        self.error.zero_()
+
+    def compare(self, own: Chunk, exact: Tensor) -> None:
+        """Note how far a chunk's newest rows are from exact ones."""
+        distance = (self.newest[own.start : own.stop] - exact).double().square().sum()
+        self.error += torch.stack([distance, exact.double().square().sum()])
+
     def refill(self, rows: Tensor) -> None:
-        """Replace all history, ``[num_rows, width]``, before `begin_epoch`."""
-        self.newest.copy_(rows)
-        if self.snapshot is not self.newest:
-            self.snapshot.copy_(rows)
+        """Replace history before `begin_epoch`.
+
+        Args:
+            rows: ``[n, width]``: the part's own, and the halo's, but where that is last epoch's anyway.
+        """
+        for history in (self.newest, self.snapshot):
+            history[: len(rows)] = rows
 
     def write(self, own: Chunk, rows: Tensor, clean_rows: Callable[[], Tensor]) -> None:
         """Store a chunk's fresh rows; ``clean_rows`` makes them without dropout, if history wants those."""
@@ -148,14 +168,15 @@ class GradientTable:
         self._settings = settings
         self.rows = torch.zeros(num_rows, width, device=device)
         self.newest = torch.zeros_like(self.rows) if settings.keeps_gradients else self.rows
-        self.fit = torch.zeros(2, dtype=torch.float64)
+        self.fit = torch.zeros(2, dtype=torch.float64, device=device)
         """Inner products of this epoch's own rows with last epoch's, and of those with themselves."""
         self.weight = settings.weight or 0.0
 
     def begin_epoch(self) -> None:
         """Turn the rows of the last epoch into history; a weight that is to be fitted follows from it."""
-        if self._settings.weight is None:
-            self.weight = min(max(float(self.fit[0] / self.fit[1]), 0.0), 1.0) if self.fit[1] > 0 else 0.0
+        if self._settings.fitted:
+            product, square = self.fit.tolist()
+            self.weight = min(max(product / square, 0.0), 1.0) if square > 0 else 0.0
             self.fit.zero_()
         self._rule = gradient_rule(self._settings.gradient, self.weight, self._settings.fresh_probability)
         if self.newest is not self.rows:
@@ -181,9 +202,9 @@ class GradientTable:
                 continue
             gradient = rows.clone()
             previous = self.newest[span.start : span.stop]
-            if self._settings.weight is None and number == 0:
+            if self._settings.fitted and number == 0:
                 pair = (gradient.double() * previous).sum(), previous.double().square().sum()
-                self.fit += torch.stack(pair).cpu()
+                self.fit += torch.stack(pair)
             rows.mul_(self._rule.fresh).sub_(previous, alpha=self._rule.corrected)
             previous.copy_(gradient)
 

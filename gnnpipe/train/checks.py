@@ -83,8 +83,8 @@ def check_config(config: RunConfig) -> RunConfig:
         )
     if resolved.staleness.preset == "exact" and resolved.staleness.lookahead not in ("exact", 0):
         raise ConfigError(
-            f"staleness.lookahead: {resolved.staleness.lookahead} may leave rows stale, but --staleness exact "
-            "allows none; leave one of them out"
+            f"staleness.lookahead: {resolved.staleness.lookahead} may leave rows stale, but --staleness "
+            "exact allows none; leave one of them out"
         )
     _check_optimizer(resolved)
     return resolved

@@ -10,7 +10,7 @@ from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import PlanError
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.locality import Locality
-from gnnpipe.graph.partition import node_cost
+from gnnpipe.graph.partition import node_cost, row_cost
 from gnnpipe.plan.plan import Plan, make_plan
 
 # What starting a chunk's convolution costs, in rows of work: 32 chunks of 3,125 rows took 1.07 times as long
@@ -22,11 +22,12 @@ MOST_CHUNKS = 1024
 def exact_plan(config: RunConfig, data: GraphData) -> Plan:
     """The plan of ``--staleness exact`` or ``--staleness.lookahead exact``.
 
-    The preset takes one chunk where lookahead is ruled out, and else the plan whose simulated epoch is shortest, which may be one chunk; the lookahead by
+    The preset takes the plan whose simulated epoch is shortest, which may be one chunk; the lookahead by
     itself always takes a pipeline. ``chunks`` leaves one number of them to choose from.
 
     Raises:
-        PlanError: an impossible number of stages or chunks, or a lookahead asked for with several parts.
+        PlanError: an impossible number of stages or chunks, or a lookahead asked for with several parts or
+            one chunk.
     """
     whole = make_plan(config.stages, config.parts, 1, config.layers, data.num_nodes)
     chosen_freely = config.staleness.preset == "exact"
@@ -41,10 +42,13 @@ def exact_plan(config: RunConfig, data: GraphData) -> Plan:
         return replace(whole, note="one chunk, as each part has its own line of chunks")
     if config.stages == 1 and chosen_freely:
         return whole
-    locality = Locality(data.adjacency, node_cost(data.adjacency, float(config.hidden)))
-    plans = list(_pipelines(config, data, locality))
+    plans = list(_pipelines(config, data))
     if not plans:
-        return replace(whole, note="one chunk, as the graph is too small for more")
+        if not chosen_freely:
+            raise PlanError(
+                "chunks: 1 leaves nothing to look ahead to; use --chunks 2 or more, or leave it out"
+            )
+        return replace(whole, note="one chunk, as asked")
     best = min(plans, key=lambda plan: _seconds(plan, data.num_nodes))
     ratio = _seconds(whole, data.num_nodes) / _seconds(best, data.num_nodes)
     candidate = f"lookahead {best.lookahead} over {best.num_chunks} chunks"
@@ -55,14 +59,27 @@ def exact_plan(config: RunConfig, data: GraphData) -> Plan:
     return replace(best, note=f"{candidate}: {ratio:.2f} x as fast as one chunk, by simulation")
 
 
-def _pipelines(config: RunConfig, data: GraphData, locality: Locality) -> Iterator[Plan]:
-    """Plans with several chunks, each with the lookahead that leaves nothing stale."""
+def _pipelines(config: RunConfig, data: GraphData) -> Iterator[Plan]:
+    """Plans with several chunks, each with the lookahead that leaves nothing stale.
+
+    The number of chunks doubles while that makes the lookahead a smaller share of them.
+    """
     most = min(data.num_nodes, MOST_CHUNKS)
-    wanted = [config.chunks] if config.chunks else [2**power for power in range(1, int(math.log2(most)) + 1)]
+    wanted = [2**power for power in range(1, int(math.log2(most)) + 1)]
+    if config.chunks is not None:
+        make_plan(config.stages, 1, config.chunks, config.layers, data.num_nodes)
+        wanted = [config.chunks] if config.chunks > 1 else []
+    if not wanted:
+        return
+    locality = Locality(data.adjacency, node_cost(data.adjacency, row_cost(config.hidden)))
+    shares: list[float] = []
     for num_chunks in wanted:
         plan = make_plan(config.stages, 1, num_chunks, config.layers, data.num_nodes)
-        if num_chunks > 1:
-            yield replace(plan, lookahead=locality.cut(num_chunks).width, exact=True)
+        width = locality.cut(num_chunks).width
+        yield replace(plan, lookahead=width, exact=True)
+        shares.append(width / num_chunks)
+        if len(shares) > 2 and min(shares[-2:]) >= min(shares[:-2]):
+            return
 
 
 def _seconds(plan: Plan, num_nodes: int) -> float:

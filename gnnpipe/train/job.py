@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from gnnpipe.base.config import Metric, RunConfig
-from gnnpipe.base.errors import DataError
+from gnnpipe.base.errors import DataError, PlanError
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.partition import row_cost
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare
 from gnnpipe.model.stack import ModelSpec
 from gnnpipe.model.tasks import resolve_metric
@@ -20,10 +21,6 @@ from gnnpipe.plan.staleness import parse_lookahead
 from gnnpipe.runtime.stage import DropoutSettings
 from gnnpipe.train.exact import exact_plan
 from gnnpipe.train.predictions import Predictions, predict
-
-# A row's dense work in units of an edge's: on CPUs a multiply-add of a matrix product costs about as many
-# times less than one of the aggregation as a hidden row is wide, which leaves one edge's work a column.
-ROW_COST_PER_COLUMN = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,16 @@ class Job:
     out: Path
     """The run's folder."""
     metric: Metric
+
+
+def has_estimate(job: Job) -> bool:
+    """Whether the gradient comes about in another way than the exact one, so that they may be compared."""
+    return job.plan.num_chunks > 1 or (job.config.halo == "stale" and job.plan.num_parts > 1)
+
+
+def reads_stale_rows(job: Job) -> bool:
+    """Whether the gradient may differ from the exact one."""
+    return has_estimate(job) and not job.plan.exact
 
 
 def plan_for(config: RunConfig, data: GraphData) -> Plan:
@@ -71,9 +78,14 @@ def dropout_settings(config: RunConfig) -> DropoutSettings:
 
 def prepare_graph(config: RunConfig, data: GraphData, plan: Plan, spec: ModelSpec) -> PreparedGraph:
     """Cut, renumber and normalise for a plan."""
-    row_cost = ROW_COST_PER_COLUMN * config.hidden
-    cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost, config.part_balance, plan.exact)
-    return prepare(data, cut, spec.normalization, num_rivals=plan.num_ranks)
+    cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost(config.hidden), config.part_balance, plan.exact)
+    graph = prepare(data, cut, spec.normalization, num_rivals=plan.num_ranks)
+    if plan.exact and graph.width > plan.lookahead:
+        raise PlanError(
+            f"staleness.lookahead: the graph was planned to be {plan.lookahead} chunks wide and is "
+            f"{graph.width}; give --chunks, or use --staleness.lookahead 0 (one chunk)"
+        )
+    return graph
 
 
 def prepare_job(config: RunConfig, scratch: Path, out: Path) -> tuple[Job, GraphFacts, Predictions]:

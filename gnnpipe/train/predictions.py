@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from gnnpipe.base.config import RunConfig
+from gnnpipe.base.config import HaloMode, RunConfig
 from gnnpipe.graph.halo import part_range
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.model.layers.base import Layer
@@ -29,8 +30,8 @@ class Predictions:
     memory_bytes: list[int]
     """Peak of each rank, estimated."""
     bubble: float
-    fresh_probability: float
-    """Share of the messages between chunks that are fresh."""
+    fresh: float
+    """Share of the messages that carry a row of this epoch."""
 
 
 def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph) -> Predictions:
@@ -45,10 +46,19 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
     return Predictions(
         volume_of(plan, spec, facts.num_nodes, halo, settings.versions_sent),
         rival,
-        _memory(plan, spec, settings, graph),
+        _memory(plan, spec, settings, graph, checks=config.check_gradient > 0),
         plan.bubble,
-        1.0 if plan.exact else fresh_probability(plan.num_chunks, plan.lookahead),
+        _fresh(plan, config.halo, graph.messages),
     )
+
+
+def _fresh(plan: Plan, halo: HaloMode, messages: Tensor) -> float:
+    """A chunk's own rows always are, and other chunks' as often as their order is right."""
+    across_parts = messages[1] if halo == "stale" else torch.zeros_like(messages[1])
+    current = messages.sum(dim=0) - across_parts
+    own, total = float(current.diagonal().sum()), float(messages.sum())
+    often = 1.0 if plan.exact else fresh_probability(plan.num_chunks, plan.lookahead)
+    return (own + often * (float(current.sum()) - own)) / total if total else 1.0
 
 
 def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versions: int = 1) -> Volume:
@@ -84,8 +94,12 @@ def _shapes(spec: ModelSpec) -> list[tuple[LayerSpec, Layer]]:
         return [(item, item()) for item in build_stack(spec)]
 
 
-def _memory(plan: Plan, spec: ModelSpec, settings: TableSettings, graph: PreparedGraph) -> list[int]:
+def _memory(
+    plan: Plan, spec: ModelSpec, settings: TableSettings, graph: PreparedGraph, *, checks: bool
+) -> list[int]:
+    """Of each rank. A check of the gradient holds the graph and two tables a layer once more."""
     facts = graph.facts
+    tables, copies = settings.tables_per_layer + 2 * checks, 1 + checks
     parted = plan.num_parts > 1
     result = []
     for stage in range(plan.num_stages):
@@ -100,16 +114,16 @@ def _memory(plan: Plan, spec: ModelSpec, settings: TableSettings, graph: Prepare
             for module in mine
         ]
         for part, num_rows in enumerate(facts.part_nodes):
-            held = _graph_bytes(graph, part)
+            held = _graph_bytes(graph, part) * copies
             if stage == 0:
-                held += round(8 * facts.feature_entries * num_rows / facts.num_nodes)
+                held += round(8 * facts.feature_entries * num_rows / facts.num_nodes) * copies
             result.append(
                 memory_per_rank(
                     layers,
                     weights,
                     num_rows,
                     max(facts.halo_forward[part], facts.halo_backward[part]),
-                    settings.tables_per_layer,
+                    tables,
                     settings.halo_tables_per_layer,
                     spec.hidden,
                     held,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from gnnpipe.base.clock import Clock
 from gnnpipe.base.errors import TrainingError
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.plan.ages import Ages
-from gnnpipe.plan.estimate import estimates
+from gnnpipe.plan.estimate import LayerSums, estimates
 from gnnpipe.plan.staleness import chunk_orders
 from gnnpipe.plan.timeline import RankTimeline, breakdowns
 from gnnpipe.runtime.engine import COMMUNICATION_LAYER, Engine
@@ -27,7 +28,7 @@ from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.weights import WEIGHTS
 from gnnpipe.runtime.world import World
 from gnnpipe.train.evaluation import evaluate
-from gnnpipe.train.job import Job, dropout_settings
+from gnnpipe.train.job import Job, dropout_settings, has_estimate, reads_stale_rows
 from gnnpipe.train.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
 from gnnpipe.train.records import RunFolder
 from gnnpipe.train.versions import hardware, versions
@@ -58,8 +59,8 @@ class RankReport:
     began: float
     ended: float
     bytes_sent: dict[str, int]
-    check: CheckResult | None
-    """How far the gradient was from the exact one, when that was asked."""
+    table_errors: list[LayerSums]
+    """How far stale rows were off when they were refreshed, if this epoch began so."""
 
 
 class Trainer:
@@ -89,14 +90,15 @@ class Trainer:
         self._folder = RunFolder(job.out)
         self._best: dict[str, Any] = {"best_val": -math.inf}
         self._ages = _ages(job, graph)
+        self._sent = [Counter[str]() for _ in range(world.size)]
         self._check = (
             GradientCheck(
                 stage, job.plan, job.spec, graph, dropout_settings(config), self._messages, world.links
             )
-            if config.check_gradient and job.plan.num_chunks > 1
+            if config.check_gradient and has_estimate(job)
             else None
         )
-        self._watch = Watch()
+        self._watch = Watch(stale=reads_stale_rows(job))
         self._refreshed_by_evaluation = False
 
     def train(self) -> None:
@@ -114,6 +116,8 @@ class Trainer:
             if evaluates:
                 record |= self._evaluate(epoch)
             seconds.append(record["seconds"])
+            for total, sent in zip(self._sent, record["bytes_sent_by_rank"], strict=True):
+                total.update(sent)
             if self._world.rank == 0:
                 self._folder.append(record)
                 self._reporter.epoch(record)
@@ -129,18 +133,22 @@ class Trainer:
         result = self._engine.run_epoch(epoch, order)
         lr = float(self._scheduler.get_last_lr()[0])
         sent = self._world.links.take_bytes()
-        check, check_seconds = self._check_gradient(epoch)
+        ran = self._clock.now() - began
+        checks = self._check_gradient(epoch)
+        stepped = self._clock.now()
         self._step()
         if settles:
             self._stage.settle()
         timeline = RankTimeline(result.spans, result.finished)
-        ended = self._clock.now() - check_seconds
-        report = RankReport(result.loss_sum, timeline, began, ended, sent, check)
-        freshness = self._ages.epoch(epoch, order, refreshed=self._refreshes(epoch))
-        return self._record(epoch, lr, self._world.gather(report)) | {
-            "fresh": [layer.fresh for layer in freshness],
-            "age": [layer.age for layer in freshness],
-        }
+        errors = self._stage.table_errors() if epoch and self._refreshes(epoch) else []
+        ended = began + ran + self._clock.now() - stepped
+        report = RankReport(result.loss_sum, timeline, began, ended, sent, errors)
+        record = self._record(epoch, lr, self._world.gather(report), checks)
+        if self._world.rank == 0:
+            freshness = self._ages.epoch(epoch, order, refreshed=self._refreshes(epoch))
+            record["fresh"] = [layer.fresh for layer in freshness]
+            record["age"] = [layer.age for layer in freshness]
+        return record
 
     def _refresh(self, epoch: int) -> None:
         """Fill the tables from an exact sweep, if that is due and the last evaluation's did not."""
@@ -151,17 +159,17 @@ class Trainer:
     def _refreshes(self, epoch: int) -> bool:
         """Whether an epoch begins with exact tables; with nothing stale they always are."""
         every = self._job.config.staleness.refresh
-        stale = self._job.plan.num_chunks > 1 and not self._job.plan.exact
-        return stale and bool(every) and epoch % (every or 1) == 0
+        return reads_stale_rows(self._job) and bool(every) and epoch % (every or 1) == 0
 
-    def _check_gradient(self, epoch: int) -> tuple[CheckResult | None, float]:
-        """Compare with the exact gradient, if that is due; and the seconds it took."""
-        if self._check is None or (epoch + 1) % self._job.config.check_gradient:
-            return None, 0.0
-        began = self._clock.now()
+    def _check_gradient(self, epoch: int) -> list[CheckResult]:
+        """Compare with the exact gradient, if that is due, as it is after the last epoch."""
+        config = self._job.config
+        last = epoch + 1 == config.epochs
+        if self._check is None or ((epoch + 1) % config.check_gradient and not last):
+            return []
         result = self._check.measure(epoch)
         self._world.links.take_bytes()
-        return result, self._clock.now() - began
+        return self._world.gather(result)
 
     def _step(self) -> None:
         """One optimiser step after the last backward: weights are never stale."""
@@ -174,7 +182,9 @@ class Trainer:
         self._scheduler.step()
         self._averaged.update()
 
-    def _record(self, epoch: int, lr: float, reports: list[RankReport]) -> dict[str, Any]:
+    def _record(
+        self, epoch: int, lr: float, reports: list[RankReport], checks: list[CheckResult]
+    ) -> dict[str, Any]:
         """An epoch's line. The same on every rank, so that all decide alike."""
         loss = sum(report.loss_sum for report in reports) / self._stage.num_train
         _check_finite("the loss", loss, epoch)
@@ -182,7 +192,7 @@ class Trainer:
         timeline = [report.timeline for report in reports]
         kinds = (*KINDS, REFRESH) if self._job.config.staleness.refresh else KINDS
         by_rank = [{kind: report.bytes_sent.get(kind, 0) for kind in kinds} for report in reports]
-        record = {
+        record: dict[str, Any] = {
             "epoch": epoch,
             "loss": loss,
             "lr": lr,
@@ -191,10 +201,15 @@ class Trainer:
             "bytes_sent": {kind: sum(sent[kind] for sent in by_rank) for kind in kinds},
             "bytes_sent_by_rank": by_rank,
         }
-        checks = [report.check for report in reports if report.check is not None]
+        off = estimates(item for report in reports for item in report.table_errors)
+        if off["all"].table_error is not None:
+            record["table_error"] = {name: item.table_error for name, item in off.items()}
         if checks:
             record["exact_loss"] = sum(check.loss_sum for check in checks) / self._stage.num_train
+            _check_finite("the exact loss", record["exact_loss"], epoch)
             found = estimates(item for check in checks for item in check.layers)
+            _check_finite("the error of the gradient", found["all"].relative_error, epoch)
+            _check_finite("the error of stale rows", found["all"].table_error or 0.0, epoch)
             record["estimate"] = {name: asdict(item) for name, item in found.items()}
         return record
 
@@ -224,6 +239,10 @@ class Trainer:
                 self._save_model()
         return metrics
 
+    def _per_epoch(self, total: Counter[str], last: dict[str, Any]) -> dict[str, int]:
+        """Bytes of a mean epoch; only a refresh does not send as much in each."""
+        return {kind: round(total[kind] / self._job.config.epochs) for kind in last["bytes_sent"]}
+
     def _save_model(self) -> None:
         weights: dict[str, Tensor] = {}
         for layer in self._stage.layers if self._stage.place.part == 0 else []:
@@ -244,8 +263,8 @@ class Trainer:
                 **self._best,
                 "epochs": len(seconds),
                 "median_epoch_seconds": statistics.median(seconds),
-                "bytes_per_epoch": last["bytes_sent"],
-                "bytes_per_epoch_by_rank": last["bytes_sent_by_rank"],
+                "bytes_per_epoch": self._per_epoch(sum(self._sent, Counter()), last),
+                "bytes_per_epoch_by_rank": [self._per_epoch(total, last) for total in self._sent],
                 "peak_memory_bytes": peaks,
                 "versions": versions(),
                 "hardware": hardware(self._world.device, self._world.size),
@@ -257,7 +276,7 @@ def _ages(job: Job, graph: PreparedGraph) -> Ages:
     """How fresh the rows are that each convolution reads."""
     settings = TableSettings.of(job.config.staleness, job.plan, job.config.halo)
     return Ages(
-        graph.messages().numpy(),
+        graph.messages.numpy(),
         job.config.layers,
         settings.freeze,
         job.plan.lookahead,

@@ -11,11 +11,10 @@ from gnnpipe.graph.chunks import cut_into_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.graph.partition import halo_counts, node_cost
+from gnnpipe.graph.partition import halo_counts, node_cost, row_cost
 from gnnpipe.model.stack import ModelSpec
 from gnnpipe.plan.plan import make_plan
 from gnnpipe.plan.volume import HaloRows, Volume
-from gnnpipe.train.job import ROW_COST_PER_COLUMN
 from gnnpipe.train.predictions import volume_of
 
 
@@ -98,7 +97,7 @@ def _shapes(config: VolumeConfig, num_nodes: int) -> list[tuple[int, int]]:
 
 
 def _cut(config: VolumeConfig, data: GraphData, parts: int) -> tuple[str, HaloRows]:
-    work = node_cost(data.adjacency, ROW_COST_PER_COLUMN * config.hidden)
+    work = node_cost(data.adjacency, row_cost(config.hidden))
     groups = cut_into_parts(data.adjacency, parts, config.part_balance, work)
     return groups.method, HaloRows(*halo_counts(data.adjacency, groups))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-# A loss that dropout alone makes rise stays well below twice its least value so far.
+# Losses swing, small ones by far more than twice; to forget all that was learnt is another matter.
 RISE = 2.0
 # Rows as far from the exact ones as these are long carry nothing of them.
 LOST = 1.0
@@ -14,28 +14,37 @@ NOTABLE = 0.1
 
 
 class Watch:
-    """Says once what goes wrong, and which setting to change."""
+    """Says once what goes wrong, and which setting to change.
 
-    def __init__(self) -> None:
+    Args:
+        stale: whether the run reads stale rows.
+    """
+
+    def __init__(self, *, stale: bool) -> None:
+        self._stale = stale
+        self._first_loss: float | None = None
         self._least_loss = float("inf")
         self._said: set[str] = set()
         self._errors: list[float] = []
 
     def warnings(self, record: dict[str, Any]) -> Iterator[str]:
         """What an epoch's record gives reason to say."""
-        self._least_loss = min(self._least_loss, record["loss"])
-        if record["loss"] > RISE * self._least_loss and self._first("loss"):
-            yield (
-                f"the loss is {record['loss']:.3g}, after {self._least_loss:.3g} before; a lower --lr or "
-                "--staleness.weight, or fewer --chunks, keep a pipeline stable, and --check-gradient 5 shows "
-                "how far its gradient is from the exact one"
+        loss = record["loss"]
+        if self._first_loss is None:
+            self._first_loss = loss
+        self._least_loss = min(self._least_loss, loss)
+        if loss > max(RISE * self._least_loss, self._first_loss) and self._first("loss"):
+            advice = (
+                "a lower --lr or --staleness.weight, or fewer --chunks, keep a pipeline stable, and "
+                "--check-gradient 5 shows how far its gradient is from the exact one"
             )
-        found = record.get("estimate")
-        if found is None:
+            yield (
+                f"the loss is {loss:.3g}, after {self._least_loss:.3g} before and {self._first_loss:.3g} at "
+                f"first; {advice if self._stale else 'use a lower --lr'}"
+            )
+        errors = _table_errors(record)
+        if not errors:
             return
-        errors = {
-            name: item["table_error"] for name, item in found.items() if item["table_error"] is not None
-        }
         worst = max((name for name in errors if name != "all"), key=lambda name: errors[name], default="all")
         self._errors.append(errors.get("all", 0.0))
         grown = len(self._errors) > 2 and self._errors[-1] > RISE * min(self._errors)
@@ -52,3 +61,10 @@ class Watch:
             return False
         self._said.add(what)
         return True
+
+
+def _table_errors(record: dict[str, Any]) -> dict[str, float]:
+    """Of each layer and of all: from the check of the gradient, or from a refresh."""
+    found = {name: item["table_error"] for name, item in record.get("estimate", {}).items()}
+    found = found or record.get("table_error", {})
+    return {name: error for name, error in found.items() if error is not None}

@@ -43,8 +43,9 @@ def test_help_comes_at_once(tmp_path: Path) -> None:
 
 FLAGS = (
     "dataset root split model layers hidden dropout stages parts part-balance halo chunks epochs lr "
-    "weight-decay staleness.preset seed device threads eval-every out config "
-    "synthetic.num_nodes staleness.gradient optimizer.betas"
+    "weight-decay staleness.preset seed device threads eval-every check-gradient out config "
+    "synthetic.num_nodes synthetic.reach staleness.gradient staleness.freeze staleness.weight "
+    "staleness.refresh staleness.lookahead optimizer.betas optimizer.warmup"
 )
 
 
@@ -126,6 +127,8 @@ def test_refresh_shares_the_sweep_of_an_evaluation(tmp_path: Path) -> None:
         found = records(tmp_path / averaging)
         sent[averaging] = [record["bytes_sent"]["refresh"] for record in found]
         assert [record["age"][3] for record in found][3] < found[2]["age"][3]
+        assert [epoch for epoch, record in enumerate(found) if "table_error" in record] == [3]
+        assert 0 < found[3]["table_error"]["all"] < 2
         assert all(0 < found[epoch]["estimate"]["all"]["relative_error"] < 2 for epoch in (1, 3, 5))
     # epoch 0 has no evaluation before it; epoch 3 does
     assert sent["0.9"] == [sent["0.9"][0], 0, 0, sent["0.9"][0], 0, 0]

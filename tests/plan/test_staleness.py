@@ -59,10 +59,11 @@ def test_resolving_twice_changes_nothing() -> None:
     [
         (StalenessConfig("papre"), "staleness: 'papre' is not known.*did you mean 'paper'"),  # type: ignore[arg-type]
         (StalenessConfig(freeze=0), "staleness.freeze: '0' can't be used; write a number of epochs, 1 or"),
-        (StalenessConfig(freeze="1,20"), "staleness.freeze: '1,20' can't be used.*schedule such as 1,20:23"),
-        (StalenessConfig(freeze="1,20:0"), "staleness.freeze: '1,20:0' can't be used"),
-        (StalenessConfig(freeze="1,x:2"), "staleness.freeze: '1,x:2' can't be used"),
-        (StalenessConfig(freeze="1,9:2,5:3"), "staleness.freeze: '1,9:2,5:3' can't be used"),
+        (StalenessConfig(freeze="1,20"), "staleness.freeze: '1,20' can't be used.*schedule such as 1,23@20"),
+        (StalenessConfig(freeze="1,0@20"), "staleness.freeze: '1,0@20' can't be used"),
+        (StalenessConfig(freeze="1,2@x"), "staleness.freeze: '1,2@x' can't be used"),
+        (StalenessConfig(freeze="1,2@9,3@5"), "staleness.freeze: '1,2@9,3@5' can't be used"),
+        (StalenessConfig(freeze="23@20"), "staleness.freeze: '23@20' can't be used"),
         (
             StalenessConfig(weight=1.5),
             "staleness.weight: 1.5 can't be used; use a number from 0 to 1, or fit",
@@ -118,7 +119,7 @@ def test_doubling_rules_are_unbiased(
 
 
 def test_freeze_schedule() -> None:
-    freeze = parse_freeze("1,4:3")
+    freeze = parse_freeze("1,3@4")
     assert freeze == ((0, 1), (4, 3))
     assert [epoch for epoch in range(12) if snapshot_due(freeze, epoch)] == [1, 2, 3, 4, 7, 10]
     assert [epoch for epoch in range(9) if snapshot_due(parse_freeze(3), epoch)] == [1, 4, 7]

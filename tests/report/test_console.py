@@ -73,7 +73,7 @@ def test_start_describes_graph_cut_and_plan() -> None:
     }  # fmt: skip
     shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
     shape |= {"lookahead": 0, "note": ""}
-    content = {"graph": facts, "plan": shape, "predictions": {"bubble": 0.2, "fresh_probability": 0.5}}
+    content = {"graph": facts, "plan": shape, "predictions": {"bubble": 0.2, "fresh": 0.875}}
     lines = describe_start(content, "exact")
     assert "1,000 nodes, 2,000 edges" in lines[0]
     assert (
@@ -88,9 +88,7 @@ def test_start_describes_graph_cut_and_plan() -> None:
     )
     assert len(parted) == 3
     ahead = shape | {"lookahead": 1, "note": "lookahead 1 over 4 chunks: 1.50 x as fast as one chunk"}
-    chosen = describe_start(
-        content | {"plan": ahead, "predictions": {"bubble": 0.2, "fresh_probability": 1.0}}, "exact"
-    )
+    chosen = describe_start(content | {"plan": ahead, "predictions": {"bubble": 0.2, "fresh": 1.0}}, "exact")
     assert chosen[1] == "exact training with lookahead 1 over 4 chunks: 1.50 x as fast as one chunk"
     assert "100.0% of the messages fresh, looking 1 chunk ahead, imbalance" in chosen[2]
 

@@ -124,6 +124,10 @@ def stale_cases(num_parts: int) -> list[Case]:
     halo: HaloMode = "stale"
     chunked += [Case(directed, model, 3, halo=halo, epochs=4) for model in MODELS]
     chunked.append(Case(undirected, "gcnii", 3, chunks=3, staleness=setting(freeze=2), halo=halo, epochs=5))
+    both = setting(refresh=2, weight="fitted", history="clean")
+    chunked.append(Case(directed, "gcnii", 3, chunks=3, staleness=both, halo=halo, epochs=4))
+    chunked.append(Case(directed, "resgcn", 3, chunks=4, staleness=setting(), halo=halo, lookahead=1))
+    chunked.append(Case(directed, "sage", 3, chunks=4, staleness=both, epochs=4))
     # chunks that no other part reads
     chunked += [
         Case(path_graph(60), "gcnii", 2, chunks=5, staleness=changed, halo=mode, epochs=6)

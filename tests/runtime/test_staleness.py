@@ -37,7 +37,7 @@ def test_gradient(model: Model, gradient: Gradient) -> None:
 
 
 @pytest.mark.parametrize("history", ["dropped", "clean"])
-@pytest.mark.parametrize("freeze", [1, 2, 3, "2,3:1", "1,2:3"])
+@pytest.mark.parametrize("freeze", [1, 2, 3, "2,1@3", "1,3@2"])
 def test_freeze_and_history(freeze: int | str, history: History) -> None:
     check(
         Case(

@@ -1,0 +1,53 @@
+"""Building a stage's layers, each with its tables and their boundaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gnnpipe.model.stack import LayerSpec
+from gnnpipe.runtime.boundary import Boundary, ExactBoundary, StaleBoundary
+from gnnpipe.runtime.halo import Halo, Route
+from gnnpipe.runtime.stage_layer import GradientRows, Rows, StageLayer
+from gnnpipe.runtime.tables import ForwardTable, GradientTable, TableSettings
+
+
+@dataclass(frozen=True)
+class LayerBuilder:
+    """What all layers of a stage have in common."""
+
+    num_rows: int
+    """Of the part."""
+    settings: TableSettings
+    halo: Halo
+    forward_routes: list[Route | None]
+    """What travels of each chunk, forward."""
+    backward_routes: list[Route | None]
+    lookahead: int
+    device: torch.device
+
+    def build(self, spec: LayerSpec) -> StageLayer:
+        """A layer with as many tables as it needs."""
+        module = spec().to(self.device)
+        if module.width is None:
+            return StageLayer(spec, module, None, None)
+        num_rows = self.num_rows + _num_arriving(self.forward_routes)
+        forward = ForwardTable(num_rows, module.width, self.settings, self.device)
+        rows = Rows(forward, self._boundary(self.forward_routes, forward.sent))
+        if not module.returns_gradient(spec.number):
+            return StageLayer(spec, module, rows, None, self.lookahead)
+        num_rows = self.num_rows + _num_arriving(self.backward_routes)
+        backward = GradientTable(num_rows, module.width, self.settings, self.device)
+        boundary = self._boundary(self.backward_routes, [backward.rows])
+        return StageLayer(spec, module, rows, GradientRows(backward, boundary), self.lookahead)
+
+    def _boundary(self, exchanged: list[Route | None], tensors: list[Tensor]) -> Boundary:
+        if self.settings.stale_halo:
+            return StaleBoundary(self.halo, exchanged, tensors[0])
+        return ExactBoundary(self.halo, exchanged, tensors)
+
+
+def _num_arriving(exchanged: list[Route | None]) -> int:
+    return sum(route.arrive.num_nodes for route in exchanged if route is not None)
