@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.datasets import Amazon
@@ -14,6 +16,7 @@ from gnnpipe.base.errors import ConfigError, DataError
 from gnnpipe.graph.catalog import dataset_names
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.locality import Locality
 from gnnpipe.graph.splits import per_class_split, random_split
 from gnnpipe.graph.synthetic import planted_partition
 from tests.graphs import dense, private_root
@@ -113,6 +116,14 @@ def test_synthetic_is_a_function_of_its_config() -> None:
     assert not torch.equal(one.labels, other.labels)
 
 
+def test_reach_keeps_edges_among_neighbouring_blocks() -> None:
+    config = SyntheticConfig(num_nodes=3000, blocks_per_class=3, homophily=0.5, reach=2)
+    data = planted_partition(config)
+    locality = Locality(data.adjacency, np.ones(3000))
+    assert locality.cut(8).width <= 2
+    assert Locality(planted_partition(replace(config, reach=0)).adjacency, np.ones(3000)).cut(8).width == 7
+
+
 def test_synthetic_is_what_was_asked_for() -> None:
     config = SyntheticConfig(num_nodes=4000, avg_degree=12, num_classes=4, homophily=0.8)
     data = planted_partition(config)
@@ -143,6 +154,10 @@ def test_a_million_nodes_in_seconds() -> None:
             "blocks_per_class: 10000000 is out of range; use 1 to 10000",
         ),
         (SyntheticConfig(seed=-1), "synthetic.seed: -1 is out of range"),
+        (
+            SyntheticConfig(num_nodes=60, reach=1),
+            "synthetic.reach: 1 needs a node in each of the 100 blocks, but there are 60; use fewer",
+        ),
         (SyntheticConfig(homophily=1.5), "synthetic.homophily: 1.5 is out of range; use 0 to 1"),
         (
             SyntheticConfig(num_nodes=10, avg_degree=20),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gnnpipe.base.config import StalenessConfig, SyntheticConfig
 from gnnpipe.graph.synthetic import planted_partition
 from gnnpipe.plan.estimate import estimates
-from gnnpipe.plan.staleness import chunk_orders
+from gnnpipe.plan.staleness import PRESETS, chunk_orders
 from gnnpipe.runtime.gradient_check import CheckResult, GradientCheck
 from gnnpipe.runtime.links import Links, make_links
 from gnnpipe.runtime.stage import DropoutSettings, Stage
+from gnnpipe.runtime.sweep import refresh
 from tests.graphs import random_graph
 from tests.harness import CPU, Case, descend, make_engine, make_stage, run_ranks
 from tests.reference import exact_epochs
@@ -41,6 +44,8 @@ def checked(
     assert case.staleness.order is not None
     orders = chunk_orders("fixed" if exact else case.staleness.order, case.chunks, case.seed)
     for epoch in range(case.epochs):
+        if case.staleness.refresh and epoch % case.staleness.refresh == 0:
+            refresh(stage, messages, epoch)
         engine.run_epoch(epoch, next(orders))
         result = check.measure(epoch)
         if descends:
@@ -94,24 +99,32 @@ def test_error_when_nothing_changes(gradient: str, weight: float, vanishes: bool
 
 
 @pytest.mark.parametrize(
-    ("gradient", "weight", "hold", "error"),
+    ("changes", "lookahead", "error"),
     [
-        ("fresh", 0.0, 1, 0.26),
-        ("reuse", 0.0, 1, 0.30),
-        ("reuse", 0.7, 1, 0.20),
-        ("reuse", 1.0, 1, 0.17),
-        ("reuse", "fitted", 1, 0.24),
-        ("reuse", 0.7, 5, 0.13),
-        ("corrected", 0.7, 1, 0.18),
-        ("corrected", 1.0, 1, 0.18),
-        ("corrected", 0.7, 5, 0.09),
+        ({}, 0, 0.195),
+        ({"gradient": "fresh"}, 0, 0.26),
+        ({"weight": 0.0}, 0, 0.304),
+        ({"weight": 1.0}, 0, 0.173),
+        ({"weight": "fitted"}, 0, 0.244),
+        ({"dropout_hold": 5}, 0, 0.126),
+        ({"gradient": "corrected"}, 0, 0.177),
+        ({"gradient": "corrected", "weight": 1.0}, 0, 0.184),
+        ({"gradient": "corrected", "dropout_hold": 5}, 0, 0.088),
+        ({"order": "antithetic"}, 0, 0.184),
+        ({"order": "fixed"}, 0, 0.174),
+        ({"freeze": 23}, 0, 0.233),
+        ({"freeze": "1,23@20"}, 0, 0.25),
+        ({"history": "clean"}, 0, 0.158),
+        ({"refresh": 1}, 0, 0.275),
+        ({"gradient": "fresh", "freeze": 23}, 0, 0.281),
+        ({}, 2, 0.112),
     ],
 )
-def test_each_setting_has_its_figure(gradient: str, weight: float | str, hold: int, error: float) -> None:
+def test_each_setting_has_its_figure(changes: dict[str, Any], lookahead: int, error: float) -> None:
     """Relative error after 30 epochs of plain descent, as measured when the setting was written. The
     tolerance leaves room for other roundings of another machine, which training amplifies."""
-    staleness = StalenessConfig("default", "shuffled", 1, gradient, weight, "dropped", hold, 0, 0)  # type: ignore[arg-type]
-    found = estimates(checked(small().with_(staleness=staleness)).layers)["all"]
+    case = small().with_(staleness=replace(PRESETS["default"].staleness, **changes), lookahead=lookahead)
+    found = estimates(checked(case).layers)["all"]
     assert found.relative_error == pytest.approx(error, abs=0.012)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from gnnpipe.base.config import GcniiConfig, OptimizerConfig, RunConfig
+from gnnpipe.base.config import GcniiConfig, OptimizerConfig, RunConfig, StalenessConfig
 from gnnpipe.base.errors import ConfigError, DataError
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.plan.volume import Volume
@@ -34,6 +34,11 @@ from tests.graphs import random_graph
         ({"model": None}, "model: 'None' is not known"),
         ({"make_split": "half"}, "make-split: 'half' is not known; choose one of random, per-class"),
         ({"eval_every": 0}, "eval-every: 0 is out of range; use 1 to "),
+        ({"check_gradient": -1}, "check-gradient: -1 is out of range; use 0 to "),
+        (
+            {"staleness": StalenessConfig("exact", lookahead=2)},
+            "staleness.lookahead: 2 may leave rows stale, but --staleness exact allows none",
+        ),
         ({"weight_decay": -1.0}, "weight-decay: -1.0 is out of range"),
         ({"lr": 0.0}, "lr: 0.0 is out of range"),
         ({"lr": float("nan")}, "lr: nan is out of range"),
