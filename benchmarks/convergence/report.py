@@ -122,8 +122,8 @@ def main_table(runs: dict[str, Found]) -> list[str]:
         lines += [
             "",
             f"Mean difference to the better exact setting: {statistics.mean(differences):+.2f} points, worst "
-            f"{min(differences):+.1f}. Epochs to 98 % over exact's, geometric mean: {means}; a run that never "
-            "got there counts as 100.",
+            f"{min(differences):+.1f}. Epochs to 98 % over exact's, geometric mean: {means}; a run that "
+            "never got there counts as 100.",
         ]
     return lines
 

@@ -73,6 +73,10 @@ def parse(parser: Parser, config: type[_Config], arguments: Sequence[str]) -> _C
 
 def read(parser: Parser, arguments: Sequence[str]) -> Namespace:
     """Parse a command line; raises ConfigError."""
+    for argument in arguments:
+        value = argument.rpartition("=")[2]
+        if re.fullmatch(r"\d+(:[0-5]?\d)+", value):  # YAML 1.1 reads 20:23 as 20 * 60 + 23
+            raise ConfigError(f"'{value}' is no value of any flag; --help says how schedules are written")
     try:
         return parser.parse_args([_long_form(argument) for argument in arguments])
     except UnicodeDecodeError as error:

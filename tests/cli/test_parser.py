@@ -60,6 +60,8 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
             "--staleness.gradent is not known; did you mean '--staleness.gradient'",
         ),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--staleness.freeze", "20:23"], "'20:23' is no value of any flag"),
+        (["--staleness.freeze=1:30"], "'1:30' is no value of any flag"),
     ],
 )
 def test_errors(arguments: list[str], message: str) -> None:
