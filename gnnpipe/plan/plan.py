@@ -41,8 +41,10 @@ class Plan:
 
     @property
     def bubble(self) -> float:
-        """Share of an epoch that stages idle when convolutions and chunks are balanced: simulated.
-        Without lookahead it is ``(S - 1) / (K + S - 1)``."""
+        """Share of an epoch that stages idle when convolutions and chunks are balanced:
+        ``(S - 1) / (K + S - 1)``, or with lookahead what a simulation finds."""
+        if not self.lookahead:
+            return (self.num_stages - 1) / (self.num_chunks + self.num_stages - 1)
         layers = self.layer_ranges[-1][1]
         work = 2 * layers * self.num_chunks
         return 1 - work / (self.num_stages * self.makespan())

@@ -66,7 +66,7 @@ def test_predictions_of_a_pipeline() -> None:
     weights = 64 * 32 + 32 + 8 * 32 * 32 + 32 * 10 + 10
     assert predicted.rival_bytes == 8 * (forward + backward) * 32 * 4 + 2 * 3 * (weights + 2) * 4
     assert len(predicted.memory_bytes) == 4
-    assert predicted.bubble == pytest.approx(3 / 19)
+    assert predicted.bubble == 3 / 19
 
 
 def test_roc_auc_needs_both_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
