@@ -1,0 +1,68 @@
+"""That benchmarks still start, and that what they compute from runs is right."""
+
+from __future__ import annotations
+
+import importlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks.convergence import plans
+from benchmarks.convergence.report import Cell, Found, main_table
+from benchmarks.convergence.run import summarize
+from gnnpipe.base.config import RunConfig
+from gnnpipe.cli.parser import make_parser, parse
+from gnnpipe.runtime.links import Links
+from gnnpipe.train.checks import check_config
+from tests.graphs import random_graph
+from tests.harness import Case
+
+
+def test_runs_of_pipeline_vs_graph_can_be_built() -> None:
+    rank = importlib.import_module("benchmarks.pipeline-vs-graph.rank")
+    case = Case(random_graph(40, 200), chunks=3)
+    who = SimpleNamespace(stages=1, parts=1, chunks=3, halo="exact")
+    rank.Runner(case.spec, who, case.graph(), Links(), 0)
+
+
+def test_every_convergence_run_is_a_command() -> None:
+    runs = list(plans.runs())
+    assert len({run.name for run in runs}) == len(runs)
+    parser = make_parser("train", RunConfig, "", "")
+    for flags in {run.flags for run in runs}:
+        check_config(parse(parser, RunConfig, flags.split()))
+
+
+def record(epoch: int, loss: float, val: float | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"epoch": epoch, "loss": loss, "seconds": 1.0}
+    return found if val is None else found | {"val": val, "test": val / 2}
+
+
+def found(setting: str, seed: int, values: list[float], losses: list[float]) -> Found:
+    records = [record(epoch, loss, val) for epoch, (loss, val) in enumerate(zip(losses, values, strict=True))]
+    return Found(f"main/Cora/gcnii/{setting}/seed {seed}", summarize(records, finite=True))
+
+
+def test_summary_of_a_run() -> None:
+    run = summarize([record(0, 3.0, None), record(1, 2.0, 0.5), record(2, 1.0, 0.25)], finite=True)
+    assert (run["best_val"], run["test"], run["best_epoch"]) == (0.5, 0.25, 2)
+    assert run["epochs"] == [2, 3]
+    assert run["loss"] == [3.0, 1.0]
+
+
+def test_table_of_a_cell() -> None:
+    falling, rising = [3.0, 2.0, 1.0, 1.0], [1.0, 2.0, 3.0, 4.0]
+    everything = [
+        found("exact", 0, [0.1, 0.2, 0.8, 0.8], falling),
+        found("exact, beta1 0", 0, [0.1, 0.2, 0.4, 0.4], falling),
+        found("paper", 0, [0.1, 0.1, 0.2, 0.3], rising),
+        found("default", 0, [0.1, 0.79, 0.8, 0.82], falling),
+        found("default", 1, [0.1, 0.79, 0.8, 0.86], falling),
+    ]
+    runs = {f"{run.setting}/{run.seed}": run for run in everything}
+    default = Cell(runs, "main", "Cora", "gcnii", "default")
+    assert (default.mean, default.std) == (pytest.approx(42), pytest.approx(2**0.5))
+    (row, *_, last) = main_table(runs)[2:]
+    assert "| 40.0 | 20.0 | 15.0 (1 diverged) | 42.0 ± 1.4 | +2.0 | +27.0 | 3, 100 (1 never), 2 |" in row
+    assert "paper 33.33, default 0.67" in last
