@@ -160,7 +160,7 @@ def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
         if _takes_snapshot(settings.freeze, epoch):
             snapshot = [dict(rows) for rows in newest]
         if settings.refresh and epoch % settings.refresh == 0:
-            newest = _exact_messages(layers, A, X, ranges, drops, settings.history == "clean")
+            newest = _exact_messages(layers, A + A_across, X, ranges, drops, settings.history == "clean")
             snapshot = [dict(rows) for rows in newest]
         today: list[dict[int, Tensor]] = [{} for _ in layers]
         kept: dict[tuple[int, int], tuple] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from gnnpipe.train.job import Job, describe_plan, has_estimate, plan_for, prepar
 from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
 from gnnpipe.train.records import RunFolder
+
+# torchrun ends all ranks of a host as soon as one ends; rank 0, which says why, may be the last to know.
+SECONDS_TO_SPEAK = 30.0
 
 
 def run(config: RunConfig) -> int:
@@ -111,6 +115,7 @@ def _run_under_torchrun(config: RunConfig) -> int:
     except GnnpipeError as error:
         if rank == 0 or not everyones:
             raise
+        time.sleep(SECONDS_TO_SPEAK)
         return exit_code(error)
     if folder:
         print_summary(folder)
