@@ -19,7 +19,6 @@ PIECES = {
     "other": "#f0e442",
 }
 
-PANELS_A_ROW = 3
 KINDS = {
     "communication-layer": "#d55e00",
     "communication-graph": "#cc79a7",
@@ -48,9 +47,10 @@ def draw_report(folder: RunFolder) -> str:
     checked = [record for record in records if "estimate" in record]
     if checked:
         draws += [lambda axes: _draw_estimate(axes, checked), lambda axes: _draw_layers(axes, checked[-1])]
-    rows = -(-len(draws) // PANELS_A_ROW)
+    columns = 2 if len(draws) == 4 else 3
+    rows = -(-len(draws) // columns)
     figure = Figure(figsize=(12, 4 * rows), layout="constrained")
-    panels = figure.subplots(rows, PANELS_A_ROW, squeeze=False).flatten()
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, draw in zip(panels, draws, strict=False):
         draw(axes)
     for axes in panels[len(draws) :]:
