@@ -52,8 +52,8 @@ class Watch:
         if far and self._first("tables"):
             yield (
                 f"rows are {self._errors[-1]:.0%} off the exact ones ({worst} most: {errors[worst]:.0%}), "
-                f"after {min(self._errors):.0%} before; a lower --lr, --staleness.refresh 1 or fewer "
-                "--chunks bring them closer"
+                f"after {min(self._errors):.0%} before; a lower --lr or --staleness.weight, or fewer "
+                "--chunks, bring them closer"
             )
 
     def _first(self, what: str) -> bool:

@@ -33,7 +33,7 @@ def test_an_error_that_grows_names_the_layer_and_the_setting() -> None:
         assert list(watch.warnings(record(1.0, error))) == []
     (said,) = watch.warnings(record(1.0, 0.17))
     assert "rows are 17% off the exact ones (layers.1 most: 34%), after 8% before" in said
-    assert "--staleness.refresh" in said
+    assert "a lower --lr or --staleness.weight" in said
 
 
 def test_a_refresh_tells_errors_too() -> None:
