@@ -25,6 +25,7 @@ from gnnpipe.graph.prepared import PreparedGraph, prepare
 from gnnpipe.model.stack import ModelSpec
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import chunk_orders
+from gnnpipe.runtime.chunk_data import TileSizes
 from gnnpipe.runtime.engine import Engine
 from gnnpipe.runtime.links import Links, make_links
 from gnnpipe.runtime.messages import Messages
@@ -55,6 +56,7 @@ class Case:
     halo: HaloMode = "exact"
     lookahead: int = 0
     exact: bool = False
+    tiles: TileSizes = TileSizes(1, 16)
 
     @property
     def spec(self) -> ModelSpec:
@@ -116,7 +118,7 @@ def make_stage(
         DropoutSettings(case.dropout, case.seed, hold),
         CPU,
         links or Links(),
-        least_tile=1,
+        case.tiles,
     )
 
 

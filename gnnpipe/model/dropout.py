@@ -53,6 +53,8 @@ class Dropout:
     """Hash of (seed, epoch // hold, layer); see `dropout_key`."""
     node_id: Tensor
     """int64 ``[num_rows]``: *original* node ids, so that no numbering changes a mask."""
+    bits: Tensor | None = None
+    """The hash, if it has been computed already (`ChunkMasks`); uint8 ``[num_rows, width]``."""
 
     @property
     def threshold(self) -> int:
@@ -73,8 +75,27 @@ class Dropout:
             return rows.with_value(rows.value * kept)
         return _Masked.apply(rows, self._bits(rows.shape[1]), self.threshold, self.scale)
 
+    def into(self, rows: Tensor, out: Tensor) -> None:
+        """Write dropped rows to ``out``, which is not ``rows``; nothing is differentiated."""
+        if self.threshold == 0 or rows.shape[0] == 0:
+            out.copy_(rows)
+        else:
+            _masked(rows, self._bits(rows.shape[1]), self.threshold, self.scale, out)
+
+    def back(self, gradient: Tensor, dropped: Tensor, out: Tensor) -> None:
+        """Write the gradient of *rows that came out of a ReLU* to ``out``, which may be ``gradient``.
+
+        The mask is read off the dropped rows: an entry that is not positive was dropped, or was 0 before, and
+        then the ReLU lets no gradient through anyway. So no mask is kept from forward to backward.
+        """
+        torch.ops.aten.threshold_backward.grad_input(gradient, dropped, 0, grad_input=out)
+        if self.threshold:
+            out.mul_(self.scale)
+
     def _bits(self, num_cols: int) -> Tensor:
         """A random byte for each entry, uint8 ``[num_rows, num_cols]``."""
+        if self.bits is not None:
+            return self.bits
         groups = _column_groups(num_cols, self.node_id.device)
         hashed = _mixed((self.node_id * _NODE + self.key).unsqueeze(1) + groups)
         return hashed.view(torch.uint8)[:, :num_cols]
@@ -104,11 +125,45 @@ class _Masked(torch.autograd.Function):
         return _masked(grads[0], bits, ctx.threshold, ctx.scale), None, None, None  # type: ignore[attr-defined]
 
 
-def _masked(rows: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:
+def _masked(rows: Tensor, bits: Tensor, threshold: int, scale: float, out: Tensor | None = None) -> Tensor:
     """Compare straight into floats: PyTorch converts a bool mask to them several times slower."""
-    mask = torch.empty_like(rows)
+    mask = torch.empty_like(rows) if out is None else out
     torch.ge(bits, threshold, out=mask)
     return mask.mul_(rows).mul_(scale)
+
+
+class ChunkMasks:
+    """Random bytes for consecutive layers of a chunk, hashed several layers at a time.
+
+    A hash is a dozen operations, which take as long to start for one layer of a small chunk as for all.
+
+    Args:
+        node_id: int64 ``[num_rows]``, original ids.
+        num_cols: columns of the rows that are dropped.
+        keys: of each layer, see `dropout_key`.
+    """
+
+    # Hashes of so many bytes stay in a core's cache.
+    MOST_BYTES = 2**20
+
+    def __init__(self, node_id: Tensor, num_cols: int, keys: list[int]) -> None:
+        self._node_id, self._num_cols, self._keys = node_id, num_cols, keys
+        self._batch = max(1, self.MOST_BYTES // max(1, node_id.numel() * num_cols))
+        self._first = 0
+        self._hashed: Tensor | None = None
+
+    def bits(self, layer: int) -> Tensor:
+        """uint8 ``[num_rows, num_cols]`` of one of the layers, by its place in ``keys``; in ascending order."""
+        if self._hashed is None or layer >= self._first + len(self._hashed):
+            self._first = layer
+            self._hashed = self._hash(self._keys[layer : layer + self._batch])
+        return self._hashed[layer - self._first]
+
+    def _hash(self, keys: list[int]) -> Tensor:
+        groups = _column_groups(self._num_cols, self._node_id.device)
+        cells = (self._node_id * _NODE).unsqueeze(1) + groups
+        hashed = _mixed(torch.tensor(keys, device=cells.device).view(-1, 1, 1) + cells)
+        return hashed.view(torch.uint8)[:, :, : self._num_cols]
 
 
 @functools.lru_cache(maxsize=4096)

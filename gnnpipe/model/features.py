@@ -59,8 +59,18 @@ class SparseRows:
 FeatureRows = Tensor | SparseRows
 
 
-def project(rows: FeatureRows, weight: Tensor) -> Tensor:
-    """``rows @ weight``: ``[num_rows, in] @ [in, out]``, for dense and sparse rows."""
+def project(rows: FeatureRows, weight: Tensor, out: Tensor | None = None) -> Tensor:
+    """``rows @ weight``: ``[num_rows, in] @ [in, out]``, for dense and sparse rows.
+
+    Args:
+        rows: dense or sparse.
+        weight: dense.
+        out: where the product goes; then nothing is differentiated.
+    """
+    if out is not None:
+        if isinstance(rows, SparseRows):
+            return out.copy_(rows.matrix @ weight)
+        return torch.mm(rows, weight, out=out)
     if isinstance(rows, SparseRows):
         return _SparseProduct.apply(weight, rows)
     return rows @ weight

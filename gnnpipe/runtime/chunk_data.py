@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -15,37 +16,45 @@ from gnnpipe.model.features import FeatureRows, SparseRows
 from gnnpipe.runtime.halo import Route
 from gnnpipe.runtime.place import Place
 
-# A tile of fewer rows takes longer to start than it hides of a message; see docs/decisions.md.
-LEAST_ROWS_PER_TILE = 1024
+# Rows that read halo are a tile of their own only where both kinds are so many: fewer take longer to start than
+# they hide of a message; see docs/decisions.md.
+LEAST_ROWS_PER_BORDER = 1024
+
+# Rows of a tile: what an operation writes is still in the core's cache when the next one reads it.
+MOST_ROWS_PER_TILE = 2048
 
 
 @dataclass(frozen=True)
 class Pull:
-    """Rows of A or A^T of one chunk, cut by when their columns are at hand.
+    """Rows of A or A^T, cut by when their columns are at hand.
 
-        now     all rows, without the entries whose columns the chunk's exchange brings
-        later   those entries, for the rows from ``first`` on (the rows before have none)
+        now     all entries but those whose columns the chunk's exchange brings
+        later   those; None where there are none
 
-    Every entry is in one of the two. Without an exchange ``later`` is None.
+    Every entry is in one of the two.
     """
 
     now: Csr
     later: Csr | None
-    first: int
 
-    def finish(self, z: Tensor, rows: Tensor, start: int = 0) -> None:
-        """Add what `later` pulls from table ``rows`` to ``z``, which begins at row ``start`` of the chunk."""
-        if self.later is not None:
-            z[self.first - start :] += self.later @ rows
+    def all(self, table: Tensor) -> Tensor:
+        """The whole product, once everything is at hand."""
+        product = self.now @ table
+        return product if self.later is None else product.add_(self.later @ table)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Consecutive rows of a chunk that are computed in one go."""
+    """Consecutive rows of a chunk that are computed in one go. A tile changes no result but for rounding."""
 
     rows: slice
-    pull: Csr
-    """What is at hand of their rows of A; see `Pull`."""
+    """Of the chunk."""
+    node_id: Tensor
+    """Original ids of them."""
+    pull: Pull
+    """Rows of A; columns are the part's own rows, then its forward halo."""
+    pull_back: Pull
+    """Rows of A^T; columns are the part's own rows, then its backward halo."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +65,43 @@ class ChunkData:
     """Its rows in the part's own numbering."""
     node_id: Tensor
     """Original ids, which key the dropout masks."""
-    pull: Pull
-    """Rows of A; columns are the part's own rows, then its forward halo."""
-    pull_back: Pull
-    """Rows of A^T; columns are the part's own rows, then its backward halo."""
     tiles: tuple[Tile, ...]
-    """Rows that read no halo, then those that do; one tile where nothing travels while rows are computed."""
-    features: FeatureRows | None
-    """On the first stage."""
+    """Rows that read no halo, then those that do, if anything travels while rows are computed. Empty if the
+    chunk has no rows."""
+    border: int
+    """The first tile of rows that read halo, or 0 where they are not apart."""
+    features: tuple[FeatureRows, ...]
+    """Of each tile, on the first stage."""
     labels: Tensor | None
     masks: dict[str, Tensor]
     """On the last stage."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything lives."""
+        return self.node_id.device
+
+    def split(self, rows: Tensor) -> list[Tensor]:
+        """Each tile's rows of a ``[n, ...]`` tensor, as views."""
+        return [rows] if len(self.tiles) == 1 else [rows[tile.rows] for tile in self.tiles]
+
+    def split_table(self, table: Tensor) -> list[Tensor]:
+        """Each tile's rows of a table that holds all rows of the part, as views."""
+        start = self.chunk.start
+        return [table[start + tile.rows.start : start + tile.rows.stop] for tile in self.tiles]
+
+
+@dataclass(frozen=True)
+class TileSizes:
+    """How chunks are cut into tiles."""
+
+    least_border: int
+    most: int
+
+    @classmethod
+    def on(cls, device: torch.device) -> TileSizes:
+        """What suits a device: on an accelerator an operation is better the more rows it has."""
+        return cls(LEAST_ROWS_PER_BORDER, MOST_ROWS_PER_TILE if device.type == "cpu" else 2**40)
 
 
 def cut(
@@ -75,7 +110,7 @@ def cut(
     forward: list[Route | None],
     backward: list[Route | None],
     device: torch.device,
-    least_tile: int = LEAST_ROWS_PER_TILE,
+    sizes: TileSizes,
 ) -> list[ChunkData]:
     """Cut what this rank reads of the graph into chunks, on its device.
 
@@ -85,37 +120,63 @@ def cut(
         forward: what travels while a chunk's rows of A are pulled; see `routes`.
         backward: the same for A^T.
         device: where everything lives.
-        least_tile: rows below which a tile is not worth it.
+        sizes: of tiles.
     """
     symmetric = graph.matrix_t is graph.matrix
-    matrix = _own_rows(graph.matrix, graph, place, graph.halo_forward[place.part])
+    matrix = _own_rows(graph.matrix, graph, place, graph.halo_forward[place.part]).to(device)
     matrix_t = (
-        matrix if symmetric else _own_rows(graph.matrix_t, graph, place, graph.halo_backward[place.part])
+        matrix
+        if symmetric
+        else _own_rows(graph.matrix_t, graph, place, graph.halo_backward[place.part]).to(device)
     )
     start = part_range(graph.ranges, place.part).start
     result = []
     for index, span in enumerate(graph.ranges[place.part]):
         rows = slice(span.start, span.stop)
         chunk = Chunk(span.start - start, span.stop - start)
-        pull = _pull(matrix, chunk, forward[index], device)
+        border = _border(matrix, chunk, graph.facts.part_nodes[place.part]) if forward[index] else 0
+        slices, first = _slices(chunk.num_nodes, border, sizes)
+        node_id = graph.node_id[rows].to(device)
+        tiles = []
+        for item in slices:
+            span_of_tile = Chunk(chunk.start + item.start, chunk.start + item.stop)
+            pull = _pull(matrix, span_of_tile, forward[index])
+            tiles.append(
+                Tile(
+                    item,
+                    node_id[item],
+                    pull,
+                    pull if symmetric else _pull(matrix_t, span_of_tile, backward[index]),
+                )
+            )
         result.append(
             ChunkData(
                 chunk,
-                graph.node_id[rows].to(device),
-                pull,
-                pull if symmetric else _pull(matrix_t, chunk, backward[index], device),
-                _tiles(
-                    pull,
-                    _border(matrix, chunk, graph.facts.part_nodes[place.part]),
-                    forward[index],
-                    least_tile,
-                ),
-                _feature_rows(graph.features, span, device) if place.is_first else None,
+                node_id,
+                tuple(tiles),
+                first,
+                tuple(_feature_rows(graph.features, span, item, device) for item in slices)
+                if place.is_first
+                else (),
                 graph.labels[rows].to(device) if place.is_last else None,
                 {name: mask[rows].to(device) for name, mask in graph.masks.items()} if place.is_last else {},
             )
         )
     return result
+
+
+def _slices(num_rows: int, border: int, sizes: TileSizes) -> tuple[list[slice], int]:
+    """Tiles of equally many rows, and the first one of those from row ``border`` on."""
+    apart = min(border, num_rows - border) >= max(sizes.least_border, 1)
+    kinds = [(0, border), (border, num_rows)] if apart else [(0, num_rows)]
+    pieces = [_pieces(start, stop, sizes.most) for start, stop in kinds]
+    return [item for piece in pieces for item in piece], len(pieces[0]) if apart else 0
+
+
+def _pieces(start: int, stop: int, most: int) -> list[slice]:
+    count = -(-(stop - start) // most)
+    bounds = [start + (stop - start) * number // count for number in range(count + 1)] if count else []
+    return [slice(*pair) for pair in pairwise(bounds)]
 
 
 def _own_rows(matrix: Csr, graph: PreparedGraph, place: Place, halo: Tensor) -> Csr:
@@ -132,17 +193,15 @@ def _own_rows(matrix: Csr, graph: PreparedGraph, place: Place, halo: Tensor) -> 
     return replace(rows, col=local.to(rows.col.dtype), num_cols=mine.num_nodes + halo.numel())
 
 
-def _pull(matrix: Csr, chunk: Chunk, route: Route | None, device: torch.device) -> Pull:
-    rows = matrix.rows(chunk.start, chunk.stop)
+def _pull(matrix: Csr, span: Chunk, route: Route | None) -> Pull:
+    rows = matrix.rows(span.start, span.stop)
     if route is None:
-        return Pull(rows.to(device), None, chunk.num_nodes)
+        return Pull(rows, None)
     brought = (rows.col >= route.arrive.start) & (rows.col < route.arrive.stop)
+    if not brought.any():
+        return Pull(rows, None)
     later, now = rows.split(brought)
-    reading = (later.rowptr[1:] > later.rowptr[:-1]).nonzero()
-    if not reading.numel():
-        return Pull(rows.to(device), None, chunk.num_nodes)
-    first = int(reading[0])
-    return Pull(now.to(device), later.rows(first, chunk.num_nodes).to(device), first)
+    return Pull(now, later)
 
 
 def _border(matrix: Csr, chunk: Chunk, num_own: int) -> int:
@@ -152,17 +211,8 @@ def _border(matrix: Csr, chunk: Chunk, num_own: int) -> int:
     return int((remote.rowptr[1:] == remote.rowptr[:-1]).sum())
 
 
-def _tiles(pull: Pull, border: int, route: Route | None, least: int) -> tuple[Tile, ...]:
-    num_rows = pull.now.num_rows
-    if route is None or min(border, num_rows - border) < max(least, 1):
-        return (Tile(slice(0, num_rows), pull.now),)
-    return (
-        Tile(slice(0, border), pull.now.rows(0, border)),
-        Tile(slice(border, num_rows), pull.now.rows(border, num_rows)),
-    )
-
-
-def _feature_rows(features: Tensor | Csr, chunk: Chunk, device: torch.device) -> FeatureRows:
+def _feature_rows(features: Tensor | Csr, span: Chunk, tile: slice, device: torch.device) -> FeatureRows:
+    start, stop = span.start + tile.start, span.start + tile.stop
     if isinstance(features, Csr):
-        return SparseRows.from_csr(features.rows(chunk.start, chunk.stop).to(device))
-    return features[chunk.start : chunk.stop].to(device)
+        return SparseRows.from_csr(features.rows(start, stop).to(device))
+    return features[start:stop].to(device)

@@ -36,7 +36,7 @@ class Engine:
         #            | F0, then send c0 | F1, then send c1 | F2 ...
 
     The receive for an action is posted before the action in front of it is computed, and sends are not
-    waited for.
+    waited for. Gradients of rows leave before gradients of weights are computed, for which nobody waits.
     """
 
     def __init__(self, stage: Stage, actions: Sequence[Action], messages: Messages, clock: Clock) -> None:
@@ -85,6 +85,7 @@ class Engine:
         back = self._stage.backward(action.position, rows)
         if back is not None:
             self._messages.send(back, -1, _tag("B", action.position + self._stage.lag), COMMUNICATION_LAYER)
+        self._stage.add_products()
         return 0.0
 
 

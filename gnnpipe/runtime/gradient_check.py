@@ -12,6 +12,7 @@ from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.model.stack import ModelSpec
 from gnnpipe.plan.estimate import LayerSums
 from gnnpipe.plan.plan import Plan
+from gnnpipe.runtime.chunk_data import TileSizes
 from gnnpipe.runtime.engine import Engine
 from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.messages import Messages
@@ -55,7 +56,9 @@ class GradientCheck:
         links: Links,
     ) -> None:
         whole = replace(plan, num_chunks=1, lookahead=0)
-        nodes = graph.facts.num_nodes  # no tiles, as rows that read halo are not the last ones here
+        sizes = TileSizes.on(stage.device)
+        # rows that read halo are not the last ones here
+        together = replace(sizes, least_border=graph.facts.num_nodes + 1)
         self._stage = stage
         self._twin = Stage(
             stage.place,
@@ -66,7 +69,7 @@ class GradientCheck:
             dropout,
             stage.device,
             links,
-            least_tile=nodes + 1,
+            together,
         )
         actions = whole.schedule.stages[stage.place.stage]
         self._engine = Engine(self._twin, actions, messages, Clock(stage.device))

@@ -31,17 +31,18 @@ class LayerBuilder:
     def build(self, spec: LayerSpec) -> StageLayer:
         """A layer with as many tables as it needs."""
         module = spec().to(self.device)
+        first = spec.number == 0
         if module.width is None:
-            return StageLayer(spec, module, None, None)
+            return StageLayer(spec, module, None, None, reads_features=first)
         num_rows = self.num_rows + _num_arriving(self.forward_routes)
         forward = ForwardTable(num_rows, module.width, self.settings, self.device)
         rows = Rows(forward, self._boundary(self.forward_routes, forward.sent))
         if not module.returns_gradient(spec.number):
-            return StageLayer(spec, module, rows, None, self.lookahead)
+            return StageLayer(spec, module, rows, None, self.lookahead, first)
         num_rows = self.num_rows + _num_arriving(self.backward_routes)
         backward = GradientTable(num_rows, module.width, self.settings, self.device)
         boundary = self._boundary(self.backward_routes, [backward.rows])
-        return StageLayer(spec, module, rows, GradientRows(backward, boundary), self.lookahead)
+        return StageLayer(spec, module, rows, GradientRows(backward, boundary), self.lookahead, first)
 
     def _boundary(self, exchanged: list[Route | None], tensors: list[Tensor]) -> Boundary:
         if self.settings.stale_halo:

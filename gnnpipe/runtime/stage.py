@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,19 +11,19 @@ from torch import Tensor, nn
 
 from gnnpipe.base.clock import Clock
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.model.dropout import Dropout, dropout_key, keep_all
+from gnnpipe.model.dropout import ChunkMasks, Dropout, dropout_key, keep_all
 from gnnpipe.model.features import FeatureRows
-from gnnpipe.model.layers.base import Drop
+from gnnpipe.model.layers.base import Drop, WeightProduct
 from gnnpipe.model.loss import chunk_loss
 from gnnpipe.model.stack import ModelSpec, build_stack
 from gnnpipe.plan.estimate import LayerSums
 from gnnpipe.plan.plan import Plan
-from gnnpipe.runtime.chunk_data import LEAST_ROWS_PER_TILE, ChunkData, cut
+from gnnpipe.runtime.chunk_data import Tile, TileSizes, cut
 from gnnpipe.runtime.halo import Halo, Route, routes
 from gnnpipe.runtime.layer_builder import LayerBuilder
 from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.place import Place
-from gnnpipe.runtime.stage_layer import LayerPass, StageLayer, joined, leaves
+from gnnpipe.runtime.stage_layer import LayerPass, StageLayer
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.weights import WeightSums
 
@@ -41,17 +42,15 @@ class DropoutSettings:
 class ChunkPass:
     """What a stage keeps of a chunk from forward to backward."""
 
+    masks: ChunkMasks | None
+    """For the layers behind the stack's first; None where they are made tile by tile."""
     layers: list[LayerPass] = field(default_factory=list)
-    h0: list[Tensor] = field(default_factory=list)
-    """Initial rows of each tile; empty if the model has none."""
+    h0: Tensor | None = None
+    """Initial rows; None if the model has none."""
+    h0_gradient: Tensor | None = None
+    """What the layers behind have gathered for the initial rows."""
     gradient: Tensor | None = None
     """Of the logits, on the last stage."""
-
-    @property
-    def h0_gradient(self) -> Tensor | None:
-        """What the layers behind have gathered for the initial rows."""
-        found = [tile.grad for tile in self.h0 if tile.grad is not None]
-        return joined(found) if found else None
 
 
 class Stage:
@@ -72,7 +71,7 @@ class Stage:
         dropout: what the masks depend on.
         device: where everything lives.
         links: to the other parts of the stage.
-        least_tile: rows below which a tile is not worth it.
+        tiles: how chunks are cut into tiles; by default what suits the device.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Stage:
         dropout: DropoutSettings,
         device: torch.device,
         links: Links,
-        least_tile: int = LEAST_ROWS_PER_TILE,
+        tiles: TileSizes | None = None,
     ) -> None:
         self.place = place
         self.device = device
@@ -98,10 +97,14 @@ class Stage:
         backward_routes = _on(device, routes(graph.halo_backward, graph.ranges, place.part))
         self._settings, self._links = settings, links
         nothing: list[Route | None] = [None] * plan.num_chunks
-        self.chunks = (
-            cut(graph, place, nothing, nothing, device)
-            if settings.stale_halo or settings.waits
-            else cut(graph, place, self.forward_routes, backward_routes, device, least_tile)
+        late = settings.stale_halo or settings.waits  # then no halo arrives while rows are computed
+        self.chunks = cut(
+            graph,
+            place,
+            nothing if late else self.forward_routes,
+            nothing if late else backward_routes,
+            device,
+            tiles or TileSizes.on(device),
         )
         builder = LayerBuilder(
             self.num_rows, settings, self.halo, self.forward_routes, backward_routes, plan.lookahead, device
@@ -117,7 +120,8 @@ class Stage:
         self._has_initial = spec.has_initial
         self._dropout = dropout
         self._passes: dict[int, ChunkPass] = {}
-        self._draw = 0
+        self._owed: list[WeightProduct] = []
+        self._keys: list[int] = []
         self._order: list[int] = []
 
     @property
@@ -132,7 +136,7 @@ class Stage:
             epoch: its number.
             order: number of the chunk at each position.
         """
-        self._draw = epoch // self._dropout.hold
+        self._keys = [self._key(layer, epoch) for layer in self.layers]
         self._order = order
         for layer in self.layers:
             layer.begin_epoch(epoch)
@@ -152,6 +156,7 @@ class Stage:
         """Shape of a chunk's rows at a stage boundary."""
         return self.num_streams, self.chunks[index].chunk.num_nodes, self.hidden
 
+    @torch.no_grad()
     def forward(self, position: int, rows: Tensor | None) -> tuple[Tensor | None, float]:
         """Bring in the chunk at a position, and those behind it in the layers one further.
 
@@ -163,42 +168,46 @@ class Stage:
             rows for the next stage, of the chunk `lag` positions before, and 0; or on the last stage its
             logits and the sum of its training loss. None where no chunk has come that far.
         """
-        h: FeatureRows | None = None
+        h: Sequence[FeatureRows] | None = None
         if position < len(self._order):
-            kept = self._passes[self._order[position]] = ChunkPass()
-            h = self._enter(self.chunks[self._order[position]], rows, kept)
-        for layer in self.layers:
+            h = self._enter(self._order[position], rows)
+        out: Tensor | None = None
+        for number, layer in enumerate(self.layers):
             if h is not None:
                 index = self._order[position]
                 data, kept = self.chunks[index], self._passes[index]
-                kept.layers.append(layer.put(index, data, h, self._drop(layer, data, self._draw)))
+                kept.layers.append(layer.put(index, data, h, self._drops(number, index), self._owed))
             position -= layer.lookahead
             if position < 0:
                 return None, 0.0
-            h = self._take(layer, position) if position < len(self._order) else None
-        assert isinstance(h, Tensor)
-        return self._leave(position, h)
+            h = out = None
+            if position < len(self._order):
+                index = self._order[position]
+                out = self._take(layer, index)
+                h = self.chunks[index].split(out)
+        assert out is not None
+        return self._leave(position, out)
 
-    def _take(self, layer: StageLayer, position: int) -> Tensor:
-        index = self._order[position]
-        data, kept = self.chunks[index], self._passes[index]
-        h = layer.take(index, data, kept.layers[-1], kept.h0)
+    def _take(self, layer: StageLayer, index: int) -> Tensor:
+        kept = self._passes[index]
+        h = layer.take(index, self.chunks[index], kept.layers[-1], kept.h0)
         if self._starts_initial(layer):
-            kept.h0 = leaves(h, data)
+            kept.h0 = h
         return h
 
     def _leave(self, position: int, h: Tensor) -> tuple[Tensor, float]:
         data, kept = self.chunks[self._order[position]], self._passes[self._order[position]]
         if not self.place.is_last:
-            initial = joined([tile.detach() for tile in kept.h0]) if kept.h0 else None
-            return _packed(h, initial), 0.0
+            return _packed(h, kept.h0), 0.0
         assert data.labels is not None
         loss, kept.gradient = chunk_loss(h, data.labels, data.masks["train"], self.num_train)
         return h, loss
 
+    @torch.no_grad()
     def backward(self, position: int, rows: Tensor | None) -> Tensor | None:
-        """Bring in the gradient of the chunk at a position, and those behind it one layer back; weights'
-        gradients add up.
+        """Bring in the gradient of the chunk at a position, and those behind it one layer back.
+
+        Gradients of weights that others don't wait for are left to `add_products`.
 
         Args:
             position: of the epoch's order; before its begin nothing comes in.
@@ -214,10 +223,9 @@ class Stage:
                 assert gradient is not None
                 index = self._order[position]
                 data, kept = self.chunks[index], self._passes[index]
-                initial = kept.h0_gradient if self._starts_initial(layer) else None
-                if initial is not None:
-                    gradient = gradient + initial
-                layer.put_back(index, data, kept.layers[number], gradient)
+                if self._starts_initial(layer) and kept.h0_gradient is not None:
+                    gradient.add_(kept.h0_gradient)
+                layer.put_back(index, data, kept.layers[number], gradient, kept.h0_gradient)
             position += layer.lookahead
             if position >= len(self._order):
                 return None
@@ -225,17 +233,26 @@ class Stage:
                 continue
             index = self._order[position]
             gradient = layer.take_back(index, self.chunks[index], self._passes[index].layers[number])
-            if position == 0:
+            if position == 0 and self.place.num_parts > 1:
+                self.add_products()
                 self._sums.complete(number)
         kept = self._passes.pop(self._order[position])
         return None if gradient is None else _packed(gradient, kept.h0_gradient)
 
+    @torch.no_grad()
+    def add_products(self) -> None:
+        """Compute the gradients of weights that were left since the last call."""
+        for product in self._owed:
+            product.add()
+        self._owed.clear()
+
     def _enter_back(self, index: int, rows: Tensor | None) -> Tensor | None:
-        data, kept = self.chunks[index], self._passes[index]
+        kept = self._passes[index]
         if rows is None:
+            kept.h0_gradient = None if kept.h0 is None else torch.zeros_like(kept.h0)
             return kept.gradient
-        for tile, leaf in zip(data.tiles if kept.h0 else (), kept.h0, strict=True):
-            leaf.grad = rows[1][tile.rows]
+        if kept.h0 is not None:
+            kept.h0_gradient = rows[1]
         return rows[0]
 
     def _sum_fits(self) -> None:
@@ -248,13 +265,16 @@ class Stage:
             for table, fit in zip(tables, fits, strict=True):
                 table.fit.copy_(fit)
 
-    def _enter(self, data: ChunkData, rows: Tensor | None, kept: ChunkPass) -> FeatureRows:
+    def _enter(self, index: int, rows: Tensor | None) -> Sequence[FeatureRows]:
+        data = self.chunks[index]
+        several = self._dropout.rate > 0 and len(data.tiles) == 1
+        masks = ChunkMasks(data.node_id, self.hidden, self._keys) if several else None
+        kept = self._passes[index] = ChunkPass(masks)
         if rows is None:
-            assert data.features is not None
             return data.features
         if self._has_initial:
-            kept.h0 = leaves(rows[1], data)
-        return rows[0]
+            kept.h0 = rows[1]
+        return data.split(rows[0])
 
     def table_errors(self) -> list[LayerSums]:
         """How far each layer's rows were off at the last refresh."""
@@ -269,15 +289,21 @@ class Stage:
         """Whether history has halo rows; a stale halo is kept elsewhere."""
         return not self._settings.stale_halo
 
-    def history_drop(self, layer: StageLayer, data: ChunkData, epoch: int) -> Drop:
+    def history_drop(self, layer: StageLayer, tile: Tile, epoch: int) -> Drop:
         """The dropout of a layer's historical rows as ``epoch`` is to read them."""
         if self._settings.clean:
             return keep_all
-        return self._drop(layer, data, epoch // self._dropout.hold)
+        return Dropout(self._dropout.rate, self._key(layer, epoch), tile.node_id)
 
-    def _drop(self, layer: StageLayer, data: ChunkData, draw: int) -> Dropout:
-        key = dropout_key(self._dropout.seed, draw, layer.spec.number)
-        return Dropout(self._dropout.rate, key, data.node_id)
+    def _key(self, layer: StageLayer, epoch: int) -> int:
+        return dropout_key(self._dropout.seed, epoch // self._dropout.hold, layer.spec.number)
+
+    def _drops(self, number: int, index: int) -> list[Dropout]:
+        """The dropout of each tile of a chunk in one of the stage's layers."""
+        masks = None if self.layers[number].reads_features else self._passes[index].masks
+        bits = None if masks is None else masks.bits(number)
+        rate, key = self._dropout.rate, self._keys[number]
+        return [Dropout(rate, key, tile.node_id, bits) for tile in self.chunks[index].tiles]
 
     def _starts_initial(self, layer: StageLayer) -> bool:
         return self._has_initial and layer.spec.number == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,10 @@ from torch import Tensor
 from gnnpipe.graph.chunks import Chunk
 from gnnpipe.model.dropout import Dropout, keep_all
 from gnnpipe.model.features import FeatureRows
-from gnnpipe.model.layers.base import Layer
+from gnnpipe.model.layers.base import Layer, RowsPass, WeightProduct
 from gnnpipe.model.stack import LayerSpec
 from gnnpipe.runtime.boundary import Boundary
-from gnnpipe.runtime.chunk_data import ChunkData
+from gnnpipe.runtime.chunk_data import ChunkData, Pull
 from gnnpipe.runtime.tables import ForwardTable, GradientTable
 
 
@@ -39,28 +40,12 @@ class GradientRows:
 
 
 @dataclass
-class TilePass:
-    """What a layer keeps of a tile from forward to backward."""
-
-    z: Tensor | None
-    carry: Tensor | None
-    """A leaf; the tile's rows of the chunk's carry."""
-    out: Tensor
-
-
-@dataclass
 class LayerPass:
     """What a layer keeps of a chunk from forward to backward."""
 
-    h: FeatureRows
-    x: Tensor | None
-    carry: Tensor | None
-    tiles: list[TilePass]
-
-    @property
-    def out(self) -> Tensor:
-        """Output rows of the chunk, without their history."""
-        return joined([tile.out.detach() for tile in self.tiles])
+    tiles: list[RowsPass]
+    out: Tensor | None = None
+    """Output rows ``[n, out_features]``."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +54,10 @@ class StageLayer:
 
         # forward                                  # backward
         write x, send boundary rows                gradient of the rows that read halo; send boundary rows
-        pull what is at hand                       gradient of the rows that read none
-        update rows that read no halo              pull what is at hand
-        wait for the halo, pull the rest           wait for the halo, pull the rest
-        update rows that do                        gradient of the message
+        pull and update rows that read no halo     gradient of the rows that read none
+        pull what is at hand of the others         pull what is at hand, with the gradient of the message
+        wait for the halo, pull the rest,          wait for the halo, pull the rest,
+        update rows that do                        gradient of the message where they belong
 
     The first line of each is `put` and `put_back`, the rest `take` and `take_back`. Without lookahead a
     chunk's `take` follows its `put`; with it, chunks that stand behind it in the order are put in between,
@@ -90,9 +75,12 @@ class StageLayer:
     """None where nothing is aggregated, or features are."""
     lookahead: int = 0
     """Positions between a chunk's put and its take; 0 where nothing is aggregated."""
+    reads_features: bool = False
+    """Whether the input rows are features, which want no gradient."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Turn tables over."""
+        self.module.begin_epoch()
         if self.rows is not None:
             self.rows.table.begin_epoch(epoch)
             self.rows.boundary.begin_epoch()
@@ -106,141 +94,163 @@ class StageLayer:
             if item is not None:
                 item.boundary.settle()
 
-    def put(self, index: int, data: ChunkData, h: FeatureRows, drop: Dropout) -> LayerPass:
+    def put(
+        self,
+        index: int,
+        data: ChunkData,
+        h: Sequence[FeatureRows],
+        drops: Sequence[Dropout],
+        products: list[WeightProduct],
+    ) -> LayerPass:
         """Make a chunk's message and let other chunks and parts have it.
 
         Args:
             index: number of the chunk.
             data: the chunk.
-            h: input rows ``[n, in_features]``.
-            drop: the layer's dropout for these rows.
+            h: input rows ``[n, in_features]`` of each tile.
+            drops: the layer's dropout for each tile.
+            products: where gradients of weights are left.
         """
-        if isinstance(h, Tensor) and h is not data.features:
-            h = h.detach().requires_grad_()
-        with torch.enable_grad():
-            x, carry = self.module.message(h, drop)
+        spaces = [None] * len(h) if self.rows is None else data.split_table(self.rows.table.rows)
+        tiles = [
+            RowsPass(rows, x, drop, products=products) for rows, x, drop in zip(h, spaces, drops, strict=True)
+        ]
+        for tile in tiles:
+            self.module.forward_message(tile)
         if self.rows is not None:
-            assert x is not None
-            self.rows.table.write(data.chunk, x.detach(), lambda: clean_message(self.module, h))
+            self.rows.table.written(data.chunk, lambda: clean_messages(self.module, h))
             self.rows.boundary.post(index)
             if self.lookahead:
                 self._halo_arrives(self.rows, index)
-        return LayerPass(h, x, carry, [])
+        return LayerPass(tiles)
 
-    def take(self, index: int, data: ChunkData, done: LayerPass, h0: list[Tensor]) -> Tensor:
+    def take(self, index: int, data: ChunkData, done: LayerPass, h0: Tensor | None) -> Tensor:
         """Aggregate and update a chunk that was put.
 
         Args:
             index: number of the chunk.
             data: the chunk.
             done: what `put` returned.
-            h0: initial rows of each tile, leaves; empty if the model has none.
+            h0: initial rows ``[n, hidden]``; None if the model has none.
 
         Returns:
             output rows ``[n, out_features]``, without their history.
         """
-        with torch.enable_grad():
-            if self.rows is None:
-                leaf = _leaf(done.carry)
-                done.tiles.append(TilePass(None, leaf, self.module.update(None, leaf, None)))
-            else:
-                done.tiles.extend(self._aggregate(self.rows, index, data, done.carry, h0))
-        return done.out
+        done.out = torch.empty(data.chunk.num_nodes, self.module.out_features, device=data.device)
+        initial = [None] * len(data.tiles) if h0 is None else data.split(h0)
+        outs = data.split(done.out)
 
-    def _aggregate(
-        self, rows: Rows, index: int, data: ChunkData, carry: Tensor | None, h0: list[Tensor]
-    ) -> list[TilePass]:
-        table = rows.table
-        aggregates = [tile.pull @ table.rows for tile in data.tiles]
-        passes = []
-        for number, (tile, z) in enumerate(zip(data.tiles, aggregates, strict=True)):
-            if number == len(data.tiles) - 1 and not self.lookahead:
-                self._halo_arrives(rows, index)
-                data.pull.finish(z, table.rows, tile.rows.start)
-            if self.gradients is not None:
-                z.requires_grad_()
-            leaf = None if carry is None else _leaf(carry.detach()[tile.rows])
-            passes.append(TilePass(z, leaf, self.module.update(z, leaf, h0[number] if h0 else None)))
-        return passes
+        def update(number: int, z: Tensor | None) -> None:
+            self.module.forward_update(done.tiles[number], z, initial[number], outs[number])
+
+        if self.rows is None:
+            for number in range(len(data.tiles)):
+                update(number, None)
+        else:
+            rows = self.rows
+            _pull_tiles(
+                [tile.pull for tile in data.tiles],
+                rows.table.rows,
+                update,
+                lambda: None if self.lookahead else self._halo_arrives(rows, index),
+            )
+        return done.out
 
     def _halo_arrives(self, rows: Rows, index: int) -> None:
         arrived = rows.boundary.wait(index)
         if arrived is not None:
             rows.table.arrived(arrived)
 
-    def put_back(self, index: int, data: ChunkData, done: LayerPass, gradient: Tensor) -> None:
+    def put_back(
+        self, index: int, data: ChunkData, done: LayerPass, gradient: Tensor, h0_gradient: Tensor | None
+    ) -> None:
         """Differentiate a chunk's update and let other chunks and parts have the gradient of its aggregates.
+
+        Rows that read halo go first: other parts wait for their gradients.
 
         Args:
             index: number of the chunk.
             data: the chunk.
             done: what `put` returned and `take` completed.
             gradient: of the output rows.
+            h0_gradient: that of the initial rows is added here.
         """
-        self._update_backward(index, data, done, gradient)
-        if self.lookahead and self.gradients is not None:
-            self.gradients.table.weigh(self.gradients.rows_of(index, data))
+        gradients = self.gradients
+        nothing: list[Tensor | None] = [None] * len(data.tiles)
+        spaces = nothing if gradients is None else data.split_table(gradients.table.rows)
+        initial = nothing if h0_gradient is None or self.rows is None else data.split(h0_gradient)
+        found = data.split(gradient)
+        for number in reversed(range(len(data.tiles))):
+            tile = done.tiles[number]
+            self.module.backward_update(tile, found[number], spaces[number], initial[number])
+            if gradients is not None and number == data.border:
+                gradients.boundary.post(index)
+        if gradients is not None:
+            if not data.tiles:
+                gradients.boundary.post(index)
+            if self.lookahead:
+                gradients.table.weigh(gradients.rows_of(index, data))
 
     def take_back(self, index: int, data: ChunkData, done: LayerPass) -> Tensor | None:
-        """Gradient of the layer's input rows; None if they are features. Weights' gradients add up."""
-        ends, gradients = [], []
-        carries = [tile.carry.grad for tile in done.tiles if tile.carry is not None]
-        found = [grad for grad in carries if grad is not None]
-        if done.carry is not None and found:
-            ends.append(done.carry)
-            gradients.append(joined(found))
-        if done.x is not None and self.gradients is not None:
-            ends.append(done.x)
-            gradients.append(self._pull_back(self.gradients, index, data))
-        if ends:
-            torch.autograd.backward(ends, gradients)
-        return done.h.grad if isinstance(done.h, Tensor) else None
+        """Gradient of the layer's input rows; None if they are features."""
+        h_gradient = None
+        if not self.reads_features:
+            h_gradient = torch.empty(data.chunk.num_nodes, self.module.in_features, device=data.device)
+        spaces = [None] * len(data.tiles) if h_gradient is None else data.split(h_gradient)
 
-    def _update_backward(self, index: int, data: ChunkData, done: LayerPass, gradient: Tensor) -> None:
-        """Rows that read halo first: other parts wait for their gradients."""
-        if self.rows is None:
-            torch.autograd.backward(done.tiles[0].out, gradient)
-            return
-        for number in reversed(range(len(data.tiles))):
-            tile, kept = data.tiles[number], done.tiles[number]
-            torch.autograd.backward(kept.out, gradient[tile.rows])
-            if self.gradients is None:
-                continue
-            assert kept.z is not None
-            assert kept.z.grad is not None
-            self.gradients.table.write(data.chunk.start + tile.rows.start, kept.z.grad)
-            if number == len(data.tiles) - 1:
-                self.gradients.boundary.post(index)
+        def differentiate(number: int, x_gradient: Tensor | None) -> None:
+            self.module.backward_message(done.tiles[number], x_gradient, spaces[number])
 
-    def _pull_back(self, gradients: GradientRows, index: int, data: ChunkData) -> Tensor:
+        if self.gradients is None:
+            for number in range(len(data.tiles)):
+                differentiate(number, None)
+        else:
+            self._pull_back(self.gradients, index, data, differentiate)
+        return h_gradient
+
+    def _pull_back(
+        self,
+        gradients: GradientRows,
+        index: int,
+        data: ChunkData,
+        differentiate: Callable[[int, Tensor], None],
+    ) -> None:
         table = gradients.table
+        pulls = [tile.pull_back for tile in data.tiles]
         if self.lookahead:
             with table.counted_once(gradients.rows_of(index, data)):
-                return data.pull_back.now @ table.rows
-        pulled = data.pull_back.now @ table.rows
-        rows = gradients.rows_of(index, data)
-        data.pull_back.finish(pulled, table.rows)
-        table.weigh(rows)
-        return pulled
+                _pull_tiles(pulls, table.rows, differentiate, lambda: None)
+        else:
+            ranges: list[Chunk] = []
+            _pull_tiles(
+                pulls, table.rows, differentiate, lambda: ranges.extend(gradients.rows_of(index, data))
+            )
+            table.weigh(ranges)
 
 
-def joined(tiles: list[Tensor]) -> Tensor:
-    """Rows of all tiles of a chunk."""
-    return tiles[0] if len(tiles) == 1 else torch.cat(tiles)
+def _pull_tiles(
+    pulls: Sequence[Pull],
+    table: Tensor,
+    use: Callable[[int, Tensor], None],
+    wait: Callable[[], object],
+) -> None:
+    """Pull each tile's rows and use them.
+
+    Everything that is at hand is pulled, and what needs nothing else is used, before the wait for the halo.
+    """
+    unfinished = []
+    for number, pull in enumerate(pulls):
+        product = pull.now @ table
+        if pull.later is None:
+            use(number, product)
+        else:
+            unfinished.append((number, product, pull.later))
+    wait()
+    for number, product, later in unfinished:
+        use(number, product.add_(later @ table))
 
 
-def leaves(rows: Tensor, data: ChunkData) -> list[Tensor]:
-    """Each tile's rows, as leaves that gather their gradient."""
-    return [rows.detach()[tile.rows].requires_grad_() for tile in data.tiles]
-
-
-def clean_message(module: Layer, h: FeatureRows) -> Tensor:
+def clean_messages(module: Layer, h: Sequence[FeatureRows]) -> Tensor:
     """The message without dropout."""
-    with torch.no_grad():
-        x, _ = module.message(h, keep_all)
-    assert x is not None
-    return x.detach()
-
-
-def _leaf(rows: Tensor | None) -> Tensor | None:
-    return None if rows is None else rows.detach().requires_grad_()
+    found = [module.message(rows, keep_all)[0] for rows in h]
+    return torch.cat([rows for rows in found if rows is not None])

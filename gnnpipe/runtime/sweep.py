@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from gnnpipe.model.dropout import keep_all
 from gnnpipe.model.features import FeatureRows
+from gnnpipe.model.layers.base import Layer
 from gnnpipe.runtime.chunk_data import ChunkData
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.stage import Stage
@@ -37,62 +38,75 @@ def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterat
         for layer in stage.layers:
             if refill is not None:
                 _refill(stage, layer, rows, refill)
-            rows = _layer(stage, layer, rows, initial, kind)
+            out = _layer(stage, layer, rows, initial, kind)
             if stage.num_streams == 2 and layer.spec.number == 0:
-                initial = list(rows)
+                initial = out
+            rows = _tiles(stage, out)
         if stage.place.is_last:
-            for data, logits in zip(stage.chunks, rows, strict=True):
-                assert isinstance(logits, Tensor)
-                yield data, logits
+            yield from zip(stage.chunks, out, strict=True)
         else:
-            _leave(stage, messages, rows, initial, kind)
+            _leave(stage, messages, out, initial, kind)
 
 
-def _enter(stage: Stage, messages: Messages) -> tuple[list[FeatureRows], list[FeatureRows]]:
+TileRows = list[Sequence[FeatureRows]]
+"""Rows of each chunk, tile by tile."""
+
+
+def _tiles(stage: Stage, rows: list[Tensor]) -> TileRows:
+    return [data.split(item) for data, item in zip(stage.chunks, rows, strict=True)]
+
+
+def _enter(stage: Stage, messages: Messages) -> tuple[TileRows, list[Tensor]]:
     """Rows of all chunks at the stage's entrance, and their initial rows."""
     if stage.place.is_first:
-        features = [data.features for data in stage.chunks]
-        return [rows for rows in features if rows is not None], []
+        return [data.features for data in stage.chunks], []
     receipts = [messages.receive(-1, stage.shape(i), tag=i) for i in range(len(stage.chunks))]
     packed = [receipt.wait() for receipt in receipts]
-    rows: list[FeatureRows] = [item[0] for item in packed if item is not None]
-    initial: list[FeatureRows] = [item[1] for item in packed if item is not None and len(item) == 2]
-    return rows, initial
+    initial = [item[1] for item in packed if item is not None and len(item) == 2]
+    return _tiles(stage, [item[0] for item in packed if item is not None]), initial
 
 
 def _leave(
-    stage: Stage, messages: Messages, rows: list[FeatureRows], initial: list[FeatureRows], kind: str
+    stage: Stage, messages: Messages, rows: list[Tensor], initial: list[Tensor], kind: str
 ) -> None:
     for index, h in enumerate(rows):
-        streams = [h, initial[index]] if initial else [h]
-        packed = torch.stack([stream for stream in streams if isinstance(stream, Tensor)])
+        packed = torch.stack([h, initial[index]] if initial else [h])
         messages.send(packed, 1, index, kind)
     messages.flush()
 
 
 def _layer(
-    stage: Stage, layer: StageLayer, rows: list[FeatureRows], initial: list[FeatureRows], kind: str
-) -> list[FeatureRows]:
+    stage: Stage, layer: StageLayer, rows: TileRows, initial: list[Tensor], kind: str
+) -> list[Tensor]:
+    """Output rows of each chunk."""
     module = layer.module
-    carries: list[Tensor | None] = []
     table = None if layer.rows is None else torch.empty_like(layer.rows.table.rows)
-    for data, h in zip(stage.chunks, rows, strict=True):
-        x, carry = module.message(h, keep_all)
-        carries.append(carry)
-        if table is not None and x is not None:
-            table[data.chunk.start : data.chunk.stop] = x
+    carries = [
+        _messages(module, h, [] if table is None else data.split_table(table))
+        for data, h in zip(stage.chunks, rows, strict=True)
+    ]
     if table is not None:
         _exchange(stage, table, kind)
-    out: list[FeatureRows] = []
+    result = []
     for index, data in enumerate(stage.chunks):
-        z = None
-        if table is not None:
-            z = data.pull.now @ table
-            data.pull.finish(z, table)
-        h0 = initial[index] if initial else None
-        assert not (h0 is not None and not isinstance(h0, Tensor))
-        out.append(module.update(z, carries[index], h0))
-    return out
+        out = torch.empty(data.chunk.num_nodes, module.out_features, device=stage.device)
+        h0 = data.split(initial[index]) if initial else [None] * len(data.tiles)
+        for tile, carry, first, space in zip(data.tiles, carries[index], h0, data.split(out), strict=True):
+            z = None if table is None else tile.pull.all(table)
+            space.copy_(module.update(z, carry, first))
+        result.append(out)
+    return result
+
+
+def _messages(module: Layer, h: Sequence[FeatureRows], into: list[Tensor]) -> list[Tensor | None]:
+    """Write each tile's message into its place; return what the update needs besides."""
+    carries = []
+    for number, rows in enumerate(h):
+        x, carry = module.message(rows, keep_all)
+        if x is not None:
+            into[number].copy_(x)
+        carries.append(carry)
+    return carries
 
 
 def refresh(stage: Stage, messages: Messages, epoch: int) -> None:
@@ -101,7 +115,7 @@ def refresh(stage: Stage, messages: Messages, epoch: int) -> None:
         pass
 
 
-def _refill(stage: Stage, layer: StageLayer, rows: list[FeatureRows], epoch: int) -> None:
+def _refill(stage: Stage, layer: StageLayer, rows: TileRows, epoch: int) -> None:
     """Replace a layer's historical rows by the messages of exact input rows, and note how far off they were.
 
     They are compared under the masks that they were made with.
@@ -111,15 +125,17 @@ def _refill(stage: Stage, layer: StageLayer, rows: list[FeatureRows], epoch: int
     table = layer.rows.table
     history = torch.empty_like(table.rows)
     table.forget_error()
-    for data, h in zip(stage.chunks, rows, strict=True):
-        now = stage.history_drop(layer, data, epoch)
-        before = stage.history_drop(layer, data, epoch - 1)
-        x, _ = layer.module.message(h, now)
-        then, _ = (x, None) if before == now else layer.module.message(h, before)
-        assert x is not None
-        assert then is not None
-        table.compare(data.chunk, then)
-        history[data.chunk.start : data.chunk.stop] = x
+    for data, tiles in zip(stage.chunks, rows, strict=True):
+        places = zip(data.split_table(history), data.split_table(table.newest), strict=True)
+        for tile, h, (place, newest) in zip(data.tiles, tiles, places, strict=True):
+            now = stage.history_drop(layer, tile, epoch)
+            before = stage.history_drop(layer, tile, epoch - 1)
+            x, _ = layer.module.message(h, now)
+            then, _ = (x, None) if before == now else layer.module.message(h, before)
+            assert x is not None
+            assert then is not None
+            table.compare(newest, then)
+            place.copy_(x)
     if stage.exchanges_history:
         _exchange(stage, history, REFRESH)
         table.refill(history)

@@ -122,9 +122,9 @@ class ForwardTable:
         """A comparison begins."""
         self.error.zero_()
 
-    def compare(self, own: Chunk, exact: Tensor) -> None:
-        """Note how far a chunk's newest rows are from exact ones."""
-        distance = (self.newest[own.start : own.stop] - exact).double().square().sum()
+    def compare(self, newest: Tensor, exact: Tensor) -> None:
+        """Note how far some of the newest rows are from exact ones."""
+        distance = (newest - exact).double().square().sum()
         self.error += torch.stack([distance, exact.double().square().sum()])
 
     def refill(self, rows: Tensor) -> None:
@@ -136,11 +136,11 @@ class ForwardTable:
         for history in (self.newest, self.snapshot):
             history[: len(rows)] = rows
 
-    def write(self, own: Chunk, rows: Tensor, clean_rows: Callable[[], Tensor]) -> None:
-        """Store a chunk's fresh rows; ``clean_rows`` makes them without dropout, if history wants those."""
-        self.rows[own.start : own.stop] = rows
-        if self.newest is not self.rows:
-            kept = clean_rows() if self._settings.clean else rows
+    def written(self, own: Chunk, clean_rows: Callable[[], Tensor]) -> None:
+        """A chunk's fresh rows have been written to `rows`; ``clean_rows`` makes them without dropout, if
+        history wants those."""
+        if self.newest is not self.rows and own.num_nodes:
+            kept = clean_rows() if self._settings.clean else self.rows[own.start : own.stop]
             self.newest[own.start : own.stop] = kept
 
     @property
@@ -158,7 +158,8 @@ class GradientTable:
     """``D``: gradient of the loss with respect to the aggregates of a layer, ``[num_rows, width]``: the
     part's own rows, then its halo's.
 
-        rows    what pulls read: rows already weighted as `GradientRule` says
+        rows    what pulls read: a chunk's rows as they are written until its own pull, which counts them once,
+                then weighted as `GradientRule` says
         newest  the newest gradients themselves, kept if a rule needs last epoch's (else the same tensor)
 
     Rows start at zero.
@@ -183,10 +184,6 @@ class GradientTable:
             torch.mul(self.newest, self._rule.historical, out=self.rows)
         elif self._rule.historical != 1.0:
             self.rows.mul_(self._rule.historical)
-
-    def write(self, start: int, gradient: Tensor) -> None:
-        """Store gradients as the chunk's own pull reads them: counted once."""
-        self.rows[start : start + len(gradient)] = gradient
 
     def weigh(self, ranges: list[Chunk]) -> None:
         """Weigh a chunk's rows for the pulls of other chunks.

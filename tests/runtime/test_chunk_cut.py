@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from gnnpipe.graph.chunks import Chunk
+from gnnpipe.runtime.chunk_data import TileSizes
 from gnnpipe.runtime.links import Links
 from tests.graphs import dense, random_graph
 from tests.harness import Case, make_engine, make_stage, train
@@ -14,14 +15,16 @@ from tests.runtime.test_exact import assert_same_training
 
 
 def test_every_edge_is_aggregated_once_in_each_direction() -> None:
-    case = Case(random_graph(50, 300), chunks=7)
+    case = Case(random_graph(50, 300), chunks=7, tiles=TileSizes(1, 3))
     graph = case.graph()
     stage = make_stage(case, graph=graph)
-    forward = torch.cat([dense(data.pull.now) for data in stage.chunks])
-    backward = torch.cat([dense(data.pull_back.now) for data in stage.chunks])
+    tiles = [tile for data in stage.chunks for tile in data.tiles]
+    assert len(tiles) > len(stage.chunks)
+    forward = torch.cat([dense(tile.pull.now) for tile in tiles])
+    backward = torch.cat([dense(tile.pull_back.now) for tile in tiles])
     assert torch.equal(forward, dense(graph.matrix))
     assert torch.equal(backward, dense(graph.matrix).T)
-    assert sum(data.pull.now.num_entries for data in stage.chunks) == graph.matrix.num_entries
+    assert sum(tile.pull.now.num_entries for tile in tiles) == graph.matrix.num_entries
 
 
 def test_an_empty_chunk_changes_nothing() -> None:

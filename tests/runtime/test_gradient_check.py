@@ -13,6 +13,7 @@ from gnnpipe.base.config import StalenessConfig, SyntheticConfig
 from gnnpipe.graph.synthetic import planted_partition
 from gnnpipe.plan.estimate import estimates
 from gnnpipe.plan.staleness import PRESETS, chunk_orders
+from gnnpipe.runtime.chunk_data import TileSizes
 from gnnpipe.runtime.gradient_check import CheckResult, GradientCheck
 from gnnpipe.runtime.links import Links, make_links
 from gnnpipe.runtime.stage import DropoutSettings, Stage
@@ -81,7 +82,7 @@ def test_loss_is_that_of_exact_training() -> None:
 def small() -> Case:
     """Half of the edges cross chunks; masks are held so that nothing but weights changes."""
     graph = planted_partition(SyntheticConfig(num_nodes=600, num_features=16, blocks_per_class=2))
-    return Case(graph, "gcnii", 8, chunks=6, epochs=30)
+    return Case(graph, "gcnii", 8, chunks=6, epochs=30, tiles=TileSizes(1, 200))
 
 
 @pytest.mark.parametrize(

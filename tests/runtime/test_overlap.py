@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from gnnpipe.model.dropout import Dropout
+from gnnpipe.model.layers.base import RowsPass
 from gnnpipe.model.layers.gcn import GcnLayer
-from gnnpipe.runtime.chunk_data import ChunkData, cut
+from gnnpipe.runtime.chunk_data import ChunkData, TileSizes, cut
 from gnnpipe.runtime.halo import routes
 from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.stage_layer import GradientRows, Rows, StageLayer
@@ -25,6 +25,9 @@ class Recorder:
     def __init__(self, events: list[str]) -> None:
         self.events = events
 
+    def begin_epoch(self) -> None:
+        pass
+
     def post(self, chunk: int) -> None:
         self.events.append("post")
 
@@ -36,41 +39,43 @@ class Recorder:
 
 
 @pytest.fixture
+@torch.no_grad()
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What one chunk's forward and backward through one layer of part 0 does, in order."""
     case = Case(random_graph(60, 150, undirected=True), "gcn", parts=2)
     graph = case.graph()
     forward = routes(graph.halo_forward, graph.ranges, 0)
     backward = routes(graph.halo_backward, graph.ranges, 0)
-    (data,) = cut(graph, Place.of_rank(0, 1, 2), forward, backward, CPU, 1)
+    (data,) = cut(graph, Place.of_rank(0, 1, 2), forward, backward, CPU, TileSizes(1, 1000))
     assert len(data.tiles) == 2
     seen: list[str] = []
     layer = _layer(case, data, seen, monkeypatch)
-    drop = Dropout(0.0, 0, data.node_id)
-    done = layer.put(0, data, torch.randn(data.chunk.num_nodes, case.hidden), drop)
-    out = layer.take(0, data, done, [])
+    drops = [Dropout(0.0, 0, tile.node_id) for tile in data.tiles]
+    layer.begin_epoch(0)
+    done = layer.put(0, data, data.split(torch.randn(data.chunk.num_nodes, case.hidden)), drops, [])
+    out = layer.take(0, data, done, None)
     seen.append("|")
-    gradients = layer.gradients
-    assert gradients is not None
-    gradients.table.begin_epoch()
-    layer.put_back(0, data, done, torch.randn_like(out))
+    layer.put_back(0, data, done, torch.randn_like(out), None)
     layer.take_back(0, data, done)
     return seen
 
 
 def _layer(case: Case, data: ChunkData, seen: list[str], monkeypatch: pytest.MonkeyPatch) -> StageLayer:
     module = GcnLayer(case.hidden, case.hidden, torch.Generator().manual_seed(0))
-    update = module.update
+    interior = data.tiles[0].rows.stop
 
-    def noted(z: Tensor, *rest: Any) -> Tensor:
-        which = "interior" if len(z) == data.tiles[0].rows.stop else "border"
-        seen.append(f"update {which}")
-        out = update(z, *rest)
-        out.register_hook(lambda _: seen.append(f"gradient {which}"))
-        return out
+    def note(method: str, what: str) -> None:
+        original = getattr(module, method)
 
-    monkeypatch.setattr(module, "update", noted)
-    num_rows = data.pull.now.num_cols
+        def noted(rows: RowsPass, *rest: Any) -> None:
+            seen.append(f"{what} {'interior' if len(rows.h) == interior else 'border'}")
+            original(rows, *rest)
+
+        monkeypatch.setattr(module, method, noted)
+
+    note("forward_update", "update")
+    note("backward_update", "gradient")
+    num_rows = data.tiles[0].pull.now.num_cols
     settings = case.table_settings
     rows = Rows(ForwardTable(num_rows, case.hidden, settings, CPU), Recorder(seen))
     gradients = GradientRows(GradientTable(num_rows, case.hidden, settings, CPU), Recorder(seen))

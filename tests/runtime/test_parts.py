@@ -16,7 +16,7 @@ from gnnpipe.base.config import HaloMode, StalenessConfig
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.halo import part_range
 from gnnpipe.plan.volume import HaloRows
-from gnnpipe.runtime.chunk_data import cut
+from gnnpipe.runtime.chunk_data import TileSizes, cut
 from gnnpipe.runtime.halo import Route, routes
 from gnnpipe.runtime.place import Place
 from gnnpipe.train.predictions import volume_of
@@ -191,22 +191,26 @@ def test_every_edge_once_whatever_the_plan(
     backward = [routes(prepared.halo_backward, prepared.ranges, part) for part in range(parts)]
     for part in range(parts):
         mine = part_range(prepared.ranges, part)
-        chunk_data = cut(prepared, Place.of_rank(part, 1, parts), forward[part], backward[part], CPU, 1)
+        place, sizes = Place.of_rank(part, 1, parts), TileSizes(1, data.draw(st.integers(1, 9)))
+        chunk_data = cut(prepared, place, forward[part], backward[part], CPU, sizes)
         for item in chunk_data:
-            rows = slice(mine.start + item.chunk.start, mine.start + item.chunk.stop)
-            for pull, matrix, halo in (
-                (item.pull, A, prepared.halo_forward[part]),
-                (item.pull_back, A.T, prepared.halo_backward[part]),
-            ):
-                columns = torch.cat([torch.arange(mine.start, mine.stop), halo])
-                found = dense(pull.now)
-                if pull.later is not None:
-                    assert not (found[pull.first :].bool() & dense(pull.later).bool()).any()
-                    found[pull.first :] += dense(pull.later)
-                expected = matrix[rows]
-                assert torch.equal(found, expected[:, columns])
-                assert torch.count_nonzero(found) == torch.count_nonzero(expected)
-            assert torch.equal(torch.cat([dense(tile.pull) for tile in item.tiles]), dense(item.pull.now))
+            assert sum(tile.rows.stop - tile.rows.start for tile in item.tiles) == item.chunk.num_nodes
+            for number, tile in enumerate(item.tiles):
+                start = mine.start + item.chunk.start
+                rows = slice(start + tile.rows.start, start + tile.rows.stop)
+                for pull, matrix, halo in (
+                    (tile.pull, A, prepared.halo_forward[part]),
+                    (tile.pull_back, A.T, prepared.halo_backward[part]),
+                ):
+                    columns = torch.cat([torch.arange(mine.start, mine.stop), halo])
+                    found = dense(pull.now)
+                    if pull.later is not None:
+                        assert not (found.bool() & dense(pull.later).bool()).any()
+                        found += dense(pull.later)
+                    expected = matrix[rows]
+                    assert torch.equal(found, expected[:, columns])
+                    assert torch.count_nonzero(found) == torch.count_nonzero(expected)
+                assert number >= item.border or tile.pull.later is None
     for chunk in range(chunks):
         assert_one_exchange_fits([found[chunk] for found in forward])
         assert_one_exchange_fits([found[chunk] for found in backward])

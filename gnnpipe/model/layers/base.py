@@ -3,25 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnpipe.model.features import FeatureRows
+from gnnpipe.model.dropout import Dropout
+from gnnpipe.model.features import FeatureRows, SparseRows
 
 Drop = Callable[[FeatureRows], FeatureRows]
+
+
+@dataclass
+class RowsPass:
+    """Some rows on their way through a layer, and what is kept of them from forward to backward."""
+
+    h: FeatureRows
+    """Input rows ``[n, in_features]``."""
+    x: Tensor | None
+    """Where the rows to aggregate go, ``[n, width]``: these rows of the layer's table. They stand there until
+    the next epoch. None for a layer that aggregates nothing."""
+    drop: Dropout
+    kept: tuple[Any, ...] = ()
+    """Whatever the layer needs besides."""
+    products: list[WeightProduct] | None = None
+    """Where gradients of weights are left to be computed; see `WeightProduct`."""
+
+    def owe(self, weight: nn.Parameter, left: FeatureRows, right: Tensor, scale: float = 1.0) -> None:
+        """Leave ``scale * left^T @ right`` to be added to a weight's gradient."""
+        assert self.products is not None
+        assert weight.grad is not None
+        self.products.append(WeightProduct(weight.grad, left, right, scale))
+
+
+@dataclass(frozen=True)
+class WeightProduct:
+    """A gradient of a weight that nobody waits for: ``gradient += scale * left^T @ right``.
+
+    It is computed when the gradient of the input rows has left for the stage before, which does wait.
+    """
+
+    gradient: Tensor
+    left: FeatureRows
+    right: Tensor
+    scale: float
+
+    def add(self) -> None:
+        """Compute it."""
+        if isinstance(self.left, SparseRows):
+            self.gradient.add_(self.left.transpose @ self.right, alpha=self.scale)
+        else:
+            self.gradient.addmm_(self.left.t(), self.right, alpha=self.scale)
 
 
 class Layer(nn.Module):
     """A layer with a linear aggregation: ``x, carry = message(h)``, ``z = A @ x``, ``update(z, carry, h0)``.
 
-    The engine keeps ``x`` of all nodes in a table, multiplies with the adjacency in both directions, and
-    differentiates `message` and `update`, chunk by chunk, with autograd. Both work row by row.
+    `message` and `update` define the layer, row by row. Inference runs them as they are. Training runs the four
+    methods behind them, on any consecutive rows of a chunk. Here they differentiate the definition with
+    autograd; a layer with a simple derivative writes it out, which saves most of the small operations and of
+    the memory, and tests hold it to what autograd finds.
     """
 
     width: int | None = None
     """Columns of ``x``, the rows that are aggregated; None for a layer that aggregates nothing."""
+    in_features: int
+    """Columns of the input."""
     out_features: int
     """Columns of the output."""
 
@@ -44,8 +93,70 @@ class Layer(nn.Module):
         """
         raise NotImplementedError
 
+    def begin_epoch(self) -> None:
+        """The weights are this epoch's, and their gradients are about to add up."""
+        for weight in self.parameters():
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+
+    def forward_message(self, rows: RowsPass) -> None:
+        """`message`, into ``rows.x``."""
+        leaf = rows.h.detach().requires_grad_() if isinstance(rows.h, Tensor) else rows.h
+        with torch.enable_grad():
+            x, carry = self.message(leaf, rows.drop)
+        if rows.x is not None:
+            assert x is not None
+            rows.x.copy_(x.detach())
+        rows.kept = (leaf, x, carry)
+
+    def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
+        """`update`, into ``out``; ``z`` may be overwritten, ``h0`` not."""
+        leaf, x, carry = rows.kept
+        inputs = [None if item is None else item.detach().requires_grad_() for item in (z, carry, h0)]
+        with torch.enable_grad():
+            made = self.update(*inputs)
+        out.copy_(made.detach())
+        rows.kept = (leaf, x, carry, *inputs, made)
+
+    def backward_update(
+        self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
+    ) -> None:
+        """Differentiate `update`; gradients of weights add up.
+
+        Args:
+            rows: as `forward_update` left them.
+            gradient: of the output rows; the layer may overwrite it.
+            z_gradient: where that of the aggregated rows goes; None if nobody wants it.
+            h0_gradient: that of the initial rows is added here.
+        """
+        leaf, x, carry, z, carry_leaf, h0, made = rows.kept
+        torch.autograd.backward(made, gradient)
+        if z_gradient is not None:
+            z_gradient.copy_(z.grad)
+        if h0_gradient is not None:
+            h0_gradient.add_(h0.grad)
+        rows.kept = (leaf, x, carry, None if carry_leaf is None else carry_leaf.grad)
+
+    def backward_message(
+        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
+    ) -> None:
+        """Differentiate `message`; gradients of weights add up.
+
+        Args:
+            rows: as `backward_update` left them.
+            x_gradient: of ``rows.x``; None where none was wanted. The layer may overwrite it.
+            h_gradient: where that of the input rows goes; None for features.
+        """
+        leaf, x, carry, carry_gradient = rows.kept
+        pairs = [(x, x_gradient), (carry, carry_gradient)]
+        found = [(end, gradient) for end, gradient in pairs if end is not None and gradient is not None]
+        if found:
+            torch.autograd.backward(*map(list, zip(*found, strict=True)))
+        if h_gradient is not None:
+            h_gradient.copy_(leaf.grad)
+
     def saved_columns(self) -> int:
-        """Floats a row that are kept from forward to backward; for the memory estimate."""
+        """Floats a row that are kept from forward to backward beside the table; for the memory estimate."""
         raise NotImplementedError
 
     def returns_gradient(self, number: int) -> bool:
@@ -71,7 +182,7 @@ class Convolution(Layer):
 
     def __init__(self, in_features: int, out_features: int, *, sparse_input: bool, relu: bool) -> None:
         super().__init__()
-        self.out_features = out_features
+        self.in_features, self.out_features = in_features, out_features
         self.transform_first = sparse_input or out_features < in_features
         self.width = out_features if self.transform_first else in_features
         self.bias = zeros(out_features)
@@ -84,6 +195,19 @@ class Convolution(Layer):
     def activated(self, out: Tensor) -> Tensor:
         """``act(out)``."""
         return F.relu(out) if self.relu else out
+
+    def activation_backward(self, gradient: Tensor, out: Tensor) -> Tensor:
+        """The gradient before the activation; that of the bias adds up."""
+        if self.relu:
+            gradient = relu_backward(gradient, out)
+        assert self.bias.grad is not None
+        self.bias.grad.add_(gradient.sum(dim=0))
+        return gradient
+
+
+def relu_backward(gradient: Tensor, out: Tensor) -> Tensor:
+    """Gradient before a ReLU whose output is ``out``."""
+    return torch.ops.aten.threshold_backward(gradient, out, 0)
 
 
 def glorot(in_features: int, out_features: int, generator: torch.Generator) -> nn.Parameter:

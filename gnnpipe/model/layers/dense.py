@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnpipe.model.features import FeatureRows, project
-from gnnpipe.model.layers.base import Drop, Layer, glorot, zeros
+from gnnpipe.model.layers.base import Drop, Layer, RowsPass, glorot, relu_backward, zeros
+from gnnpipe.model.layers.norm import norm_backward, norm_forward
 
 
 class Dense(Layer):
@@ -33,7 +34,7 @@ class Dense(Layer):
         pre_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.out_features = out_features
+        self.in_features, self.out_features = in_features, out_features
         self.weight = glorot(in_features, out_features, generator)
         self.bias = zeros(out_features)
         self.norm = nn.LayerNorm(in_features) if pre_norm else None
@@ -52,6 +53,49 @@ class Dense(Layer):
         out = carry + self.bias
         return F.relu(out) if self.relu else out
 
+    def forward_message(self, rows: RowsPass) -> None:
+        """See `Layer.forward_message`."""
+        moments: tuple[Tensor, ...] = ()
+        h = rows.h
+        if self.norm is not None:
+            assert isinstance(h, Tensor)
+            h, moments = norm_forward(self.norm, h)
+            h.relu_()
+        rows.kept = (*moments, rows.drop(h))
+
+    def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
+        """See `Layer.forward_update`."""
+        project(rows.kept[-1], self.weight, out=out).add_(self.bias)
+        if self.relu:
+            out.relu_()
+        rows.kept = (*rows.kept, out)
+
+    def backward_update(
+        self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
+    ) -> None:
+        """See `Layer.backward_update`."""
+        *moments, dropped, out = rows.kept
+        if self.relu:
+            gradient = relu_backward(gradient, out)
+        assert self.bias.grad is not None
+        self.bias.grad.add_(gradient.sum(dim=0))
+        rows.owe(self.weight, dropped, gradient)
+        rows.kept = (*moments, dropped, gradient)
+
+    def backward_message(
+        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
+    ) -> None:
+        """See `Layer.backward_message`."""
+        if h_gradient is None:
+            return
+        *moments, dropped, gradient = rows.kept
+        torch.mm(gradient, self.weight.t(), out=h_gradient)
+        rows.drop.back(h_gradient, dropped, h_gradient)
+        if self.norm is not None:
+            assert isinstance(rows.h, Tensor)
+            mean, scale = moments
+            h_gradient.copy_(norm_backward(self.norm, h_gradient, rows.h, (mean, scale)))
+
     def saved_columns(self) -> int:
-        """The product and the output."""
-        return 2 * self.out_features
+        """Dropped rows and the output. (Features, which may be sparse, are counted as what they take.)"""
+        return self.in_features * (self.norm is not None or not self.relu) + self.out_features

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.model.features import FeatureRows, project
-from gnnpipe.model.layers.base import Convolution, Drop, glorot
+from gnnpipe.model.layers.base import Convolution, Drop, RowsPass, glorot
 
 
 class GcnLayer(Convolution):
@@ -43,7 +43,58 @@ class GcnLayer(Convolution):
         out = z + self.bias if self.transform_first else torch.addmm(self.bias, z, self.weight)
         return self.activated(out)
 
+    def forward_message(self, rows: RowsPass) -> None:
+        """See `Layer.forward_message`."""
+        assert rows.x is not None
+        if self.transform_first:
+            dropped = rows.drop(rows.h)
+            project(dropped, self.weight, out=rows.x)
+            rows.kept = (dropped,)
+        else:
+            assert isinstance(rows.h, Tensor)
+            rows.drop.into(rows.h, rows.x)
+
+    def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
+        """See `Layer.forward_update`."""
+        assert z is not None
+        if self.transform_first:
+            torch.add(z, self.bias, out=out)
+        else:
+            torch.addmm(self.bias, z, self.weight, out=out)
+        if self.relu:
+            out.relu_()
+        rows.kept = (*rows.kept, z, out)
+
+    def backward_update(
+        self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
+    ) -> None:
+        """See `Layer.backward_update`."""
+        z, out = rows.kept[-2:]
+        gradient = self.activation_backward(gradient, out)
+        if not self.transform_first:
+            rows.owe(self.weight, z, gradient)
+        if z_gradient is not None:
+            if self.transform_first:
+                z_gradient.copy_(gradient)
+            else:
+                torch.mm(gradient, self.weight.t(), out=z_gradient)
+
+    def backward_message(
+        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
+    ) -> None:
+        """See `Layer.backward_message`."""
+        if x_gradient is None:
+            return
+        if self.transform_first:
+            rows.owe(self.weight, rows.kept[0], x_gradient)
+        if h_gradient is not None:
+            if self.transform_first:
+                torch.mm(x_gradient, self.weight.t(), out=h_gradient)
+                rows.drop.back(h_gradient, rows.kept[0], h_gradient)
+            else:
+                assert rows.x is not None
+                rows.drop.back(x_gradient, rows.x, h_gradient)
+
     def saved_columns(self) -> int:
-        """Message, aggregate and output."""
-        assert self.width is not None
-        return 2 * self.width + self.out_features
+        """Dropped rows that are not the table's, or the aggregate, and the output."""
+        return self.in_features + self.out_features

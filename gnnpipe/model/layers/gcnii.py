@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gnnpipe.model.features import FeatureRows
-from gnnpipe.model.layers.base import Drop, Layer, glorot
+from gnnpipe.model.layers.base import Drop, Layer, RowsPass, glorot, relu_backward
 
 
 class GcniiLayer(Layer):
@@ -30,7 +30,7 @@ class GcniiLayer(Layer):
         self, hidden: int, number: int, alpha: float, theta: float, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.width = self.out_features = hidden
+        self.width = self.in_features = self.out_features = hidden
         self.alpha = alpha
         self.beta = math.log(theta / number + 1.0)
         self.weight = glorot(hidden, hidden, generator)
@@ -48,6 +48,48 @@ class GcniiLayer(Layer):
         s = torch.lerp(z, h0, self.alpha)
         return F.relu(torch.addmm(s, s, self.weight, beta=1.0 - self.beta, alpha=self.beta))
 
+    def begin_epoch(self) -> None:
+        """Blend the weights with the identity once."""
+        super().begin_epoch()
+        self._blended = self.weight.detach().mul(self.beta)
+        self._blended.diagonal().add_(1.0 - self.beta)
+
+    def forward_message(self, rows: RowsPass) -> None:
+        """See `Layer.forward_message`."""
+        assert rows.x is not None
+        assert isinstance(rows.h, Tensor)
+        rows.drop.into(rows.h, rows.x)
+
+    def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
+        """See `Layer.forward_update`."""
+        assert z is not None
+        assert h0 is not None
+        s = z.lerp_(h0, self.alpha)
+        torch.mm(s, self._blended, out=out).relu_()
+        rows.kept = (s, out)
+
+    def backward_update(
+        self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
+    ) -> None:
+        """See `Layer.backward_update`."""
+        s, out = rows.kept
+        assert z_gradient is not None
+        assert h0_gradient is not None
+        gradient = relu_backward(gradient, out)
+        rows.owe(self.weight, s, gradient, self.beta)
+        torch.mm(gradient, self._blended.t(), out=z_gradient)
+        h0_gradient.add_(z_gradient, alpha=self.alpha)
+        z_gradient.mul_(1.0 - self.alpha)
+
+    def backward_message(
+        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
+    ) -> None:
+        """See `Layer.backward_message`."""
+        assert x_gradient is not None
+        assert h_gradient is not None
+        assert rows.x is not None
+        rows.drop.back(x_gradient, rows.x, h_gradient)
+
     def saved_columns(self) -> int:
-        """Message, aggregate, its mix with the initial rows, and output."""
-        return 4 * self.out_features
+        """The aggregate's mix with the initial rows, and output."""
+        return 2 * self.out_features

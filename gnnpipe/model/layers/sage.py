@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.model.features import FeatureRows, project
-from gnnpipe.model.layers.base import Convolution, Drop, glorot
+from gnnpipe.model.layers.base import Convolution, Drop, RowsPass, glorot
 
 
 class SageLayer(Convolution):
@@ -47,7 +47,65 @@ class SageLayer(Convolution):
         out = carry + neighbours + self.bias
         return self.activated(out)
 
+    def forward_message(self, rows: RowsPass) -> None:
+        """See `Layer.forward_message`."""
+        assert rows.x is not None
+        if self.transform_first:
+            dropped = rows.drop(rows.h)
+            project(dropped, self.weight_neighbour, out=rows.x)
+            rows.kept = (dropped,)
+        else:
+            assert isinstance(rows.h, Tensor)
+            rows.drop.into(rows.h, rows.x)
+            rows.kept = (rows.x,)
+
+    def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
+        """See `Layer.forward_update`."""
+        assert z is not None
+        (dropped,) = rows.kept
+        project(dropped, self.weight_self, out=out)
+        if self.transform_first:
+            out.add_(z)
+        else:
+            out.addmm_(z, self.weight_neighbour)
+        out.add_(self.bias)
+        if self.relu:
+            out.relu_()
+        rows.kept = (dropped, z, out)
+
+    def backward_update(
+        self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
+    ) -> None:
+        """See `Layer.backward_update`."""
+        dropped, z, out = rows.kept
+        gradient = self.activation_backward(gradient, out)
+        rows.owe(self.weight_self, dropped, gradient)
+        if not self.transform_first:
+            rows.owe(self.weight_neighbour, z, gradient)
+        if z_gradient is not None:
+            if self.transform_first:
+                z_gradient.copy_(gradient)
+            else:
+                torch.mm(gradient, self.weight_neighbour.t(), out=z_gradient)
+        rows.kept = (dropped, gradient)
+
+    def backward_message(
+        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
+    ) -> None:
+        """See `Layer.backward_message`."""
+        dropped, gradient = rows.kept
+        if x_gradient is not None and self.transform_first:
+            rows.owe(self.weight_neighbour, dropped, x_gradient)
+        if h_gradient is not None:
+            assert x_gradient is not None
+            torch.mm(gradient, self.weight_self.t(), out=h_gradient)
+            if self.transform_first:
+                h_gradient.addmm_(x_gradient, self.weight_neighbour.t())
+            else:
+                h_gradient.add_(x_gradient)
+            rows.drop.back(h_gradient, dropped, h_gradient)
+
     def saved_columns(self) -> int:
-        """Message, own term, aggregate and output."""
+        """Dropped rows that are not the table's, aggregate and output."""
         assert self.width is not None
-        return 2 * self.width + 2 * self.out_features
+        return self.in_features * self.transform_first + self.width + self.out_features
