@@ -37,6 +37,7 @@ from gnnpipe.runtime.tables import TableSettings
 CPU = torch.device("cpu")
 NEWEST = StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 2, 0, 0)
 LEARNING_RATE = 0.1
+SMALL_TILES = TileSizes(1, 16)  # so that small graphs have several
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Case:
     halo: HaloMode = "exact"
     lookahead: int = 0
     exact: bool = False
-    tiles: TileSizes = TileSizes(1, 16)
+    tiles: TileSizes = SMALL_TILES
 
     @property
     def spec(self) -> ModelSpec:

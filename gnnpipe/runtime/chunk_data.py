@@ -16,8 +16,8 @@ from gnnpipe.model.features import FeatureRows, SparseRows
 from gnnpipe.runtime.halo import Route
 from gnnpipe.runtime.place import Place
 
-# Rows that read halo are a tile of their own only where both kinds are so many: fewer take longer to start than
-# they hide of a message; see docs/decisions.md.
+# Rows that read halo are a tile of their own only where both kinds are so many: fewer take longer to start
+# than they hide of a message; see docs/decisions.md.
 LEAST_ROWS_PER_BORDER = 1024
 
 # Rows of a tile: what an operation writes is still in the core's cache when the next one reads it.

@@ -66,18 +66,14 @@ def _enter(stage: Stage, messages: Messages) -> tuple[TileRows, list[Tensor]]:
     return _tiles(stage, [item[0] for item in packed if item is not None]), initial
 
 
-def _leave(
-    stage: Stage, messages: Messages, rows: list[Tensor], initial: list[Tensor], kind: str
-) -> None:
+def _leave(stage: Stage, messages: Messages, rows: list[Tensor], initial: list[Tensor], kind: str) -> None:
     for index, h in enumerate(rows):
         packed = torch.stack([h, initial[index]] if initial else [h])
         messages.send(packed, 1, index, kind)
     messages.flush()
 
 
-def _layer(
-    stage: Stage, layer: StageLayer, rows: TileRows, initial: list[Tensor], kind: str
-) -> list[Tensor]:
+def _layer(stage: Stage, layer: StageLayer, rows: TileRows, initial: list[Tensor], kind: str) -> list[Tensor]:
     """Output rows of each chunk."""
     module = layer.module
     table = None if layer.rows is None else torch.empty_like(layer.rows.table.rows)

@@ -158,8 +158,8 @@ class GradientTable:
     """``D``: gradient of the loss with respect to the aggregates of a layer, ``[num_rows, width]``: the
     part's own rows, then its halo's.
 
-        rows    what pulls read: a chunk's rows as they are written until its own pull, which counts them once,
-                then weighted as `GradientRule` says
+        rows    what pulls read: a chunk's rows as they are written until its own pull, which counts them
+                once, then weighted as `GradientRule` says
         newest  the newest gradients themselves, kept if a rule needs last epoch's (else the same tensor)
 
     Rows start at zero.

@@ -61,10 +61,10 @@ class WeightProduct:
 class Layer(nn.Module):
     """A layer with a linear aggregation: ``x, carry = message(h)``, ``z = A @ x``, ``update(z, carry, h0)``.
 
-    `message` and `update` define the layer, row by row. Inference runs them as they are. Training runs the four
-    methods behind them, on any consecutive rows of a chunk. Here they differentiate the definition with
-    autograd; a layer with a simple derivative writes it out, which saves most of the small operations and of
-    the memory, and tests hold it to what autograd finds.
+    `message` and `update` define the layer, row by row. Inference runs them as they are. Training runs the
+    four methods behind them, on any consecutive rows of a chunk. Here they differentiate the definition with
+    autograd; a layer with a simple derivative writes it out, which saves most of the small operations and
+    half of the memory, and tests hold it to what autograd finds.
     """
 
     width: int | None = None
@@ -137,9 +137,7 @@ class Layer(nn.Module):
             h0_gradient.add_(h0.grad)
         rows.kept = (leaf, x, carry, None if carry_leaf is None else carry_leaf.grad)
 
-    def backward_message(
-        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
-    ) -> None:
+    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
         """Differentiate `message`; gradients of weights add up.
 
         Args:
@@ -151,7 +149,7 @@ class Layer(nn.Module):
         pairs = [(x, x_gradient), (carry, carry_gradient)]
         found = [(end, gradient) for end, gradient in pairs if end is not None and gradient is not None]
         if found:
-            torch.autograd.backward(*map(list, zip(*found, strict=True)))
+            torch.autograd.backward([end for end, _ in found], [gradient for _, gradient in found])
         if h_gradient is not None:
             h_gradient.copy_(leaf.grad)
 

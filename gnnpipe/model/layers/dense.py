@@ -82,9 +82,7 @@ class Dense(Layer):
         rows.owe(self.weight, dropped, gradient)
         rows.kept = (*moments, dropped, gradient)
 
-    def backward_message(
-        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
-    ) -> None:
+    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
         """See `Layer.backward_message`."""
         if h_gradient is None:
             return

@@ -79,9 +79,7 @@ class GcnLayer(Convolution):
             else:
                 torch.mm(gradient, self.weight.t(), out=z_gradient)
 
-    def backward_message(
-        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
-    ) -> None:
+    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
         """See `Layer.backward_message`."""
         if x_gradient is None:
             return

@@ -81,9 +81,7 @@ class GcniiLayer(Layer):
         h0_gradient.add_(z_gradient, alpha=self.alpha)
         z_gradient.mul_(1.0 - self.alpha)
 
-    def backward_message(
-        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
-    ) -> None:
+    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
         """See `Layer.backward_message`."""
         assert x_gradient is not None
         assert h_gradient is not None

@@ -69,9 +69,7 @@ class ResGcnLayer(Layer):
         torch.mm(gradient, self.weight.t(), out=z_gradient)
         rows.kept = (mean, scale, gradient)
 
-    def backward_message(
-        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
-    ) -> None:
+    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
         """See `Layer.backward_message`."""
         mean, scale, gradient = rows.kept
         assert x_gradient is not None

@@ -89,9 +89,7 @@ class SageLayer(Convolution):
                 torch.mm(gradient, self.weight_neighbour.t(), out=z_gradient)
         rows.kept = (dropped, gradient)
 
-    def backward_message(
-        self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None
-    ) -> None:
+    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
         """See `Layer.backward_message`."""
         dropped, gradient = rows.kept
         if x_gradient is not None and self.transform_first:
