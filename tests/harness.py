@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.base.clock import Clock
-from gnnpipe.base.config import GcniiConfig, HaloMode, Model, StalenessConfig
+from gnnpipe.base.config import GcniiConfig, HaloMode, Initial, Model, StalenessConfig, WireFormat
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
@@ -33,6 +33,7 @@ from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.stage import DropoutSettings, Stage
 from gnnpipe.runtime.sweep import refresh, sweep
 from gnnpipe.runtime.tables import TableSettings
+from gnnpipe.runtime.wire import Wire
 
 CPU = torch.device("cpu")
 NEWEST = StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 2, 0, 0)
@@ -58,6 +59,8 @@ class Case:
     lookahead: int = 0
     exact: bool = False
     tiles: TileSizes = SMALL_TILES
+    initial: Initial = "relay"
+    wire: WireFormat = "fp32"
 
     @property
     def spec(self) -> ModelSpec:
@@ -75,7 +78,7 @@ class Case:
 
     def plan(self, stages: int) -> Plan:
         plan = make_plan(stages, self.parts, self.chunks, self.layers, self.data.num_nodes)
-        return replace(plan, lookahead=self.lookahead, exact=self.exact)
+        return replace(plan, lookahead=self.lookahead, exact=self.exact, initial=self.initial, wire=self.wire)
 
     def graph(self) -> PreparedGraph:
         return prepare(self.data, CutSpec(self.parts, self.chunks, 4.0), self.spec.normalization)
@@ -126,7 +129,7 @@ def make_stage(
 def make_engine(case: Case, stage: Stage, links: Links) -> tuple[Engine, Messages]:
     messages = Messages(stage.place, CPU, links)
     schedule = case.plan(stage.place.num_stages).schedule.stages[stage.place.stage]
-    return Engine(stage, schedule, messages, Clock(CPU)), messages
+    return Engine(stage, schedule, messages, Clock(CPU), Wire(case.wire)), messages
 
 
 def train(case: Case, stages: int = 1, rank: int = 0, graph: PreparedGraph | None = None) -> Outcome:
@@ -156,7 +159,7 @@ def train(case: Case, stages: int = 1, rank: int = 0, graph: PreparedGraph | Non
 def gradients(stage: Stage) -> dict[str, Tensor]:
     return {
         f"{layer.spec.name}.{name}": weight.grad.clone()
-        for layer in stage.layers
+        for layer in [*stage.layers, *([stage.initial] if stage.initial else [])]
         for name, weight in layer.module.named_parameters()
         if weight.grad is not None
     }

@@ -18,6 +18,8 @@ History = Literal["dropped", "clean"]
 LrSchedule = Literal["constant", "cosine"]
 HaloMode = Literal["exact", "stale"]
 PartBalance = Literal["nodes", "work"]
+Initial = Literal["relay", "recompute"]
+WireFormat = Literal["fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,15 @@ class RunConfig:
     halo: HaloMode = "exact"
     """Which rows of other parts are read. exact: this epoch's, fetched while rows that need none are
     computed; stale: last epoch's, fetched in the background (PipeGCN, arXiv 2203.10428)."""
+    initial: Initial = "relay"
+    """How stages behind the first get GCNII's initial rows, which every layer reads. relay: they travel along
+    with the hidden rows, which doubles what stages send, and any number of stages gives the same numbers bit
+    for bit. recompute: every stage holds the features and computes them itself, and only the gradient of the
+    input layer's weights is summed over the stages. Less is sent where there are more nodes than features."""
+    wire: WireFormat = "fp32"
+    """How rows and gradients travel between stages. fp32: as they are; bf16: half the bytes; int8: a quarter,
+    each row scaled by its largest entry, gradients rounded at random so that they are right on average.
+    Evaluation always sends fp32."""
     chunks: int | None = None
     """Pieces of the graph that stream through the stages. More chunks: a smaller bubble, more overhead and
     more stale rows. By default 8 for each stage, or 1 with one stage; with --staleness exact, the fastest
@@ -221,6 +232,10 @@ class VolumeConfig:
     """Devices to share out: every stages x parts with this product is listed."""
     part_balance: PartBalance = "nodes"
     """What parts have equally much of: nodes, or work (rows and edges)."""
+    initial: Initial = "relay"
+    """How stages get GCNII's initial rows: relay or recompute, as for train."""
+    wire: WireFormat = "fp32"
+    """How rows travel between stages: fp32, bf16 or int8, as for train."""
     json: bool = False
     """Print JSON instead of a table."""
 

@@ -153,7 +153,7 @@ class ChunkMasks:
         self._hashed: Tensor | None = None
 
     def bits(self, layer: int) -> Tensor:
-        """uint8 ``[num_rows, num_cols]`` of a layer, by its place in ``keys``; asked for in ascending order."""
+        """uint8 ``[num_rows, num_cols]`` of a layer by its place in ``keys``; they are asked for in order."""
         if self._hashed is None or layer >= self._first + len(self._hashed):
             self._first = layer
             self._hashed = self._hash(self._keys[layer : layer + self._batch])

@@ -25,7 +25,7 @@ def memory_per_rank(
 
     Args:
         layers: for each layer of the stage, the columns it keeps a row and the width of its tables
-            (0 without tables). One byte a table entry more is the dropout mask.
+            (0 without tables).
         num_weights: numbers in the stage's weights.
         num_rows: nodes of the rank's part.
         num_halo: rows of other parts in its tables.
@@ -34,7 +34,7 @@ def memory_per_rank(
         hidden: width of the rows at stage boundaries.
         graph_bytes: adjacency and, on the first stage, features.
     """
-    per_row = sum(BYTES_PER_NUMBER * (saved + tables_per_layer * width) + width for saved, width in layers)
+    per_row = sum(BYTES_PER_NUMBER * (saved + tables_per_layer * width) for saved, width in layers)
     per_halo_row = sum(BYTES_PER_NUMBER * halo_tables_per_layer * width for _, width in layers)
     boundary = 2 * hidden * BYTES_PER_NUMBER
     weights = COPIES_OF_WEIGHTS * BYTES_PER_NUMBER * num_weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from gnnpipe.base.config import Initial, WireFormat
 from gnnpipe.base.errors import PlanError
 from gnnpipe.plan.schedule import Action, Schedule, lifo, makespan
 
@@ -27,11 +28,20 @@ class Plan:
     locality order and are never shuffled."""
     note: str = ""
     """Why this plan, where it was chosen."""
+    initial: Initial = "relay"
+    """How stages behind the first get the initial rows of models that have them."""
+    wire: WireFormat = "fp32"
+    """How rows travel between stages."""
 
     @property
     def num_ranks(self) -> int:
         """Processes that the plan needs."""
         return self.num_stages * self.num_parts
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether stages compute initial rows themselves, in models that have them."""
+        return self.initial == "recompute" and self.num_stages > 1
 
     @property
     def schedule(self) -> Schedule:

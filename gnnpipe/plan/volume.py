@@ -1,9 +1,11 @@
-"""Bytes that an epoch sends, by formula (fp32, no compression); what ranks count equals it to the byte."""
+"""Bytes that an epoch sends, by formula; what ranks count equals it to the byte."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from gnnpipe.base.config import WireFormat
 
 BYTES_PER_NUMBER = 4
 
@@ -43,7 +45,7 @@ class Volume:
     communication_graph: int
     """Boundary rows and their gradients inside the stages."""
     weights: int
-    """Gradients of weights inside the stages."""
+    """Gradients of weights, between ranks that hold the same ones."""
 
     @property
     def total(self) -> int:
@@ -51,7 +53,14 @@ class Volume:
         return self.communication_layer + self.communication_graph + self.weights
 
 
-def pipeline_bytes(num_stages: int, num_nodes: int, hidden: int, streams: int = 1) -> int:
+def row_bytes(width: int, wire: WireFormat) -> int:
+    """Bytes of a row between stages; int8 has a scale of four bytes beside it."""
+    return {"fp32": BYTES_PER_NUMBER * width, "bf16": 2 * width, "int8": width + BYTES_PER_NUMBER}[wire]
+
+
+def pipeline_bytes(
+    num_stages: int, num_nodes: int, hidden: int, streams: int = 1, wire: WireFormat = "fp32"
+) -> int:
     """Bytes over all stage boundaries in one epoch, forward and backward.
 
     Args:
@@ -59,8 +68,9 @@ def pipeline_bytes(num_stages: int, num_nodes: int, hidden: int, streams: int = 
         num_nodes: N.
         hidden: H, the width of a row.
         streams: rows a node that cross a boundary: 2 if the initial rows h0 travel along, else 1.
+        wire: how rows travel.
     """
-    return 2 * (num_stages - 1) * num_nodes * hidden * BYTES_PER_NUMBER * streams
+    return 2 * (num_stages - 1) * num_nodes * row_bytes(hidden, wire) * streams
 
 
 def halo_bytes(layers: Sequence[LayerRows], halo: HaloRows, versions: int = 1) -> int:
@@ -78,21 +88,24 @@ def halo_bytes(layers: Sequence[LayerRows], halo: HaloRows, versions: int = 1) -
     )
 
 
-def weight_bytes(layers: Sequence[LayerRows], layer_stages: Sequence[int], num_parts: int) -> int:
+def weight_bytes(
+    num_weights: Sequence[int], layer_stages: Sequence[int], num_parts: int, num_shared: int = 0
+) -> int:
     """Bytes that summing gradients of weights takes in one epoch, over all ranks of all stages.
 
     A ring sends each number ``2 (P - 1) / P`` times from each of P ranks.
 
     Args:
-        layers: of the whole model.
+        num_weights: numbers in the weights of each layer, 0 where they are shared.
         layer_stages: the stage of each layer.
         num_parts: P.
+        num_shared: numbers in weights that all ranks of all stages share.
     """
-    total = 0
-    for stage in set(layer_stages):
-        mine = [
-            layer.num_weights for layer, place in zip(layers, layer_stages, strict=True) if place == stage
-        ]
+    num_stages = max(layer_stages) + 1
+    num_ranks = num_stages * num_parts
+    total = 2 * (num_ranks - 1) * bucket_bytes(num_shared, num_ranks)
+    for stage in range(num_stages):
+        mine = [number for number, place in zip(num_weights, layer_stages, strict=True) if place == stage]
         for bucket in buckets(mine):
             size = bucket_bytes(sum(mine[layer] for layer in bucket), num_parts)
             total += 2 * (num_parts - 1) * size

@@ -71,7 +71,7 @@ class ChunkData:
     border: int
     """The first tile of rows that read halo, or 0 where they are not apart."""
     features: tuple[FeatureRows, ...]
-    """Of each tile, on the first stage."""
+    """Of each tile, on the first stage, and on all that compute initial rows themselves."""
     labels: Tensor | None
     masks: dict[str, Tensor]
     """On the last stage."""
@@ -111,6 +111,8 @@ def cut(
     backward: list[Route | None],
     device: torch.device,
     sizes: TileSizes,
+    *,
+    features: bool,
 ) -> list[ChunkData]:
     """Cut what this rank reads of the graph into chunks, on its device.
 
@@ -121,6 +123,7 @@ def cut(
         backward: the same for A^T.
         device: where everything lives.
         sizes: of tiles.
+        features: whether the rank reads them.
     """
     symmetric = graph.matrix_t is graph.matrix
     matrix = _own_rows(graph.matrix, graph, place, graph.halo_forward[place.part]).to(device)
@@ -156,7 +159,7 @@ def cut(
                 tuple(tiles),
                 first,
                 tuple(_feature_rows(graph.features, span, item, device) for item in slices)
-                if place.is_first
+                if features
                 else (),
                 graph.labels[rows].to(device) if place.is_last else None,
                 {name: mask[rows].to(device) for name, mask in graph.masks.items()} if place.is_last else {},

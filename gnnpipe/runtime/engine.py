@@ -12,6 +12,7 @@ from gnnpipe.plan.schedule import Action
 from gnnpipe.plan.timeline import Span
 from gnnpipe.runtime.messages import NOTHING, Messages, Receipt
 from gnnpipe.runtime.stage import Stage
+from gnnpipe.runtime.wire import AS_IT_IS, Wire
 
 COMMUNICATION_LAYER = "communication-layer"
 
@@ -39,8 +40,16 @@ class Engine:
     waited for. Gradients of rows leave before gradients of weights are computed, for which nobody waits.
     """
 
-    def __init__(self, stage: Stage, actions: Sequence[Action], messages: Messages, clock: Clock) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        actions: Sequence[Action],
+        messages: Messages,
+        clock: Clock,
+        wire: Wire = AS_IT_IS,
+    ) -> None:
         self._stage = stage
+        self._wire = wire
         self._actions = actions
         self._messages = messages
         self._clock = clock
@@ -55,7 +64,8 @@ class Engine:
             upcoming = self._actions[index + 1] if index + 1 < len(self._actions) else None
             following = self._post(upcoming, order) if upcoming else NOTHING
             asked = self._clock.now()
-            rows = receipt.wait()
+            message = receipt.wait()
+            rows = None if message is None else self._wire.decode(message)
             start = self._clock.now()
             loss_sum += self._perform(action, rows)
             spans.append(Span(asked, start, self._clock.now(), self._stage.halo.take_waits()))
@@ -70,23 +80,27 @@ class Engine:
         if not 0 <= action.position < len(order):
             return NOTHING
         toward = -1 if action.kind == "F" else 1
-        return self._messages.receive(
-            toward, self._stage.shape(order[action.position]), _tag(action.kind, action.position)
-        )
+        shape, dtype = self._wire.message(self._stage.shape(order[action.position]))
+        return self._messages.receive(toward, shape, _tag(action.kind, action.position), dtype)
 
     def _perform(self, action: Action, rows: Tensor | None) -> float:
         """Compute and send on; return the loss that came out."""
         if action.kind == "F":
             out, loss = self._stage.forward(action.position, rows)
             if out is not None:
-                tag = _tag("F", action.position - self._stage.lag)
-                self._messages.send(out, 1, tag, COMMUNICATION_LAYER)
+                position = action.position - self._stage.lag
+                self._send(out if self._stage.place.is_last else self._wire.encode(out), 1, "F", position)
             return loss
         back = self._stage.backward(action.position, rows)
         if back is not None:
-            self._messages.send(back, -1, _tag("B", action.position + self._stage.lag), COMMUNICATION_LAYER)
+            position = action.position + self._stage.lag
+            noise = self._stage.noise(position) if self._wire.format == "int8" else None
+            self._send(self._wire.encode(back, noise), -1, "B", position)
         self._stage.add_products()
         return 0.0
+
+    def _send(self, message: Tensor, toward: int, kind: str, position: int) -> None:
+        self._messages.send(message, toward, _tag(kind, position), COMMUNICATION_LAYER)
 
 
 def _tag(kind: str, position: int) -> int:

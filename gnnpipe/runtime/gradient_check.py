@@ -72,7 +72,7 @@ class GradientCheck:
             together,
         )
         actions = whole.schedule.stages[stage.place.stage]
-        self._engine = Engine(self._twin, actions, messages, Clock(stage.device))
+        self._engine = Engine(self._twin, actions, messages, Clock(stage.device))  # fp32, whatever the plan
 
     def measure(self, epoch: int) -> CheckResult:
         """Compare after an epoch's backward, before the step."""

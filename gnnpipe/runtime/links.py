@@ -29,6 +29,8 @@ class Links:
     """Boundary rows between the parts of a stage."""
     weights: dist.ProcessGroup | None = None
     """Gradients of weights between the parts of a stage."""
+    shared: dist.ProcessGroup | None = None
+    """Gradients of weights that all ranks hold."""
     bytes_sent: Counter[str] = field(default_factory=Counter)
     """By kind, since the last `take_bytes`."""
 
@@ -47,6 +49,7 @@ def make_links(device: torch.device, num_stages: int, num_parts: int, timeout: t
         _along(mesh, STAGE, timeout),
         _along(mesh, PART, timeout),
         _along(mesh, PART, timeout),
+        dist.new_group(timeout=timeout),
     )
 
 

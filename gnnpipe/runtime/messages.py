@@ -56,21 +56,25 @@ class Messages:
         if self._place.num_parts > 1:
             for group in (self._links.halo, self._links.weights):
                 dist.all_reduce(torch.zeros(1, device=self._device), group=group)
+        if self._place.num_stages > 1:
+            dist.all_reduce(torch.zeros(1, device=self._device), group=self._links.shared)
         for toward in (1, -1):
             self.receive(-toward, (1,), tag=0).wait()
             self.send(torch.zeros(1, device=self._device), toward, tag=0, kind="set-up")
             self.flush()
         self._links.take_bytes()
 
-    def receive(self, toward: int, shape: tuple[int, ...], tag: int) -> Receipt:
-        """Post a receive of float32 rows from the stage before (-1) or behind (1).
+    def receive(
+        self, toward: int, shape: tuple[int, ...], tag: int, dtype: torch.dtype = torch.float32
+    ) -> Receipt:
+        """Post a receive from the stage before (-1) or behind (1).
 
         An empty message is not sent at all, and at the ends of the pipeline there is nobody to send one.
         """
         source = self._place.stage + toward
         if not 0 <= source < self._place.num_stages:
             return NOTHING
-        buffer = torch.empty(shape, device=self._device)
+        buffer = torch.empty(shape, dtype=dtype, device=self._device)
         if not buffer.numel():
             return Receipt(buffer, None)
         group = self._links.down if toward < 0 else self._links.up

@@ -47,6 +47,8 @@ class ChunkPass:
     layers: list[LayerPass] = field(default_factory=list)
     h0: Tensor | None = None
     """Initial rows; None if the model has none."""
+    initial: LayerPass | None = None
+    """How h0 came about, where the stage recomputes it."""
     h0_gradient: Tensor | None = None
     """What the layers behind have gathered for the initial rows."""
     gradient: Tensor | None = None
@@ -60,7 +62,8 @@ class Stage:
     # layer 0 puts position 5, takes 4 | layer 1 puts 4, takes 3 | 3 leaves
 
     Rows enter and leave as one tensor ``[streams, n, hidden]``: the hidden rows and, for models that have
-    them, the initial rows h0, which every layer reads.
+    them, the initial rows h0, which every layer reads. Where the plan has them recomputed, every stage holds
+    the input layer and the features instead, and its gradient is summed over all ranks.
 
     Args:
         place: whose layers and part.
@@ -89,7 +92,9 @@ class Stage:
         self.place = place
         self.device = device
         self.hidden = spec.hidden
-        self.num_streams = 2 if spec.has_initial else 1
+        self.has_initial = spec.has_initial
+        shares = spec.has_initial and plan.recomputes
+        self.num_streams = 2 if spec.has_initial and not shares else 1
         self.num_train = int(graph.masks["train"].sum())
         self.num_rows = graph.facts.part_nodes[place.part]
         self.halo = Halo(links, Clock(device))
@@ -105,23 +110,29 @@ class Stage:
             nothing if late else backward_routes,
             device,
             tiles or TileSizes.on(device),
+            features=place.is_first or shares,
         )
         builder = LayerBuilder(
             self.num_rows, settings, self.halo, self.forward_routes, backward_routes, plan.lookahead, device
         )
         mine = [item for item in build_stack(spec) if plan.stage_of(item.convolution) == place.stage]
         self.layers = [builder.build(item) for item in mine]
-        self.modules = nn.ModuleDict(
-            {layer.spec.name.replace(".", "_"): layer.module for layer in self.layers}
-        )
-        self._sums = WeightSums(
-            [list(layer.module.parameters()) for layer in self.layers], place.num_parts, links
-        )
-        self._has_initial = spec.has_initial
+        self.initial = builder.build(build_stack(spec)[0]) if shares and not place.is_first else None
+        held = self.layers if self.initial is None else [self.initial, *self.layers]
+        self.modules = nn.ModuleDict({layer.spec.name.replace(".", "_"): layer.module for layer in held})
+        weights = [list(layer.module.parameters()) for layer in self.layers]
+        shared: list[nn.Parameter] = []
+        if shares:
+            shared = list(held[0].module.parameters())
+            if place.is_first:
+                weights[0] = []
+        self._sums = WeightSums(weights, place.num_parts, links.weights, links)
+        self._shared_sums = WeightSums([shared], plan.num_ranks, links.shared, links)
         self._dropout = dropout
         self._passes: dict[int, ChunkPass] = {}
         self._owed: list[WeightProduct] = []
         self._keys: list[int] = []
+        self._epoch = 0
         self._order: list[int] = []
 
     @property
@@ -136,14 +147,17 @@ class Stage:
             epoch: its number.
             order: number of the chunk at each position.
         """
+        self._epoch = epoch
         self._keys = [self._key(layer, epoch) for layer in self.layers]
         self._order = order
-        for layer in self.layers:
+        for layer in self.layers if self.initial is None else [self.initial, *self.layers]:
             layer.begin_epoch(epoch)
 
     def finish_epoch(self) -> None:
-        """Wait until what belongs to the whole stage is summed over its parts."""
+        """Wait until what several ranks hold is summed over them."""
+        self._shared_sums.complete(0)
         self._sums.finish()
+        self._shared_sums.finish()
         self._sum_fits()
 
     def settle(self) -> None:
@@ -198,7 +212,7 @@ class Stage:
     def _leave(self, position: int, h: Tensor) -> tuple[Tensor, float]:
         data, kept = self.chunks[self._order[position]], self._passes[self._order[position]]
         if not self.place.is_last:
-            return _packed(h, kept.h0), 0.0
+            return self._packed(h, kept.h0), 0.0
         assert data.labels is not None
         loss, kept.gradient = chunk_loss(h, data.labels, data.masks["train"], self.num_train)
         return h, loss
@@ -236,8 +250,36 @@ class Stage:
             if position == 0 and self.place.num_parts > 1:
                 self.add_products()
                 self._sums.complete(number)
-        kept = self._passes.pop(self._order[position])
-        return None if gradient is None else _packed(gradient, kept.h0_gradient)
+        index = self._order[position]
+        kept = self._passes.pop(index)
+        if self.initial is not None:
+            assert kept.initial is not None
+            assert kept.h0_gradient is not None
+            self.initial.put_back(index, self.chunks[index], kept.initial, kept.h0_gradient, None)
+        return None if gradient is None else self._packed(gradient, kept.h0_gradient)
+
+    def noise(self, position: int) -> Tensor:
+        """Random bytes, uint8 ``[streams, n, hidden]``, for the gradient that leaves for the stage before: a
+        pure function of the epoch, the layer and the node, as dropout masks are."""
+        data = self.chunks[self._order[position]]
+        first = self.layers[0].spec.number
+        key = dropout_key(self._dropout.seed, self._epoch, -1 - first)
+        columns = self.num_streams * self.hidden
+        bits = ChunkMasks(data.node_id, columns, [key]).bits(0)
+        return bits.reshape(-1, self.num_streams, self.hidden).transpose(0, 1)
+
+    @property
+    def counted_weights(self) -> list[nn.Parameter]:
+        """Weights that no other rank counts as its own."""
+        layers = self.layers if self.place.part == 0 else []
+        return [weight for layer in layers for weight in layer.module.parameters()]
+
+    def _packed(self, h: Tensor, initial: Tensor | None) -> Tensor:
+        """What crosses a stage boundary."""
+        if self.num_streams == 1:
+            return h.unsqueeze(0)
+        assert initial is not None
+        return torch.stack([h, initial])
 
     @torch.no_grad()
     def add_products(self) -> None:
@@ -248,12 +290,10 @@ class Stage:
 
     def _enter_back(self, index: int, rows: Tensor | None) -> Tensor | None:
         kept = self._passes[index]
-        if rows is None:
-            kept.h0_gradient = None if kept.h0 is None else torch.zeros_like(kept.h0)
-            return kept.gradient
         if kept.h0 is not None:
-            kept.h0_gradient = rows[1]
-        return rows[0]
+            relayed = rows if self.num_streams == 2 else None
+            kept.h0_gradient = torch.zeros_like(kept.h0) if relayed is None else relayed[1]
+        return kept.gradient if rows is None else rows[0]
 
     def _sum_fits(self) -> None:
         """Sum what fitted weights follow from over the parts; a few numbers a layer, which are not counted as
@@ -272,7 +312,11 @@ class Stage:
         kept = self._passes[index] = ChunkPass(masks)
         if rows is None:
             return data.features
-        if self._has_initial:
+        if self.initial is not None:
+            drops = self._tile_drops(index, self._key(self.initial, self._epoch))
+            kept.initial = self.initial.put(index, data, data.features, drops, self._owed)
+            kept.h0 = self.initial.take(index, data, kept.initial, None)
+        elif self.has_initial:
             kept.h0 = rows[1]
         return data.split(rows[0])
 
@@ -301,16 +345,14 @@ class Stage:
     def _drops(self, number: int, index: int) -> list[Dropout]:
         """The dropout of each tile of a chunk in one of the stage's layers."""
         masks = None if self.layers[number].reads_features else self._passes[index].masks
-        bits = None if masks is None else masks.bits(number)
-        rate, key = self._dropout.rate, self._keys[number]
+        return self._tile_drops(index, self._keys[number], None if masks is None else masks.bits(number))
+
+    def _tile_drops(self, index: int, key: int, bits: Tensor | None = None) -> list[Dropout]:
+        rate = self._dropout.rate
         return [Dropout(rate, key, tile.node_id, bits) for tile in self.chunks[index].tiles]
 
     def _starts_initial(self, layer: StageLayer) -> bool:
-        return self._has_initial and layer.spec.number == 0
-
-
-def _packed(h: Tensor, h0: Tensor | None) -> Tensor:
-    return h.unsqueeze(0) if h0 is None else torch.stack([h, h0])
+        return self.has_initial and layer.spec.number == 0
 
 
 def _on(device: torch.device, exchanged: list[Route | None]) -> list[Route | None]:

@@ -35,11 +35,13 @@ def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterat
     with torch.no_grad():
         kind = EVALUATION if refill is None else REFRESH
         rows, initial = _enter(stage, messages)
+        if stage.initial is not None:
+            initial = _layer(stage, stage.initial, [data.features for data in stage.chunks], [], kind)
         for layer in stage.layers:
             if refill is not None:
                 _refill(stage, layer, rows, refill)
             out = _layer(stage, layer, rows, initial, kind)
-            if stage.num_streams == 2 and layer.spec.number == 0:
+            if stage.has_initial and layer.spec.number == 0:
                 initial = out
             rows = _tiles(stage, out)
         if stage.place.is_last:
@@ -68,7 +70,7 @@ def _enter(stage: Stage, messages: Messages) -> tuple[TileRows, list[Tensor]]:
 
 def _leave(stage: Stage, messages: Messages, rows: list[Tensor], initial: list[Tensor], kind: str) -> None:
     for index, h in enumerate(rows):
-        packed = torch.stack([h, initial[index]] if initial else [h])
+        packed = torch.stack([h, initial[index]] if stage.num_streams == 2 else [h])
         messages.send(packed, 1, index, kind)
     messages.flush()
 

@@ -1,4 +1,5 @@
-"""Gradients of weights, summed over the parts of a stage while earlier layers still run backward."""
+"""Gradients of weights, summed over the ranks that hold the same ones while earlier layers still run
+backward."""
 
 from __future__ import annotations
 
@@ -25,18 +26,25 @@ class _Sum:
 
 
 class WeightSums:
-    """Sums gradients of weights over the parts of a stage, bucket by bucket.
+    """Sums gradients of weights over the ranks that hold them, bucket by bucket.
 
     Layers are complete in backward order; a bucket is a run of them that is worth a message.
 
     Args:
         layers: weights of each layer of the stage, in forward order.
-        num_parts: ranks of the stage; with one nothing is ever sent.
-        links: the group, and where bytes are counted.
+        num_ranks: that hold the weights; with one nothing is ever sent.
+        group: of those ranks.
+        links: where bytes are counted.
     """
 
-    def __init__(self, layers: Sequence[list[nn.Parameter]], num_parts: int, links: Links) -> None:
-        self._num_parts, self._links = num_parts, links
+    def __init__(
+        self,
+        layers: Sequence[list[nn.Parameter]],
+        num_ranks: int,
+        group: dist.ProcessGroup | None,
+        links: Links,
+    ) -> None:
+        self._num_ranks, self._group, self._links = num_ranks, group, links
         sizes = [sum(weight.numel() for weight in weights) for weights in layers]
         self._buckets = {
             bucket[-1]: [weight for layer in bucket for weight in layers[layer]] for bucket in buckets(sizes)
@@ -46,18 +54,18 @@ class WeightSums:
     def complete(self, layer: int) -> None:
         """The gradients of a layer are whole on this rank: send its bucket off if that makes it full."""
         parameters = self._buckets.get(layer)
-        if self._num_parts == 1 or not parameters:
+        if self._num_ranks == 1 or not parameters:
             return
         numbers = sum(weight.numel() for weight in parameters)
         flat = torch.zeros(
-            bucket_bytes(numbers, self._num_parts) // parameters[0].element_size(),
+            bucket_bytes(numbers, self._num_ranks) // parameters[0].element_size(),
             device=parameters[0].device,
         )
         for part, weight in zip(_split(flat, parameters), parameters, strict=True):
             if weight.grad is not None:
                 part.copy_(weight.grad)
-        self._links.bytes_sent[WEIGHTS] += 2 * (self._num_parts - 1) * flat.nbytes // self._num_parts
-        work = dist.all_reduce(flat, group=self._links.weights, async_op=True)
+        self._links.bytes_sent[WEIGHTS] += 2 * (self._num_ranks - 1) * flat.nbytes // self._num_ranks
+        work = dist.all_reduce(flat, group=self._group, async_op=True)
         assert work is not None
         self._under_way.append(_Sum(parameters, flat, work))
 

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from gnnpipe.base.config import (
     Device,
     HaloMode,
+    Initial,
     LrSchedule,
     MakeSplit,
     Metric,
@@ -14,6 +15,7 @@ from gnnpipe.base.config import (
     PartBalance,
     RunConfig,
     VolumeConfig,
+    WireFormat,
 )
 from gnnpipe.base.errors import ConfigError, check_choice
 from gnnpipe.graph.catalog import find_source, is_synthetic
@@ -59,6 +61,8 @@ _CHOICES: dict[str, Any] = {
     "device": Device,
     "part_balance": PartBalance,
     "halo": HaloMode,
+    "initial": Initial,
+    "wire": WireFormat,
 }
 
 
@@ -100,7 +104,8 @@ def check_volume_config(config: VolumeConfig) -> VolumeConfig:
     if not is_synthetic(config.dataset):
         find_source(config.dataset)
     check_choice("model", config.model, get_args(Model))
-    check_choice("part-balance", config.part_balance, get_args(PartBalance))
+    for key in ("part_balance", "initial", "wire"):
+        check_choice(_flag(key), getattr(config, key), get_args(_CHOICES[key]))
     for key, (least, most) in _VOLUME_BOUNDS.items():
         if getattr(config, key) is not None:
             _check_number(config, key, least, most)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,12 @@ def reads_stale_rows(job: Job) -> bool:
 def plan_for(config: RunConfig, data: GraphData) -> Plan:
     """The plan of a resolved config on a graph; raises PlanError where they don't fit."""
     lookahead = parse_lookahead(config.staleness.lookahead)
-    if lookahead is None or config.staleness.preset == "exact":
-        return exact_plan(config, data)
-    return make_plan(config.stages, config.parts, config.chunks, config.layers, data.num_nodes, lookahead)
+    plan = (
+        exact_plan(config, data)
+        if lookahead is None or config.staleness.preset == "exact"
+        else make_plan(config.stages, config.parts, config.chunks, config.layers, data.num_nodes, lookahead)
+    )
+    return replace(plan, initial=config.initial, wire=config.wire)
 
 
 def spec_for(config: RunConfig, data: GraphData) -> ModelSpec:

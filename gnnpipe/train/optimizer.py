@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -43,8 +43,7 @@ def clip_gradients(
     modules: nn.Module,
     limit: float,
     gather: Callable[[list[float]], list[list[float]]],
-    *,
-    counts: bool = True,
+    counted: Iterable[nn.Parameter] | None = None,
 ) -> float:
     """Scale gradients so that the norm over the weights of all stages is at most ``limit``.
 
@@ -55,13 +54,14 @@ def clip_gradients(
         modules: this rank's.
         limit: largest norm.
         gather: hands every rank's squares to every rank.
-        counts: whether this rank's weights count; not those that another rank holds too.
+        counted: those of its weights that count, where other ranks hold some too; by default all.
 
     Returns:
         the norm before scaling.
     """
     gradients = [weight.grad for weight in modules.parameters() if weight.grad is not None]
-    squares = [float(gradient.double().square().sum()) for gradient in gradients] if counts else []
+    mine = modules.parameters() if counted is None else counted
+    squares = [float(weight.grad.double().square().sum()) for weight in mine if weight.grad is not None]
     norm = math.sqrt(math.fsum(square for part in gather(squares) for square in part))
     if norm > limit:
         for gradient in gradients:

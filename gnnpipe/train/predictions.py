@@ -80,11 +80,16 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
         for item, module in _shapes(spec)
     ]
     stages = [plan.stage_of(item.convolution) for item, _ in _shapes(spec)]
-    streams = 2 if spec.has_initial else 1
+    shared = spec.has_initial and plan.recomputes
+    streams = 2 if spec.has_initial and not shared else 1
+    weights = [layer.num_weights for layer in layers]
+    num_shared = weights[0] if shared else 0
+    if shared:
+        weights[0] = 0
     return Volume(
-        pipeline_bytes(plan.num_stages, num_nodes, spec.hidden, streams),
+        pipeline_bytes(plan.num_stages, num_nodes, spec.hidden, streams, plan.wire),
         halo_bytes(layers, halo, versions),
-        weight_bytes(layers, stages, plan.num_parts),
+        weight_bytes(weights, stages, plan.num_parts, num_shared),
     )
 
 
@@ -100,22 +105,17 @@ def _memory(
     """Of each rank. A check of the gradient holds the graph and two tables a layer once more."""
     facts = graph.facts
     tables, copies = settings.tables_per_layer + 2 * checks, 1 + checks
-    parted = plan.num_parts > 1
     result = []
     for stage in range(plan.num_stages):
         mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
+        recomputes = stage > 0 and spec.has_initial and plan.recomputes
+        if recomputes:
+            mine.insert(0, _shapes(spec)[0][1])
         weights = sum(weight.numel() for module in mine for weight in module.parameters())
-        # rows that read halo and rows that don't are joined after each layer
-        layers = [
-            (
-                module.saved_columns() + module.out_features * (parted and bool(module.width)),
-                module.width or 0,
-            )
-            for module in mine
-        ]
+        layers = [(module.saved_columns(), module.width or 0) for module in mine]
         for part, num_rows in enumerate(facts.part_nodes):
             held = _graph_bytes(graph, part) * copies
-            if stage == 0:
+            if stage == 0 or recomputes:
                 held += round(8 * facts.feature_entries * num_rows / facts.num_nodes) * copies
             result.append(
                 memory_per_rank(

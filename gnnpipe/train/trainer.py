@@ -26,6 +26,7 @@ from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.sweep import REFRESH, refresh
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.weights import WEIGHTS
+from gnnpipe.runtime.wire import Wire
 from gnnpipe.runtime.world import World
 from gnnpipe.train.evaluation import evaluate
 from gnnpipe.train.job import Job, dropout_settings, has_estimate, reads_stale_rows
@@ -82,7 +83,8 @@ class Trainer:
         self._clock = Clock(world.device)
         self._messages = Messages(stage.place, world.device, world.links)
         self._schedule = job.plan.schedule
-        self._engine = Engine(stage, self._schedule.stages[stage.place.stage], self._messages, self._clock)
+        actions = self._schedule.stages[stage.place.stage]
+        self._engine = Engine(stage, actions, self._messages, self._clock, Wire(job.plan.wire))
         self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
         self._scheduler = make_scheduler(self._optimizer, config.optimizer, config.epochs)
         assert config.optimizer.averaging is not None
@@ -175,8 +177,8 @@ class Trainer:
         """One optimiser step after the last backward: weights are never stale."""
         limit = self._job.config.optimizer.clip
         if limit:
-            first_part = self._stage.place.part == 0  # parts of a stage have the same gradients
-            clip_gradients(self._stage.modules, limit, self._world.gather, counts=first_part)
+            stage = self._stage
+            clip_gradients(stage.modules, limit, self._world.gather, stage.counted_weights)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._scheduler.step()

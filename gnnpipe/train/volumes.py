@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gnnpipe.base.config import GcniiConfig, RunConfig, VolumeConfig
@@ -64,7 +64,7 @@ def volumes(config: VolumeConfig) -> Volumes:
     found = []
     for stages, parts in _shapes(config, data.num_nodes):
         method, halo = _cut(config, data, parts)
-        found.append(_plan_volume(spec, data.num_nodes, stages, parts, method, halo))
+        found.append(_plan_volume(config, spec, data.num_nodes, stages, parts, method, halo))
     return Volumes(data.name, data.num_nodes, data.num_edges, found)
 
 
@@ -77,7 +77,7 @@ def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
         if parts == config.devices > 1 and config.alpha is not None:
             rows = round(config.alpha * num_nodes)
             halo = HaloRows(rows, rows)
-        found.append(_plan_volume(spec, num_nodes, stages, parts, "given", halo))
+        found.append(_plan_volume(config, spec, num_nodes, stages, parts, "given", halo))
     return Volumes(f"a graph of {num_nodes:,} nodes", num_nodes, None, found)
 
 
@@ -103,9 +103,17 @@ def _cut(config: VolumeConfig, data: GraphData, parts: int) -> tuple[str, HaloRo
 
 
 def _plan_volume(
-    spec: ModelSpec, num_nodes: int, stages: int, parts: int, method: str, halo: HaloRows | None
+    config: VolumeConfig,
+    spec: ModelSpec,
+    num_nodes: int,
+    stages: int,
+    parts: int,
+    method: str,
+    halo: HaloRows | None,
 ) -> PlanVolume:
-    plan = make_plan(stages, parts, 1, spec.layers, num_nodes)
+    plan = replace(
+        make_plan(stages, parts, 1, spec.layers, num_nodes), initial=config.initial, wire=config.wire
+    )
     if halo is None:
         return PlanVolume(stages, parts, method, None, None, None)
     volume = volume_of(plan, spec, num_nodes, halo)

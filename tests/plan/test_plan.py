@@ -112,14 +112,20 @@ def test_buckets_hold_each_layer_once_in_backward_order(sizes: list[int]) -> Non
 
 
 def test_weight_volume() -> None:
-    layers = [LayerRows(1, True, 10), LayerRows(1, True, 20), LayerRows(1, True, 5)]
-    assert weight_bytes(layers, [0, 0, 1], 1) == 0
-    assert weight_bytes(layers, [0, 0, 1], 2) == 2 * 4 * (30 + 6)  # 5 numbers are padded to 6
+    assert weight_bytes([10, 20, 5], [0, 0, 1], 1) == 0
+    assert weight_bytes([10, 20, 5], [0, 0, 1], 2) == 2 * 4 * (30 + 6)  # 5 numbers are padded to 6
+    assert weight_bytes([0, 20, 5], [0, 0, 1], 1, num_shared=9) == 2 * 4 * 10
+    assert weight_bytes([0, 20, 4], [0, 0, 1], 2, num_shared=9) == 2 * 4 * (20 + 4) + 2 * 3 * 4 * 12
+
+
+def test_bytes_between_stages() -> None:
+    assert pipeline_bytes(3, 10, 8, 2, "bf16") == 2 * 2 * 10 * 8 * 2 * 2
+    assert pipeline_bytes(3, 10, 8, 1, "int8") == 2 * 2 * 10 * (8 + 4)
 
 
 def test_memory_grows_with_what_is_kept() -> None:
     assert memory_per_rank([], 7, 10, 0, 2, 2, 0, 5) == PROCESS_BYTES + 5 * 4 * 7 + 5
-    assert memory_per_rank([(4, 8)], 0, 10, 0, 2, 2, 0, 0) == PROCESS_BYTES + 10 * (4 * (4 + 16) + 8)
+    assert memory_per_rank([(4, 8)], 0, 10, 0, 2, 2, 0, 0) == PROCESS_BYTES + 10 * 4 * (4 + 16)
     assert memory_per_rank([(4, 8)], 0, 0, 3, 2, 6, 0, 0) == PROCESS_BYTES + 3 * 4 * 48
 
 

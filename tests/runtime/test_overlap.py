@@ -46,7 +46,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     graph = case.graph()
     forward = routes(graph.halo_forward, graph.ranges, 0)
     backward = routes(graph.halo_backward, graph.ranges, 0)
-    (data,) = cut(graph, Place.of_rank(0, 1, 2), forward, backward, CPU, TileSizes(1, 1000))
+    (data,) = cut(graph, Place.of_rank(0, 1, 2), forward, backward, CPU, TileSizes(1, 1000), features=False)
     assert len(data.tiles) == 2
     seen: list[str] = []
     layer = _layer(case, data, seen, monkeypatch)

@@ -192,7 +192,7 @@ def test_every_edge_once_whatever_the_plan(
     for part in range(parts):
         mine = part_range(prepared.ranges, part)
         place, sizes = Place.of_rank(part, 1, parts), TileSizes(1, data.draw(st.integers(1, 9)))
-        chunk_data = cut(prepared, place, forward[part], backward[part], CPU, sizes)
+        chunk_data = cut(prepared, place, forward[part], backward[part], CPU, sizes, features=True)
         for item in chunk_data:
             assert sum(tile.rows.stop - tile.rows.start for tile in item.tiles) == item.chunk.num_nodes
             for number, tile in enumerate(item.tiles):
