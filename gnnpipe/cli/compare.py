@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from gnnpipe.base.config import HaloMode, RunConfig
+from gnnpipe.base.config import HaloMode, Initial, RunConfig, WireFormat
 from gnnpipe.base.errors import ConfigError
 from gnnpipe.cli.parser import build, make_parser, read
 from gnnpipe.train.checks import check_config
@@ -27,28 +27,40 @@ EPILOG = """Examples: gnnpipe compare runs/a runs/b
 
 DEFAULT_OUT = "runs/compare"
 
+# What may stand behind a plan, and the flag that it sets.
+WORDS = {
+    word: field
+    for field, words in (("halo", HaloMode), ("initial", Initial), ("wire", WireFormat))
+    for word in get_args(words)
+}
+
 
 @dataclass(frozen=True)
 class PlanName:
-    """A plan as it is written: stages x parts, and perhaps chunks and a stale halo."""
+    """A plan as it is written: stages x parts, perhaps chunks, and words that change one setting each."""
 
     text: str
-    stages: int
-    parts: int
-    chunks: int | None
-    halo: HaloMode
+    changes: dict[str, Any]
+    """Fields of the config."""
 
     @classmethod
     def parse(cls, text: str) -> PlanName:
-        """``4x1``, ``2x2x16`` (with 16 chunks), ``1x4+stale``; raises ConfigError."""
-        found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})(?:x([1-9]\d{0,8}))?(?:\+(\w+))?", text)
-        if not found or (found[4] and found[4] not in get_args(HaloMode)):
+        """``4x1``, ``2x2x16`` (with 16 chunks), ``1x4+stale``, ``4x1+recompute+int8``; raises ConfigError."""
+        numbers, *words = text.split("+")
+        found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})(?:x([1-9]\d{0,8}))?", numbers)
+        if not found or any(word not in WORDS for word in words):
             raise ConfigError(
                 f"plans: '{text}' is no plan; write stages x parts as in 4x1, with a number of chunks as in "
-                "4x1x32, with last epoch's halo as in 1x4+stale"
+                f"4x1x32, with words as in 4x1+recompute+int8 ({', '.join(WORDS)})"
             )
-        chunks = int(found[3]) if found[3] else None
-        return cls(text, int(found[1]), int(found[2]), chunks, found[4] or "exact")  # type: ignore[arg-type]
+        chunks = {"chunks": int(found[3])} if found[3] else {}
+        changes = {"stages": int(found[1]), "parts": int(found[2]), "halo": "exact", **chunks}
+        return cls(text, changes | {WORDS[word]: word for word in words})
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes that it needs."""
+        return int(self.changes["stages"] * self.changes["parts"])
 
 
 def run(arguments: list[str]) -> int:
@@ -58,7 +70,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--plans", nargs="+", type=str, metavar="PLAN",
         help="Plans to run: stages x parts, as in 4x1 1x4 2x2; with a number of chunks as in 4x1x32; with "
-        "last epoch's halo as in 1x4+stale. They take the place of --stages, --parts and --halo.",
+        "last epoch's halo as in 1x4+stale; with recomputed initial rows or fewer bytes a row as in "
+        "4x1+recompute+int8. They take the place of the flags of the same names.",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     chosen = read(parser, arguments)
@@ -102,20 +115,10 @@ def _run_missing(config: RunConfig, plans: list[PlanName]) -> list[Path]:
     folder = Path(config.out or DEFAULT_OUT)
     if (folder / "config.yaml").exists():
         raise ConfigError(f"out: '{folder}' is a run itself; name a folder for the plans' runs")
-    most_ranks = max(plan.stages * plan.parts for plan in plans)
+    most_ranks = max(plan.num_ranks for plan in plans)
     threads = config.threads or max(1, (os.cpu_count() or 1) // most_ranks)
     configs = [
-        check_config(
-            replace(
-                config,
-                stages=plan.stages,
-                parts=plan.parts,
-                chunks=config.chunks if plan.chunks is None else plan.chunks,
-                halo=plan.halo,
-                threads=threads,
-                out=str(folder / plan.text),
-            )
-        )
+        check_config(replace(config, **plan.changes, threads=threads, out=str(folder / plan.text)))
         for plan in plans
     ]
     importlib.import_module("gnnpipe.cli.run").run_missing(configs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,9 @@ gnnpipe COMMAND --help explains a command and all of its flags.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Tables of many megabytes are read at random; huge pages spare the processor most look-ups of addresses.
+    # PyTorch reads this once, when it first allocates; processes that we start inherit it.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         return _dispatch(arguments)
     except GnnpipeError as error:

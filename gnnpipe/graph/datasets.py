@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import getpass
+import hashlib
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from gnnpipe.base.config import RunConfig
@@ -45,7 +49,8 @@ def load_dataset(config: RunConfig) -> GraphData:
         read = {"pyg": _read_pyg, "npz": _read_npz, "ogb": _read_ogb}[source.reader]
         root = config.root or str(Path("data") / source.class_name)
         try:
-            raw = read(source, root)
+            with _alone(root):
+                raw = read(source, root)
         except DataError:
             raise
         except Exception as error:  # whatever a class makes of files that are not what it expects
@@ -63,6 +68,13 @@ def load_dataset(config: RunConfig) -> GraphData:
             undirected=config.undirected,
         )
     return data.with_normalized_features() if config.normalize_features else data
+
+
+def _alone(root: str) -> FileLock:
+    """Keeps other runs of this host from downloading or processing the same files meanwhile, of which they
+    would read half. It stands in the temporary folder, as the data may be read-only."""
+    name = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"gnnpipe-{getpass.getuser()}-{name}.lock")
 
 
 def _choose_masks(raw: RawGraph, config: RunConfig) -> Masks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +21,15 @@ HALO_IN_WORDS = {"exact": "this", "stale": "last"}
 METRIC_NAMES = {"accuracy": "accuracy", "f1": "micro-F1", "roc_auc": "ROC AUC"}
 
 
+class PatientConsole(Console):
+    """A console whose reader may go away: ``gnnpipe train | head`` trains on and says nothing more."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 class ConsoleReporter:
     """Shows epochs as they come; see `gnnpipe.train.trainer.Reporter`.
 
@@ -31,7 +41,7 @@ class ConsoleReporter:
     def __init__(self, epochs: int, metric: str) -> None:
         self._epochs = epochs
         self._metric = METRIC_NAMES[metric]
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = PatientConsole(highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._last_metrics = ""
         self._seconds = 0.0
