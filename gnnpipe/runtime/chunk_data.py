@@ -21,7 +21,7 @@ from gnnpipe.runtime.place import Place
 LEAST_ROWS_PER_BORDER = 1024
 
 # Rows of a tile: what an operation writes is still in the core's cache when the next one reads it.
-MOST_ROWS_PER_TILE = 2048
+MOST_ROWS_PER_TILE = 4096
 
 
 @dataclass(frozen=True)

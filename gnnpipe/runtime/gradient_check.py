@@ -65,7 +65,7 @@ class GradientCheck:
             whole,
             spec,
             graph.with_one_chunk(),
-            TableSettings(),
+            TableSettings(alone=True),
             dropout,
             stage.device,
             links,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class LayerBuilder:
     backward_routes: list[Route | None]
     lookahead: int
     device: torch.device
+    shared: dict[int, GradientTable] = field(default_factory=dict)
+    """Gradient tables of the layers built so far, by width, where layers may share them."""
 
     def build(self, spec: LayerSpec) -> StageLayer:
         """A layer with as many tables as it needs."""
@@ -39,10 +41,18 @@ class LayerBuilder:
         rows = Rows(forward, self._boundary(self.forward_routes, forward.sent))
         if not module.returns_gradient(spec.number):
             return StageLayer(spec, module, rows, None, self.lookahead, first)
-        num_rows = self.num_rows + _num_arriving(self.backward_routes)
-        backward = GradientTable(num_rows, module.width, self.settings, self.device)
+        backward = self._gradient_table(module.width)
         boundary = self._boundary(self.backward_routes, [backward.rows])
         return StageLayer(spec, module, rows, GradientRows(backward, boundary), self.lookahead, first)
+
+    def _gradient_table(self, width: int) -> GradientTable:
+        if width in self.shared:
+            return self.shared[width]
+        num_rows = self.num_rows + _num_arriving(self.backward_routes)
+        table = GradientTable(num_rows, width, self.settings, self.device)
+        if self.settings.shares_gradients:
+            self.shared[width] = table
+        return table
 
     def _boundary(self, exchanged: list[Route | None], tensors: list[Tensor]) -> Boundary:
         if self.settings.stale_halo:

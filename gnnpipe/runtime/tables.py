@@ -38,6 +38,8 @@ class TableSettings:
     """Whether other chunks come between the write of a chunk's rows and its own pull (lookahead)."""
     stale_halo: bool = False
     """Whether rows of other parts are last epoch's."""
+    alone: bool = False
+    """Whether there is but one chunk, so that a layer's gradients are read before the next layer has any."""
 
     @classmethod
     def of(cls, staleness: StalenessConfig, plan: Plan, halo: HaloMode = "exact") -> TableSettings:
@@ -45,7 +47,7 @@ class TableSettings:
         is fresh, and the tables need keep nothing of an earlier epoch (a stale halo is kept beside them)."""
         waits, stale_halo = plan.lookahead > 0, halo == "stale"
         if plan.num_chunks == 1 or plan.exact:
-            return cls(waits=waits, stale_halo=stale_halo)
+            return cls(waits=waits, stale_halo=stale_halo, alone=plan.num_chunks == 1)
         assert staleness.freeze is not None
         assert staleness.gradient is not None
         return cls(
@@ -75,9 +77,15 @@ class TableSettings:
         return self.weight is None and self.gradient != "fresh"
 
     @property
+    def shares_gradients(self) -> bool:
+        """Whether all layers of a width may have one gradient table: nobody reads it later on."""
+        return self.alone and not self.stale_halo
+
+    @property
     def tables_per_layer(self) -> int:
         """Tables of ``[num_rows, width]`` that a layer keeps; for the memory estimate."""
-        return 1 + (self.clean or self.frozen) + self.frozen + 1 + self.keeps_gradients
+        gradients = 0 if self.shares_gradients else 1 + self.keeps_gradients
+        return 1 + (self.clean or self.frozen) + self.frozen + gradients
 
     @property
     def halo_tables_per_layer(self) -> int:

@@ -1,0 +1,118 @@
+"""Full-graph training as torch_geometric's documentation would write it, on the built-in graph.
+
+python -m benchmarks.speed.pyg --model gcnii --layers 32 --num-nodes 100000 --epochs 3
+
+Prints a JSON list with the seconds of each epoch but the first. The adjacency is normalised once and given as a
+`torch.sparse_csr` tensor, its transpose is the same as the graph is undirected; freed memory is kept and huge
+pages are asked for, as gnnpipe does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+import warnings
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.nn import GCN2Conv, GCNConv, SAGEConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.utils import to_torch_csr_tensor
+
+from gnnpipe.base.config import SyntheticConfig
+from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.runtime.world import keep_freed_memory
+
+
+class Gcnii(nn.Module):
+    """The model of torch_geometric's GCNII example, with weights of each layer's own."""
+
+    def __init__(self, num_features: int, hidden: int, num_classes: int, layers: int) -> None:
+        super().__init__()
+        self.ends = nn.ModuleList([nn.Linear(num_features, hidden), nn.Linear(hidden, num_classes)])
+        self.convs = nn.ModuleList(
+            GCN2Conv(hidden, 0.1, 0.5, layer + 1, normalize=False) for layer in range(layers)
+        )
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        h = h0 = self.ends[0](F.dropout(x, 0.5, self.training)).relu()
+        for conv in self.convs:
+            h = conv(F.dropout(h, 0.5, self.training), h0, adjacency).relu()
+        return self.ends[1](F.dropout(h, 0.5, self.training))
+
+
+class Plain(nn.Module):
+    """GCN or GraphSAGE."""
+
+    def __init__(self, kind: str, num_features: int, hidden: int, num_classes: int, layers: int) -> None:
+        super().__init__()
+        sizes = [num_features, *[hidden] * (layers - 1), num_classes]
+        pairs = zip(sizes, sizes[1:], strict=False)
+        self.convs = nn.ModuleList(
+            GCNConv(*pair, normalize=False) if kind == "gcn" else SAGEConv(*pair) for pair in pairs
+        )
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        for number, conv in enumerate(self.convs):
+            x = conv(F.dropout(x, 0.5, self.training), adjacency)
+            if number < len(self.convs) - 1:
+                x = x.relu()
+        return x
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", choices=("gcnii", "gcn", "sage"), default="gcnii")
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--num-nodes", type=int, default=100_000)
+    parser.add_argument("--avg-degree", type=float, default=20.0)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--layout", choices=("csr", "edge_index"), default="csr")
+    options = parser.parse_args()
+    keep_freed_memory()
+    warnings.filterwarnings("ignore", message=".*[Ss]parse.*")
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    graph = SyntheticConfig(
+        num_nodes=options.num_nodes, avg_degree=options.avg_degree, num_features=options.hidden
+    )
+    data = planted_partition(graph, split=0)
+    rows = torch.repeat_interleave(torch.arange(data.num_nodes), data.adjacency.rowptr.diff().long())
+    edge_index = torch.stack([data.adjacency.col.long(), rows])
+    value = None
+    if options.model != "sage":
+        edge_index, value = gcn_norm(edge_index, None, data.num_nodes)
+    adjacency = edge_index
+    if options.layout == "csr":
+        size = (data.num_nodes, data.num_nodes)
+        adjacency = to_torch_csr_tensor(edge_index.flip(0), value, size)
+    classes = data.num_classes
+    model: nn.Module = (
+        Gcnii(options.hidden, options.hidden, classes, options.layers)
+        if options.model == "gcnii"
+        else Plain(options.model, options.hidden, options.hidden, classes, options.layers)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
+    train = data.masks["train"]
+    seconds = []
+    for _ in range(options.epochs):
+        began = time.perf_counter()
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(data.features, adjacency)[train], data.labels[train])
+        loss.backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - began)
+    print(json.dumps(seconds[1:]))
+
+
+if __name__ == "__main__":
+    main()
