@@ -2,14 +2,14 @@
 
 python -m benchmarks.speed.pyg --model gcnii --layers 32 --num-nodes 100000 --epochs 3
 
-Prints a JSON list with the seconds of each epoch but the first. The adjacency is normalised once and given as a
-`torch.sparse_csr` tensor, its transpose is the same as the graph is undirected; freed memory is kept and huge
-pages are asked for, as gnnpipe does.
+Prints a JSON list with the seconds of each epoch but the first. The adjacency is normalised once and given as
+a `torch.sparse_csr` tensor; freed memory is kept and huge pages are asked for, as gnnpipe does.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import time
@@ -52,7 +52,7 @@ class Plain(nn.Module):
     def __init__(self, kind: str, num_features: int, hidden: int, num_classes: int, layers: int) -> None:
         super().__init__()
         sizes = [num_features, *[hidden] * (layers - 1), num_classes]
-        pairs = zip(sizes, sizes[1:], strict=False)
+        pairs = itertools.pairwise(sizes)
         self.convs = nn.ModuleList(
             GCNConv(*pair, normalize=False) if kind == "gcn" else SAGEConv(*pair) for pair in pairs
         )
