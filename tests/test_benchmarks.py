@@ -59,10 +59,26 @@ def test_table_of_a_cell() -> None:
         found("paper", 0, [0.1, 0.1, 0.2, 0.3], rising),
         found("default", 0, [0.1, 0.79, 0.8, 0.82], falling),
         found("default", 1, [0.1, 0.79, 0.8, 0.86], falling),
+        found("paper", 1, [0.1, 0.1, 0.2, 0.3], falling),
     ]
     runs = {f"{run.setting}/{run.seed}": run for run in everything}
     default = Cell(runs, "main", "Cora", "gcnii", "default")
     assert (default.mean, default.std) == (pytest.approx(42), pytest.approx(2**0.5))
-    (row, *_, last) = main_table(runs)[2:]
-    assert "| 40.0 | 20.0 | 15.0 (1 diverged) | 42.0 ± 1.4 | +2.0 | +27.0 | 3, 100 (1 never), 2 |" in row
-    assert "paper 33.33, default 0.67" in last
+    (row, _, means, _, verdict) = main_table(runs)[2:]
+    assert "| 40.0 | 20.0 | 15.0 ± 0.0 (1 diverged) | 42.0 ± 1.4 | +2.0 | +27.0 ± 1.0 | " in row
+    assert row.endswith("| 3, 100 (2 never), 2 |")
+    assert "paper 33.33, default 0.67" in means
+    assert "exact setting: nowhere (of 1 cells)" in verdict
+    assert "Diverged: 0 of" in verdict
+
+
+def test_what_stands_out_is_bold() -> None:
+    runs = {}
+    for seed, (exact, default, paper) in enumerate([(0.8, 0.76, 0.78), (0.81, 0.77, 0.79)]):
+        cells = {"exact": exact, "exact, beta1 0": 0.5, "default": default, "paper": paper}
+        for setting, value in cells.items():
+            runs[f"{setting}/{seed}"] = found(setting, seed, [0.1, value], [2.0, 1.0])
+    row, *_, verdict = main_table(runs)[2:]
+    assert "| **-2.0 ± 0.4** | **-1.0 ± 0.4** |" in row
+    assert "Cora gcnii (of 1 cells)" in verdict
+    assert "below paper: Cora gcnii" in verdict

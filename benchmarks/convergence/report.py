@@ -83,6 +83,33 @@ def best_exact(cells: dict[str, Cell]) -> Cell:
     )
 
 
+def difference(one: Cell, other: Cell) -> tuple[float, float]:
+    """How much better one setting is than another, in points, and the standard error of that over seeds."""
+    if math.isnan(one.std) or math.isnan(other.std):
+        return one.mean - other.mean, math.nan
+    variance = (one.std**2 + other.std**2) / 2
+    error = math.sqrt(variance * (1 / len(one.tests) + 1 / len(other.tests)))
+    return one.mean - other.mean, error
+
+
+def written(found: tuple[float, float], stands_out: bool) -> str:
+    """Bold where it stands out."""
+    points, error = found
+    text = f"{points:+.1f}" + ("" if math.isnan(error) else f" ± {error:.1f}")
+    return f"**{text}**" if stands_out else text
+
+
+def below_exact(found: tuple[float, float], exact: Cell) -> bool:
+    """More than half a point, and more than one standard deviation of exact training, below it."""
+    return found[0] < -max(0.5, 0.0 if math.isnan(exact.std) else exact.std)
+
+
+def below_paper(found: tuple[float, float]) -> bool:
+    """By more than two standard errors."""
+    points, error = found
+    return points < -2 * error
+
+
 def main_table(runs: dict[str, Found]) -> list[str]:
     lines = [
         "| graph | model | seeds | exact, beta1 0.9 | exact, beta1 0 | paper | default "
@@ -91,6 +118,7 @@ def main_table(runs: dict[str, Found]) -> list[str]:
     ]
     ratios: dict[str, list[float]] = {"paper": [], "default": []}
     differences = []
+    worse_than_exact, worse_than_paper, diverged = [], [], 0
     for graph in GRAPHS:
         for model in MODELS:
             cells = {name: Cell(runs, "main", graph, model, name) for name in SETTINGS}
@@ -104,8 +132,12 @@ def main_table(runs: dict[str, Found]) -> list[str]:
             }
             for name, values in ratios.items():
                 values.append(epochs[name] / epochs["exact"])
-            difference = cells["default"].mean - exact.mean
-            differences.append(difference)
+            to_exact = difference(cells["default"], exact)
+            to_paper = difference(cells["default"], cells["paper"])
+            differences.append(to_exact[0])
+            worse_than_exact += [f"{graph} {model}"] if below_exact(to_exact, exact) else []
+            worse_than_paper += [f"{graph} {model}"] if below_paper(to_paper) else []
+            diverged += cells["default"].diverged
             texts = [str(cells[name]) for name in SETTINGS]
             late = {name: sum(run.epochs_to(target) is None for run in cells[name].found) for name in ratios}
             counted = ", ".join(
@@ -113,8 +145,9 @@ def main_table(runs: dict[str, Found]) -> list[str]:
                 for name, value in epochs.items()
             )
             lines.append(
-                f"| {graph} | {model} | {len(exact.seeds)} | {' | '.join(texts)} | {difference:+.1f} | "
-                f"{cells['default'].mean - cells['paper'].mean:+.1f} | {counted} |"
+                f"| {graph} | {model} | {len(exact.seeds)} | {' | '.join(texts)} | "
+                f"{written(to_exact, below_exact(to_exact, exact))} | "
+                f"{written(to_paper, below_paper(to_paper))} | {counted} |"
             )
     if differences:
         means = ", ".join(
@@ -125,6 +158,11 @@ def main_table(runs: dict[str, Found]) -> list[str]:
             f"Mean difference to the better exact setting: {statistics.mean(differences):+.2f} points, worst "
             f"{min(differences):+.1f}. Epochs to 98 % over exact's, geometric mean: {means}; a run that "
             "never got there counts as 100.",
+            "",
+            f"Default more than half a point and one standard deviation below the better exact setting: "
+            f"{', '.join(worse_than_exact) or 'nowhere'} (of {len(differences)} cells). More than two "
+            f"standard errors below paper: {', '.join(worse_than_paper) or 'nowhere'}. Diverged: {diverged} of "
+            "the default's runs.",
         ]
     return lines
 

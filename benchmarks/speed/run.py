@@ -1,0 +1,245 @@
+"""How fast one device is, beside torch_geometric and beside the machine's limit; two stages; bytes.
+
+python -m benchmarks.speed.run --work FOLDER [--only single limit stages scaling volume] [--rounds 2]
+
+Every figure is a median; what is compared takes turns (A B A B) in one run. See README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import common
+from gnnpipe.base.config import GcniiConfig
+from gnnpipe.model.stack import ModelSpec
+from gnnpipe.plan.plan import make_plan
+from gnnpipe.plan.volume import HaloRows
+from gnnpipe.runtime.world import keep_freed_memory
+from gnnpipe.train.predictions import volume_of
+
+HERE = Path(__file__).parent
+COMMAND = "python -m benchmarks.speed.run --work FOLDER"
+NODES, HIDDEN, LAYERS, THREADS = 100_000, 128, 32, 2
+GRAPH = ["--synthetic.num_nodes", str(NODES), "--synthetic.num_features", str(HIDDEN)]
+QUIET = ["--eval-every", "1000", "--hidden", str(HIDDEN)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--rounds", type=int, default=2, help="times that A B is run")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of a run; the first is not counted")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--edges", nargs="+", type=int, default=[10**6, 10**7, 5 * 10**7])
+    parser.add_argument(
+        "--published", type=Path, help="folder with gnnpipe_a5000.csv, for the volume of its cells"
+    )
+    parser.add_argument("--out", type=Path, default=HERE / "result.json")
+    options = parser.parse_args()
+    result = json.loads(options.out.read_text()) if options.out.exists() else {}
+    for name in options.only:
+        found = SECTIONS[name](options)
+        if found is not None:
+            result[name] = common.rounded(found)
+    runs = sorted(options.work.glob("*/summary.json"))
+    if runs:
+        result["environment"] = common.environment(runs[-1].parent, COMMAND)
+    common.write(options.out, result)
+
+
+def single(options: argparse.Namespace) -> dict[str, Any]:
+    """An epoch of ours and of torch_geometric's on the same graph, two threads each."""
+    result = {}
+    for model, layers in (("gcnii", LAYERS), ("gcn", 3), ("sage", 3)):
+        seconds: dict[str, list[float]] = {"pyg": [], "ours": []}
+        for round_ in range(options.rounds):
+            seconds["pyg"] += pyg(model, layers, options.epochs)
+            run = options.work / f"single-{model}-{round_}"
+            flags = ["--model", model, "--layers", str(layers), "--threads", str(THREADS)]
+            common.train(run, *GRAPH, *QUIET, *flags, "--epochs", str(options.epochs))
+            seconds["ours"] += common.epoch_seconds(run)
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        result[model] = {
+            "epoch_seconds": seconds,
+            "median": medians,
+            "pyg_over_ours": medians["pyg"] / medians["ours"],
+        }
+    return result
+
+
+def pyg(model: str, layers: int, epochs: int) -> list[float]:
+    command = [
+        sys.executable, "-m", "benchmarks.speed.pyg", "--model", model, "--layers", str(layers),
+        "--hidden", str(HIDDEN), "--num-nodes", str(NODES), "--threads", str(THREADS),
+        "--epochs", str(epochs),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+def limit(options: argparse.Namespace) -> dict[str, Any]:
+    """What memory and arithmetic allow for an epoch of GCNII, and the share of it that ours reaches.
+
+    Bytes are counted twice: once as if a row that several edges read were fetched once (the least that any
+    program must move), once as if each edge fetched it from memory (what happens without a cache).
+    """
+    keep_freed_memory()
+    torch.set_num_threads(THREADS)
+    rows, weight = torch.randn(NODES, HIDDEN), torch.randn(HIDDEN, HIDDEN)
+    out = torch.empty_like(rows)
+    copy_rate = 2 * rows.nbytes / seconds_of(lambda: out.copy_(rows))
+    tile, tile_out = rows[:4096], out[:4096]
+    gemm_rate = 2 * tile.numel() * HIDDEN / seconds_of(lambda: torch.mm(tile, weight, out=tile_out))
+    run = options.work / "limit"
+    flags = ["--model", "gcnii", "--layers", str(LAYERS), "--threads", str(THREADS)]
+    common.train(run, *GRAPH, *QUIET, *flags, "--epochs", str(options.epochs))
+    epoch = statistics.median(common.epoch_seconds(run))
+    edges = json.loads((run / "plan.json").read_text())["graph"]["num_edges"] + NODES
+    array, index = rows.nbytes, 8 * edges
+    # forward: h, x written, x, h0, s and out written; backward: gradient, out, s, D written, h0's gradient
+    # read and written, D, x, gradient written
+    least = LAYERS * ((6 + 9) * array + 2 * index)
+    each_edge = least + LAYERS * 2 * (4 * HIDDEN * edges - array)
+    flops = LAYERS * 3 * 2 * NODES * HIDDEN**2
+    arithmetic = flops / gemm_rate
+    return {
+        "copy_bytes_per_second": copy_rate,
+        "gemm_flops_per_second": gemm_rate,
+        "epoch_seconds": epoch,
+        "gemm_seconds": arithmetic,
+        "least_bytes": least,
+        "bytes_if_each_edge_reads_memory": each_edge,
+        "share_of_limit": (least / copy_rate + arithmetic) / epoch,
+        "share_of_limit_if_each_edge_reads_memory": (each_edge / copy_rate + arithmetic) / epoch,
+    }
+
+
+def seconds_of(work: Callable[[], object], times: int = 15) -> float:
+    """Median."""
+    found = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
+
+
+def stages(options: argparse.Namespace) -> dict[str, Any]:
+    """Two ranks against two independent ones with half of the layers each; one thread a rank."""
+    common_flags = [
+        *GRAPH, *QUIET, "--model", "gcnii", "--threads", "1", "--epochs", str(options.epochs),
+    ]  # fmt: skip
+    whole = [*common_flags, "--layers", str(LAYERS), "--stages", "2"]
+    half = [*common_flags, "--layers", str(LAYERS // 2)]
+    result: dict[str, Any] = {}
+    for chunks in (8, 16, 32):
+        seconds: dict[str, list[float]] = {"pipeline": [], "independent": []}
+        breakdown: list[dict[str, float]] = []
+        for round_ in range(options.rounds):
+            number = ["--chunks", str(chunks)]
+            run = common.train(options.work / f"stages-{chunks}-{round_}", *whole, *number)
+            seconds["pipeline"] += common.epoch_seconds(run)
+            breakdown += shares(run)
+            runs = [options.work / f"half-{chunks}-{round_}-{name}" for name in "ab"]
+            for process in [common.start(run, *half, *number) for run in runs]:
+                common.finish(process)
+            both = zip(*(common.epoch_seconds(run) for run in runs), strict=True)
+            seconds["independent"] += [max(pair) for pair in both]
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        result[str(chunks)] = {
+            "epoch_seconds": seconds,
+            "median": medians,
+            "independent_over_pipeline": medians["independent"] / medians["pipeline"],
+            "shares": {kind: statistics.median(item[kind] for item in breakdown) for kind in breakdown[0]},
+        }
+    result["best"] = max(entry["independent_over_pipeline"] for entry in result.values())
+    return result
+
+
+def shares(run: Path) -> list[dict[str, float]]:
+    """Of every epoch but the first, what each kind takes, mean over ranks."""
+    found = []
+    for line in (run / "records.jsonl").read_text().splitlines()[1:]:
+        record = json.loads(line)
+        ranks = record["ranks"]
+        found.append(
+            {kind: sum(rank[kind] for rank in ranks) / len(ranks) / record["seconds"] for kind in ranks[0]}
+        )
+    return found
+
+
+def scaling(options: argparse.Namespace) -> dict[str, Any]:
+    """GCN with 3 layers of 32: seconds of an epoch by number of edges, at 20 edges a node."""
+    result: dict[str, Any] = {}
+    for edges in options.edges:
+        run = options.work / f"scaling-{edges}"
+        flags = ["--synthetic.num_nodes", str(edges // 20), "--model", "gcn", "--layers", "3"]
+        common.train(
+            run, *flags, "--hidden", "32", "--eval-every", "1000", "--epochs", str(options.epochs + 4),
+            "--threads", str(THREADS),
+        )  # fmt: skip
+        seconds = statistics.median(common.epoch_seconds(run))
+        result[str(edges)] = {"epoch_seconds": seconds, "seconds_per_million_edges": seconds / edges * 1e6}
+    per_edge = [entry["seconds_per_million_edges"] for entry in result.values()]
+    result["most_over_least"] = max(per_edge) / min(per_edge)
+    return result
+
+
+# Nodes, features, classes of the published cells' graphs.
+PUBLISHED = {"squirrel": (5_201, 2_089, 5), "flickr": (89_250, 500, 7), "reddit": (232_965, 602, 41)}
+MODELS = {"gcn": "gcn", "graphsage": "sage", "gcnii": "gcnii"}
+
+
+def volume(options: argparse.Namespace) -> dict[str, Any] | None:
+    """How much less a pipeline of 8 stages sends than the published graph parallelism, in its nine cells.
+
+    What graph parallelism sends is the published figure of each cell; what ours sends is its formula, which
+    the counters of a run equal to the byte.
+    """
+    if options.published is None:
+        return None
+    result: dict[str, Any] = {"cells": {}}
+    ratios: dict[str, list[float]] = {"fp32": [], "bf16": [], "int8": []}
+    with (options.published / "gnnpipe_a5000.csv").open() as file:
+        for row in csv.DictReader(file):
+            nodes, features, classes = PUBLISHED[row["graph"]]
+            hidden = 1000 if row["graph"] == "squirrel" else 100
+            spec = ModelSpec(
+                MODELS[row["model"]], LAYERS, hidden, features, classes, False, 0, GcniiConfig()  # type: ignore[arg-type]
+            )  # fmt: skip
+            cell: dict[str, Any] = {"graph_gib": float(row["gib_graph"])}
+            for wire in ratios:
+                plan = replace(make_plan(8, 1, 32, LAYERS, nodes), initial="recompute", wire=wire)
+                ours = volume_of(plan, spec, nodes, HaloRows(0, 0)).total / 2**30
+                cell[wire] = {"gib": ours, "ratio": cell["graph_gib"] / ours}
+                ratios[wire].append(cell[wire]["ratio"])
+            result["cells"][f"{row['graph']} {row['model']}"] = cell
+    result["geometric_mean"] = {wire: statistics.geometric_mean(found) for wire, found in ratios.items()}
+    return result
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
+    "single": single,
+    "limit": limit,
+    "stages": stages,
+    "scaling": scaling,
+    "volume": volume,
+}
+
+
+if __name__ == "__main__":
+    main()
