@@ -161,8 +161,8 @@ def main_table(runs: dict[str, Found]) -> list[str]:
             "",
             f"Default more than half a point and one standard deviation below the better exact setting: "
             f"{', '.join(worse_than_exact) or 'nowhere'} (of {len(differences)} cells). More than two "
-            f"standard errors below paper: {', '.join(worse_than_paper) or 'nowhere'}. Diverged: {diverged} of "
-            "the default's runs.",
+            f"standard errors below paper: {', '.join(worse_than_paper) or 'nowhere'}. Diverged: {diverged} "
+            "of the default's runs.",
         ]
     return lines
 

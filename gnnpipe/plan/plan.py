@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from gnnpipe.base.config import Initial, WireFormat
 from gnnpipe.base.errors import PlanError
+from gnnpipe.plan.balance import balanced_ranges
 from gnnpipe.plan.schedule import Action, Schedule, lifo, makespan
 
 DEFAULT_CHUNKS_PER_STAGE = 8
@@ -90,8 +92,9 @@ def make_plan(
     num_layers: int,
     num_nodes: int,
     lookahead: int = 0,
+    costs: Sequence[float] | None = None,
 ) -> Plan:
-    """Check the numbers against the model and the graph, and share the layers out evenly.
+    """Check the numbers against the model and the graph, and share the layers out.
 
     Args:
         num_stages: pipeline stages.
@@ -100,6 +103,7 @@ def make_plan(
         num_layers: convolutions.
         num_nodes: nodes of the graph.
         lookahead: positions to look ahead; to the last one at most.
+        costs: of each convolution; by default all cost the same.
 
     Raises:
         PlanError: more stages than layers, more parts than nodes, or chunks below 1 or above the number of
@@ -127,4 +131,5 @@ def make_plan(
             f"chunks: {num_chunks} does not fit a graph of {num_nodes} nodes{of_parts}; use 1 to {most}"
         )
     bounds = [stage * num_layers // num_stages for stage in range(num_stages + 1)]
-    return Plan(num_stages, num_parts, num_chunks, tuple(pairwise(bounds)), min(lookahead, num_chunks - 1))
+    ranges = tuple(pairwise(bounds)) if costs is None else balanced_ranges(costs, num_stages)
+    return Plan(num_stages, num_parts, num_chunks, ranges, min(lookahead, num_chunks - 1))

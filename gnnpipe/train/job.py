@@ -20,7 +20,7 @@ from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import parse_lookahead
 from gnnpipe.runtime.stage import DropoutSettings
 from gnnpipe.train.exact import exact_plan
-from gnnpipe.train.predictions import Predictions, predict
+from gnnpipe.train.predictions import Predictions, convolution_costs, predict
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,15 @@ def plan_for(config: RunConfig, data: GraphData) -> Plan:
     plan = (
         exact_plan(config, data)
         if lookahead is None or config.staleness.preset == "exact"
-        else make_plan(config.stages, config.parts, config.chunks, config.layers, data.num_nodes, lookahead)
+        else make_plan(
+            config.stages,
+            config.parts,
+            config.chunks,
+            config.layers,
+            data.num_nodes,
+            lookahead,
+            convolution_costs(spec_for(config, data), data),
+        )
     )
     return replace(plan, initial=config.initial, wire=config.wire)
 

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from gnnpipe.base.config import HaloMode, RunConfig
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.halo import part_range
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.model.layers.base import Layer
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
+from gnnpipe.plan.balance import GraphSize, LayerShape, layer_cost
 from gnnpipe.plan.memory import memory_per_rank
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import fresh_probability
@@ -91,6 +94,21 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
         halo_bytes(layers, halo, versions),
         weight_bytes(weights, stages, plan.num_parts, num_shared),
     )
+
+
+def convolution_costs(spec: ModelSpec, data: GraphData) -> list[float]:
+    """What each convolution costs, with the dense ends that go with the first and the last one."""
+    entries = data.features.num_entries if isinstance(data.features, Csr) else None
+    loops = data.num_nodes if spec.normalization == "gcn" else 0
+    size = GraphSize(data.num_nodes, data.num_edges + loops, entries)
+    costs = [0.0] * spec.layers
+    for item, module in _shapes(spec):
+        numbers = sum(weight.numel() for weight in module.parameters())
+        shape = LayerShape(
+            module.in_features, module.out_features, module.width or 0, numbers, item.number == 0
+        )
+        costs[item.convolution] += layer_cost(shape, size)
+    return costs
 
 
 def _shapes(spec: ModelSpec) -> list[tuple[LayerSpec, Layer]]:
