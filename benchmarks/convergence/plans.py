@@ -87,6 +87,11 @@ FAST = {
 }
 
 
+# The default over four stages with fewer bytes a row; in fp32 it is bit for bit the default of the main grid.
+WIRES = {"bf16": "--stages 4 --wire bf16", "int8": "--stages 4 --wire int8"}
+WIRE_GRAPHS = ("Cora", "Squirrel", "Photo", "synthetic")
+
+
 @dataclass(frozen=True)
 class Run:
     """One training run."""
@@ -120,6 +125,7 @@ def runs() -> Iterator[Run]:
     yield from main_grid(2)
     for seed in (3, 4):
         yield from main_grid(seed, SMALL)
+    yield from wires(0)
     yield from other_settings(0, ("exact", "paper", "exact, beta1 0"))
     yield from undamped(0)
     yield from ablations(0)
@@ -153,6 +159,13 @@ def other_settings(seed: int, settings: Sequence[str]) -> Iterator[Run]:
                 ):
                     if group == "lr 0.01" or (setting in ("exact", "default") and model == "gcnii"):
                         yield _run(group, graph, model, setting, seed, f"{flags} {SETTINGS[setting]}")
+
+
+def wires(seed: int) -> Iterator[Run]:
+    """Fewer bytes a row between stages."""
+    for graph in WIRE_GRAPHS:
+        for wire, flags in WIRES.items():
+            yield _run("wire", graph, "gcnii", wire, seed, f"{MAIN} {flags}")
 
 
 def undamped(seed: int) -> Iterator[Run]:

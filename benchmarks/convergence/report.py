@@ -11,7 +11,17 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.convergence.plans import ABLATION_GRAPHS, ABLATIONS, EXACTS, FAST, GRAPHS, MODELS, SETTINGS
+from benchmarks.convergence.plans import (
+    ABLATION_GRAPHS,
+    ABLATIONS,
+    EXACTS,
+    FAST,
+    GRAPHS,
+    MODELS,
+    SETTINGS,
+    WIRE_GRAPHS,
+    WIRES,
+)
 
 HERE = Path(__file__).parent
 SHARE = 0.98
@@ -22,7 +32,7 @@ def main() -> None:
     runs = {
         name: Found(name, run) for name, run in json.loads((HERE / "result.json").read_text())["runs"].items()
     }
-    tables = [main_table(runs), other_table(runs), ablation_table(runs)]
+    tables = [main_table(runs), other_table(runs), wire_table(runs), ablation_table(runs)]
     text = "\n\n".join("\n".join(table) for table in tables)
     print(text)
     readme = HERE / "README.md"
@@ -175,9 +185,22 @@ def other_table(runs: dict[str, Found]) -> list[str]:
     ]
     others = {(run.group, run.graph, run.model) for run in runs.values()}
     for group, graph, model in sorted(others):
-        if group not in ("main", "ablation"):
+        if group not in ("main", "ablation", "wire"):
             cells = [str(Cell(runs, group, graph, model, name)) for name in names]
             lines.append(f"| {group} | {graph} | {model} | {' | '.join(cells)} |")
+    return lines
+
+
+def wire_table(runs: dict[str, Found]) -> list[str]:
+    """Test metric with fewer bytes a row, beside the default's over the same seeds."""
+    lines = ["| four stages, GCNII | fp32 | " + " | ".join(WIRES) + " |", "|---|---|" + "---|" * len(WIRES)]
+    for graph in WIRE_GRAPHS:
+        cells = [Cell(runs, "wire", graph, "gcnii", wire) for wire in WIRES]
+        seeds = set().union(*(cell.seeds for cell in cells))
+        if seeds:
+            beside = {name: run for name, run in runs.items() if run.seed in seeds}
+            whole = Cell(beside, "main", graph, "gcnii", "default")
+            lines.append(f"| {graph} | {whole} | {' | '.join(map(str, cells))} |")
     return lines
 
 
