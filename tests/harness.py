@@ -28,9 +28,10 @@ from gnnpipe.plan.staleness import chunk_orders
 from gnnpipe.runtime.chunk_data import TileSizes
 from gnnpipe.runtime.engine import Engine
 from gnnpipe.runtime.links import Links, make_links
+from gnnpipe.runtime.masks import DropoutSettings
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.place import Place
-from gnnpipe.runtime.stage import DropoutSettings, Stage
+from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.sweep import refresh, sweep
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.wire import Wire

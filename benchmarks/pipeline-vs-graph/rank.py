@@ -31,9 +31,10 @@ from gnnpipe.plan.staleness import chunk_orders, resolve_staleness
 from gnnpipe.plan.timeline import RankTimeline, breakdowns
 from gnnpipe.runtime.engine import Engine
 from gnnpipe.runtime.links import Links, make_links
+from gnnpipe.runtime.masks import DropoutSettings
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.place import Place
-from gnnpipe.runtime.stage import DropoutSettings, Stage
+from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.world import keep_freed_memory
 

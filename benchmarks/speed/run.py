@@ -1,6 +1,6 @@
 """How fast one device is, beside torch_geometric and beside the machine's limit; two stages; bytes.
 
-python -m benchmarks.speed.run --work FOLDER [--only single limit stages scaling volume] [--rounds 2]
+python -m benchmarks.speed.run --work FOLDER [--only single limit stages scaling memory volume] [--rounds 2]
 
 Every figure is a median; what is compared takes turns (A B A B) in one run. See README.md beside this file.
 """
@@ -199,6 +199,21 @@ def scaling(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def memory(options: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory that each plan predicted for its largest rank, and what it took, of the runs above."""
+    result = {}
+    for run in sorted(options.work.glob("*-0*/summary.json")):
+        plan = json.loads((run.parent / "plan.json").read_text())
+        predicted = max(plan["predictions"]["memory_bytes"])
+        measured = max(common.summary(run.parent)["peak_memory_bytes"])
+        result[run.parent.name] = {
+            "predicted": predicted,
+            "measured": measured,
+            "ratio": predicted / measured,
+        }
+    return result
+
+
 # Nodes, features, classes of the published cells' graphs.
 PUBLISHED = {"squirrel": (5_201, 2_089, 5), "flickr": (89_250, 500, 7), "reddit": (232_965, 602, 41)}
 MODELS = {"gcn": "gcn", "graphsage": "sage", "gcnii": "gcnii"}
@@ -237,6 +252,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "limit": limit,
     "stages": stages,
     "scaling": scaling,
+    "memory": memory,
     "volume": volume,
 }
 

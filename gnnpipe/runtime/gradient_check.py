@@ -15,8 +15,9 @@ from gnnpipe.plan.plan import Plan
 from gnnpipe.runtime.chunk_data import TileSizes
 from gnnpipe.runtime.engine import Engine
 from gnnpipe.runtime.links import Links
+from gnnpipe.runtime.masks import DropoutSettings
 from gnnpipe.runtime.messages import Messages
-from gnnpipe.runtime.stage import DropoutSettings, Stage
+from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.tables import TableSettings
 
 

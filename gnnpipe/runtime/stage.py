@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gnnpipe.base.clock import Clock
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.model.dropout import ChunkMasks, Dropout, dropout_key, keep_all
+from gnnpipe.model.dropout import ChunkMasks, keep_all
 from gnnpipe.model.features import FeatureRows
 from gnnpipe.model.layers.base import Drop, WeightProduct
 from gnnpipe.model.loss import chunk_loss
@@ -22,20 +22,11 @@ from gnnpipe.runtime.chunk_data import Tile, TileSizes, cut
 from gnnpipe.runtime.halo import Halo, Route, routes
 from gnnpipe.runtime.layer_builder import LayerBuilder
 from gnnpipe.runtime.links import Links
+from gnnpipe.runtime.masks import DropoutSettings, Masks
 from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.stage_layer import LayerPass, StageLayer
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.weights import WeightSums
-
-
-@dataclass(frozen=True)
-class DropoutSettings:
-    """What the dropout masks of a run depend on."""
-
-    rate: float
-    seed: int
-    hold: int
-    """Epochs that share their masks."""
 
 
 @dataclass
@@ -128,11 +119,9 @@ class Stage:
                 weights[0] = []
         self._sums = WeightSums(weights, place.num_parts, links.weights, links)
         self._shared_sums = WeightSums([shared], plan.num_ranks, links.shared, links)
-        self._dropout = dropout
+        self._masks = Masks(dropout, [layer.spec.number for layer in self.layers], spec.hidden)
         self._passes: dict[int, ChunkPass] = {}
         self._owed: list[WeightProduct] = []
-        self._keys: list[int] = []
-        self._epoch = 0
         self._order: list[int] = []
 
     @property
@@ -147,8 +136,7 @@ class Stage:
             epoch: its number.
             order: number of the chunk at each position.
         """
-        self._epoch = epoch
-        self._keys = [self._key(layer, epoch) for layer in self.layers]
+        self._masks.begin_epoch(epoch)
         self._order = order
         for layer in self.layers if self.initial is None else [self.initial, *self.layers]:
             layer.begin_epoch(epoch)
@@ -186,11 +174,12 @@ class Stage:
         if position < len(self._order):
             h = self._enter(self._order[position], rows)
         out: Tensor | None = None
-        for number, layer in enumerate(self.layers):
+        for layer in self.layers:
             if h is not None:
                 index = self._order[position]
                 data, kept = self.chunks[index], self._passes[index]
-                kept.layers.append(layer.put(index, data, h, self._drops(number, index), self._owed))
+                drops = self._masks.of_layer(layer.spec.number, data, kept.masks)
+                kept.layers.append(layer.put(index, data, h, drops, self._owed))
             position -= layer.lookahead
             if position < 0:
                 return None, 0.0
@@ -259,14 +248,8 @@ class Stage:
         return None if gradient is None else self._packed(gradient, kept.h0_gradient)
 
     def noise(self, position: int) -> Tensor:
-        """Random bytes, uint8 ``[streams, n, hidden]``, for the gradient that leaves for the stage before: a
-        pure function of the epoch, the layer and the node, as dropout masks are."""
-        data = self.chunks[self._order[position]]
-        first = self.layers[0].spec.number
-        key = dropout_key(self._dropout.seed, self._epoch, -1 - first)
-        columns = self.num_streams * self.hidden
-        bits = ChunkMasks(data.node_id, columns, [key]).bits(0)
-        return bits.reshape(-1, self.num_streams, self.hidden).transpose(0, 1)
+        """Random bytes to round the gradient with that leaves for the stage before; see `Masks.noise`."""
+        return self._masks.noise(self.chunks[self._order[position]], self.num_streams)
 
     @property
     def counted_weights(self) -> list[nn.Parameter]:
@@ -307,13 +290,11 @@ class Stage:
 
     def _enter(self, index: int, rows: Tensor | None) -> Sequence[FeatureRows]:
         data = self.chunks[index]
-        several = self._dropout.rate > 0 and len(data.tiles) == 1
-        masks = ChunkMasks(data.node_id, self.hidden, self._keys) if several else None
-        kept = self._passes[index] = ChunkPass(masks)
+        kept = self._passes[index] = ChunkPass(self._masks.of_chunk(data))
         if rows is None:
             return data.features
         if self.initial is not None:
-            drops = self._tile_drops(index, self._key(self.initial, self._epoch))
+            drops = self._masks.of_layer(self.initial.spec.number, data)
             kept.initial = self.initial.put(index, data, data.features, drops, self._owed)
             kept.h0 = self.initial.take(index, data, kept.initial, None)
         elif self.has_initial:
@@ -337,19 +318,7 @@ class Stage:
         """The dropout of a layer's historical rows as ``epoch`` is to read them."""
         if self._settings.clean:
             return keep_all
-        return Dropout(self._dropout.rate, self._key(layer, epoch), tile.node_id)
-
-    def _key(self, layer: StageLayer, epoch: int) -> int:
-        return dropout_key(self._dropout.seed, epoch // self._dropout.hold, layer.spec.number)
-
-    def _drops(self, number: int, index: int) -> list[Dropout]:
-        """The dropout of each tile of a chunk in one of the stage's layers."""
-        masks = None if self.layers[number].reads_features else self._passes[index].masks
-        return self._tile_drops(index, self._keys[number], None if masks is None else masks.bits(number))
-
-    def _tile_drops(self, index: int, key: int, bits: Tensor | None = None) -> list[Dropout]:
-        rate = self._dropout.rate
-        return [Dropout(rate, key, tile.node_id, bits) for tile in self.chunks[index].tiles]
+        return self._masks.of_tile(layer.spec.number, tile, epoch)
 
     def _starts_initial(self, layer: StageLayer) -> bool:
         return self.has_initial and layer.spec.number == 0

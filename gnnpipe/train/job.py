@@ -18,7 +18,7 @@ from gnnpipe.model.stack import ModelSpec
 from gnnpipe.model.tasks import resolve_metric
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import parse_lookahead
-from gnnpipe.runtime.stage import DropoutSettings
+from gnnpipe.runtime.masks import DropoutSettings
 from gnnpipe.train.exact import exact_plan
 from gnnpipe.train.predictions import Predictions, convolution_costs, predict
 

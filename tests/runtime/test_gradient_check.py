@@ -16,7 +16,8 @@ from gnnpipe.plan.staleness import PRESETS, chunk_orders
 from gnnpipe.runtime.chunk_data import TileSizes
 from gnnpipe.runtime.gradient_check import CheckResult, GradientCheck
 from gnnpipe.runtime.links import Links, make_links
-from gnnpipe.runtime.stage import DropoutSettings, Stage
+from gnnpipe.runtime.masks import DropoutSettings
+from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.sweep import refresh
 from tests.graphs import random_graph
 from tests.harness import CPU, Case, descend, make_engine, make_stage, run_ranks

@@ -1,0 +1,73 @@
+"""The random numbers of a stage: pure functions of what they are for, so that no plan changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gnnpipe.model.dropout import ChunkMasks, Dropout, dropout_key
+from gnnpipe.runtime.chunk_data import ChunkData, Tile
+
+
+@dataclass(frozen=True)
+class DropoutSettings:
+    """What the dropout masks of a run depend on."""
+
+    rate: float
+    seed: int
+    hold: int
+    """Epochs that share their masks."""
+
+
+class Masks:
+    """Dropout of a stage's layers, and the noise of gradients that leave it, in one epoch after the other.
+
+    Args:
+        settings: of the run.
+        layers: global numbers of the stage's layers.
+        hidden: columns of the rows that layers behind the stack's first drop.
+    """
+
+    def __init__(self, settings: DropoutSettings, layers: Sequence[int], hidden: int) -> None:
+        self._settings, self._layers, self._hidden = settings, layers, hidden
+        self._epoch = 0
+        self._keys: list[int] = []
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Choose the epoch's masks."""
+        self._epoch = epoch
+        self._keys = [self._key(layer, epoch) for layer in self._layers]
+
+    def of_chunk(self, data: ChunkData) -> ChunkMasks | None:
+        """Hashes that serve several layers of a chunk; None where they are made tile by tile."""
+        if self._settings.rate == 0 or len(data.tiles) != 1:
+            return None
+        return ChunkMasks(data.node_id, self._hidden, self._keys)
+
+    def of_layer(self, number: int, data: ChunkData, hashed: ChunkMasks | None = None) -> list[Dropout]:
+        """The dropout of each tile of a chunk.
+
+        Args:
+            number: global number of the layer.
+            data: the chunk.
+            hashed: of the chunk, see `of_chunk`; not for layers that read features.
+        """
+        place = number - self._layers[0]
+        bits = hashed.bits(place) if hashed is not None and number > 0 else None
+        key = self._keys[place] if place >= 0 else self._key(number, self._epoch)
+        return [Dropout(self._settings.rate, key, tile.node_id, bits) for tile in data.tiles]
+
+    def of_tile(self, number: int, tile: Tile, epoch: int) -> Dropout:
+        """The dropout of one tile in a layer in any epoch."""
+        return Dropout(self._settings.rate, self._key(number, epoch), tile.node_id)
+
+    def noise(self, data: ChunkData, num_streams: int) -> Tensor:
+        """Random bytes, uint8 ``[streams, n, hidden]``, for the gradient of a chunk that leaves the stage."""
+        key = dropout_key(self._settings.seed, self._epoch, -1 - self._layers[0])
+        bits = ChunkMasks(data.node_id, num_streams * self._hidden, [key]).bits(0)
+        return bits.reshape(-1, num_streams, self._hidden).transpose(0, 1)
+
+    def _key(self, layer: int, epoch: int) -> int:
+        return dropout_key(self._settings.seed, epoch // self._settings.hold, layer)
