@@ -17,6 +17,10 @@ from rich.table import Table
 
 from gnnpipe.train.records import RunFolder
 
+INITIAL_IN_WORDS = {
+    "relay": "initial rows, if the model has them, travel along",
+    "recompute": "initial rows, if the model has them, are computed on every stage",
+}
 HALO_IN_WORDS = {"exact": "this", "stale": "last"}
 METRIC_NAMES = {"accuracy": "accuracy", "f1": "micro-F1", "roc_auc": "ROC AUC"}
 
@@ -122,6 +126,8 @@ def describe_start(plan: dict[str, Any], halo: str) -> list[str]:
         f"{_counted(shape['num_stages'], 'stage')} with layers {layers}; "
         f"{_counted(shape['num_chunks'], 'chunk')}; bubble {bubble:.1%} when balanced"
     )
+    if shape["num_stages"] > 1 and (shape["wire"], shape["initial"]) != ("fp32", "relay"):
+        lines.append(f"rows travel between stages as {shape['wire']}; {INITIAL_IN_WORDS[shape['initial']]}")
     return lines
 
 

@@ -72,7 +72,7 @@ def test_start_describes_graph_cut_and_plan() -> None:
         "cut_fraction": 0.25, "chunk_imbalance": 1.1,
     }  # fmt: skip
     shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
-    shape |= {"lookahead": 0, "note": ""}
+    shape |= {"lookahead": 0, "note": "", "wire": "fp32", "initial": "relay"}
     content = {"graph": facts, "plan": shape, "predictions": {"bubble": 0.2, "fresh": 0.875}}
     lines = describe_start(content, "exact")
     assert "1,000 nodes, 2,000 edges" in lines[0]
@@ -80,6 +80,9 @@ def test_start_describes_graph_cut_and_plan() -> None:
         "25.0% of the edges between chunks, 87.5% of the messages fresh, imbalance of work 1.10" in lines[1]
     )
     assert "2 stages with layers 0-2, 3-5; 4 chunks; bubble 20.0%" in lines[2]
+    assert len(lines) == 3
+    coded = describe_start(content | {"plan": shape | {"wire": "int8", "initial": "recompute"}}, "exact")
+    assert coded[3].startswith("rows travel between stages as int8; initial rows, if the model has them, are")
     parted = describe_start(content | {"plan": shape | {"num_parts": 2, "num_chunks": 1}}, "stale")
     assert parted[1].startswith("2 parts (METIS could not; reverse Cuthill-McKee instead): 450 boundary rows")
     assert (
