@@ -95,6 +95,33 @@ def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
             assert sum(rank.values()) == pytest.approx(record["seconds"], rel=0.05)
 
 
+def test_recomputed_initial_rows_train_alike(tmp_path: Path) -> None:
+    """Shared weights count once in the norm that clips, and are saved once."""
+    for name, flags in (("relay", ["--stages", "1"]), ("recompute", ["--stages", "2"])):
+        done = gnnpipe(
+            "train", *SMALL, *flags, "--initial", name, "--chunks", "5", "--threads", "1", "--out", name,
+            "--optimizer.clip", "0.5", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert (
+        "rows travel between stages as fp32; initial rows, if the model has them, are computed" in done.stdout
+    )
+    one, two = records(tmp_path / "relay"), records(tmp_path / "recompute")
+    # weights' gradients are sums in another order, and six steps of Adam amplify that
+    assert [r["loss"] for r in two] == pytest.approx([r["loss"] for r in one], rel=1e-3)
+    assert load_file(tmp_path / "recompute" / "model.safetensors").keys() == (
+        load_file(tmp_path / "relay" / "model.safetensors").keys()
+    )
+    summary, plan = read(tmp_path / "recompute" / "summary.json"), read(tmp_path / "recompute" / "plan.json")
+    volume = plan["predictions"]["volume"]
+    assert summary["bytes_per_epoch"] == {
+        "communication-layer": pipeline_bytes(2, 600, 16),
+        "communication-graph": 0,
+        "weights": volume["weights"],
+    }
+    assert volume["weights"] > 0
+
+
 def test_exact_lookahead_says_so_and_is_exact(tmp_path: Path) -> None:
     done = gnnpipe(
         "train", *SMALL, "--synthetic.num_nodes", "4000", "--synthetic.blocks_per_class", "5",
