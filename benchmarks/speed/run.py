@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="times that A B is run")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of a run; the first is not counted")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--chunks", nargs="+", type=int, default=[8, 16, 32], help="of the two stages")
     parser.add_argument("--edges", nargs="+", type=int, default=[10**6, 10**7, 5 * 10**7])
     parser.add_argument(
         "--published", type=Path, help="folder with gnnpipe_a5000.csv, for the volume of its cells"
@@ -146,7 +147,7 @@ def stages(options: argparse.Namespace) -> dict[str, Any]:
     whole = [*common_flags, "--layers", str(LAYERS), "--stages", "2"]
     half = [*common_flags, "--layers", str(LAYERS // 2)]
     result: dict[str, Any] = {}
-    for chunks in (8, 16, 32):
+    for chunks in options.chunks:
         seconds: dict[str, list[float]] = {"pipeline": [], "independent": []}
         breakdown: list[dict[str, float]] = []
         for round_ in range(options.rounds):
