@@ -48,7 +48,8 @@ class PlanName:
         """``4x1``, ``2x2x16`` (with 16 chunks), ``1x4+stale``, ``4x1+recompute+int8``; raises ConfigError."""
         numbers, *words = text.split("+")
         found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})(?:x([1-9]\d{0,8}))?", numbers)
-        if not found or any(word not in WORDS for word in words):
+        fields = [WORDS.get(word) for word in words]
+        if not found or None in fields or len(set(fields)) < len(fields):
             raise ConfigError(
                 f"plans: '{text}' is no plan; write stages x parts as in 4x1, with a number of chunks as in "
                 f"4x1x32, with words as in 4x1+recompute+int8 ({', '.join(WORDS)})"

@@ -14,6 +14,7 @@ from gnnpipe.base.errors import GnnpipeError, PlanError, UserError, exit_code
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.report.console import (
     ConsoleReporter,
+    PatientConsole,
     describe_start,
     print_summary,
     readable_bytes,
@@ -59,12 +60,12 @@ def run_missing(configs: list[RunConfig]) -> None:
         choose_device(config.device, config.stages * config.parts)
         assert data is not None
         plan_for(config, data)
+    console = PatientConsole(highlight=False, soft_wrap=True)
     for config, state in zip(configs, states, strict=True):
         if state == "finished":
-            sys.stdout.write(f"{config.out}: there already\n")
+            console.print(f"{config.out}: there already", markup=False)
     for config in missing:
-        sys.stdout.write(f"{config.out}\n")
-        sys.stdout.flush()
+        console.print(str(config.out), markup=False)
         _run_local(config)
 
 

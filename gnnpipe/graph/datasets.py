@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,8 +73,9 @@ def load_dataset(config: RunConfig) -> GraphData:
 def _alone(root: str) -> FileLock:
     """Keeps other runs of this host from downloading or processing the same files meanwhile, of which they
     would read half. It stands in the temporary folder, as the data may be read-only."""
+    user = os.getuid() if hasattr(os, "getuid") else "everyone"
     name = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir()) / f"gnnpipe-{getpass.getuser()}-{name}.lock")
+    return FileLock(Path(tempfile.gettempdir()) / f"gnnpipe-{user}-{name}.lock")
 
 
 def _choose_masks(raw: RawGraph, config: RunConfig) -> Masks:

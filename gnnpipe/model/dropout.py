@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -81,6 +81,10 @@ class Dropout:
             out.copy_(rows)
         else:
             _masked(rows, self._bits(rows.shape[1]), self.threshold, self.scale, out)
+
+    def without_bits(self) -> Dropout:
+        """What the way back needs: nothing is kept of the hash."""
+        return self if self.bits is None else replace(self, bits=None)
 
     def back(self, gradient: Tensor, dropped: Tensor, out: Tensor) -> None:
         """Write the gradient of *rows that came out of a ReLU* to ``out``, which may be ``gradient``.

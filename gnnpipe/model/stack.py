@@ -71,7 +71,11 @@ def build_stack(spec: ModelSpec) -> list[LayerSpec]:
     if spec.has_ends:
         relu = spec.model == "gcnii"
         builders.append(
-            ("input", 0, lambda g: Dense(spec.num_features, spec.hidden, g, relu=relu)),
+            (
+                "input",
+                0,
+                lambda g: Dense(spec.num_features, spec.hidden, g, relu=relu, reads_features=True),
+            ),
         )
     builders += [(f"layers.{index}", index, _convolution(spec, index)) for index in range(spec.layers)]
     if spec.has_ends:

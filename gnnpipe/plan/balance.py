@@ -73,7 +73,9 @@ def balanced_ranges(costs: Sequence[float], num_stages: int) -> tuple[tuple[int,
     bounds = [0]
     for left in range(num_stages, 1, -1):
         start = bounds[-1]
-        furthest = min(bisect_right(sums, sums[start] + most) - 1, len(costs) - left + 1)
+        # the same subtraction as in `_stages_needed`, so that both round alike
+        reach = bisect_right(sums, most, lo=start, key=lambda total: total - sums[start]) - 1
+        furthest = min(reach, len(costs) - left + 1)
         cuts = range(start + 1, furthest + 1)
         aim = sums[start] + (sums[-1] - sums[start]) / left
         fitting = [cut for cut in cuts if needed[cut] < left]

@@ -31,7 +31,9 @@ class PatientConsole(Console):
     def on_broken_pipe(self) -> None:
         """Rich would end the process."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
 
 
 class ConsoleReporter:
@@ -162,7 +164,7 @@ def print_summary(folder: RunFolder) -> None:
     table = Table(title=str(folder.path), title_justify="left", show_header=False)
     for name, value in summary_rows(summary, plan):
         table.add_row(name, value)
-    Console(highlight=False).print(table)
+    PatientConsole(highlight=False).print(table)
 
 
 def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[str, str]]:
@@ -200,8 +202,8 @@ def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[st
 
 def wide_console() -> Console:
     """For tables of many columns: a file has room for them, whatever a terminal would have."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=140)
+    console = PatientConsole(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else PatientConsole(highlight=False, soft_wrap=True, width=140)
 
 
 def readable_bytes(count: float) -> str:

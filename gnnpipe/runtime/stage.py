@@ -180,6 +180,8 @@ class Stage:
                 data, kept = self.chunks[index], self._passes[index]
                 drops = self._masks.of_layer(layer.spec.number, data, kept.masks)
                 kept.layers.append(layer.put(index, data, h, drops, self._owed))
+                if len(kept.layers) == len(self.layers):
+                    kept.masks = None
             position -= layer.lookahead
             if position < 0:
                 return None, 0.0

@@ -44,8 +44,6 @@ class LayerPass:
     """What a layer keeps of a chunk from forward to backward."""
 
     tiles: list[RowsPass]
-    out: Tensor | None = None
-    """Output rows ``[n, out_features]``."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,7 @@ class StageLayer:
         ]
         for tile in tiles:
             self.module.forward_message(tile)
+            tile.drop = tile.drop.without_bits()
         if self.rows is not None:
             self.rows.table.written(data.chunk, lambda: clean_messages(self.module, h))
             self.rows.boundary.post(index)
@@ -136,9 +135,9 @@ class StageLayer:
         Returns:
             output rows ``[n, out_features]``, without their history.
         """
-        done.out = torch.empty(data.chunk.num_nodes, self.module.out_features, device=data.device)
+        out = torch.empty(data.chunk.num_nodes, self.module.out_features, device=data.device)
         initial = [None] * len(data.tiles) if h0 is None else data.split(h0)
-        outs = data.split(done.out)
+        outs = data.split(out)
 
         def update(number: int, z: Tensor | None) -> None:
             self.module.forward_update(done.tiles[number], z, initial[number], outs[number])
@@ -154,7 +153,7 @@ class StageLayer:
                 update,
                 lambda: None if self.lookahead else self._halo_arrives(rows, index),
             )
-        return done.out
+        return out
 
     def _halo_arrives(self, rows: Rows, index: int) -> None:
         arrived = rows.boundary.wait(index)

@@ -19,8 +19,9 @@ class Wire:
     """Encodes float32 rows ``[streams, n, hidden]`` as a message, and decodes it.
 
     int8 scales every row by its largest entry, as a node of many neighbours has rows of another size than a
-    node of few. Rounding to the nearest is right for rows; for gradients, whose errors add up over layers and
-    epochs, rounding at random is: it is right on average.
+    node of few. Rows are rounded to the nearest, but a positive entry never to 0: whether it is positive tells
+    the way back which gradients a ReLU lets through (`Dropout.back`). For gradients, whose errors add up over
+    layers and epochs, rounding at random is right: it is so on average.
     """
 
     format: WireFormat = "fp32"
@@ -46,7 +47,7 @@ class Wire:
         scale = rows.abs().amax(dim=-1, keepdim=True).div_(_MOST)
         steps = rows / scale.masked_fill(scale == 0, 1.0)
         if noise is None:
-            steps.round_()
+            steps = torch.where((steps > 0) & (steps < 1), 1.0, steps.round())
         else:
             steps.add_((noise.float() + 0.5) / 256).floor_()
         return torch.cat([steps.to(torch.int8).view(torch.uint8), scale.view(torch.uint8)], dim=-1)

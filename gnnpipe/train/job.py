@@ -40,12 +40,17 @@ class Job:
 
 def has_estimate(job: Job) -> bool:
     """Whether the gradient comes about in another way than the exact one, so that they may be compared."""
-    return job.plan.num_chunks > 1 or (job.config.halo == "stale" and job.plan.num_parts > 1)
+    coded = job.plan.wire != "fp32" and job.plan.num_stages > 1
+    return job.plan.num_chunks > 1 or _has_stale_halo(job) or coded
 
 
 def reads_stale_rows(job: Job) -> bool:
-    """Whether the gradient may differ from the exact one."""
-    return has_estimate(job) and not job.plan.exact
+    """Whether rows of an earlier epoch are read."""
+    return (job.plan.num_chunks > 1 and not job.plan.exact) or _has_stale_halo(job)
+
+
+def _has_stale_halo(job: Job) -> bool:
+    return job.config.halo == "stale" and job.plan.num_parts > 1
 
 
 def plan_for(config: RunConfig, data: GraphData) -> Plan:

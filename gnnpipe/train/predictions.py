@@ -120,9 +120,9 @@ def _shapes(spec: ModelSpec) -> list[tuple[LayerSpec, Layer]]:
 def _memory(
     plan: Plan, spec: ModelSpec, settings: TableSettings, graph: PreparedGraph, *, checks: bool
 ) -> list[int]:
-    """Of each rank. A check of the gradient holds the graph and two tables a layer once more."""
+    """Of each rank. A check of the gradient holds the graph, a table a layer and one for gradients more."""
     facts = graph.facts
-    tables, copies = settings.tables_per_layer + 2 * checks, 1 + checks
+    tables, copies = settings.tables_per_layer + checks, 1 + checks
     result = []
     for stage in range(plan.num_stages):
         mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
@@ -131,6 +131,9 @@ def _memory(
             mine.insert(0, _shapes(spec)[0][1])
         weights = sum(weight.numel() for module in mine for weight in module.parameters())
         layers = [(module.saved_columns(), module.width or 0) for module in mine]
+        # gradient tables that all layers of a width have together, of this run and of its checks
+        common = {width for _, width in layers}
+        layers += [(width, 0) for width in common for _ in range(settings.shares_gradients + checks)]
         for part, num_rows in enumerate(facts.part_nodes):
             held = _graph_bytes(graph, part) * copies
             if stage == 0 or recomputes:

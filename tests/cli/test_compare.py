@@ -70,6 +70,7 @@ def test_runs_of_other_settings_say_so(compared: Path, tmp_path: Path) -> None:
     [
         (["--plans", "2by1"], "plans: '2by1' is no plan; write stages x parts as in 4x1"),
         (["--plans", "2x1+late"], "plans: '2x1+late' is no plan"),
+        (["--plans", "2x1+int8+bf16", "1x2"], "plans: '2x1+int8+bf16' is no plan"),
         (["--plans", "2x1+int8+late", "1x2"], "words as in 4x1+recompute+int8 (exact, stale, relay, "),
         (["--plans", "0x2", "2x1"], "plans: '0x2' is no plan"),
         (["--plans", "2x1", "64x1"], "stages: 64 stages can't share 32 layers; use --stages 32 or fewer"),

@@ -22,7 +22,7 @@ from tests.runtime.test_parts import assert_bytes_as_predicted, assert_same_logi
 
 
 @given(st.integers(0, 5), st.integers(1, 9), st.floats(-20, 20), st.integers(0, 10**6))
-def test_int8_is_off_by_half_a_step_or_by_one_at_random(n: int, width: int, size: float, seed: int) -> None:
+def test_int8_is_off_by_half_a_step_or_by_one(n: int, width: int, size: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(2, n, width, generator=generator) * 10.0**size
     noise = torch.randint(0, 256, rows.shape, generator=generator, dtype=torch.uint8)
@@ -30,7 +30,11 @@ def test_int8_is_off_by_half_a_step_or_by_one_at_random(n: int, width: int, size
     step = rows.abs().amax(dim=-1, keepdim=True) / 127 if rows.numel() else rows
     assert wire.encode(rows).shape == wire.message((2, n, width))[0]
     # and float32 arithmetic on numbers of up to 127 steps
-    assert ((wire.decode(wire.encode(rows)) - rows).abs() <= 0.501 * step).all()
+    decoded = wire.decode(wire.encode(rows))
+    small = (rows > 0) & (rows < step)
+    assert ((decoded - rows).abs() <= 0.501 * step)[~small].all()
+    assert ((decoded - rows).abs() <= 1.001 * step).all()
+    assert torch.equal(decoded > 0, rows > 0)  # what a ReLU let through still shows
     assert ((wire.decode(wire.encode(rows, noise)) - rows).abs() <= 1.001 * step).all()
 
 

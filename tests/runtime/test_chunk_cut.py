@@ -44,6 +44,16 @@ def test_an_empty_chunk_changes_nothing() -> None:
         torch.testing.assert_close(mine.grad, theirs.grad)
 
 
+def test_no_dropout_mask_is_kept_for_the_way_back() -> None:
+    case = Case(random_graph(30, 90), "gcnii", chunks=2)
+    stage = make_stage(case)
+    stage.begin_epoch(0, [0, 1])
+    stage.forward(0, None)
+    kept = stage._passes[0]
+    assert kept.masks is None
+    assert all(tile.drop.bits is None for layer in kept.layers for tile in layer.tiles)
+
+
 def test_plan_does_not_change_an_exact_run() -> None:
     """One chunk equals itself under a fixed and a shuffled order."""
     case = Case(random_graph(30, 90), "sage")

@@ -181,6 +181,7 @@ class Convolution(Layer):
     def __init__(self, in_features: int, out_features: int, *, sparse_input: bool, relu: bool) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
+        self.sparse_input = sparse_input
         self.transform_first = sparse_input or out_features < in_features
         self.width = out_features if self.transform_first else in_features
         self.bias = zeros(out_features)
@@ -189,6 +190,10 @@ class Convolution(Layer):
     def returns_gradient(self, number: int) -> bool:
         """See `Layer.returns_gradient`."""
         return number > 0 or self.transform_first
+
+    def dropped_columns(self) -> int:
+        """Dropped rows that are kept beside the table's; sparse ones are counted with the features."""
+        return self.in_features if self.transform_first and not self.sparse_input else 0
 
     def activated(self, out: Tensor) -> Tensor:
         """``act(out)``."""

@@ -22,6 +22,7 @@ class Dense(Layer):
         generator: draws the weights.
         relu: whether act is ReLU; otherwise there is none.
         pre_norm: whether the rows go through LayerNorm and ReLU first (the end of a pre-activation network).
+        reads_features: whether the input rows are features.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Dense(Layer):
         *,
         relu: bool = False,
         pre_norm: bool = False,
+        reads_features: bool = False,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
@@ -39,6 +41,7 @@ class Dense(Layer):
         self.bias = zeros(out_features)
         self.norm = nn.LayerNorm(in_features) if pre_norm else None
         self.relu = relu
+        self.reads_features = reads_features
 
     def message(self, h: FeatureRows, drop: Drop) -> tuple[None, Tensor]:
         """No rows to aggregate; the product itself is carried over."""
@@ -95,5 +98,5 @@ class Dense(Layer):
             h_gradient.copy_(norm_backward(self.norm, h_gradient, rows.h, (mean, scale)))
 
     def saved_columns(self) -> int:
-        """Dropped rows and the output. (Features, which may be sparse, are counted as what they take.)"""
-        return self.in_features * (self.norm is not None or not self.relu) + self.out_features
+        """Dropped rows and the output. Features, which may be sparse, are counted as what they take."""
+        return self.in_features * (not self.reads_features) + self.out_features

@@ -63,7 +63,7 @@ class GcnLayer(Convolution):
             torch.addmm(self.bias, z, self.weight, out=out)
         if self.relu:
             out.relu_()
-        rows.kept = (*rows.kept, z, out)
+        rows.kept = (*rows.kept, None if self.transform_first else z, out)
 
     def backward_update(
         self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
@@ -94,5 +94,6 @@ class GcnLayer(Convolution):
                 rows.drop.back(x_gradient, rows.x, h_gradient)
 
     def saved_columns(self) -> int:
-        """Dropped rows that are not the table's, or the aggregate, and the output."""
-        return self.in_features + self.out_features
+        """Dropped rows or the aggregate, and the output."""
+        aggregate = 0 if self.transform_first else self.in_features
+        return self.dropped_columns() + aggregate + self.out_features

@@ -71,7 +71,7 @@ class SageLayer(Convolution):
         out.add_(self.bias)
         if self.relu:
             out.relu_()
-        rows.kept = (dropped, z, out)
+        rows.kept = (dropped, None if self.transform_first else z, out)
 
     def backward_update(
         self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
@@ -104,6 +104,6 @@ class SageLayer(Convolution):
             rows.drop.back(h_gradient, dropped, h_gradient)
 
     def saved_columns(self) -> int:
-        """Dropped rows that are not the table's, aggregate and output."""
-        assert self.width is not None
-        return self.in_features * self.transform_first + self.width + self.out_features
+        """Dropped rows or the aggregate, and the output."""
+        aggregate = 0 if self.transform_first else self.in_features
+        return self.dropped_columns() + aggregate + self.out_features
