@@ -19,9 +19,9 @@ class Wire:
     """Encodes float32 rows ``[streams, n, hidden]`` as a message, and decodes it.
 
     int8 scales every row by its largest entry, as a node of many neighbours has rows of another size than a
-    node of few. Rows are rounded to the nearest, but a positive entry never to 0: whether it is positive tells
-    the way back which gradients a ReLU lets through (`Dropout.back`). For gradients, whose errors add up over
-    layers and epochs, rounding at random is right: it is so on average.
+    node of few. Rows are rounded to the nearest, but a positive entry never to 0: its sign tells the way back
+    which gradients a ReLU lets through (`Dropout.back`). For gradients, whose errors add up over layers and
+    epochs, rounding at random is right: it is so on average.
     """
 
     format: WireFormat = "fp32"
