@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="times that A B is run")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of a run; the first is not counted")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--models", nargs="+", default=["gcnii", "gcn", "sage"], help="beside PyG")
     parser.add_argument("--chunks", nargs="+", type=int, default=[8, 16, 32], help="of the two stages")
     parser.add_argument("--edges", nargs="+", type=int, default=[10**6, 10**7, 5 * 10**7])
     parser.add_argument(
@@ -55,7 +56,7 @@ def main() -> None:
     for name in options.only:
         found = SECTIONS[name](options)
         if found is not None:
-            result[name] = common.rounded(found)
+            result.setdefault(name, {}).update(common.rounded(found))
     runs = sorted(options.work.glob("*/summary.json"))
     if runs:
         result["environment"] = common.environment(runs[-1].parent, COMMAND)
@@ -65,13 +66,20 @@ def main() -> None:
 def single(options: argparse.Namespace) -> dict[str, Any]:
     """An epoch of ours and of torch_geometric's on the same graph, two threads each."""
     result = {}
-    for model, layers in (("gcnii", LAYERS), ("gcn", 3), ("sage", 3)):
+    # short epochs settle later, and more of them are affordable
+    for model, layers, epochs in (
+        ("gcnii", LAYERS, options.epochs),
+        ("gcn", 3, 3 * options.epochs),
+        ("sage", 3, 3 * options.epochs),
+    ):
+        if model not in options.models:
+            continue
         seconds: dict[str, list[float]] = {"pyg": [], "ours": []}
         for round_ in range(options.rounds):
-            seconds["pyg"] += pyg(model, layers, options.epochs)
+            seconds["pyg"] += pyg(model, layers, epochs)
             run = options.work / f"single-{model}-{round_}"
             flags = ["--model", model, "--layers", str(layers), "--threads", str(THREADS)]
-            common.train(run, *GRAPH, *QUIET, *flags, "--epochs", str(options.epochs))
+            common.train(run, *GRAPH, *QUIET, *flags, "--epochs", str(epochs))
             seconds["ours"] += common.epoch_seconds(run)
         medians = {name: statistics.median(values) for name, values in seconds.items()}
         result[model] = {
