@@ -238,8 +238,10 @@ class Stage:
                 continue
             index = self._order[position]
             gradient = layer.take_back(index, self.chunks[index], self._passes[index].layers[number])
-            if position == 0 and self.place.num_parts > 1:
+            summed = position == 0 and self.place.num_parts > 1
+            if summed or self.place.is_first:  # nobody waits for what the first stage hands back
                 self.add_products()
+            if summed:
                 self._sums.complete(number)
         index = self._order[position]
         kept = self._passes.pop(index)
