@@ -137,4 +137,6 @@ def test_any_graph_any_chunks(
     graph = random_graph(num_nodes, num_edges, seed=seed)
     staleness = setting(gradient=gradient, history=history, freeze=freeze, refresh=refresh, weight=weight)
     case = Case(graph, model, 2, chunks=chunks, staleness=staleness, epochs=3, seed=seed)
-    check(case.with_(lookahead=lookahead))
+    case = case.with_(lookahead=lookahead)
+    # few nodes: see `test_any_graph`
+    assert_same_training(train(case), stale_epochs(case, case.graph()), slack=10)
