@@ -16,7 +16,7 @@ MODELS: list[Model] = ["gcn", "sage", "gcnii", "resgcn"]
 
 
 def assert_same_training(ours: Outcome, reference: Outcome, slack: float = 1.0) -> None:
-    """Losses and every gradient of every epoch, to float32 tolerances, or ``slack`` times those of gradients."""
+    """Losses and every gradient of every epoch, to float32 tolerances; ``slack`` times that for gradients."""
     torch.testing.assert_close(torch.tensor(ours.losses), torch.tensor(reference.losses))
     for mine, theirs in zip(ours.gradients, reference.gradients, strict=True):
         assert mine.keys() == theirs.keys()
