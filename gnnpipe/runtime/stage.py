@@ -3,47 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from gnnpipe.base.clock import Clock
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.model.dropout import ChunkMasks, keep_all
+from gnnpipe.model.dropout import keep_all
 from gnnpipe.model.features import FeatureRows
 from gnnpipe.model.layers.base import Drop, WeightProduct
 from gnnpipe.model.loss import chunk_loss
 from gnnpipe.model.stack import ModelSpec, build_stack
-from gnnpipe.plan.estimate import LayerSums
 from gnnpipe.plan.plan import Plan
 from gnnpipe.runtime.chunk_data import Tile, TileSizes, cut
+from gnnpipe.runtime.chunk_pass import ChunkPass
 from gnnpipe.runtime.halo import Halo, Route, routes
 from gnnpipe.runtime.layer_builder import LayerBuilder
 from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.masks import DropoutSettings, Masks
 from gnnpipe.runtime.place import Place
-from gnnpipe.runtime.stage_layer import LayerPass, StageLayer
+from gnnpipe.runtime.stage_layer import StageLayer
 from gnnpipe.runtime.tables import TableSettings
-from gnnpipe.runtime.weights import WeightSums
-
-
-@dataclass
-class ChunkPass:
-    """What a stage keeps of a chunk from forward to backward."""
-
-    masks: ChunkMasks | None
-    """For the layers behind the stack's first; None where they are made tile by tile."""
-    layers: list[LayerPass] = field(default_factory=list)
-    h0: Tensor | None = None
-    """Initial rows; None if the model has none."""
-    initial: LayerPass | None = None
-    """How h0 came about, where the stage recomputes it."""
-    h0_gradient: Tensor | None = None
-    """What the layers behind have gathered for the initial rows."""
-    gradient: Tensor | None = None
-    """Of the logits, on the last stage."""
+from gnnpipe.runtime.weights import WeightSums, sum_fits
 
 
 class Stage:
@@ -146,7 +128,9 @@ class Stage:
         self._shared_sums.complete(0)
         self._sums.finish()
         self._shared_sums.finish()
-        self._sum_fits()
+        if self._settings.fitted and self.place.num_parts > 1:
+            tables = [layer.gradients.table for layer in self.layers if layer.gradients is not None]
+            sum_fits(tables, self._links.weights)
 
     def settle(self) -> None:
         """Wait for boundary rows that would travel beside the next epoch; only a stale halo has any."""
@@ -282,16 +266,6 @@ class Stage:
             kept.h0_gradient = torch.zeros_like(kept.h0) if relayed is None else relayed[1]
         return kept.gradient if rows is None else rows[0]
 
-    def _sum_fits(self) -> None:
-        """Sum what fitted weights follow from over the parts; a few numbers a layer, which are not counted as
-        messages."""
-        tables = [layer.gradients.table for layer in self.layers if layer.gradients is not None]
-        if self._settings.fitted and self.place.num_parts > 1 and tables:
-            fits = torch.stack([table.fit for table in tables])
-            dist.all_reduce(fits, group=self._links.weights)
-            for table, fit in zip(tables, fits, strict=True):
-                table.fit.copy_(fit)
-
     def _enter(self, index: int, rows: Tensor | None) -> Sequence[FeatureRows]:
         data = self.chunks[index]
         kept = self._passes[index] = ChunkPass(self._masks.of_chunk(data))
@@ -304,14 +278,6 @@ class Stage:
         elif self.has_initial:
             kept.h0 = rows[1]
         return data.split(rows[0])
-
-    def table_errors(self) -> list[LayerSums]:
-        """How far each layer's rows were off at the last refresh."""
-        return [
-            LayerSums(layer.spec.name, 0.0, 0.0, 0.0, *layer.rows.table.error.tolist())
-            for layer in self.layers
-            if layer.rows is not None
-        ]
 
     @property
     def exchanges_history(self) -> bool:

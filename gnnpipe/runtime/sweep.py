@@ -10,6 +10,7 @@ from torch import Tensor
 from gnnpipe.model.dropout import keep_all
 from gnnpipe.model.features import FeatureRows
 from gnnpipe.model.layers.base import Layer
+from gnnpipe.plan.estimate import LayerSums
 from gnnpipe.runtime.chunk_data import ChunkData
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.stage import Stage
@@ -111,6 +112,15 @@ def refresh(stage: Stage, messages: Messages, epoch: int) -> None:
     """Fill the tables of an epoch that is about to begin from an exact sweep."""
     for _ in sweep(stage, messages, epoch):
         pass
+
+
+def table_errors(stage: Stage) -> list[LayerSums]:
+    """How far each layer's rows were off at the last refresh."""
+    return [
+        LayerSums(layer.spec.name, 0.0, 0.0, 0.0, *layer.rows.table.error.tolist())
+        for layer in stage.layers
+        if layer.rows is not None
+    ]
 
 
 def _refill(stage: Stage, layer: StageLayer, rows: TileRows, epoch: int) -> None:

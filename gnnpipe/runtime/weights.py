@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gnnpipe.plan.volume import bucket_bytes, buckets
 from gnnpipe.runtime.links import Links
+from gnnpipe.runtime.tables import GradientTable
 
 WEIGHTS = "weights"
 
@@ -76,6 +77,16 @@ class WeightSums:
             for part, weight in zip(_split(item.flat, item.parameters), item.parameters, strict=True):
                 weight.grad = part.clone()
         self._under_way = []
+
+
+def sum_fits(tables: Sequence[GradientTable], group: dist.ProcessGroup | None) -> None:
+    """Sum what fitted weights follow from over the parts of a stage; a few numbers a layer, which are not
+    counted as messages."""
+    if tables:
+        fits = torch.stack([table.fit for table in tables])
+        dist.all_reduce(fits, group=group)
+        for table, fit in zip(tables, fits, strict=True):
+            table.fit.copy_(fit)
 
 
 def _split(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:

@@ -23,7 +23,7 @@ from gnnpipe.runtime.halo import COMMUNICATION_GRAPH
 from gnnpipe.runtime.memory import peak_memory_bytes
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.stage import Stage
-from gnnpipe.runtime.sweep import REFRESH, refresh
+from gnnpipe.runtime.sweep import REFRESH, refresh, table_errors
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.weights import WEIGHTS
 from gnnpipe.runtime.wire import Wire
@@ -142,7 +142,7 @@ class Trainer:
         if settles:
             self._stage.settle()
         timeline = RankTimeline(result.spans, result.finished)
-        errors = self._stage.table_errors() if epoch and self._refreshes(epoch) else []
+        errors = table_errors(self._stage) if epoch and self._refreshes(epoch) else []
         ended = began + ran + self._clock.now() - stepped
         report = RankReport(result.loss_sum, timeline, began, ended, sent, errors)
         record = self._record(epoch, lr, self._world.gather(report), checks)
