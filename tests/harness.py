@@ -123,7 +123,7 @@ def make_stage(
         DropoutSettings(case.dropout, case.seed, hold),
         CPU,
         links or Links(),
-        case.tiles,
+        case.tiles if graph.facts.num_nodes < 5000 else TileSizes.on(CPU),
     )
 
 
