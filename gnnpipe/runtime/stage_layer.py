@@ -110,11 +110,9 @@ class StageLayer:
             products: where gradients of weights are left.
         """
         spaces = [None] * len(h) if self.rows is None else data.split_table(self.rows.table.rows)
-        tiles = [
-            RowsPass(rows, x, drop, products=products) for rows, x, drop in zip(h, spaces, drops, strict=True)
-        ]
-        for tile in tiles:
-            self.module.forward_message(tile)
+        tiles = [RowsPass(x, drop, products=products) for x, drop in zip(spaces, drops, strict=True)]
+        for tile, rows in zip(tiles, h, strict=True):
+            self.module.forward_message(tile, rows)
             tile.drop = tile.drop.without_bits()
         if self.rows is not None:
             self.rows.table.written(data.chunk, lambda: clean_messages(self.module, h))

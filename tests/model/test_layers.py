@@ -41,18 +41,20 @@ def derive(layer: Layer, h: FeatureRows, drop: Dropout, written_out: bool) -> De
     x = None if layer.width is None else torch.empty(ROWS, layer.width)
     A = torch.randn(ROWS, ROWS, generator=generator)
     products: list[WeightProduct] = []
-    rows = RowsPass(h, x, drop, products=products)
+    rows = RowsPass(x, drop, products=products)
     h0 = torch.randn(ROWS, HIDDEN, generator=generator)
     out = torch.empty(ROWS, layer.out_features)
     layer.zero_grad()
     kind.begin_epoch(layer)
     with torch.no_grad():
-        kind.forward_message(layer, rows)
+        kind.forward_message(layer, rows, h)
         kind.forward_update(layer, rows, None if x is None else A @ x, h0, out)
         z_gradient = None if x is None else torch.empty_like(x)
         h0_gradient = torch.ones(ROWS, HIDDEN)
         wants_h0 = isinstance(layer, GcniiLayer)
         gradient = torch.randn(ROWS, layer.out_features, generator=generator)
+        if getattr(layer, "relu", False) or wants_h0:  # as the layer behind hands it back
+            gradient[out == 0] = 0
         kind.backward_update(layer, rows, gradient, z_gradient, h0_gradient if wants_h0 else None)
         h_gradient = torch.empty(ROWS, layer.in_features) if isinstance(h, Tensor) else None
         x_gradient = None if z_gradient is None else A.T @ z_gradient

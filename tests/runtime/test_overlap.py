@@ -68,7 +68,8 @@ def _layer(case: Case, data: ChunkData, seen: list[str], monkeypatch: pytest.Mon
         original = getattr(module, method)
 
         def noted(rows: RowsPass, *rest: Any) -> None:
-            seen.append(f"{what} {'interior' if len(rows.h) == interior else 'border'}")
+            assert rows.x is not None
+            seen.append(f"{what} {'interior' if len(rows.x) == interior else 'border'}")
             original(rows, *rest)
 
         monkeypatch.setattr(module, method, noted)

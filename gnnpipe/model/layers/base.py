@@ -20,8 +20,6 @@ Drop = Callable[[FeatureRows], FeatureRows]
 class RowsPass:
     """Some rows on their way through a layer, and what is kept of them from forward to backward."""
 
-    h: FeatureRows
-    """Input rows ``[n, in_features]``."""
     x: Tensor | None
     """Where the rows to aggregate go, ``[n, width]``: these rows of the layer's table. They stand there until
     the next epoch. None for a layer that aggregates nothing."""
@@ -64,7 +62,10 @@ class Layer(nn.Module):
     `message` and `update` define the layer, row by row. Inference runs them as they are. Training runs the
     four methods behind them, on any consecutive rows of a chunk. Here they differentiate the definition with
     autograd; a layer with a simple derivative writes it out, which saves most of the small operations and
-    half of the memory, and tests hold it to what autograd finds.
+    more than half of the memory, and tests hold it to what autograd finds.
+
+    A layer that ends in a ReLU and has written its derivative out does not keep its output to see what the
+    ReLU let through: the layer behind reads that off the rows it drops, see `Dropout.back`.
     """
 
     width: int | None = None
@@ -99,9 +100,9 @@ class Layer(nn.Module):
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
 
-    def forward_message(self, rows: RowsPass) -> None:
-        """`message`, into ``rows.x``."""
-        leaf = rows.h.detach().requires_grad_() if isinstance(rows.h, Tensor) else rows.h
+    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
+        """`message` of input rows ``[n, in_features]``, into ``rows.x``."""
+        leaf = h.detach().requires_grad_() if isinstance(h, Tensor) else h
         with torch.enable_grad():
             x, carry = self.message(leaf, rows.drop)
         if rows.x is not None:
@@ -125,7 +126,8 @@ class Layer(nn.Module):
 
         Args:
             rows: as `forward_update` left them.
-            gradient: of the output rows; the layer may overwrite it.
+            gradient: of the output rows; 0 where a ReLU made them 0, but for initial rows. The layer may
+                overwrite it.
             z_gradient: where that of the aggregated rows goes; None if nobody wants it.
             h0_gradient: that of the initial rows is added here.
         """
@@ -143,7 +145,8 @@ class Layer(nn.Module):
         Args:
             rows: as `backward_update` left them.
             x_gradient: of ``rows.x``; None where none was wanted. The layer may overwrite it.
-            h_gradient: where that of the input rows goes; None for features.
+            h_gradient: where that of the input rows goes; None for features. If they come out of a ReLU, it
+                is 0 where they are.
         """
         leaf, x, carry, carry_gradient = rows.kept
         pairs = [(x, x_gradient), (carry, carry_gradient)]
@@ -199,18 +202,10 @@ class Convolution(Layer):
         """``act(out)``."""
         return F.relu(out) if self.relu else out
 
-    def activation_backward(self, gradient: Tensor, out: Tensor) -> Tensor:
-        """The gradient before the activation; that of the bias adds up."""
-        if self.relu:
-            gradient = relu_backward(gradient, out)
+    def bias_backward(self, gradient: Tensor) -> None:
+        """Add up the gradient of the bias; that of the rows is the same before the activation as behind."""
         assert self.bias.grad is not None
         self.bias.grad.add_(gradient.sum(dim=0))
-        return gradient
-
-
-def relu_backward(gradient: Tensor, out: Tensor) -> Tensor:
-    """Gradient before a ReLU whose output is ``out``."""
-    return torch.ops.aten.threshold_backward(gradient, out, 0)
 
 
 def glorot(in_features: int, out_features: int, generator: torch.Generator) -> nn.Parameter:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnpipe.model.features import FeatureRows, project
-from gnnpipe.model.layers.base import Drop, Layer, RowsPass, glorot, relu_backward, zeros
+from gnnpipe.model.layers.base import Drop, Layer, RowsPass, glorot, zeros
 from gnnpipe.model.layers.norm import norm_backward, norm_forward
 
 
@@ -56,47 +56,49 @@ class Dense(Layer):
         out = carry + self.bias
         return F.relu(out) if self.relu else out
 
-    def forward_message(self, rows: RowsPass) -> None:
+    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
         """See `Layer.forward_message`."""
-        moments: tuple[Tensor, ...] = ()
-        h = rows.h
+        before_norm: tuple[Tensor, ...] = ()
         if self.norm is not None:
             assert isinstance(h, Tensor)
-            h, moments = norm_forward(self.norm, h)
-            h.relu_()
-        rows.kept = (*moments, rows.drop(h))
+            normed, moments = norm_forward(self.norm, h)
+            before_norm = (h, *moments)
+            h = normed.relu_()
+        rows.kept = (*before_norm, rows.drop(h))
 
     def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
         """See `Layer.forward_update`."""
         project(rows.kept[-1], self.weight, out=out).add_(self.bias)
         if self.relu:
             out.relu_()
-        rows.kept = (*rows.kept, out)
+            rows.kept = (*rows.kept, out)
 
     def backward_update(
         self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
     ) -> None:
         """See `Layer.backward_update`."""
-        *moments, dropped, out = rows.kept
-        if self.relu:
-            gradient = relu_backward(gradient, out)
+        if self.relu:  # asked again, as initial rows also have gradients from layers that don't drop them
+            *kept, out = rows.kept
+            gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
+            rows.kept = tuple(kept)
         assert self.bias.grad is not None
         self.bias.grad.add_(gradient.sum(dim=0))
-        rows.owe(self.weight, dropped, gradient)
-        rows.kept = (*moments, dropped, gradient)
+        rows.owe(self.weight, rows.kept[-1], gradient)
+        rows.kept = (*rows.kept, gradient)
 
     def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
         """See `Layer.backward_message`."""
         if h_gradient is None:
             return
-        *moments, dropped, gradient = rows.kept
+        *before_norm, dropped, gradient = rows.kept
         torch.mm(gradient, self.weight.t(), out=h_gradient)
         rows.drop.back(h_gradient, dropped, h_gradient)
         if self.norm is not None:
-            assert isinstance(rows.h, Tensor)
-            mean, scale = moments
-            h_gradient.copy_(norm_backward(self.norm, h_gradient, rows.h, (mean, scale)))
+            h, mean, scale = before_norm
+            h_gradient.copy_(norm_backward(self.norm, h_gradient, h, (mean, scale)))
 
     def saved_columns(self) -> int:
-        """Dropped rows and the output. Features, which may be sparse, are counted as what they take."""
-        return self.in_features * (not self.reads_features) + self.out_features
+        """Dropped rows, those before the norm, and initial rows. Features, which may be sparse, are counted
+        as what they take."""
+        before_norm = 0 if self.norm is None else self.in_features + 2
+        return self.in_features * (not self.reads_features) + before_norm + self.relu * self.out_features

@@ -43,16 +43,16 @@ class GcnLayer(Convolution):
         out = z + self.bias if self.transform_first else torch.addmm(self.bias, z, self.weight)
         return self.activated(out)
 
-    def forward_message(self, rows: RowsPass) -> None:
+    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
         """See `Layer.forward_message`."""
         assert rows.x is not None
         if self.transform_first:
-            dropped = rows.drop(rows.h)
+            dropped = rows.drop(h)
             project(dropped, self.weight, out=rows.x)
             rows.kept = (dropped,)
         else:
-            assert isinstance(rows.h, Tensor)
-            rows.drop.into(rows.h, rows.x)
+            assert isinstance(h, Tensor)
+            rows.drop.into(h, rows.x)
 
     def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
         """See `Layer.forward_update`."""
@@ -63,16 +63,16 @@ class GcnLayer(Convolution):
             torch.addmm(self.bias, z, self.weight, out=out)
         if self.relu:
             out.relu_()
-        rows.kept = (*rows.kept, None if self.transform_first else z, out)
+        if not self.transform_first:
+            rows.kept = (z,)
 
     def backward_update(
         self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
     ) -> None:
         """See `Layer.backward_update`."""
-        z, out = rows.kept[-2:]
-        gradient = self.activation_backward(gradient, out)
+        self.bias_backward(gradient)
         if not self.transform_first:
-            rows.owe(self.weight, z, gradient)
+            rows.owe(self.weight, rows.kept[0], gradient)
         if z_gradient is not None:
             if self.transform_first:
                 z_gradient.copy_(gradient)
@@ -94,6 +94,5 @@ class GcnLayer(Convolution):
                 rows.drop.back(x_gradient, rows.x, h_gradient)
 
     def saved_columns(self) -> int:
-        """Dropped rows or the aggregate, and the output."""
-        aggregate = 0 if self.transform_first else self.in_features
-        return self.dropped_columns() + aggregate + self.out_features
+        """Dropped rows or the aggregate."""
+        return self.dropped_columns() if self.transform_first else self.in_features

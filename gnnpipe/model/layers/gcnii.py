@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gnnpipe.model.features import FeatureRows
-from gnnpipe.model.layers.base import Drop, Layer, RowsPass, glorot, relu_backward
+from gnnpipe.model.layers.base import Drop, Layer, RowsPass, glorot
 
 
 class GcniiLayer(Layer):
@@ -54,11 +54,11 @@ class GcniiLayer(Layer):
         self._blended = self.weight.detach().mul(self.beta)
         self._blended.diagonal().add_(1.0 - self.beta)
 
-    def forward_message(self, rows: RowsPass) -> None:
+    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
         """See `Layer.forward_message`."""
         assert rows.x is not None
-        assert isinstance(rows.h, Tensor)
-        rows.drop.into(rows.h, rows.x)
+        assert isinstance(h, Tensor)
+        rows.drop.into(h, rows.x)
 
     def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
         """See `Layer.forward_update`."""
@@ -66,16 +66,15 @@ class GcniiLayer(Layer):
         assert h0 is not None
         s = z.lerp_(h0, self.alpha)
         torch.mm(s, self._blended, out=out).relu_()
-        rows.kept = (s, out)
+        rows.kept = (s,)
 
     def backward_update(
         self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
     ) -> None:
         """See `Layer.backward_update`."""
-        s, out = rows.kept
+        (s,) = rows.kept
         assert z_gradient is not None
         assert h0_gradient is not None
-        gradient = relu_backward(gradient, out)
         rows.owe(self.weight, s, gradient, self.beta)
         torch.mm(gradient, self._blended.t(), out=z_gradient)
         h0_gradient.add_(z_gradient, alpha=self.alpha)
@@ -89,5 +88,5 @@ class GcniiLayer(Layer):
         rows.drop.back(x_gradient, rows.x, h_gradient)
 
     def saved_columns(self) -> int:
-        """The aggregate's mix with the initial rows, and output."""
-        return 2 * self.out_features
+        """The aggregate's mix with the initial rows."""
+        return self.out_features

@@ -42,43 +42,41 @@ class ResGcnLayer(Layer):
         assert carry is not None
         return torch.addmm(carry, z, self.weight).add_(self.bias)
 
-    def forward_message(self, rows: RowsPass) -> None:
+    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
         """See `Layer.forward_message`."""
-        assert isinstance(rows.h, Tensor)
+        assert isinstance(h, Tensor)
         assert rows.x is not None
-        normed, moments = norm_forward(self.norm, rows.h)
+        normed, moments = norm_forward(self.norm, h)
         rows.drop.into(normed.relu_(), rows.x)
-        rows.kept = moments
+        rows.kept = (h, *moments)
 
     def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
         """See `Layer.forward_update`."""
         assert z is not None
-        assert isinstance(rows.h, Tensor)
-        torch.addmm(rows.h, z, self.weight, out=out).add_(self.bias)
+        torch.addmm(rows.kept[0], z, self.weight, out=out).add_(self.bias)
         rows.kept = (*rows.kept, z)
 
     def backward_update(
         self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
     ) -> None:
         """See `Layer.backward_update`."""
-        mean, scale, z = rows.kept
+        h, mean, scale, z = rows.kept
         assert z_gradient is not None
         assert self.bias.grad is not None
         self.bias.grad.add_(gradient.sum(dim=0))
         rows.owe(self.weight, z, gradient)
         torch.mm(gradient, self.weight.t(), out=z_gradient)
-        rows.kept = (mean, scale, gradient)
+        rows.kept = (h, mean, scale, gradient)
 
     def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
         """See `Layer.backward_message`."""
-        mean, scale, gradient = rows.kept
+        h, mean, scale, gradient = rows.kept
         assert x_gradient is not None
         assert h_gradient is not None
         assert rows.x is not None
-        assert isinstance(rows.h, Tensor)
         rows.drop.back(x_gradient, rows.x, x_gradient)
-        torch.add(norm_backward(self.norm, x_gradient, rows.h, (mean, scale)), gradient, out=h_gradient)
+        torch.add(norm_backward(self.norm, x_gradient, h, (mean, scale)), gradient, out=h_gradient)
 
     def saved_columns(self) -> int:
-        """Aggregate and output, and the two moments of the norm."""
+        """Input and aggregate, and the two moments of the norm."""
         return 2 * self.out_features + 2

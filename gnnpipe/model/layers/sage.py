@@ -47,16 +47,16 @@ class SageLayer(Convolution):
         out = carry + neighbours + self.bias
         return self.activated(out)
 
-    def forward_message(self, rows: RowsPass) -> None:
+    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
         """See `Layer.forward_message`."""
         assert rows.x is not None
         if self.transform_first:
-            dropped = rows.drop(rows.h)
+            dropped = rows.drop(h)
             project(dropped, self.weight_neighbour, out=rows.x)
             rows.kept = (dropped,)
         else:
-            assert isinstance(rows.h, Tensor)
-            rows.drop.into(rows.h, rows.x)
+            assert isinstance(h, Tensor)
+            rows.drop.into(h, rows.x)
             rows.kept = (rows.x,)
 
     def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
@@ -71,14 +71,14 @@ class SageLayer(Convolution):
         out.add_(self.bias)
         if self.relu:
             out.relu_()
-        rows.kept = (dropped, None if self.transform_first else z, out)
+        rows.kept = (dropped, None if self.transform_first else z)
 
     def backward_update(
         self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
     ) -> None:
         """See `Layer.backward_update`."""
-        dropped, z, out = rows.kept
-        gradient = self.activation_backward(gradient, out)
+        dropped, z = rows.kept
+        self.bias_backward(gradient)
         rows.owe(self.weight_self, dropped, gradient)
         if not self.transform_first:
             rows.owe(self.weight_neighbour, z, gradient)
@@ -104,6 +104,5 @@ class SageLayer(Convolution):
             rows.drop.back(h_gradient, dropped, h_gradient)
 
     def saved_columns(self) -> int:
-        """Dropped rows or the aggregate, and the output."""
-        aggregate = 0 if self.transform_first else self.in_features
-        return self.dropped_columns() + aggregate + self.out_features
+        """Dropped rows or the aggregate."""
+        return self.dropped_columns() if self.transform_first else self.in_features
