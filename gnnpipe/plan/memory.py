@@ -7,6 +7,9 @@ BYTES_PER_NUMBER = 4
 # Resident memory of a process that has imported PyTorch and what training needs; measured with 2.13 on Linux.
 PROCESS_BYTES = 400 * 2**20
 
+# Rows of a chunk that exist while it goes through a layer: its input and output, gradients of both.
+TRANSIENT_ROWS = 4
+
 # A weight, its gradient, Adam's two moments, and the average.
 COPIES_OF_WEIGHTS = 5
 
@@ -18,6 +21,8 @@ def memory_per_rank(
     num_halo: int,
     tables_per_layer: int,
     halo_tables_per_layer: int,
+    kept_columns: int,
+    longest_chunk: int,
     hidden: int,
     graph_bytes: int,
 ) -> int:
@@ -31,12 +36,15 @@ def memory_per_rank(
         num_halo: rows of other parts in its tables.
         tables_per_layer: tables of ``[num_rows + num_halo, width]`` that the staleness settings ask for.
         halo_tables_per_layer: the same for halo rows, with those under way.
-        hidden: width of the rows at stage boundaries.
+        kept_columns: floats a row that are kept besides: initial rows of the stage before, the loss's
+            gradient.
+        longest_chunk: rows of the part's largest chunk.
+        hidden: width of the rows between layers.
         graph_bytes: adjacency and, on the first stage, features.
     """
     per_row = sum(BYTES_PER_NUMBER * (saved + tables_per_layer * width) for saved, width in layers)
     per_halo_row = sum(BYTES_PER_NUMBER * halo_tables_per_layer * width for _, width in layers)
-    boundary = 2 * hidden * BYTES_PER_NUMBER
+    transient = TRANSIENT_ROWS * hidden * BYTES_PER_NUMBER * longest_chunk
     weights = COPIES_OF_WEIGHTS * BYTES_PER_NUMBER * num_weights
-    rows = num_rows * (per_row + boundary) + num_halo * per_halo_row
-    return PROCESS_BYTES + graph_bytes + weights + rows
+    rows = num_rows * (per_row + kept_columns * BYTES_PER_NUMBER) + num_halo * per_halo_row
+    return PROCESS_BYTES + graph_bytes + weights + rows + transient

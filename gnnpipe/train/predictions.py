@@ -134,6 +134,9 @@ def _memory(
         # gradient tables that all layers of a width have together, of this run and of its checks
         common = {width for _, width in layers}
         layers += [(width, 0) for width in common for _ in range(settings.shares_gradients + checks)]
+        # a message from the stage before stays whole for its initial rows
+        kept = 2 * spec.hidden * (stage > 0 and spec.has_initial and not plan.recomputes)
+        kept += spec.num_classes * (stage == plan.num_stages - 1)
         for part, num_rows in enumerate(facts.part_nodes):
             held = _graph_bytes(graph, part) * copies
             if stage == 0 or recomputes:
@@ -146,6 +149,8 @@ def _memory(
                     max(facts.halo_forward[part], facts.halo_backward[part]),
                     tables,
                     settings.halo_tables_per_layer,
+                    kept,
+                    max(chunk.num_nodes for chunk in graph.ranges[part]),
                     spec.hidden,
                     held,
                 )
