@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 
 from gnnpipe.base.clock import Clock
-from gnnpipe.base.config import GcniiConfig, HaloMode, Initial, Model, StalenessConfig, WireFormat
+from gnnpipe.base.config import (
+    GcniiConfig,
+    HaloMode,
+    Initial,
+    Model,
+    StalenessConfig,
+    TableFormat,
+    WireFormat,
+)
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
@@ -62,6 +70,7 @@ class Case:
     tiles: TileSizes = SMALL_TILES
     initial: Initial = "relay"
     wire: WireFormat = "fp32"
+    tables: TableFormat = "fp32"
 
     @property
     def spec(self) -> ModelSpec:
@@ -79,7 +88,14 @@ class Case:
 
     def plan(self, stages: int) -> Plan:
         plan = make_plan(stages, self.parts, self.chunks, self.layers, self.data.num_nodes)
-        return replace(plan, lookahead=self.lookahead, exact=self.exact, initial=self.initial, wire=self.wire)
+        return replace(
+            plan,
+            lookahead=self.lookahead,
+            exact=self.exact,
+            initial=self.initial,
+            wire=self.wire,
+            tables=self.tables,
+        )
 
     def graph(self) -> PreparedGraph:
         return prepare(self.data, CutSpec(self.parts, self.chunks, 4.0), self.spec.normalization)

@@ -87,8 +87,13 @@ FAST = {
 }
 
 
-# The default over four stages with fewer bytes a row; in fp32 it is bit for bit the default of the main grid.
-WIRES = {"bf16": "--stages 4 --wire bf16", "int8": "--stages 4 --wire int8"}
+# The default with fewer bytes a row between four stages, and in tables; in fp32 it is bit for bit the default of
+# the main grid.
+WIRES = {
+    "bf16": "--stages 4 --wire bf16",
+    "int8": "--stages 4 --wire int8",
+    "bf16 tables": "--tables bf16",
+}
 WIRE_GRAPHS = ("Cora", "Squirrel", "Photo", "synthetic")
 
 
@@ -162,7 +167,7 @@ def other_settings(seed: int, settings: Sequence[str]) -> Iterator[Run]:
 
 
 def wires(seed: int) -> Iterator[Run]:
-    """Fewer bytes a row between stages."""
+    """Fewer bytes a row between stages and in tables."""
     for graph in WIRE_GRAPHS:
         for wire, flags in WIRES.items():
             yield _run("wire", graph, "gcnii", wire, seed, f"{MAIN} {flags}")

@@ -20,6 +20,7 @@ HaloMode = Literal["exact", "stale"]
 PartBalance = Literal["nodes", "work"]
 Initial = Literal["relay", "recompute"]
 WireFormat = Literal["fp32", "bf16", "int8"]
+TableFormat = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,10 @@ class RunConfig:
     """How rows and gradients travel between stages. fp32: as they are; bf16: half the bytes; int8: a quarter,
     each row scaled by its largest entry, gradients rounded at random so that they are right on average.
     Evaluation always sends fp32."""
+    tables: TableFormat = "fp32"
+    """How the rows are held that are aggregated, and gradients of aggregates. bf16: in half the memory, half
+    of what parts exchange, and faster, as aggregation reads half as much; eight bits of a number are left,
+    and sums are rounded to them. Evaluation always uses fp32."""
     chunks: int | None = None
     """Pieces of the graph that stream through the stages. More chunks: a smaller bubble, more overhead and
     more stale rows. By default 8 for each stage, or 1 with one stage; with --staleness exact, the fastest
@@ -237,6 +242,8 @@ class VolumeConfig:
     """How stages get GCNII's initial rows: relay or recompute, as for train."""
     wire: WireFormat = "fp32"
     """How rows travel between stages: fp32, bf16 or int8, as for train."""
+    tables: TableFormat = "fp32"
+    """How rows are held that parts exchange: fp32 or bf16, as for train."""
     json: bool = False
     """Print JSON instead of a table."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from gnnpipe.base.config import HaloMode, Initial, RunConfig, WireFormat
+from gnnpipe.base.config import HaloMode, Initial, RunConfig, TableFormat, WireFormat
 from gnnpipe.base.errors import ConfigError
 from gnnpipe.cli.parser import build, make_parser, read
 from gnnpipe.train.checks import check_config
@@ -29,8 +29,13 @@ DEFAULT_OUT = "runs/compare"
 
 # What may stand behind a plan, and the flag that it sets.
 WORDS = {
-    word: field
-    for field, words in (("halo", HaloMode), ("initial", Initial), ("wire", WireFormat))
+    prefix + word: (field, word)
+    for field, prefix, words in (
+        ("halo", "", HaloMode),
+        ("initial", "", Initial),
+        ("wire", "", WireFormat),
+        ("tables", "tables-", TableFormat),
+    )
     for word in get_args(words)
 }
 
@@ -48,15 +53,15 @@ class PlanName:
         """``4x1``, ``2x2x16`` (with 16 chunks), ``1x4+stale``, ``4x1+recompute+int8``; raises ConfigError."""
         numbers, *words = text.split("+")
         found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})(?:x([1-9]\d{0,8}))?", numbers)
-        fields = [WORDS.get(word) for word in words]
-        if not found or None in fields or len(set(fields)) < len(fields):
+        known = [WORDS[word] for word in words if word in WORDS]
+        if not found or len(dict(known)) < len(words):
             raise ConfigError(
                 f"plans: '{text}' is no plan; write stages x parts as in 4x1, with a number of chunks as in "
                 f"4x1x32, with words as in 4x1+recompute+int8 ({', '.join(WORDS)})"
             )
         chunks = {"chunks": int(found[3])} if found[3] else {}
         changes = {"stages": int(found[1]), "parts": int(found[2]), "halo": "exact", **chunks}
-        return cls(text, changes | {WORDS[word]: word for word in words})
+        return cls(text, changes | dict(known))
 
     @property
     def num_ranks(self) -> int:
@@ -72,7 +77,7 @@ def run(arguments: list[str]) -> int:
         "--plans", nargs="+", type=str, metavar="PLAN",
         help="Plans to run: stages x parts, as in 4x1 1x4 2x2; with a number of chunks as in 4x1x32; with "
         "last epoch's halo as in 1x4+stale; with recomputed initial rows or fewer bytes a row as in "
-        "4x1+recompute+int8. They take the place of the flags of the same names.",
+        "4x1+recompute+int8 or 1x4+tables-bf16. They take the place of the flags of the same names.",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     chosen = read(parser, arguments)

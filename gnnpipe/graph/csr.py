@@ -82,13 +82,14 @@ class Csr:
         return Csr(self.rowptr.to(device), self.col.to(device), self.value.to(device), self.num_cols)
 
     def __matmul__(self, table: Tensor) -> Tensor:
-        """Product with a dense ``[num_cols, width]`` table: ``[num_rows, width]``.
+        """Product with a dense float32 or bf16 ``[num_cols, width]`` table: float32 ``[num_rows, width]``.
 
         A pull: every entry is read once, and every output row is written once. An embedding bag with
         weights is the fastest form of it that PyTorch has on a CPU; it is called without the checks of its
         Python face, which take as long as a small chunk.
         """
         by_frequency, mode_sum, sparse_gradient, last_offset = False, 0, False, True
+        value = self.value.to(table.dtype)
         return torch.embedding_bag(
-            table, self.col, self.rowptr, by_frequency, mode_sum, sparse_gradient, self.value, last_offset
-        )[0]
+            table, self.col, self.rowptr, by_frequency, mode_sum, sparse_gradient, value, last_offset
+        )[0].float()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-BYTES_PER_NUMBER = 4
+from gnnpipe.base.config import TableFormat
+from gnnpipe.plan.volume import BYTES_PER_NUMBER, row_bytes
 
 # Resident memory of a process that has imported PyTorch and what training needs; measured with 2.13 on Linux.
 PROCESS_BYTES = 400 * 2**20
@@ -25,6 +26,7 @@ def memory_per_rank(
     longest_chunk: int,
     hidden: int,
     graph_bytes: int,
+    tables: TableFormat = "fp32",
 ) -> int:
     """Bytes that a rank holds at the end of its forward actions, when every chunk's activations are alive.
 
@@ -41,9 +43,12 @@ def memory_per_rank(
         longest_chunk: rows of the part's largest chunk.
         hidden: width of the rows between layers.
         graph_bytes: adjacency and, on the first stage, features.
+        tables: how their rows are held.
     """
-    per_row = sum(BYTES_PER_NUMBER * (saved + tables_per_layer * width) for saved, width in layers)
-    per_halo_row = sum(BYTES_PER_NUMBER * halo_tables_per_layer * width for _, width in layers)
+    per_row = sum(
+        BYTES_PER_NUMBER * saved + tables_per_layer * row_bytes(width, tables) for saved, width in layers
+    )
+    per_halo_row = sum(halo_tables_per_layer * row_bytes(width, tables) for _, width in layers)
     transient = TRANSIENT_ROWS * hidden * BYTES_PER_NUMBER * longest_chunk
     weights = COPIES_OF_WEIGHTS * BYTES_PER_NUMBER * num_weights
     rows = num_rows * (per_row + kept_columns * BYTES_PER_NUMBER) + num_halo * per_halo_row

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from gnnpipe.base.config import Initial, WireFormat
+from gnnpipe.base.config import Initial, TableFormat, WireFormat
 from gnnpipe.base.errors import PlanError
 from gnnpipe.plan.balance import balanced_ranges
 from gnnpipe.plan.schedule import Action, Schedule, lifo, makespan
@@ -34,6 +34,8 @@ class Plan:
     """How stages behind the first get the initial rows of models that have them."""
     wire: WireFormat = "fp32"
     """How rows travel between stages."""
+    tables: TableFormat = "fp32"
+    """How aggregated rows are held, and travel between parts."""
 
     @property
     def num_ranks(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gnnpipe.base.config import WireFormat
+from gnnpipe.base.config import TableFormat, WireFormat
 
 BYTES_PER_NUMBER = 4
 
@@ -73,7 +73,9 @@ def pipeline_bytes(
     return 2 * (num_stages - 1) * num_nodes * row_bytes(hidden, wire) * streams
 
 
-def halo_bytes(layers: Sequence[LayerRows], halo: HaloRows, versions: int = 1) -> int:
+def halo_bytes(
+    layers: Sequence[LayerRows], halo: HaloRows, versions: int = 1, tables: TableFormat = "fp32"
+) -> int:
     """Bytes of boundary rows that parts exchange in one epoch, forward and backward.
 
     With alpha = halo.forward / N and an undirected graph this is the published ``2 L alpha N H b``.
@@ -82,9 +84,11 @@ def halo_bytes(layers: Sequence[LayerRows], halo: HaloRows, versions: int = 1) -
         layers: of the whole model.
         halo: rows that parts read of each other.
         versions: forms in which a row goes forward (2 where history keeps clean rows).
+        tables: how rows are held.
     """
-    return BYTES_PER_NUMBER * sum(
-        layer.width * (versions * halo.forward + halo.backward * layer.returns_gradient) for layer in layers
+    return sum(
+        row_bytes(layer.width, tables) * (versions * halo.forward + halo.backward * layer.returns_gradient)
+        for layer in layers
     )
 
 

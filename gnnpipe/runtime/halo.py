@@ -92,15 +92,20 @@ class Halo:
         """Send the boundary rows of ``rows`` and receive others' into ``into``, without waiting.
 
         Args:
-            rows: float32 ``[num_rows, width]``, the part's own rows first.
-            into: float32 ``[rows that arrive, width]``, contiguous.
+            rows: ``[num_rows, width]``, the part's own rows first.
+            into: ``[rows that arrive, width]``, contiguous, of the same type.
             route: who sends which; every part of the stage posts the same chunk.
             kind: what the bytes are counted as.
         """
         outgoing = rows.index_select(0, route.send)
         self._links.bytes_sent[kind] += outgoing.nbytes
         work = dist.all_to_all_single(
-            into, outgoing, route.arrive_splits, route.send_splits, group=self._links.halo, async_op=True
+            into.view(torch.uint8),  # not every backend knows bf16
+            outgoing.view(torch.uint8),
+            route.arrive_splits,
+            route.send_splits,
+            group=self._links.halo,
+            async_op=True,
         )
         assert work is not None
         return Arrival(work, outgoing, self._clock.glance())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -109,11 +110,14 @@ class StageLayer:
             drops: the layer's dropout for each tile.
             products: where gradients of weights are left.
         """
-        spaces = [None] * len(h) if self.rows is None else data.split_table(self.rows.table.rows)
-        tiles = [RowsPass(x, drop, products=products) for x, drop in zip(spaces, drops, strict=True)]
-        for tile, rows in zip(tiles, h, strict=True):
-            self.module.forward_message(tile, rows)
-            tile.drop = tile.drop.without_bits()
+        spaces = nothing(len(h)) if self.rows is None else data.split_table(self.rows.table.rows)
+        tiles = []
+        for rows, space, drop in zip(h, spaces, drops, strict=True):
+            tile = RowsPass(None, drop, products=products)
+            with floats(space) as tile.x:
+                self.module.forward_message(tile, rows)
+            tile.x, tile.drop = space, drop.without_bits()
+            tiles.append(tile)
         if self.rows is not None:
             self.rows.table.written(data.chunk, lambda: clean_messages(self.module, h))
             self.rows.boundary.post(index)
@@ -134,7 +138,7 @@ class StageLayer:
             output rows ``[n, out_features]``, without their history.
         """
         out = torch.empty(data.chunk.num_nodes, self.module.out_features, device=data.device)
-        initial = [None] * len(data.tiles) if h0 is None else data.split(h0)
+        initial = nothing(len(data.tiles)) if h0 is None else data.split(h0)
         outs = data.split(out)
 
         def update(number: int, z: Tensor | None) -> None:
@@ -173,13 +177,14 @@ class StageLayer:
             h0_gradient: that of the initial rows is added here.
         """
         gradients = self.gradients
-        nothing: list[Tensor | None] = [None] * len(data.tiles)
-        spaces = nothing if gradients is None else data.split_table(gradients.table.rows)
-        initial = nothing if h0_gradient is None or self.rows is None else data.split(h0_gradient)
+        absent = nothing(len(data.tiles))
+        spaces = absent if gradients is None else data.split_table(gradients.table.rows)
+        initial = absent if h0_gradient is None or self.rows is None else data.split(h0_gradient)
         found = data.split(gradient)
         for number in reversed(range(len(data.tiles))):
             tile = done.tiles[number]
-            self.module.backward_update(tile, found[number], spaces[number], initial[number])
+            with floats(spaces[number]) as z_gradient:
+                self.module.backward_update(tile, found[number], z_gradient, initial[number])
             if gradients is not None and number == data.border:
                 gradients.boundary.post(index)
         if gradients is not None:
@@ -193,7 +198,7 @@ class StageLayer:
         h_gradient = None
         if not self.reads_features:
             h_gradient = torch.empty(data.chunk.num_nodes, self.module.in_features, device=data.device)
-        spaces = [None] * len(data.tiles) if h_gradient is None else data.split(h_gradient)
+        spaces = nothing(len(data.tiles)) if h_gradient is None else data.split(h_gradient)
 
         def differentiate(number: int, x_gradient: Tensor | None) -> None:
             self.module.backward_message(done.tiles[number], x_gradient, spaces[number])
@@ -245,6 +250,22 @@ def _pull_tiles(
     wait()
     for number, product, later in unfinished:
         use(number, product.add_(later @ table))
+
+
+def nothing(count: int) -> Sequence[Tensor | None]:
+    """For tiles that have none."""
+    return [None] * count
+
+
+@contextmanager
+def floats(space: Tensor | None) -> Iterator[Tensor | None]:
+    """Where float32 rows may be written that are to stand in ``space``, of whatever type that is."""
+    if space is None or space.dtype == torch.float32:
+        yield space
+        return
+    rows = torch.empty_like(space, dtype=torch.float32)
+    yield rows
+    space.copy_(rows)
 
 
 def clean_messages(module: Layer, h: Sequence[FeatureRows]) -> Tensor:

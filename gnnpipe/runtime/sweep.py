@@ -79,7 +79,7 @@ def _leave(stage: Stage, messages: Messages, rows: list[Tensor], initial: list[T
 def _layer(stage: Stage, layer: StageLayer, rows: TileRows, initial: list[Tensor], kind: str) -> list[Tensor]:
     """Output rows of each chunk."""
     module = layer.module
-    table = None if layer.rows is None else torch.empty_like(layer.rows.table.rows)
+    table = None if layer.rows is None else torch.empty_like(layer.rows.table.rows, dtype=torch.float32)
     carries = [
         _messages(module, h, [] if table is None else data.split_table(table))
         for data, h in zip(stage.chunks, rows, strict=True)

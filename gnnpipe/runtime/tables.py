@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gnnpipe.base.config import Gradient, HaloMode, StalenessConfig
+from gnnpipe.base.config import Gradient, HaloMode, StalenessConfig, TableFormat
 from gnnpipe.graph.chunks import Chunk
 from gnnpipe.plan.plan import Plan
 from gnnpipe.plan.staleness import (
@@ -40,6 +40,8 @@ class TableSettings:
     """Whether rows of other parts are last epoch's."""
     alone: bool = False
     """Whether there is but one chunk, so that a layer's gradients are read before the next layer has any."""
+    format: TableFormat = "fp32"
+    """How rows are held."""
 
     @classmethod
     def of(cls, staleness: StalenessConfig, plan: Plan, halo: HaloMode = "exact") -> TableSettings:
@@ -47,7 +49,8 @@ class TableSettings:
         is fresh, and the tables need keep nothing of an earlier epoch (a stale halo is kept beside them)."""
         waits, stale_halo = plan.lookahead > 0, halo == "stale"
         if plan.num_chunks == 1 or plan.exact:
-            return cls(waits=waits, stale_halo=stale_halo, alone=plan.num_chunks == 1)
+            alone = plan.num_chunks == 1
+            return cls(waits=waits, stale_halo=stale_halo, alone=alone, format=plan.tables)
         assert staleness.freeze is not None
         assert staleness.gradient is not None
         return cls(
@@ -58,7 +61,13 @@ class TableSettings:
             fresh_probability(plan.num_chunks, plan.lookahead),
             waits,
             stale_halo,
+            format=plan.tables,
         )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the tables."""
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}[self.format]
 
     @property
     def frozen(self) -> bool:
@@ -111,7 +120,7 @@ class ForwardTable:
 
     def __init__(self, num_rows: int, width: int, settings: TableSettings, device: torch.device) -> None:
         self._settings = settings
-        self.rows = torch.zeros(num_rows, width, device=device)
+        self.rows = torch.zeros(num_rows, width, dtype=settings.dtype, device=device)
         separate = settings.clean or settings.frozen
         self.newest = torch.zeros_like(self.rows) if separate else self.rows
         self.snapshot = torch.zeros_like(self.rows) if settings.frozen else self.newest
@@ -175,7 +184,7 @@ class GradientTable:
 
     def __init__(self, num_rows: int, width: int, settings: TableSettings, device: torch.device) -> None:
         self._settings = settings
-        self.rows = torch.zeros(num_rows, width, device=device)
+        self.rows = torch.zeros(num_rows, width, dtype=settings.dtype, device=device)
         self.newest = torch.zeros_like(self.rows) if settings.keeps_gradients else self.rows
         self.fit = torch.zeros(2, dtype=torch.float64, device=device)
         """Inner products of this epoch's own rows with last epoch's, and of those with themselves."""

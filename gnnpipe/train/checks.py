@@ -14,6 +14,7 @@ from gnnpipe.base.config import (
     Model,
     PartBalance,
     RunConfig,
+    TableFormat,
     VolumeConfig,
     WireFormat,
 )
@@ -63,6 +64,7 @@ _CHOICES: dict[str, Any] = {
     "halo": HaloMode,
     "initial": Initial,
     "wire": WireFormat,
+    "tables": TableFormat,
 }
 
 
@@ -104,7 +106,7 @@ def check_volume_config(config: VolumeConfig) -> VolumeConfig:
     if not is_synthetic(config.dataset):
         find_source(config.dataset)
     check_choice("model", config.model, get_args(Model))
-    for key in ("part_balance", "initial", "wire"):
+    for key in ("part_balance", "initial", "wire", "tables"):
         check_choice(_flag(key), getattr(config, key), get_args(_CHOICES[key]))
     for key, (least, most) in _VOLUME_BOUNDS.items():
         if getattr(config, key) is not None:

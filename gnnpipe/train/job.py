@@ -41,7 +41,7 @@ class Job:
 def has_estimate(job: Job) -> bool:
     """Whether the gradient comes about in another way than the exact one, so that they may be compared."""
     coded = job.plan.wire != "fp32" and job.plan.num_stages > 1
-    return job.plan.num_chunks > 1 or _has_stale_halo(job) or coded
+    return job.plan.num_chunks > 1 or _has_stale_halo(job) or coded or job.plan.tables != "fp32"
 
 
 def reads_stale_rows(job: Job) -> bool:
@@ -69,7 +69,7 @@ def plan_for(config: RunConfig, data: GraphData) -> Plan:
             convolution_costs(spec_for(config, data), data),
         )
     )
-    return replace(plan, initial=config.initial, wire=config.wire)
+    return replace(plan, initial=config.initial, wire=config.wire, tables=config.tables)
 
 
 def spec_for(config: RunConfig, data: GraphData) -> ModelSpec:

@@ -91,7 +91,7 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
         weights[0] = 0
     return Volume(
         pipeline_bytes(plan.num_stages, num_nodes, spec.hidden, streams, plan.wire),
-        halo_bytes(layers, halo, versions),
+        halo_bytes(layers, halo, versions, plan.tables),
         weight_bytes(weights, stages, plan.num_parts, num_shared),
     )
 
@@ -153,6 +153,7 @@ def _memory(
                     max(chunk.num_nodes for chunk in graph.ranges[part]),
                     spec.hidden,
                     held,
+                    plan.tables,
                 )
             )
     return result

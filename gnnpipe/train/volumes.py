@@ -112,7 +112,10 @@ def _plan_volume(
     halo: HaloRows | None,
 ) -> PlanVolume:
     plan = replace(
-        make_plan(stages, parts, 1, spec.layers, num_nodes), initial=config.initial, wire=config.wire
+        make_plan(stages, parts, 1, spec.layers, num_nodes),
+        initial=config.initial,
+        wire=config.wire,
+        tables=config.tables,
     )
     if halo is None:
         return PlanVolume(stages, parts, method, None, None, None)

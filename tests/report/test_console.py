@@ -72,7 +72,7 @@ def test_start_describes_graph_cut_and_plan() -> None:
         "cut_fraction": 0.25, "chunk_imbalance": 1.1,
     }  # fmt: skip
     shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
-    shape |= {"lookahead": 0, "note": "", "wire": "fp32", "initial": "relay"}
+    shape |= {"lookahead": 0, "note": "", "wire": "fp32", "initial": "relay", "tables": "fp32"}
     content = {"graph": facts, "plan": shape, "predictions": {"bubble": 0.2, "fresh": 0.875}}
     lines = describe_start(content, "exact")
     assert "1,000 nodes, 2,000 edges" in lines[0]
@@ -83,6 +83,8 @@ def test_start_describes_graph_cut_and_plan() -> None:
     assert len(lines) == 3
     coded = describe_start(content | {"plan": shape | {"wire": "int8", "initial": "recompute"}}, "exact")
     assert coded[3].startswith("rows travel between stages as int8; initial rows, if the model has them, are")
+    short = describe_start(content | {"plan": shape | {"tables": "bf16"}}, "exact")
+    assert short[3] == "aggregated rows are held as bf16"
     parted = describe_start(content | {"plan": shape | {"num_parts": 2, "num_chunks": 1}}, "stale")
     assert parted[1].startswith("2 parts (METIS could not; reverse Cuthill-McKee instead): 450 boundary rows")
     assert (

@@ -21,8 +21,9 @@ class RowsPass:
     """Some rows on their way through a layer, and what is kept of them from forward to backward."""
 
     x: Tensor | None
-    """Where the rows to aggregate go, ``[n, width]``: these rows of the layer's table. They stand there until
-    the next epoch. None for a layer that aggregates nothing."""
+    """Where the rows to aggregate go, ``[n, width]``: these rows of the layer's table, where they stand until
+    the next epoch. Written as float32; a table of another type is written behind the layer's back. None for a
+    layer that aggregates nothing."""
     drop: Dropout
     kept: tuple[Any, ...] = ()
     """Whatever the layer needs besides."""
@@ -53,7 +54,8 @@ class WeightProduct:
         if isinstance(self.left, SparseRows):
             self.gradient.add_(self.left.transpose @ self.right, alpha=self.scale)
         else:
-            self.gradient.addmm_(self.left.t(), self.right, alpha=self.scale)
+            left = self.left.to(self.right.dtype)  # a table's rows, perhaps of fewer bits
+            self.gradient.addmm_(left.t(), self.right, alpha=self.scale)
 
 
 class Layer(nn.Module):

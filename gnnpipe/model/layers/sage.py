@@ -57,13 +57,11 @@ class SageLayer(Convolution):
         else:
             assert isinstance(h, Tensor)
             rows.drop.into(h, rows.x)
-            rows.kept = (rows.x,)
 
     def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
         """See `Layer.forward_update`."""
         assert z is not None
-        (dropped,) = rows.kept
-        project(dropped, self.weight_self, out=out)
+        project(self._dropped(rows), self.weight_self, out=out)
         if self.transform_first:
             out.add_(z)
         else:
@@ -71,27 +69,27 @@ class SageLayer(Convolution):
         out.add_(self.bias)
         if self.relu:
             out.relu_()
-        rows.kept = (dropped, None if self.transform_first else z)
+        if not self.transform_first:
+            rows.kept = (z,)
 
     def backward_update(
         self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
     ) -> None:
         """See `Layer.backward_update`."""
-        dropped, z = rows.kept
         self.bias_backward(gradient)
-        rows.owe(self.weight_self, dropped, gradient)
+        rows.owe(self.weight_self, self._dropped(rows), gradient)
         if not self.transform_first:
-            rows.owe(self.weight_neighbour, z, gradient)
+            rows.owe(self.weight_neighbour, rows.kept[0], gradient)
         if z_gradient is not None:
             if self.transform_first:
                 z_gradient.copy_(gradient)
             else:
                 torch.mm(gradient, self.weight_neighbour.t(), out=z_gradient)
-        rows.kept = (dropped, gradient)
+        rows.kept = (*rows.kept, gradient)
 
     def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
         """See `Layer.backward_message`."""
-        dropped, gradient = rows.kept
+        dropped, gradient = self._dropped(rows), rows.kept[-1]
         if x_gradient is not None and self.transform_first:
             rows.owe(self.weight_neighbour, dropped, x_gradient)
         if h_gradient is not None:
@@ -101,7 +99,16 @@ class SageLayer(Convolution):
                 h_gradient.addmm_(x_gradient, self.weight_neighbour.t())
             else:
                 h_gradient.add_(x_gradient)
+            assert isinstance(dropped, Tensor)
             rows.drop.back(h_gradient, dropped, h_gradient)
+
+    def _dropped(self, rows: RowsPass) -> FeatureRows:
+        """They stand in the table, unless products of theirs do."""
+        if self.transform_first:
+            dropped: FeatureRows = rows.kept[0]
+            return dropped
+        assert rows.x is not None
+        return rows.x.float()
 
     def saved_columns(self) -> int:
         """Dropped rows or the aggregate."""
