@@ -4,55 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
-
-# Seconds on two cores of a current server; only their ratios matter here. Measured in full-graph epochs
-# (GCNII, 100,000 nodes, 2 M edges, width 128): a pull, a product, and all that goes entry by entry.
-_PER_GATHERED_NUMBER = 1.7e-10
-_PER_MULTIPLICATION = 1.6e-11
-_PER_ENTRY = 2e-9
-# Hashing and gathering of an entry of sparse features that is dropped or not.
-_PER_SPARSE_ENTRY = 5e-8
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """What a layer's cost depends on."""
-
-    in_features: int
-    out_features: int
-    width: int
-    """Columns of the aggregated rows; 0 where nothing is aggregated."""
-    num_weights: int
-    reads_features: bool = False
-    """Whether the input rows are features, which want no gradient."""
-
-
-@dataclass(frozen=True)
-class GraphSize:
-    """What a layer's cost depends on besides."""
-
-    num_nodes: int
-    num_edges: int
-    """Entries of the normalised adjacency."""
-    sparse_entries: int | None = None
-    """Non-zeros of the features, if they are sparse."""
-
-
-def layer_cost(layer: LayerShape, graph: GraphSize) -> float:
-    """Forward and backward of a layer for the whole graph, in seconds of a reference machine."""
-    gathered = 2 * graph.num_edges * layer.width
-    if layer.reads_features and graph.sparse_entries is not None:
-        gathered += 2 * graph.sparse_entries * layer.out_features
-        product, entries = 0.0, float(graph.num_nodes * layer.out_features)
-        dropped = graph.sparse_entries * _PER_SPARSE_ENTRY
-    else:
-        products = 2 if layer.reads_features else 3
-        product = float(products * graph.num_nodes * layer.num_weights)
-        entries = float(graph.num_nodes * (layer.in_features + layer.out_features))
-        dropped = 0.0
-    return gathered * _PER_GATHERED_NUMBER + product * _PER_MULTIPLICATION + entries * _PER_ENTRY + dropped
 
 
 def balanced_ranges(costs: Sequence[float], num_stages: int) -> tuple[tuple[int, int], ...]:

@@ -69,9 +69,9 @@ class Plan:
         Args:
             overhead: what a convolution of a chunk costs besides, in the same unit.
         """
-        return makespan(self.schedule, lambda stage, action: (1 + overhead) * self._work(stage, action))
+        return makespan(self.schedule, lambda stage, action: (1 + overhead) * self.layers_at(stage, action))
 
-    def _work(self, stage: int, action: Action) -> float:
+    def layers_at(self, stage: int, action: Action) -> float:
         """Convolutions that a step of a stage brings some chunk through."""
         first, last = self.layer_ranges[stage]
         if action.kind == "F":

@@ -20,7 +20,7 @@ from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import parse_lookahead
 from gnnpipe.runtime.masks import DropoutSettings
 from gnnpipe.train.exact import exact_plan
-from gnnpipe.train.predictions import Predictions, convolution_costs, predict
+from gnnpipe.train.predictions import Predictions, convolution_costs, graph_size, predict
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def _has_stale_halo(job: Job) -> bool:
 def plan_for(config: RunConfig, data: GraphData) -> Plan:
     """The plan of a resolved config on a graph; raises PlanError where they don't fit."""
     lookahead = parse_lookahead(config.staleness.lookahead)
+    spec = spec_for(config, data)
     plan = (
         exact_plan(config, data)
         if lookahead is None or config.staleness.preset == "exact"
@@ -66,7 +67,7 @@ def plan_for(config: RunConfig, data: GraphData) -> Plan:
             config.layers,
             data.num_nodes,
             lookahead,
-            convolution_costs(spec_for(config, data), data),
+            convolution_costs(spec, graph_size(spec, data)),
         )
     )
     return replace(plan, initial=config.initial, wire=config.wire, tables=config.tables)

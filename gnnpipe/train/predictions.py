@@ -14,7 +14,8 @@ from gnnpipe.graph.halo import part_range
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.model.layers.base import Layer
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
-from gnnpipe.plan.balance import GraphSize, LayerShape, layer_cost
+from gnnpipe.plan.costs import GraphSize, LayerShape, layer_cost
+from gnnpipe.plan.hardware import Rates
 from gnnpipe.plan.memory import memory_per_rank
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import fresh_probability
@@ -96,19 +97,38 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
     )
 
 
-def convolution_costs(spec: ModelSpec, data: GraphData) -> list[float]:
+def convolution_costs(spec: ModelSpec, size: GraphSize, rates: Rates | None = None) -> list[float]:
     """What each convolution costs, with the dense ends that go with the first and the last one."""
+    costs = [0.0] * spec.layers
+    for item, shape in layer_shapes(spec):
+        costs[item.convolution] += layer_cost(shape, size, rates)
+    return costs
+
+
+def graph_size(spec: ModelSpec, data: GraphData) -> GraphSize:
+    """Of a graph as a model normalises it."""
     entries = data.features.num_entries if isinstance(data.features, Csr) else None
     loops = data.num_nodes if spec.normalization == "gcn" else 0
-    size = GraphSize(data.num_nodes, data.num_edges + loops, entries)
-    costs = [0.0] * spec.layers
-    for item, module in _shapes(spec):
-        numbers = sum(weight.numel() for weight in module.parameters())
-        shape = LayerShape(
-            module.in_features, module.out_features, module.width or 0, numbers, item.number == 0
+    return GraphSize(data.num_nodes, data.num_edges + loops, entries)
+
+
+def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
+    """What each layer's cost depends on."""
+    return [
+        (
+            item,
+            LayerShape(
+                module.in_features,
+                module.out_features,
+                module.width or 0,
+                sum(weight.numel() for weight in module.parameters()),
+                spec.model if module.width else "dense",
+                item.number == 0,
+                module.returns_gradient(item.number),
+            ),
         )
-        costs[item.convolution] += layer_cost(shape, size)
-    return costs
+        for item, module in _shapes(spec)
+    ]
 
 
 def _shapes(spec: ModelSpec) -> list[tuple[LayerSpec, Layer]]:

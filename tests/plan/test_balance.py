@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gnnpipe.plan.balance import GraphSize, LayerShape, balanced_ranges, layer_cost
+from gnnpipe.plan.balance import balanced_ranges
+from gnnpipe.plan.costs import GraphSize, LayerShape, layer_cost
 
 
 def dearest(costs: list[float], ranges: tuple[tuple[int, int], ...]) -> float:

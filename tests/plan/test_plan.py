@@ -124,9 +124,11 @@ def test_bytes_between_stages() -> None:
 
 
 def test_memory_grows_with_what_is_kept() -> None:
-    assert memory_per_rank([], 7, 10, 0, 2, 2, 0, 5) == PROCESS_BYTES + 5 * 4 * 7 + 5
-    assert memory_per_rank([(4, 8)], 0, 10, 0, 2, 2, 0, 0) == PROCESS_BYTES + 10 * 4 * (4 + 16)
-    assert memory_per_rank([(4, 8)], 0, 0, 3, 2, 6, 0, 0) == PROCESS_BYTES + 3 * 4 * 48
+    assert memory_per_rank([], 7, 10, 0, 2, 2, 0, 0, 0, 5) == PROCESS_BYTES + 5 * 4 * 7 + 5
+    assert memory_per_rank([(4, 8)], 0, 10, 0, 2, 2, 0, 0, 0, 0) == PROCESS_BYTES + 10 * 4 * (4 + 16)
+    assert memory_per_rank([(4, 8)], 0, 10, 0, 2, 2, 0, 0, 0, 0, "bf16") == PROCESS_BYTES + 10 * (16 + 32)
+    assert memory_per_rank([(4, 8)], 0, 0, 3, 2, 6, 0, 0, 0, 0) == PROCESS_BYTES + 3 * 4 * 48
+    assert memory_per_rank([], 0, 10, 0, 2, 2, 7, 5, 3, 0) == PROCESS_BYTES + 10 * 4 * 7 + 4 * 4 * 5 * 3
 
 
 def test_breakdown_adds_up_and_tells_bubble_from_message() -> None:
