@@ -25,6 +25,8 @@ class Command:
 COMMANDS = {
     "train": Command("gnnpipe.cli.train", "train a deep GNN on one graph over several processes"),
     "compare": Command("gnnpipe.cli.compare", "put runs or plans side by side, and run what is missing"),
+    "plan": Command("gnnpipe.cli.plan", "say which plan to use, by simulation"),
+    "profile": Command("gnnpipe.cli.profile", "measure what this machine can do, for plan"),
     "volume": Command("gnnpipe.cli.volume", "print what every plan would send, without training"),
     "show": Command("gnnpipe.cli.show", "show what a run reached, as a table and pictures"),
 }
@@ -43,6 +45,7 @@ examples:
   gnnpipe train --dataset Cora --model gcnii --layers 32   a data set that torch_geometric knows
   gnnpipe train --config runs/demo/config.yaml --seed 1    an earlier run again, with another seed
   torchrun --nproc-per-node 2 -m gnnpipe train --stages 2  under a launcher of your own
+  gnnpipe plan --dataset Cora --devices 8                  which plan to use, and how fast it would be
   gnnpipe volume --dataset Cora --devices 4                what each plan would send in an epoch
   gnnpipe compare --plans 2x1 1x2 --layers 8 --epochs 20   a pipeline against graph parallelism
   gnnpipe show runs/demo                                   what a run reached

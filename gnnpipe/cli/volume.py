@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from gnnpipe.base.config import VolumeConfig
+from gnnpipe.base.commands import VolumeConfig
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.train.checks import check_volume_config
 

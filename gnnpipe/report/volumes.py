@@ -7,7 +7,7 @@ import sys
 
 from rich.table import Table
 
-from gnnpipe.base.config import VolumeConfig
+from gnnpipe.base.commands import VolumeConfig
 from gnnpipe.report.console import readable_bytes, wide_console
 from gnnpipe.train.volumes import PlanVolume, Volumes, as_json, ratio
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from gnnpipe.base.commands import PlanConfig, ProfileConfig, VolumeConfig
 from gnnpipe.base.config import (
     Device,
     HaloMode,
@@ -15,7 +16,6 @@ from gnnpipe.base.config import (
     PartBalance,
     RunConfig,
     TableFormat,
-    VolumeConfig,
     WireFormat,
 )
 from gnnpipe.base.errors import ConfigError, check_choice
@@ -111,18 +111,79 @@ def check_volume_config(config: VolumeConfig) -> VolumeConfig:
     for key, (least, most) in _VOLUME_BOUNDS.items():
         if getattr(config, key) is not None:
             _check_number(config, key, least, most)
-    if config.num_nodes is not None and config.dataset != VolumeConfig.dataset:
+    _check_sizes(config, ("alpha", "num_features", "num_classes"))
+    return config
+
+
+_PLAN_BOUNDS: dict[str, tuple[float, float]] = {
+    "num_nodes": (1, 10**12),
+    "num_edges": (0, 10**14),
+    "alpha": (0, 10**6),
+    "num_features": (1, 10**8),
+    "num_classes": (1, 10**8),
+    "layers": (1, 10**5),
+    "hidden": (1, 10**8),
+    "devices": (1, 10**5),
+    "bandwidth": (1e-6, 10**6),
+    "chunks": (1, 10**6),
+    "show": (1, 10**6),
+}
+
+
+def check_plan_config(config: PlanConfig) -> PlanConfig:
+    """Check what needs neither a graph nor hardware.
+
+    Raises:
+        ConfigError: a value that can't be used, or one that needs another one beside it.
+        DataError: an unknown data set.
+    """
+    if not is_synthetic(config.dataset):
+        find_source(config.dataset)
+    check_choice("model", config.model, get_args(Model))
+    for key, (least, most) in _PLAN_BOUNDS.items():
+        if getattr(config, key) is not None:
+            _check_number(config, key, least, most)
+    _check_sizes(config, ("num_edges", "alpha", "num_features", "num_classes"))
+    if config.num_nodes is not None and config.num_edges is None:
+        raise ConfigError(
+            "num-edges: a graph that is not at hand needs its number of edges; give --num-edges"
+        )
+    return config
+
+
+def check_profile_config(config: ProfileConfig) -> ProfileConfig:
+    """Check what needs no graph.
+
+    Raises:
+        ConfigError: a value that can't be used.
+        DataError: an unknown data set.
+    """
+    if not is_synthetic(config.dataset):
+        find_source(config.dataset)
+    for model in config.models:
+        check_choice("models", model, get_args(Model))
+    for key in ("models", "hidden"):
+        if not getattr(config, key):
+            raise ConfigError(f"{key}: nothing is to be measured; name one or more")
+    for width in config.hidden:
+        if not 1 <= width <= 10**5:
+            raise ConfigError(f"hidden: {width} is out of range; use 1 to 1e+05")
+    return config
+
+
+def _check_sizes(config: VolumeConfig | PlanConfig, keys: tuple[str, ...]) -> None:
+    """A graph is either loaded or given by its sizes."""
+    if config.num_nodes is not None and config.dataset != type(config).dataset:
         raise ConfigError(
             f"num-nodes: {config.num_nodes} stands for a graph that is not at hand, but --dataset "
             f"{config.dataset} was given; leave one of them out"
         )
-    for key in ("alpha", "num_features", "num_classes"):
+    for key in keys:
         if config.num_nodes is None and getattr(config, key) is not None:
             raise ConfigError(
                 f"{_flag(key)}: {getattr(config, key)} says nothing about --dataset {config.dataset}, which "
                 "has its own; leave it out, or give --num-nodes"
             )
-    return config
 
 
 def _check_optimizer(config: RunConfig) -> None:
@@ -139,7 +200,7 @@ def _check_optimizer(config: RunConfig) -> None:
         raise ConfigError(f"optimizer.averaging: {optimizer.averaging} is out of range; use 0 to below 1")
 
 
-def _check_number(config: RunConfig | VolumeConfig, key: str, least: float, most: float) -> None:
+def _check_number(config: RunConfig | VolumeConfig | PlanConfig, key: str, least: float, most: float) -> None:
     """NaN fails every comparison, so it is refused too."""
     section, _, name = key.rpartition(".")
     value = getattr(getattr(config, section) if section else config, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -112,6 +113,7 @@ def graph_size(spec: ModelSpec, data: GraphData) -> GraphSize:
     return GraphSize(data.num_nodes, data.num_edges + loops, entries)
 
 
+@functools.lru_cache(maxsize=8)
 def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
     """What each layer's cost depends on."""
     return [
@@ -131,52 +133,76 @@ def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
     ]
 
 
+@functools.lru_cache(maxsize=8)
 def _shapes(spec: ModelSpec) -> list[tuple[LayerSpec, Layer]]:
     """The layers without their numbers: shapes are enough for predictions."""
     with torch.device("meta"):
         return [(item, item()) for item in build_stack(spec)]
 
 
+@dataclass(frozen=True)
+class RankRows:
+    """What the memory of a rank depends on besides its layers."""
+
+    num_rows: int
+    num_halo: int
+    longest_chunk: int
+    graph_bytes: int
+    """Of its part's adjacency."""
+    feature_bytes: int
+    """Of its part's features, which not all stages hold."""
+
+
+def rank_memory(
+    plan: Plan, spec: ModelSpec, settings: TableSettings, stage: int, rows: RankRows, *, checks: bool = False
+) -> int:
+    """Peak bytes of a rank. A check of the gradient holds the graph, a table a layer and one for gradients
+    more."""
+    mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
+    recomputes = stage > 0 and spec.has_initial and plan.recomputes
+    if recomputes:
+        mine.insert(0, _shapes(spec)[0][1])
+    layers = [(module.saved_columns(), module.width or 0) for module in mine]
+    # gradient tables that all layers of a width have together, of this run and of its checks
+    common = {width for _, width in layers}
+    layers += [(width, 0) for width in common for _ in range(settings.shares_gradients + checks)]
+    # a message from the stage before stays whole for its initial rows
+    kept = 2 * spec.hidden * (stage > 0 and spec.has_initial and not plan.recomputes)
+    kept += spec.num_classes * (stage == plan.num_stages - 1)
+    return memory_per_rank(
+        layers,
+        sum(weight.numel() for module in mine for weight in module.parameters()),
+        rows.num_rows,
+        rows.num_halo,
+        settings.tables_per_layer + checks,
+        settings.halo_tables_per_layer,
+        kept,
+        rows.longest_chunk,
+        spec.hidden,
+        (1 + checks) * (rows.graph_bytes + rows.feature_bytes * (stage == 0 or recomputes)),
+        plan.tables,
+    )
+
+
 def _memory(
     plan: Plan, spec: ModelSpec, settings: TableSettings, graph: PreparedGraph, *, checks: bool
 ) -> list[int]:
-    """Of each rank. A check of the gradient holds the graph, a table a layer and one for gradients more."""
+    """Of each rank."""
     facts = graph.facts
-    tables, copies = settings.tables_per_layer + checks, 1 + checks
-    result = []
-    for stage in range(plan.num_stages):
-        mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
-        recomputes = stage > 0 and spec.has_initial and plan.recomputes
-        if recomputes:
-            mine.insert(0, _shapes(spec)[0][1])
-        weights = sum(weight.numel() for module in mine for weight in module.parameters())
-        layers = [(module.saved_columns(), module.width or 0) for module in mine]
-        # gradient tables that all layers of a width have together, of this run and of its checks
-        common = {width for _, width in layers}
-        layers += [(width, 0) for width in common for _ in range(settings.shares_gradients + checks)]
-        # a message from the stage before stays whole for its initial rows
-        kept = 2 * spec.hidden * (stage > 0 and spec.has_initial and not plan.recomputes)
-        kept += spec.num_classes * (stage == plan.num_stages - 1)
-        for part, num_rows in enumerate(facts.part_nodes):
-            held = _graph_bytes(graph, part) * copies
-            if stage == 0 or recomputes:
-                held += round(8 * facts.feature_entries * num_rows / facts.num_nodes) * copies
-            result.append(
-                memory_per_rank(
-                    layers,
-                    weights,
-                    num_rows,
-                    max(facts.halo_forward[part], facts.halo_backward[part]),
-                    tables,
-                    settings.halo_tables_per_layer,
-                    kept,
-                    max(chunk.num_nodes for chunk in graph.ranges[part]),
-                    spec.hidden,
-                    held,
-                    plan.tables,
-                )
-            )
-    return result
+    parts = [
+        RankRows(
+            num_rows,
+            max(facts.halo_forward[part], facts.halo_backward[part]),
+            max(chunk.num_nodes for chunk in graph.ranges[part]),
+            _graph_bytes(graph, part),
+            round(8 * facts.feature_entries * num_rows / facts.num_nodes),
+        )
+        for part, num_rows in enumerate(facts.part_nodes)
+    ]
+    stages = range(plan.num_stages)
+    return [
+        rank_memory(plan, spec, settings, stage, rows, checks=checks) for stage in stages for rows in parts
+    ]
 
 
 def _graph_bytes(graph: PreparedGraph, part: int) -> int:

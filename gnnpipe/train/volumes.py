@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gnnpipe.base.config import GcniiConfig, RunConfig, VolumeConfig
+from gnnpipe.base.commands import VolumeConfig
+from gnnpipe.base.config import GcniiConfig, RunConfig
 from gnnpipe.base.errors import PlanError
 from gnnpipe.graph.chunks import cut_into_parts
 from gnnpipe.graph.csr import Csr

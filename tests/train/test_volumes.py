@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gnnpipe.base.config import RunConfig, SyntheticConfig, VolumeConfig
+from gnnpipe.base.commands import VolumeConfig
+from gnnpipe.base.config import RunConfig, SyntheticConfig
 from gnnpipe.base.errors import ConfigError, PlanError
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.train.checks import check_config, check_volume_config

@@ -1,0 +1,30 @@
+"""``gnnpipe plan``: which plan to use."""
+
+from __future__ import annotations
+
+import importlib
+
+from gnnpipe.base.commands import PlanConfig
+from gnnpipe.cli.parser import make_parser, parse
+from gnnpipe.train.checks import check_plan_config
+
+DESCRIPTION = """Say which plan is fastest for a graph, a model and some devices, without having them: every
+stages x parts x chunks is simulated, action by action as a run would execute them, on hardware that is
+described by what it computes and what its links carry. Plans that don't fit into memory are thrown out.
+Prints the best ones and the command that runs the first. gnnpipe profile measures this machine."""
+
+EPILOG = """Examples: gnnpipe plan --dataset Physics --undirected --layers 32 --hidden 100 --devices 8
+          gnnpipe plan --num-nodes 232965 --num-edges 114848857 --alpha 2.6 --layers 64 --hidden 256 --hardware a100
+          gnnpipe plan --dataset Cora --devices 2 --hardware here.json"""
+
+
+def run(arguments: list[str]) -> int:
+    """Plan as ``arguments`` say; return the exit code."""
+    config = check_plan_config(
+        parse(make_parser("plan", PlanConfig, DESCRIPTION, EPILOG), PlanConfig, arguments)
+    )
+    hardware = importlib.import_module("gnnpipe.plan.hardware").load_hardware(config.hardware)
+    question = importlib.import_module("gnnpipe.train.question").question_of(config)
+    found = importlib.import_module("gnnpipe.train.search").search(config, question, hardware)
+    importlib.import_module("gnnpipe.report.plans").print_plans(found, config, question, hardware)
+    return 0

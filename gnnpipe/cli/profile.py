@@ -1,0 +1,37 @@
+"""``gnnpipe profile``: what this machine can do."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from gnnpipe.base.commands import ProfileConfig
+from gnnpipe.base.errors import ConfigError
+from gnnpipe.cli.parser import make_parser, parse
+from gnnpipe.train.checks import check_profile_config
+
+DESCRIPTION = """Measure what this machine's devices and links can do, for gnnpipe plan and train --plan auto:
+seconds of each kind of layer by rows, edges and width, forward, backward and for gradients of weights; what
+a chunk costs to start; how much slower a core is when all are busy; latency and bandwidth between two
+processes. Takes about a minute and writes one JSON file."""
+
+EPILOG = """Examples: gnnpipe profile
+          gnnpipe profile --dataset Physics --models [gcnii] --hidden [100] --out physics.json"""
+
+
+def run(arguments: list[str]) -> int:
+    """Measure as ``arguments`` say; return the exit code."""
+    parser = make_parser("profile", ProfileConfig, DESCRIPTION, EPILOG)
+    config = check_profile_config(parse(parser, ProfileConfig, arguments))
+    path = Path(config.out)
+    if path.exists() and not config.overwrite:
+        raise ConfigError(f"out: '{path}' exists; give --overwrite, or another --out")
+    if not path.parent.is_dir():
+        raise ConfigError(f"out: the folder '{path.parent}' does not exist; make it, or give another --out")
+    found = importlib.import_module("gnnpipe.train.profile").profile(config)
+    found.hardware.save(path)
+    for line in importlib.import_module("gnnpipe.report.profile").describe(found):
+        sys.stdout.write(line + "\n")
+    sys.stdout.write(f"written to {path}; use it with gnnpipe plan --hardware {path}\n")
+    return 0

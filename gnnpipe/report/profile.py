@@ -1,0 +1,33 @@
+"""What ``gnnpipe profile`` prints."""
+
+from __future__ import annotations
+
+from gnnpipe.report.console import readable_bytes
+from gnnpipe.train.profile import Profile
+
+
+def describe(found: Profile) -> list[str]:
+    """A profile in a few lines."""
+    hardware, rates = found.hardware, found.hardware.rates
+    cores = f", {hardware.cores_per_host} cores" if hardware.cores_per_host else ""
+    lines = [
+        f"{hardware.name}: {hardware.devices_per_host} ranks{cores}, {readable_bytes(hardware.memory)}",
+        f"aggregation {1e-9 / rates.gather:.2f} G numbers/s, products {1e-9 / rates.multiply:.1f} G "
+        "multiplications/s on one device",
+    ]
+    for kind, figures in rates.kinds.items():
+        if kind != "dense":
+            lines.append(
+                f"{kind}: {1e6 * figures.start:.0f} + {1e6 * figures.start_back:.0f} us to start a chunk's layer "
+                f"forward and backward, {1e9 * figures.entry:.2f} + {1e9 * figures.entry_back:.2f} ns an entry"
+            )
+    lines.append(
+        f"between two processes {1e6 * hardware.local.latency:.0f} us, "
+        f"{readable_bytes(round(hardware.local.bandwidth))}/s"
+    )
+    if hardware.is_cpu:
+        lines.append(f"a core takes {hardware.contention:.2f} x as long when all are busy")
+    lines.append(
+        f"times by these figures are off by {found.off:.0%} on average from those that were measured"
+    )
+    return lines

@@ -1,0 +1,129 @@
+"""Measuring what this machine's devices and links can do."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import torch.distributed as dist
+
+from gnnpipe.base.clock import Clock
+from gnnpipe.base.config import GcniiConfig, Model
+from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.model.stack import ModelSpec
+from gnnpipe.plan.hardware import Link
+from gnnpipe.plan.plan import make_plan
+from gnnpipe.runtime.links import Links
+from gnnpipe.runtime.masks import DropoutSettings
+from gnnpipe.runtime.place import Place
+from gnnpipe.runtime.stage import Stage
+from gnnpipe.runtime.tables import TableSettings
+
+LAYERS = 2
+ROUNDS = 3
+SMALL_MESSAGE, LARGE_MESSAGE = 1, 2**21
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds of one layer and one chunk of a graph: medians over epochs, means over chunks."""
+
+    kind: Model
+    width: int
+    num_chunks: int
+    rows: float
+    edges: float
+    """Entries of the normalised adjacency."""
+    weights: int
+    """Numbers in the layer's weights."""
+    forward: float
+    backward: float
+    products: float
+
+
+def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.device) -> Sample:
+    """Time a stage in the middle of a pipeline, as an epoch runs it, with the default staleness settings.
+
+    Args:
+        graph: prepared for the kind, in one part and any number of chunks.
+        kind: of layer.
+        width: of the rows.
+        device: where.
+    """
+    chunks = len(graph.ranges[0])
+    facts = graph.facts
+    spec = ModelSpec(kind, 3 * LAYERS, width, facts.num_features, facts.num_classes, False, 0, GcniiConfig())
+    plan = make_plan(3, 1, chunks, spec.layers, facts.num_nodes)
+    settings = TableSettings(gradient="reuse", weight=0.7) if chunks > 1 else TableSettings(alone=True)
+    stage = Stage(
+        Place.of_rank(1, 3, 1), plan, spec, graph, settings, DropoutSettings(0.5, 0, 1), device, Links()
+    )
+    clock = Clock(device)
+    longest = max(data.chunk.num_nodes for data in stage.chunks)
+    rows = torch.randn(stage.num_streams, longest, width, device=device).relu_()
+    found: list[tuple[float, float, float]] = []
+    for epoch in range(ROUNDS + 1):
+        stage.begin_epoch(epoch, list(range(chunks)))
+        forward = backward = products = 0.0
+        for position, data in enumerate(stage.chunks):
+            began = clock.now()
+            stage.forward(position, rows[:, : data.chunk.num_nodes])
+            forward += clock.now() - began
+        for position in reversed(range(chunks)):
+            gradient = rows[:, : stage.chunks[position].chunk.num_nodes].clone()
+            began = clock.now()
+            stage.backward(position, gradient)
+            backward += clock.now() - began
+            began = clock.now()
+            stage.add_products()
+            products += clock.now() - began
+        found.append((forward, backward, products))
+    medians = [statistics.median(column) / (LAYERS * chunks) for column in zip(*found[1:], strict=True)]
+    weights = sum(weight.numel() for weight in stage.layers[0].module.parameters())
+    return Sample(
+        kind, width, chunks, facts.num_nodes / chunks, graph.matrix.num_entries / chunks, weights, *medians
+    )
+
+
+def measure_link(rank: int, device: torch.device, links: Links) -> Link | None:
+    """Latency and bandwidth between ranks 0 and 1; None where there is but one, and on all others."""
+    if dist.get_world_size() < 2:
+        return None
+    clock = Clock(device)
+    latency, long = (
+        _seconds(clock, partial(_ping_pong, rank, torch.zeros(size, device=device), links)) / 2
+        for size in (SMALL_MESSAGE, LARGE_MESSAGE)
+    )
+    return Link(latency, 4 * LARGE_MESSAGE / max(long - latency, 1e-9))
+
+
+def _ping_pong(rank: int, message: torch.Tensor, links: Links) -> None:
+    """There and back."""
+    if rank == 0:
+        dist.send(message, 1, group=links.down)
+        dist.recv(message, 1, group=links.up)
+    elif rank == 1:
+        dist.recv(message, 0, group=links.down)
+        dist.send(message, 0, group=links.up)
+
+
+def _seconds(clock: Clock, work: Callable[[], None], times: int = 20) -> float:
+    found = []
+    for _ in range(times):
+        began = clock.now()
+        work()
+        found.append(clock.now() - began)
+    return statistics.median(found)
+
+
+def with_fewer_edges(graph: PreparedGraph, keep: float) -> PreparedGraph:
+    """The same chunks with a share of the edges, to tell the cost of edges from that of rows."""
+    generator = torch.Generator().manual_seed(0)
+    matrix, _ = graph.matrix.split(torch.rand(graph.matrix.num_entries, generator=generator) < keep)
+    if graph.matrix_t is graph.matrix:
+        return replace(graph, matrix=matrix, matrix_t=matrix)
+    other, _ = graph.matrix_t.split(torch.rand(graph.matrix_t.num_entries, generator=generator) < keep)
+    return replace(graph, matrix=matrix, matrix_t=other)

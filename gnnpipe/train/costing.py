@@ -1,0 +1,108 @@
+"""What an epoch of a plan consists of, from the sizes of the graph and the model alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gnnpipe.model.stack import ModelSpec
+from gnnpipe.plan.costs import GraphSize, LayerSeconds, LayerShape, layer_seconds
+from gnnpipe.plan.hardware import Rates
+from gnnpipe.plan.plan import Plan
+from gnnpipe.plan.volume import BYTES_PER_NUMBER, HaloRows, bucket_bytes, buckets, row_bytes
+from gnnpipe.plan.work import LayerWork, Work
+from gnnpipe.train.predictions import layer_shapes
+
+# Of what a layer does entry by entry, how much comes before boundary rows leave: dropout forward, the
+# activation backward.
+SHARE_BEFORE_HALO = 0.4
+
+
+@dataclass(frozen=True)
+class PartCut:
+    """How a graph falls into parts."""
+
+    halo: HaloRows
+    cut: float
+    """Share of the edges that end in another part."""
+
+
+WHOLE = PartCut(HaloRows(0, 0), 0.0)
+
+
+def work_of(
+    plan: Plan, spec: ModelSpec, size: GraphSize, cut: PartCut, rates: Rates, versions: int = 1
+) -> Work:
+    """Seconds and bytes of every layer for a chunk of a part, were all chunks and parts alike.
+
+    Args:
+        plan: stages, parts, chunks and layer ranges.
+        spec: the model.
+        size: of the graph.
+        cut: into the plan's parts.
+        rates: of a device.
+        versions: forms in which a row goes to other parts, see `TableSettings.versions_sent`.
+    """
+    shapes = layer_shapes(spec)
+    pieces = plan.num_parts * plan.num_chunks
+    starts = plan.num_parts * plan.num_chunks  # each part's chunk is one start
+
+    def layer(shape: LayerShape) -> LayerWork:
+        seconds = layer_seconds(shape, size, rates, starts)
+        halo = row_bytes(shape.width, plan.tables) / pieces
+        return _layer_work(
+            seconds,
+            pieces,
+            cut.cut,
+            halo * versions * cut.halo.forward,
+            halo * cut.halo.backward * shape.returns_gradient,
+        )
+
+    stages = []
+    for stage in range(plan.num_stages):
+        mine = [shape for item, shape in shapes if plan.stage_of(item.convolution) == stage]
+        if stage and spec.has_initial and plan.recomputes:
+            mine.insert(0, shapes[0][1])
+        stages.append(tuple(layer(shape) for shape in mine))
+    streams = 2 if spec.has_initial and not plan.recomputes else 1
+    message = row_bytes(spec.hidden, plan.wire) * streams * size.num_nodes / pieces
+    return Work(tuple(stages), message, _last_sum(plan, spec), rates.epoch)
+
+
+def _layer_work(seconds: LayerSeconds, pieces: int, cut: float, halo: float, halo_back: float) -> LayerWork:
+    """Split a layer's time by what needs boundary rows."""
+    rows, rows_back = seconds.forward - seconds.pull, seconds.backward - seconds.pull_back
+    put, back_put = SHARE_BEFORE_HALO * rows, rows_back * (1 - SHARE_BEFORE_HALO)
+    finish = seconds.pull * cut + rows - put
+    back_finish = seconds.pull_back * cut + rows_back - back_put
+    return LayerWork(
+        put / pieces,
+        seconds.pull * (1 - cut) / pieces,
+        finish / pieces,
+        back_put / pieces,
+        seconds.pull_back * (1 - cut) / pieces,
+        back_finish / pieces,
+        seconds.products / pieces,
+        halo,
+        halo_back,
+    )
+
+
+def _last_sum(plan: Plan, spec: ModelSpec) -> float:
+    """Bytes that a part sends for the last bucket of weights, which nothing is left to hide."""
+    if plan.num_parts == 1:
+        return 0.0
+    shapes = layer_shapes(spec)
+    most = 0.0
+    for stage in range(plan.num_stages):
+        mine = [shape.num_weights for item, shape in shapes if plan.stage_of(item.convolution) == stage]
+        last = buckets(mine)[-1]
+        size = bucket_bytes(sum(mine[layer] for layer in last), plan.num_parts)
+        most = max(most, 2 * (plan.num_parts - 1) / plan.num_parts * size)
+    return most
+
+
+def adjacency_bytes(size: GraphSize, spec: ModelSpec, *, parts: int) -> int:
+    """Of a part's rows of A and A^T; with several parts renumbered rows stand beside the file's."""
+    matrices = 2 if spec.normalization == "mean" else 1
+    once = matrices * (2 * BYTES_PER_NUMBER * size.num_edges + BYTES_PER_NUMBER * size.num_nodes) // parts
+    return once * (1 if parts == 1 else 2)

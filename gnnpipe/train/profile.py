@@ -1,0 +1,203 @@
+"""``gnnpipe profile``: what this machine can do, measured and fitted to the cost model."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from scipy.optimize import nnls
+
+from gnnpipe.base.commands import ProfileConfig
+from gnnpipe.base.config import Model, RunConfig
+from gnnpipe.graph.chunks import CutSpec
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.normalize import Normalization
+from gnnpipe.graph.partition import row_cost
+from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.plan.hardware import REFERENCE, Hardware, KindRates, Link, Rates
+from gnnpipe.runtime.launch import launch_local, warm_up
+from gnnpipe.runtime.measure import Sample, measure_layer, measure_link, with_fewer_edges
+from gnnpipe.runtime.world import choose_device, join
+
+CHUNKS = (1, 4, 16, 64)
+FEWER_EDGES = 0.25
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the ranks measure; the first two kinds of samples tell busy cores from a lone one."""
+
+    graphs: tuple[tuple[str, Path], ...]
+    """Normalisation and prepared graph."""
+    models: tuple[Model, ...]
+    widths: tuple[int, ...]
+    num_ranks: int
+    out: Path
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What was measured, and what was made of it."""
+
+    hardware: Hardware
+    samples: list[Sample]
+    off: float
+    """Mean relative distance of the fitted times from the measured ones."""
+
+
+def profile(config: ProfileConfig) -> Profile:
+    """Measure this host.
+
+    Raises:
+        DataError: the data set can't be loaded.
+    """
+    run = RunConfig(
+        dataset=config.dataset, root=config.root, undirected=config.undirected, synthetic=config.synthetic
+    )
+    device = choose_device("auto", 1)
+    num_ranks = torch.cuda.device_count() if device.type == "cuda" else psutil.cpu_count(logical=True) or 1
+    warm_up()
+    data = load_dataset(run)
+    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
+        folder = Path(scratch)
+        task = _Task(
+            tuple(_prepared(data, config.models, config.hidden, folder)),
+            config.models,
+            config.hidden,
+            num_ranks,
+            folder / "found.json",
+        )
+        launch_local(_rank, (task,), num_ranks, _nothing_to_say)
+        found = json.loads(task.out.read_text())
+    alone = [Sample(**item) for item in found["alone"]]
+    busy = [Sample(**item) for item in found["busy"]]
+    rates, off = fit(alone)
+    link = Link(**found["link"]) if found["link"] else Link(1e-5, 4e9)
+    memory = psutil.virtual_memory().total
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory
+    hardware = Hardware(
+        config.name or os.uname().nodename,
+        f"measured by gnnpipe profile on {data.name} ({data.num_nodes:,} nodes, {data.num_edges:,} edges)",
+        num_ranks,
+        memory,
+        rates,
+        link,
+        link,
+        cores_per_host=num_ranks if device.type == "cpu" else None,
+        contention=max(1.0, contention(alone, busy)),
+        torch=torch.__version__,
+    )
+    return Profile(hardware, alone, off)
+
+
+def _nothing_to_say(how: str, task: _Task) -> None:
+    """Whoever interrupts a measurement loses nothing."""
+
+
+def _prepared(
+    data: GraphData, models: Sequence[Model], widths: Sequence[int], folder: Path
+) -> list[tuple[Normalization, Path]]:
+    """The graph in each number of chunks, for each normalisation that the models need."""
+    found: list[tuple[Normalization, Path]] = []
+    kinds: set[Normalization] = {"mean" if model == "sage" else "gcn" for model in models}
+    for kind in sorted(kinds):
+        for chunks in CHUNKS:
+            if chunks > data.num_nodes:
+                continue
+            cut = CutSpec(1, chunks, row_cost(widths[0]))
+            path = folder / f"{kind}-{chunks}.safetensors"
+            prepare(data, cut, kind).save(path)
+            found.append((kind, path))
+    return found
+
+
+def _rank(task: _Task, store: str) -> None:
+    """All ranks measure at once, then the first one alone, then the link between the first two."""
+    with join(RunConfig(stages=task.num_ranks, threads=1), store) as world:
+        sets = [(kind, PreparedGraph.load(path)) for kind, path in task.graphs]
+        world.gather(None)
+        busy = _samples(sets[:3], task.models[:1], task.widths[:1], world.device)
+        world.gather(None)
+        alone = _samples(sets, task.models, task.widths, world.device) if world.rank == 0 else []
+        world.gather(None)
+        link = measure_link(world.rank, world.device, world.links)
+        every = world.gather(busy)
+        if world.rank == 0:
+            task.out.write_text(
+                json.dumps(
+                    {
+                        "alone": [asdict(item) for item in alone],
+                        "busy": [asdict(item) for items in every for item in items],
+                        "link": asdict(link) if link else None,
+                    }
+                )
+            )
+
+
+def _samples(
+    sets: Sequence[tuple[str, PreparedGraph]],
+    models: Sequence[Model],
+    widths: Sequence[int],
+    device: torch.device,
+) -> list[Sample]:
+    found = []
+    for normalization, graph in sets:
+        for share in (1.0, FEWER_EDGES):
+            thin = graph if share == 1 else with_fewer_edges(graph, share)
+            for model in models:
+                if ("mean" if model == "sage" else "gcn") == normalization:
+                    found += [measure_layer(thin, model, width, device) for width in widths]
+    return found
+
+
+def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
+    """Non-negative least squares of relative errors: rates of all kinds together, and their mean error."""
+    kinds = sorted({sample.kind for sample in samples})
+    rows, seconds = [], []
+    for sample in samples:
+        entries = sample.rows * sample.width
+        gathered, product = sample.edges * sample.width, sample.rows * sample.weights
+        place = 2 + 4 * kinds.index(sample.kind)
+        for first, time, gathers in (
+            (place, sample.forward, 1),
+            (place + 2, sample.backward, 1),
+            (None, sample.products, 0),
+        ):
+            row = np.zeros(2 + 4 * len(kinds))
+            row[:2] = gathers * gathered, product
+            if first is not None:
+                row[first : first + 2] = 1.0, entries
+            rows.append(row)
+            seconds.append(time)
+    times = np.array(seconds)
+    known = times > 0
+    matrix = np.array(rows)[known] / times[known, None]
+    scale = matrix.max(axis=0).clip(min=1e-300)
+    found = nnls(matrix / scale, np.ones(len(matrix)))[0] / scale
+    off = float(np.abs(matrix @ found - 1).mean())
+    by_kind: dict[str, KindRates] = {}
+    for n, kind in enumerate(kinds):
+        by_kind[kind] = KindRates(*found[2 + 4 * n : 6 + 4 * n].tolist())
+    by_kind["dense"] = min(by_kind.values(), key=lambda kind: kind.start + kind.start_back)
+    gather, multiply = found[:2].tolist()
+    return Rates(gather, multiply, REFERENCE.sparse_entry, REFERENCE.epoch, by_kind), off
+
+
+def contention(alone: Sequence[Sample], busy: Sequence[Sample]) -> float:
+    """How many times as long the same work takes when all cores are busy; median over samples."""
+    lone = {(item.kind, item.width, item.num_chunks, item.edges): item for item in alone}
+    ratios = [
+        (item.forward + item.backward) / (other.forward + other.backward)
+        for item in busy
+        if (other := lone.get((item.kind, item.width, item.num_chunks, item.edges)))
+    ]
+    return float(np.median(ratios)) if ratios else 1.0

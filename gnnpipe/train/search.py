@@ -1,0 +1,223 @@
+"""``gnnpipe plan``: every plan for a number of devices, simulated and ranked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+
+from gnnpipe.base.commands import PlanConfig
+from gnnpipe.base.config import TableFormat, WireFormat
+from gnnpipe.base.errors import PlanError
+from gnnpipe.plan.hardware import GIB, Hardware
+from gnnpipe.plan.plan import Plan, make_plan
+from gnnpipe.plan.simulate import simulate
+from gnnpipe.plan.timeline import Breakdown, breakdowns
+from gnnpipe.plan.volume import Volume
+from gnnpipe.runtime.tables import TableSettings
+from gnnpipe.train.costing import adjacency_bytes, work_of
+from gnnpipe.train.predictions import RankRows, convolution_costs, rank_memory, volume_of
+from gnnpipe.train.question import Question
+
+# A few rows a chunk are never worth their start.
+LEAST_ROWS_PER_CHUNK = 8
+MOST_CHUNKS = 1024
+# More are simulated one after the other; beyond, only those that a formula finds promising.
+MOST_ACTIONS = 150_000
+# What a device needs beside what is counted: fragments, buffers of the libraries.
+USABLE_MEMORY = 0.92
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan and what it would be like."""
+
+    plan: Plan
+    seconds: float
+    volume: Volume
+    memory: int
+    """Bytes of the rank that needs most."""
+    mean: Breakdown
+    """Over ranks."""
+    lack: int
+    """Bytes by which it does not fit; 0 if it does."""
+
+
+def search(config: PlanConfig, question: Question, hardware: Hardware) -> list[Candidate]:
+    """All plans, those that fit first, the fastest first of all.
+
+    Raises:
+        PlanError: no plan for so many devices, or none that fits; it names the plan that lacks least.
+    """
+    if config.bandwidth is not None:
+        hardware = replace(hardware, network=replace(hardware.network, bandwidth=config.bandwidth * 1e9 / 8))
+    plans = list(_plans(config, question, hardware))
+    if not plans:
+        raise PlanError(
+            f"devices: {config.devices} devices can't be shared out among {config.layers} layers and "
+            f"{question.size.num_nodes} nodes; use fewer"
+        )
+    actions = [2 * plan.num_chunks * plan.num_stages * _halo_steps(plan) for plan in plans]
+    if sum(actions) > MOST_ACTIONS:
+        rated = sorted(
+            zip(plans, actions, strict=True), key=lambda pair: estimate(pair[0], question, hardware)
+        )
+        spent = itertools.accumulate(count for _, count in rated)
+        plans = [plan for (plan, _), total in zip(rated, spent, strict=True) if total <= MOST_ACTIONS] or [
+            rated[0][0]
+        ]
+    found = [assess(plan, question, hardware) for plan in plans]
+    found.sort(key=lambda item: (item.lack > 0, item.seconds if not item.lack else item.lack))
+    if found[0].lack:
+        least = found[0]
+        raise PlanError(
+            f"devices: no plan for {config.devices} of {hardware.name} fits; the one that needs least, "
+            f"{describe(least.plan)}, needs {least.memory / GIB:.1f} GiB a device, of which "
+            f"{least.lack / GIB:.1f} GiB are lacking; use more --devices, or lower --hidden or --layers"
+        )
+    return found
+
+
+def assess(plan: Plan, question: Question, hardware: Hardware) -> Candidate:
+    """Simulate a plan and count its bytes."""
+    cut = question.cuts[plan.num_parts]
+    settings = _settings(plan)
+    work = work_of(plan, question.spec, question.size, cut, hardware.rates, settings.versions_sent)
+    result = simulate(plan, work, hardware)
+    parts = breakdowns(result.timeline, plan.schedule, result.seconds)
+    mean = Breakdown(*(float(np.mean(column)) for column in zip(*map(_figures, parts), strict=True)))
+    volume = volume_of(plan, question.spec, question.size.num_nodes, cut.halo, settings.versions_sent)
+    memory = [_memory(plan, question, settings, stage) for stage in range(plan.num_stages)]
+    needed, room = max(memory), USABLE_MEMORY * hardware.memory
+    if hardware.is_cpu:  # ranks of a host share its memory
+        each = [memory[rank // plan.num_parts] for rank in range(plan.num_ranks)]
+        hosts = range(0, plan.num_ranks, hardware.devices_per_host)
+        worst = max(sum(each[first : first + hardware.devices_per_host]) for first in hosts)
+        return Candidate(plan, result.seconds, volume, needed, mean, max(0, round(worst - room)))
+    return Candidate(plan, result.seconds, volume, needed, mean, max(0, round(needed - room)))
+
+
+def estimate(plan: Plan, question: Question, hardware: Hardware) -> float:
+    """Epoch seconds by formula, to choose what is worth simulating: the dearest stage, filled and emptied,
+    with exchanges that nothing hides."""
+    cut = question.cuts[plan.num_parts]
+    work = work_of(plan, question.spec, question.size, cut, hardware.rates)
+    dearest = max(
+        sum(layer.forward + layer.backward + layer.products for layer in stage) for stage in work.layers
+    )
+    near = plan.num_parts <= hardware.devices_per_host
+    link = hardware.local if near else hardware.network
+    halo = max(
+        sum(2 * link.latency + (layer.halo + layer.halo_back) / link.bandwidth for layer in stage)
+        for stage in work.layers
+    )
+    exchange = halo if plan.num_parts > 1 else 0.0
+    return (plan.num_chunks + plan.num_stages - 1) * (dearest + exchange)
+
+
+def best_chunks(plan: Plan, question: Question, hardware: Hardware) -> int:
+    """The number of chunks at which ``T(K) = (K + S - 1)(t0 + w / K)`` is least: ``sqrt((S - 1) w / t0)``.
+
+    Args:
+        plan: stages and parts; its own number of chunks does not count.
+        question: the graph and the model.
+        hardware: the devices.
+    """
+    seconds = {}
+    for chunks in (1, 2):
+        asked = replace(plan, num_chunks=chunks)
+        work = work_of(asked, question.spec, question.size, question.cuts[plan.num_parts], hardware.rates)
+        seconds[chunks] = chunks * max(
+            sum(layer.forward + layer.backward + layer.products for layer in stage) for stage in work.layers
+        )
+    start = seconds[2] - seconds[1]
+    whole = seconds[1] - start
+    best = (max((plan.num_stages - 1) * whole, 0.0) / max(start, 1e-12)) ** 0.5
+    most = max(1, question.size.num_nodes // plan.num_parts // LEAST_ROWS_PER_CHUNK)
+    return int(min(max(round(best), 1), most, MOST_CHUNKS))
+
+
+def describe(plan: Plan) -> str:
+    """A plan as ``gnnpipe compare --plans`` reads it."""
+    words: list[str] = [plan.initial] if plan.recomputes else []
+    words += [plan.wire] if plan.wire != "fp32" else []
+    words += [f"tables-{plan.tables}"] if plan.tables != "fp32" else []
+    return "+".join([f"{plan.num_stages}x{plan.num_parts}x{plan.num_chunks}", *words])
+
+
+def _plans(config: PlanConfig, question: Question, hardware: Hardware) -> Iterator[Plan]:
+    spec, nodes = question.spec, question.size.num_nodes
+    costs = convolution_costs(spec, question.size, hardware.rates)
+    wires = get_args(WireFormat) if config.compress else ("fp32",)
+    tables = get_args(TableFormat) if config.compress else ("fp32",)
+    for parts in question.cuts:
+        stages = config.devices // parts
+        if stages > spec.layers or parts > nodes:
+            continue
+        for wire, table in itertools.product(wires if stages > 1 else ("fp32",), tables):
+            for initial in ("relay", "recompute") if spec.has_initial and stages > 1 else ("relay",):
+                plan = replace(
+                    make_plan(stages, parts, 1, spec.layers, nodes, costs=costs),
+                    wire=wire,
+                    tables=table,
+                    initial=initial,
+                )
+                for chunks in _chunks(config, plan, question, hardware):
+                    yield replace(plan, num_chunks=chunks)
+
+
+def _chunks(config: PlanConfig, plan: Plan, question: Question, hardware: Hardware) -> list[int]:
+    """Numbers of chunks that may be best: that of the formula, and powers of two around it."""
+    most = max(1, question.size.num_nodes // plan.num_parts)
+    if config.chunks is not None:
+        return [config.chunks] if config.chunks <= most else []
+    if plan.num_stages == 1:
+        return [1]
+    best = best_chunks(plan, question, hardware)
+    powers = [2**power for power in range(11) if best / 8 <= 2**power <= best * 4]
+    return sorted({best, *(power for power in powers if power <= most // LEAST_ROWS_PER_CHUNK or power == 1)})
+
+
+def _halo_steps(plan: Plan) -> int:
+    """Events of an action: with parts every layer has some."""
+    layers = max(last - first for first, last in plan.layer_ranges)
+    return 1 if plan.num_parts == 1 else 3 * layers
+
+
+def _memory(plan: Plan, question: Question, settings: TableSettings, stage: int) -> int:
+    parts, cut = plan.num_parts, question.cuts[plan.num_parts]
+    rows = -(-question.size.num_nodes // parts)
+    return rank_memory(
+        plan,
+        question.spec,
+        settings,
+        stage,
+        RankRows(
+            rows,
+            max(cut.halo.forward, cut.halo.backward) // parts,
+            -(-rows // plan.num_chunks),
+            adjacency_bytes(question.size, question.spec, parts=parts),
+            question.feature_bytes // parts,
+        ),
+    )
+
+
+def _settings(plan: Plan) -> TableSettings:
+    """The default staleness settings' tables."""
+    if plan.num_chunks == 1:
+        return TableSettings(alone=True, format=plan.tables)
+    return TableSettings(gradient="reuse", weight=0.7, format=plan.tables)
+
+
+def _figures(item: Breakdown) -> tuple[float, ...]:
+    return (
+        item.compute,
+        item.bubble,
+        item.imbalance,
+        item.communication_layer,
+        item.communication_graph,
+        item.other,
+    )
