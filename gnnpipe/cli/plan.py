@@ -14,15 +14,14 @@ described by what it computes and what its links carry. Plans that don't fit int
 Prints the best ones and the command that runs the first. gnnpipe profile measures this machine."""
 
 EPILOG = """Examples: gnnpipe plan --dataset Physics --undirected --layers 32 --hidden 100 --devices 8
-          gnnpipe plan --num-nodes 232965 --num-edges 114848857 --alpha 2.6 --layers 64 --hidden 256 --hardware a100
+          gnnpipe plan --num-nodes 232965 --num-edges 114848857 --alpha 2.6 --layers 64 --hardware a100
           gnnpipe plan --dataset Cora --devices 2 --hardware here.json"""
 
 
 def run(arguments: list[str]) -> int:
     """Plan as ``arguments`` say; return the exit code."""
-    config = check_plan_config(
-        parse(make_parser("plan", PlanConfig, DESCRIPTION, EPILOG), PlanConfig, arguments)
-    )
+    parser = make_parser("plan", PlanConfig, DESCRIPTION, EPILOG)
+    config = check_plan_config(parse(parser, PlanConfig, arguments))
     hardware = importlib.import_module("gnnpipe.plan.hardware").load_hardware(config.hardware)
     question = importlib.import_module("gnnpipe.train.question").question_of(config)
     found = importlib.import_module("gnnpipe.train.search").search(config, question, hardware)

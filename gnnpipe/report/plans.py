@@ -39,9 +39,9 @@ def print_plans(found: list[Candidate], config: PlanConfig, question: Question, 
     console = wide_console()
     size = question.size
     console.print(
-        f"{question.name}: {size.num_nodes:,} nodes, {size.num_edges:,} entries of the adjacency; {config.model}, "
-        f"{config.layers} layers, hidden {config.hidden}; {config.devices} devices of {hardware.name} "
-        f"({hardware.source})",
+        f"{question.name}: {size.num_nodes:,} nodes, {size.num_edges:,} entries of the adjacency; "
+        f"{config.model}, {config.layers} layers, hidden {config.hidden}; {config.devices} devices of "
+        f"{hardware.name} ({hardware.source})",
         markup=False,
     )
     table = Table()
@@ -91,10 +91,11 @@ def why(found: list[Candidate]) -> str:
             reasons.append((gained, f"{words} {_seconds(one)} instead of {_seconds(two)}"))
     reasons.sort(reverse=True)
     because = "; it " + " and ".join(text for _, text in reasons[:2]) if reasons else ""
+    times = other.seconds / best.seconds
+    sent = [readable_bytes(item.volume.total) for item in (best, other)]
     return (
-        f"{describe(best.plan)} ({name}) is {other.seconds / best.seconds:.2f} x as fast as {describe(other.plan)} "
-        f"({_kind(other)}), the best of another shape{because}, and sends {readable_bytes(best.volume.total)} an "
-        f"epoch instead of {readable_bytes(other.volume.total)}."
+        f"{describe(best.plan)} ({name}) is {times:.2f} x as fast as {describe(other.plan)} "
+        f"({_kind(other)}), the best of another shape{because}, and sends {sent[0]} an epoch instead of {sent[1]}."
     )
 
 

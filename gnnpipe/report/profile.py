@@ -18,8 +18,9 @@ def describe(found: Profile) -> list[str]:
     for kind, figures in rates.kinds.items():
         if kind != "dense":
             lines.append(
-                f"{kind}: {1e6 * figures.start:.0f} + {1e6 * figures.start_back:.0f} us to start a chunk's layer "
-                f"forward and backward, {1e9 * figures.entry:.2f} + {1e9 * figures.entry_back:.2f} ns an entry"
+                f"{kind}: a chunk's layer takes {1e6 * figures.start:.0f} us to start forward and "
+                f"{1e6 * figures.start_back:.0f} backward, and {1e9 * figures.entry:.2f} and "
+                f"{1e9 * figures.entry_back:.2f} ns an entry"
             )
     lines.append(
         f"between two processes {1e6 * hardware.local.latency:.0f} us, "
