@@ -20,6 +20,7 @@ HaloMode = Literal["exact", "stale"]
 PartBalance = Literal["nodes", "work"]
 Initial = Literal["relay", "recompute"]
 WireFormat = Literal["fp32", "bf16", "int8"]
+PlanChoice = Literal["given", "auto"]
 TableFormat = Literal["fp32", "bf16"]
 
 
@@ -174,8 +175,17 @@ class RunConfig:
     and sums are rounded to them. Evaluation always uses fp32."""
     chunks: int | None = None
     """Pieces of the graph that stream through the stages. More chunks: a smaller bubble, more overhead and
-    more stale rows. By default 8 for each stage, or 1 with one stage; with --staleness exact, the fastest
-    number by simulation."""
+    more stale rows. By default 1 with one stage, else what makes an epoch shortest, from what a chunk costs
+    to start and what the work in it costs; with --staleness exact, the fastest number by simulation."""
+    plan: PlanChoice = "given"
+    """given: stages, parts and chunks are those of the flags above. auto: the plan that ``gnnpipe plan``
+    finds fastest for --devices; --chunks, if given, stays."""
+    devices: int | None = None
+    """With --plan auto: processes to share the work out among. By default one for each CUDA device, or
+    else for each core."""
+    hardware: str | None = None
+    """What the devices can do, for --plan auto, the number of chunks and which layers go together: a name or
+    a file as for ``gnnpipe plan``. By default, figures of a usual CPU or of the CUDA device at hand."""
     epochs: int = 200
     """Passes over the graph; every one is one optimiser step."""
     lr: float = 0.005

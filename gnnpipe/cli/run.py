@@ -23,6 +23,7 @@ from gnnpipe.runtime.interruption import end_on_signal
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
+from gnnpipe.train.auto import planned
 from gnnpipe.train.job import Job, describe_plan, has_estimate, plan_for, prepare_job
 from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
@@ -72,6 +73,9 @@ def run_missing(configs: list[RunConfig]) -> None:
 def _run_local(config: RunConfig) -> int:
     """Start a process for each part of each stage."""
     folder = RunFolder.for_config(config)
+    if config.plan == "auto":
+        config, note = planned(config, load_dataset(config))
+        PatientConsole(highlight=False, soft_wrap=True).print(note, markup=False)
     choose_device(config.device, config.stages * config.parts)
     warm_up()
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
@@ -97,6 +101,11 @@ def _run_under_torchrun(config: RunConfig) -> int:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     everyones = True  # whether all ranks see an error alike, so that one of them says it
     try:
+        if config.plan == "auto":
+            raise PlanError(
+                "plan: auto starts its processes itself, but torchrun has started some; use the flags that "
+                f"gnnpipe plan --devices {size} prints"
+            )
         needed = config.stages * config.parts
         if needed != size:
             raise PlanError(

@@ -11,8 +11,6 @@ from gnnpipe.base.errors import PlanError
 from gnnpipe.plan.balance import balanced_ranges
 from gnnpipe.plan.schedule import Action, Schedule, lifo, makespan
 
-DEFAULT_CHUNKS_PER_STAGE = 8
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -90,7 +88,7 @@ class Plan:
 def make_plan(
     num_stages: int,
     num_parts: int,
-    num_chunks: int | None,
+    num_chunks: int,
     num_layers: int,
     num_nodes: int,
     lookahead: int = 0,
@@ -101,7 +99,7 @@ def make_plan(
     Args:
         num_stages: pipeline stages.
         num_parts: graph parts of each stage.
-        num_chunks: None for `DEFAULT_CHUNKS_PER_STAGE` a stage, or 1 with one stage.
+        num_chunks: of each part.
         num_layers: convolutions.
         num_nodes: nodes of the graph.
         lookahead: positions to look ahead; to the last one at most.
@@ -125,8 +123,6 @@ def make_plan(
             f"use --parts {num_nodes} or fewer"
         )
     most = num_nodes // num_parts
-    if num_chunks is None:
-        num_chunks = 1 if num_stages == 1 else min(DEFAULT_CHUNKS_PER_STAGE * num_stages, most)
     if not 1 <= num_chunks <= most:
         of_parts = f" in {num_parts} parts" if num_parts > 1 else ""
         raise PlanError(

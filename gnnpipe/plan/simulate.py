@@ -83,8 +83,7 @@ class _Simulation:
     def _busy(self) -> float:
         scale = max(self.work.part_scale, default=1.0)
         return scale * max(
-            self.plan.num_chunks * sum(layer.forward + layer.backward + layer.products for layer in stage)
-            for stage in self.work.layers
+            self.plan.num_chunks * sum(layer.total for layer in stage) for stage in self.work.layers
         )
 
     def _resume(self, steps: Steps) -> None:

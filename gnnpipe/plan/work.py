@@ -30,6 +30,11 @@ class LayerWork:
         return self.put + self.take + self.finish
 
     @property
+    def total(self) -> float:
+        """Seconds of everything."""
+        return self.forward + self.backward + self.products
+
+    @property
     def backward(self) -> float:
         """Seconds of all backward pieces but the gradients of weights."""
         return self.back_put + self.back_take + self.back_finish

@@ -95,7 +95,8 @@ def why(found: list[Candidate]) -> str:
     sent = [readable_bytes(item.volume.total) for item in (best, other)]
     return (
         f"{describe(best.plan)} ({name}) is {times:.2f} x as fast as {describe(other.plan)} "
-        f"({_kind(other)}), the best of another shape{because}, and sends {sent[0]} an epoch instead of {sent[1]}."
+        f"({_kind(other)}), the best of another shape{because}, and sends {sent[0]} an epoch instead of "
+        f"{sent[1]}."
     )
 
 

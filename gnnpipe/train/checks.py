@@ -14,6 +14,7 @@ from gnnpipe.base.config import (
     Metric,
     Model,
     PartBalance,
+    PlanChoice,
     RunConfig,
     TableFormat,
     WireFormat,
@@ -65,6 +66,7 @@ _CHOICES: dict[str, Any] = {
     "initial": Initial,
     "wire": WireFormat,
     "tables": TableFormat,
+    "plan": PlanChoice,
 }
 
 
@@ -91,6 +93,18 @@ def check_config(config: RunConfig) -> RunConfig:
         raise ConfigError(
             f"staleness.lookahead: {resolved.staleness.lookahead} may leave rows stale, but --staleness "
             "exact allows none; leave one of them out"
+        )
+    if resolved.devices is not None:
+        _check_number(resolved, "devices", 1, 10**5)
+        if resolved.plan != "auto":
+            raise ConfigError(
+                f"devices: {resolved.devices} says nothing without --plan auto; give it, or use --stages and "
+                "--parts"
+            )
+    if resolved.plan == "auto" and resolved.staleness.preset == "exact":
+        raise ConfigError(
+            "plan: auto plans pipelines with stale rows, but --staleness exact allows none; leave one of the "
+            "two out"
         )
     _check_optimizer(resolved)
     return resolved

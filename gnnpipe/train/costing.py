@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from gnnpipe.model.stack import ModelSpec
 from gnnpipe.plan.costs import GraphSize, LayerSeconds, LayerShape, layer_seconds
@@ -15,6 +16,10 @@ from gnnpipe.train.predictions import layer_shapes
 # Of what a layer does entry by entry, how much comes before boundary rows leave: dropout forward, the
 # activation backward.
 SHARE_BEFORE_HALO = 0.4
+
+# A few rows a chunk are never worth their start.
+LEAST_ROWS_PER_CHUNK = 8
+MOST_CHUNKS = 1024
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,29 @@ def work_of(
     streams = 2 if spec.has_initial and not plan.recomputes else 1
     message = row_bytes(spec.hidden, plan.wire) * streams * size.num_nodes / pieces
     return Work(tuple(stages), message, _last_sum(plan, spec), rates.epoch)
+
+
+def best_chunks(plan: Plan, spec: ModelSpec, size: GraphSize, rates: Rates) -> int:
+    """The number of chunks at which ``T(K) = (K + S - 1)(t0 + w / K)`` is least: ``sqrt((S - 1) w / t0)``.
+
+    t0 is what a chunk's way through the dearest stage costs however small it is, w the rest of that stage's
+    work.
+
+    Args:
+        plan: stages, parts and layer ranges; its own number of chunks does not count.
+        spec: the model.
+        size: of the graph.
+        rates: of a device.
+    """
+    seconds = []
+    for chunks in (1, 2):
+        work = work_of(replace(plan, num_chunks=chunks), spec, size, WHOLE, rates)
+        stages = [sum(layer.total for layer in stage) for stage in work.layers]
+        seconds.append(chunks * max(stages))
+    start = seconds[1] - seconds[0]
+    best = math.sqrt((plan.num_stages - 1) * max(seconds[0] - start, 0.0) / max(start, 1e-12))
+    most = max(1, size.num_nodes // plan.num_parts // LEAST_ROWS_PER_CHUNK)
+    return min(max(round(best), 1), most, MOST_CHUNKS)
 
 
 def _layer_work(seconds: LayerSeconds, pieces: int, cut: float, halo: float, halo_back: float) -> LayerWork:

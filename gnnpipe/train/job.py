@@ -19,7 +19,9 @@ from gnnpipe.model.tasks import resolve_metric
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import parse_lookahead
 from gnnpipe.runtime.masks import DropoutSettings
+from gnnpipe.train.costing import best_chunks
 from gnnpipe.train.exact import exact_plan
+from gnnpipe.train.machine import hardware_here
 from gnnpipe.train.predictions import Predictions, convolution_costs, graph_size, predict
 
 
@@ -56,21 +58,25 @@ def _has_stale_halo(job: Job) -> bool:
 def plan_for(config: RunConfig, data: GraphData) -> Plan:
     """The plan of a resolved config on a graph; raises PlanError where they don't fit."""
     lookahead = parse_lookahead(config.staleness.lookahead)
-    spec = spec_for(config, data)
     plan = (
         exact_plan(config, data)
         if lookahead is None or config.staleness.preset == "exact"
-        else make_plan(
-            config.stages,
-            config.parts,
-            config.chunks,
-            config.layers,
-            data.num_nodes,
-            lookahead,
-            convolution_costs(spec, graph_size(spec, data)),
-        )
+        else _balanced_plan(config, data, lookahead)
     )
     return replace(plan, initial=config.initial, wire=config.wire, tables=config.tables)
+
+
+def _balanced_plan(config: RunConfig, data: GraphData, lookahead: int) -> Plan:
+    """Layers shared out by cost and, unless their number is given, as many chunks as cost suggests."""
+    spec = spec_for(config, data)
+    size, rates = graph_size(spec, data), hardware_here(config).rates
+    costs = convolution_costs(spec, size, rates)
+    chunks = config.chunks or 1
+    plan = make_plan(config.stages, config.parts, chunks, config.layers, data.num_nodes, lookahead, costs)
+    if config.chunks is None and config.stages > 1:
+        chunks = best_chunks(replace(plan, initial=config.initial), spec, size, rates)
+        plan = replace(plan, num_chunks=chunks, lookahead=min(lookahead, chunks - 1))
+    return plan
 
 
 def spec_for(config: RunConfig, data: GraphData) -> ModelSpec:

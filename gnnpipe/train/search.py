@@ -18,13 +18,10 @@ from gnnpipe.plan.simulate import simulate
 from gnnpipe.plan.timeline import Breakdown, breakdowns
 from gnnpipe.plan.volume import Volume
 from gnnpipe.runtime.tables import TableSettings
-from gnnpipe.train.costing import adjacency_bytes, work_of
+from gnnpipe.train.costing import LEAST_ROWS_PER_CHUNK, adjacency_bytes, best_chunks, work_of
 from gnnpipe.train.predictions import RankRows, convolution_costs, rank_memory, volume_of
 from gnnpipe.train.question import Question
 
-# A few rows a chunk are never worth their start.
-LEAST_ROWS_PER_CHUNK = 8
-MOST_CHUNKS = 1024
 # More are simulated one after the other; beyond, only those that a formula finds promising.
 MOST_ACTIONS = 150_000
 # What a device needs beside what is counted: fragments, buffers of the libraries.
@@ -105,9 +102,7 @@ def estimate(plan: Plan, question: Question, hardware: Hardware) -> float:
     with exchanges that nothing hides."""
     cut = question.cuts[plan.num_parts]
     work = work_of(plan, question.spec, question.size, cut, hardware.rates)
-    dearest = max(
-        sum(layer.forward + layer.backward + layer.products for layer in stage) for stage in work.layers
-    )
+    dearest = max(sum(layer.total for layer in stage) for stage in work.layers)
     near = plan.num_parts <= hardware.devices_per_host
     link = hardware.local if near else hardware.network
     halo = max(
@@ -116,28 +111,6 @@ def estimate(plan: Plan, question: Question, hardware: Hardware) -> float:
     )
     exchange = halo if plan.num_parts > 1 else 0.0
     return (plan.num_chunks + plan.num_stages - 1) * (dearest + exchange)
-
-
-def best_chunks(plan: Plan, question: Question, hardware: Hardware) -> int:
-    """The number of chunks at which ``T(K) = (K + S - 1)(t0 + w / K)`` is least: ``sqrt((S - 1) w / t0)``.
-
-    Args:
-        plan: stages and parts; its own number of chunks does not count.
-        question: the graph and the model.
-        hardware: the devices.
-    """
-    seconds = {}
-    for chunks in (1, 2):
-        asked = replace(plan, num_chunks=chunks)
-        work = work_of(asked, question.spec, question.size, question.cuts[plan.num_parts], hardware.rates)
-        seconds[chunks] = chunks * max(
-            sum(layer.forward + layer.backward + layer.products for layer in stage) for stage in work.layers
-        )
-    start = seconds[2] - seconds[1]
-    whole = seconds[1] - start
-    best = (max((plan.num_stages - 1) * whole, 0.0) / max(start, 1e-12)) ** 0.5
-    most = max(1, question.size.num_nodes // plan.num_parts // LEAST_ROWS_PER_CHUNK)
-    return int(min(max(round(best), 1), most, MOST_CHUNKS))
 
 
 def describe(plan: Plan) -> str:
@@ -176,7 +149,7 @@ def _chunks(config: PlanConfig, plan: Plan, question: Question, hardware: Hardwa
         return [config.chunks] if config.chunks <= most else []
     if plan.num_stages == 1:
         return [1]
-    best = best_chunks(plan, question, hardware)
+    best = best_chunks(plan, question.spec, question.size, hardware.rates)
     powers = [2**power for power in range(11) if best / 8 <= 2**power <= best * 4]
     return sorted({best, *(power for power in powers if power <= most // LEAST_ROWS_PER_CHUNK or power == 1)})
 

@@ -33,15 +33,6 @@ def test_layers_are_shared_out_evenly(stages: int, more: int) -> None:
     )
 
 
-def test_default_chunks() -> None:
-    assert make_plan(1, 1, None, 4, 100).num_chunks == 1
-    assert make_plan(1, 4, None, 4, 100).num_chunks == 1
-    assert make_plan(2, 1, None, 4, 100).num_chunks == 16
-    assert make_plan(2, 3, None, 4, 100).num_chunks == 16
-    assert make_plan(2, 3, None, 4, 30).num_chunks == 10
-    assert make_plan(2, 1, None, 4, 9).num_chunks == 9
-
-
 @given(st.integers(1, 6), st.integers(1, 20))
 def test_simulated_bubble_is_the_closed_form(stages: int, chunks: int) -> None:
     plan = make_plan(stages, 1, chunks, 4 * stages, 100)

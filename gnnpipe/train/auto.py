@@ -1,0 +1,44 @@
+"""``train --plan auto``: the plan that is fastest by simulation, as flags."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gnnpipe.base.commands import PlanConfig
+from gnnpipe.base.config import RunConfig
+from gnnpipe.graph.data import GraphData
+from gnnpipe.train.machine import hardware_here
+from gnnpipe.train.question import question_of
+from gnnpipe.train.search import search
+
+
+def planned(config: RunConfig, data: GraphData) -> tuple[RunConfig, str]:
+    """The config with the fastest plan's stages, parts and chunks, and why it is that.
+
+    Raises:
+        PlanError: no plan fits.
+    """
+    hardware = hardware_here(config)
+    asked = PlanConfig(
+        dataset=config.dataset,
+        model=config.model,
+        layers=config.layers,
+        hidden=config.hidden,
+        devices=config.devices or hardware.devices_per_host,
+        chunks=config.chunks,
+    )
+    best = search(asked, question_of(asked, data), hardware)[0]
+    plan = best.plan
+    found = replace(
+        config,
+        plan="given",
+        devices=None,
+        stages=plan.num_stages,
+        parts=plan.num_parts,
+        chunks=plan.num_chunks,
+        initial=plan.initial,
+    )
+    return found, (
+        f"plan {plan.num_stages}x{plan.num_parts} with {plan.num_chunks} chunks, fastest by simulation on "
+        f"{hardware.name}: {best.seconds:.3g} s an epoch"
+    )

@@ -1,0 +1,30 @@
+"""The machine that a run is on, as the planner sees it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import psutil
+import torch
+
+from gnnpipe.base.config import RunConfig
+from gnnpipe.plan.hardware import REFERENCE, SHIPPED, Hardware, Link, load_hardware
+
+
+def hardware_here(config: RunConfig) -> Hardware:
+    """What a config names, or a description of this host.
+
+    Raises:
+        PlanError: the hardware is unknown, or the file no profile.
+    """
+    if config.hardware is not None:
+        return load_hardware(config.hardware)
+    if config.device != "cpu" and torch.cuda.is_available():
+        name = torch.cuda.get_device_name(0).lower()
+        known = next((key for key in ("a100", "h100", "h200") if key in name), "a5000x8")
+        return replace(SHIPPED[known], devices_per_host=torch.cuda.device_count())
+    cores = os.cpu_count() or 1
+    memory = psutil.virtual_memory().total
+    link = Link(1e-4, 2e9)
+    return Hardware("this host", "usual figures", cores, memory, REFERENCE, link, link, cores, 1.1)
