@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,43 @@ def limit_rate(megabits_per_second: float | None) -> None:
     rate = f"{max(1, round(megabits_per_second * 1000))}kbit"
     _run("tc", "qdisc", "replace", "dev", INTERFACE, "root", "tbf", "rate", rate, "burst", "512kb",
          "latency", "100ms")  # fmt: skip
+
+
+def train(names: list[str], out: Path, *flags: str, megabits_per_second: float | None = None) -> Path:
+    """Run ``gnnpipe train`` with a rank on each host, as torchrun would start it; return the run's folder.
+
+    Args:
+        names: of the hosts.
+        out: the run's folder.
+        flags: of train; stages x parts is the number of hosts.
+        megabits_per_second: what each host sends at most.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shape = [sys.executable, "-c", f"from benchmarks.namespaces import *; limit_rate({megabits_per_second})"]
+    train = [sys.executable, "-m", "gnnpipe", "train", *flags, "--out", str(out), "--overwrite"]
+    common = {"MASTER_ADDR": "10.77.0.1", "MASTER_PORT": "29511", "GLOO_SOCKET_IFNAME": INTERFACE}
+    common |= {
+        "WORLD_SIZE": str(len(names)),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    processes = []
+    for rank, name in enumerate(names):
+        subprocess.run(inside(name, shape), check=True)
+        environment = os.environ | common | {"RANK": str(rank), "GROUP_RANK": str(rank)}
+        with out.with_suffix(f".{rank}.log").open("wb") as log:
+            processes.append(
+                subprocess.Popen(inside(name, train), stdout=log, stderr=subprocess.STDOUT, env=environment)
+            )
+    try:
+        codes = [process.wait() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    if any(codes):
+        raise SystemExit(f"failed: {' '.join(train)}; see {out}.*.log")
+    return out
 
 
 def bytes_on_the_wire() -> int:

@@ -87,8 +87,8 @@ FAST = {
 }
 
 
-# The default with fewer bytes a row between four stages, and in tables; in fp32 it is bit for bit the default of
-# the main grid.
+# The default with fewer bytes a row between four stages, and in tables; in fp32 it is bit for bit that of the
+# main grid.
 WIRES = {
     "bf16": "--stages 4 --wire bf16",
     "int8": "--stages 4 --wire int8",

@@ -60,14 +60,8 @@ class PlanName:
                 f"4x1x32, with words as in 4x1+recompute+int8 ({', '.join(WORDS)})"
             )
         chunks = {"chunks": int(found[3])} if found[3] else {}
-        changes = {
-            "stages": int(found[1]),
-            "parts": int(found[2]),
-            "halo": "exact",
-            "plan": "given",
-            **chunks,
-        }
-        return cls(text, changes | dict(known))
+        changes = {"stages": int(found[1]), "parts": int(found[2]), "halo": "exact", "plan": "given"}
+        return cls(text, changes | chunks | dict(known))
 
     @property
     def num_ranks(self) -> int:

@@ -46,7 +46,9 @@ class Rates:
     sparse_entry: float
     """A non-zero of sparse features that is dropped or not."""
     epoch: float
-    """An epoch besides its actions: the optimiser's step, records."""
+    """An epoch besides its actions: records, and starting the optimiser's step."""
+    weight: float
+    """The optimiser's step of one weight."""
     kinds: dict[str, KindRates]
     """By kind of layer: those of `gnnpipe.base.config.Model`, and dense."""
 
@@ -72,6 +74,8 @@ class Hardware:
     """How many times as long a core takes when all cores of the host are busy."""
     shares_local: bool = True
     """Whether transfers inside a host share one path (a memory bus) or have one each."""
+    hosts_per_machine: int = 1
+    """Hosts that share cores, as network namespaces of one machine do."""
     torch: str = ""
     """Version of PyTorch that was measured; empty where none was."""
 
@@ -83,6 +87,10 @@ class Hardware:
     def host_of(self, rank: int) -> int:
         """The host that a rank is on."""
         return rank // self.devices_per_host
+
+    def machine_of(self, rank: int) -> int:
+        """The cores that a rank runs on."""
+        return self.host_of(rank) // self.hosts_per_machine
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -139,7 +147,7 @@ def _alike(start: float, entry: float) -> dict[str, KindRates]:
 
 # Seconds on two cores of a current server, for where only ratios matter. Measured in full-graph epochs
 # (GCNII, 100,000 nodes, 2 M edges, width 128): a pull, a product, and all that goes entry by entry.
-REFERENCE = Rates(1.7e-10, 1.6e-11, 5e-8, 5e-3, _alike(1.5e-4, 2e-9))
+REFERENCE = Rates(1.7e-10, 1.6e-11, 5e-8, 5e-3, 4e-9, _alike(1.5e-4, 2e-9))
 
 
 def _gpu(copy_rate: float, gemm_rate: float, start: float = 4e-5) -> Rates:
@@ -151,7 +159,7 @@ def _gpu(copy_rate: float, gemm_rate: float, start: float = 4e-5) -> Rates:
         start: of a chunk's layer: about eight kernels at 5 us each.
     """
     number = 4 / (0.6 * copy_rate)  # what kernels usually reach of it
-    return Rates(number, 2 / (0.6 * gemm_rate), 4 * number, 1e-3, _alike(start, 6 * number))
+    return Rates(number, 2 / (0.6 * gemm_rate), 4 * number, 1e-3, 9 * number, _alike(start, 6 * number))
 
 
 _ETHERNET_HOST = Hardware(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -82,7 +83,9 @@ class Plan:
 
     def stage_of(self, convolution: int) -> int:
         """The stage that a convolution runs on."""
-        return next(s for s, (first, last) in enumerate(self.layer_ranges) if first <= convolution < last)
+        if not 0 <= convolution < self.layer_ranges[-1][1]:
+            raise ValueError(f"{convolution} is none of {self.layer_ranges[-1][1]} convolutions")
+        return bisect_right(self.layer_ranges, convolution, key=lambda bounds: bounds[0]) - 1
 
 
 def make_plan(

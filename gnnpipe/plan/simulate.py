@@ -111,10 +111,10 @@ class _Simulation:
         elif cores is None:
             self.clock.after(seconds, lambda: self.fire(done))
         else:
-            host = self.hardware.host_of(rank)
-            together = min(self.alike, self.hardware.devices_per_host)
+            machine = self.hardware.machine_of(rank)
+            together = min(self.alike, self.hardware.devices_per_host * self.hardware.hosts_per_machine)
             rate = core_rate(cores, self.hardware.contention)
-            self._resource(("cores", host), rate).add(seconds, together, lambda: self.fire(done))
+            self._resource(("cores", machine), rate).add(seconds, together, lambda: self.fire(done))
         return done
 
     def transfer(self, source: int, target: int, size: float, done: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from gnnpipe.model.stack import ModelSpec
 from gnnpipe.plan.costs import GraphSize, LayerSeconds, LayerShape, layer_seconds
 from gnnpipe.plan.hardware import Rates
 from gnnpipe.plan.plan import Plan
+from gnnpipe.plan.simulate import EngineKind
 from gnnpipe.plan.volume import BYTES_PER_NUMBER, HaloRows, bucket_bytes, buckets, row_bytes
 from gnnpipe.plan.work import LayerWork, Work
 from gnnpipe.train.predictions import layer_shapes
@@ -35,7 +37,13 @@ WHOLE = PartCut(HaloRows(0, 0), 0.0)
 
 
 def work_of(
-    plan: Plan, spec: ModelSpec, size: GraphSize, cut: PartCut, rates: Rates, versions: int = 1
+    plan: Plan,
+    spec: ModelSpec,
+    size: GraphSize,
+    cut: PartCut,
+    rates: Rates,
+    versions: int = 1,
+    engine: EngineKind = "ours",
 ) -> Work:
     """Seconds and bytes of every layer for a chunk of a part, were all chunks and parts alike.
 
@@ -46,11 +54,13 @@ def work_of(
         cut: into the plan's parts.
         rates: of a device.
         versions: forms in which a row goes to other parts, see `TableSettings.versions_sent`.
+        engine: whose; the original's sums weights when all else is done.
     """
     shapes = layer_shapes(spec)
     pieces = plan.num_parts * plan.num_chunks
     starts = plan.num_parts * plan.num_chunks  # each part's chunk is one start
 
+    @functools.cache  # most layers are alike
     def layer(shape: LayerShape) -> LayerWork:
         seconds = layer_seconds(shape, size, rates, starts)
         halo = row_bytes(shape.width, plan.tables) / pieces
@@ -62,15 +72,16 @@ def work_of(
             halo * cut.halo.backward * shape.returns_gradient,
         )
 
-    stages = []
-    for stage in range(plan.num_stages):
-        mine = [shape for item, shape in shapes if plan.stage_of(item.convolution) == stage]
-        if stage and spec.has_initial and plan.recomputes:
-            mine.insert(0, shapes[0][1])
-        stages.append(tuple(layer(shape) for shape in mine))
+    stages: list[list[LayerWork]] = [[] for _ in range(plan.num_stages)]
+    for item, shape in shapes:
+        stages[plan.stage_of(item.convolution)].append(layer(shape))
+    if spec.has_initial and plan.recomputes:
+        for stage in stages[1:]:
+            stage.insert(0, layer(shapes[0][1]))
     streams = 2 if spec.has_initial and not plan.recomputes else 1
     message = row_bytes(spec.hidden, plan.wire) * streams * size.num_nodes / pieces
-    return Work(tuple(stages), message, _last_sum(plan, spec), rates.epoch)
+    step = rates.epoch + rates.weight * max(_stage_weights(plan, spec))
+    return Work(tuple(map(tuple, stages)), message, _exposed_sum(plan, spec, engine), step)
 
 
 def best_chunks(plan: Plan, spec: ModelSpec, size: GraphSize, rates: Rates) -> int:
@@ -115,18 +126,26 @@ def _layer_work(seconds: LayerSeconds, pieces: int, cut: float, halo: float, hal
     )
 
 
-def _last_sum(plan: Plan, spec: ModelSpec) -> float:
-    """Bytes that a part sends for the last bucket of weights, which nothing is left to hide."""
+def _exposed_sum(plan: Plan, spec: ModelSpec, engine: EngineKind) -> float:
+    """Bytes that a part sends for sums of weights which nothing hides: ours are those of the last bucket."""
     if plan.num_parts == 1:
         return 0.0
-    shapes = layer_shapes(spec)
-    most = 0.0
-    for stage in range(plan.num_stages):
-        mine = [shape.num_weights for item, shape in shapes if plan.stage_of(item.convolution) == stage]
-        last = buckets(mine)[-1]
-        size = bucket_bytes(sum(mine[layer] for layer in last), plan.num_parts)
-        most = max(most, 2 * (plan.num_parts - 1) / plan.num_parts * size)
-    return most
+    times = 2 * (plan.num_parts - 1) / plan.num_parts
+    if engine == "original":
+        return times * BYTES_PER_NUMBER * max(_stage_weights(plan, spec))
+    each: list[list[int]] = [[] for _ in range(plan.num_stages)]
+    for item, shape in layer_shapes(spec):
+        each[plan.stage_of(item.convolution)].append(shape.num_weights)
+    last = [sum(mine[layer] for layer in buckets(mine)[-1]) for mine in each]
+    return times * max(bucket_bytes(numbers, plan.num_parts) for numbers in last)
+
+
+def _stage_weights(plan: Plan, spec: ModelSpec) -> list[int]:
+    """Numbers in the weights of each stage."""
+    found = [0] * plan.num_stages
+    for item, shape in layer_shapes(spec):
+        found[plan.stage_of(item.convolution)] += shape.num_weights
+    return found
 
 
 def adjacency_bytes(size: GraphSize, spec: ModelSpec, *, parts: int) -> int:

@@ -189,7 +189,7 @@ def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
         by_kind[kind] = KindRates(*found[2 + 4 * n : 6 + 4 * n].tolist())
     by_kind["dense"] = min(by_kind.values(), key=lambda kind: kind.start + kind.start_back)
     gather, multiply = found[:2].tolist()
-    return Rates(gather, multiply, REFERENCE.sparse_entry, REFERENCE.epoch, by_kind), off
+    return Rates(gather, multiply, REFERENCE.sparse_entry, REFERENCE.epoch, REFERENCE.weight, by_kind), off
 
 
 def contention(alone: Sequence[Sample], busy: Sequence[Sample]) -> float:

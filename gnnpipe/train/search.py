@@ -87,7 +87,7 @@ def assess(plan: Plan, question: Question, hardware: Hardware) -> Candidate:
     parts = breakdowns(result.timeline, plan.schedule, result.seconds)
     mean = Breakdown(*(float(np.mean(column)) for column in zip(*map(_figures, parts), strict=True)))
     volume = volume_of(plan, question.spec, question.size.num_nodes, cut.halo, settings.versions_sent)
-    memory = [_memory(plan, question, settings, stage) for stage in range(plan.num_stages)]
+    memory = _memory(plan, question, settings)
     needed, room = max(memory), USABLE_MEMORY * hardware.memory
     if hardware.is_cpu:  # ranks of a host share its memory
         each = [memory[rank // plan.num_parts] for rank in range(plan.num_ranks)]
@@ -160,22 +160,25 @@ def _halo_steps(plan: Plan) -> int:
     return 1 if plan.num_parts == 1 else 3 * layers
 
 
-def _memory(plan: Plan, question: Question, settings: TableSettings, stage: int) -> int:
+def _memory(plan: Plan, question: Question, settings: TableSettings) -> list[int]:
+    """Of a rank of each stage; stages between the ends with equally many layers are alike."""
     parts, cut = plan.num_parts, question.cuts[plan.num_parts]
     rows = -(-question.size.num_nodes // parts)
-    return rank_memory(
-        plan,
-        question.spec,
-        settings,
-        stage,
-        RankRows(
-            rows,
-            max(cut.halo.forward, cut.halo.backward) // parts,
-            -(-rows // plan.num_chunks),
-            adjacency_bytes(question.size, question.spec, parts=parts),
-            question.feature_bytes // parts,
-        ),
+    rank = RankRows(
+        rows,
+        max(cut.halo.forward, cut.halo.backward) // parts,
+        -(-rows // plan.num_chunks),
+        adjacency_bytes(question.size, question.spec, parts=parts),
+        question.feature_bytes // parts,
     )
+    known: dict[tuple[int, bool, bool], int] = {}
+    found = []
+    for stage, (first, last) in enumerate(plan.layer_ranges):
+        kind = last - first, stage == 0, stage == plan.num_stages - 1
+        if kind not in known:
+            known[kind] = rank_memory(plan, question.spec, settings, stage, rank)
+        found.append(known[kind])
+    return found
 
 
 def _settings(plan: Plan) -> TableSettings:

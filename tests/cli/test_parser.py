@@ -95,6 +95,6 @@ def test_main_without_a_command_teaches(capsys: pytest.CaptureFixture[str]) -> N
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
     assert capsys.readouterr().err == (
-        "gnnpipe: error: 'trian' is not a command; use one of train, compare, plan, profile, volume, show; did you mean "
-        "'train'?\n"
+        "gnnpipe: error: 'trian' is not a command; use one of train, compare, plan, profile, volume, show; "
+        "did you mean 'train'?\n"
     )

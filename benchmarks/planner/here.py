@@ -1,0 +1,148 @@
+"""The simulator against this machine: predicted and measured epochs of a dozen plans and more.
+
+python -m benchmarks.planner.here --work FOLDER [--rounds 2]
+
+Needs root for the plans over a slow link (network namespaces); without it they are left out. First the
+machine is measured with ``gnnpipe profile`` on the benchmark's own graph, then every plan is trained for some
+epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common, namespaces
+from gnnpipe.base.commands import PlanConfig, ProfileConfig
+from gnnpipe.base.config import Model, SyntheticConfig
+from gnnpipe.plan.hardware import Hardware, Link
+from gnnpipe.plan.plan import make_plan
+from gnnpipe.train.predictions import convolution_costs
+from gnnpipe.train.profile import profile
+from gnnpipe.train.question import Question, question_of
+from gnnpipe.train.search import assess
+
+HERE = Path(__file__).parent
+COMMAND = "python -m benchmarks.planner.here --work FOLDER"
+GRAPH = SyntheticConfig(num_nodes=40_000)
+LAYERS, HIDDEN = 16, 64
+MODELS: tuple[Model, ...] = ("gcnii", "resgcn")
+# Stages, parts, chunks.
+PLANS = [
+    (1, 1, 1), (1, 1, 16), (2, 1, 4), (2, 1, 16), (2, 1, 32), (4, 1, 16), (4, 1, 32),
+    (1, 2, 1), (1, 4, 1), (2, 2, 4), (2, 2, 16),
+]  # fmt: skip
+SLOW_PLANS = [(2, 1, 16), (2, 1, 32), (1, 2, 1), (4, 1, 16), (1, 4, 1), (2, 2, 4)]
+SLOW_LINK = 200.0
+"""Mbit/s."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=2, help="times that every plan is run")
+    parser.add_argument("--epochs", type=int, default=6, help="of a run; the first is not counted")
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--out", type=Path, default=HERE / "here.json")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    found = profile(ProfileConfig(models=tuple(options.models), hidden=(HIDDEN,), synthetic=GRAPH))
+    found.hardware.save(options.work / "profile.json")
+    questions = {
+        model: question_of(PlanConfig(model=model, layers=LAYERS, hidden=HIDDEN, devices=4, synthetic=GRAPH))
+        for model in options.models
+    }
+    cells = [(model, shape, None) for model in options.models for shape in PLANS]
+    cells += [(model, shape, SLOW_LINK) for model in options.models for shape in SLOW_PLANS]
+    seconds: dict[Any, list[float]] = {cell: [] for cell in cells}
+    for round_ in range(options.rounds):
+        for cell in cells:
+            try:
+                seconds[cell] += measure(*cell, options.work, round_, options.epochs)
+            except namespaces.NotPossibleError as error:
+                print(f"left out: {cell} ({error})", flush=True)
+    rows = []
+    for cell, measured in seconds.items():
+        if not measured:
+            continue
+        model, shape, rate = cell
+        predicted = predict(questions[model], shape, rate, found.hardware)
+        median = statistics.median(measured)
+        rows.append(
+            {
+                "model": model,
+                "plan": "x".join(map(str, shape)),
+                "megabits_per_second": rate,
+                "measured": median,
+                "spread": [min(measured), max(measured)],
+                "predicted": predicted,
+                "error": predicted / median - 1,
+            }
+        )
+    result = {
+        "mean_absolute_error": statistics.mean(abs(row["error"]) for row in rows),
+        "worst": max(abs(row["error"]) for row in rows),
+        "best_plans": best_plans(rows),
+        "profile": {"off": found.off, "contention": found.hardware.contention},
+        "rows": rows,
+        "environment": common.environment(sorted(options.work.glob("*/summary.json"))[-1].parent, COMMAND),
+    }
+    common.write(options.out, common.rounded(result))
+
+
+def measure(
+    model: str, shape: tuple[int, int, int], rate: float | None, work: Path, round_: int, epochs: int
+) -> list[float]:
+    """Seconds of the epochs of one run."""
+    stages, parts, chunks = shape
+    flags = [
+        f"--synthetic.num_nodes={GRAPH.num_nodes}", "--model", model, "--layers", str(LAYERS), "--hidden",
+        str(HIDDEN), "--stages", str(stages), "--parts", str(parts), "--chunks", str(chunks), "--threads",
+        "1", "--epochs", str(epochs), "--eval-every", "1000",
+    ]  # fmt: skip
+    out = work / f"{model}-{stages}x{parts}x{chunks}-{'fast' if rate is None else 'slow'}-{round_}"
+    if rate is None:
+        common.train(out, *flags)
+    else:
+        with namespaces.hosts(stages * parts) as names:
+            namespaces.train(names, out, *flags, megabits_per_second=rate)
+    return common.epoch_seconds(out)
+
+
+def predict(question: Question, shape: tuple[int, int, int], rate: float | None, hardware: Hardware) -> float:
+    """Simulated seconds; over the slow link every rank is a host of its own on the same cores."""
+    costs = convolution_costs(question.spec, question.size, hardware.rates)
+    plan = make_plan(*shape, question.spec.layers, question.size.num_nodes, costs=costs)
+    here = replace(hardware, devices_per_host=4)
+    if rate is not None:
+        link = Link(hardware.network.latency, rate * 1e6 / 8)
+        here = replace(hardware, devices_per_host=1, network=link, hosts_per_machine=4)
+    return assess(plan, question, here).seconds
+
+
+def best_plans(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each model and link: how much slower the plan predicted best is than the one measured best."""
+    found = []
+    for model, rate in sorted({(row["model"], row["megabits_per_second"] or 0) for row in rows}):
+        mine = [row for row in rows if (row["model"], row["megabits_per_second"] or 0) == (model, rate)]
+        chosen = min(mine, key=lambda row: row["predicted"])
+        best = min(mine, key=lambda row: row["measured"])
+        found.append(
+            {
+                "model": model,
+                "megabits_per_second": rate or None,
+                "predicted_best": chosen["plan"],
+                "measured_best": best["plan"],
+                "slower_by": chosen["measured"] / best["measured"] - 1,
+            }
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What ``gnnpipe profile`` makes of measured times."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from gnnpipe.base.config import SyntheticConfig
+from gnnpipe.base.errors import PlanError
+from gnnpipe.graph.chunks import CutSpec
+from gnnpipe.graph.prepared import prepare
+from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.plan.hardware import SHIPPED, load_hardware
+from gnnpipe.runtime.measure import Sample, measure_layer, with_fewer_edges
+from gnnpipe.train.profile import contention, fit
+
+
+def samples(noise: float = 0.0) -> list[Sample]:
+    """By known rates: 1 ps a number gathered, 0.1 ps a product, kinds that differ in the rest."""
+    found = []
+    signs = [1, -1, -1, 1, 1, 1, -1, -1]
+    for kind, start, entry in (("gcn", 1e-4, 1e-9), ("sage", 2e-4, 3e-9)):
+        for rows in (100.0, 1000.0, 10_000.0):
+            for degree in (2, 20):
+                for width in (32, 128):
+                    edges, weights = rows * degree, width * width
+                    both = edges * width * 1e-12 + rows * weights * 1e-13
+                    off = 1 + noise * signs[len(found) % len(signs)]
+                    found.append(
+                        Sample(
+                            kind,  # type: ignore[arg-type]
+                            width,
+                            1,
+                            rows,
+                            edges,
+                            weights,
+                            off * (both + start + rows * width * entry),
+                            off * (both + start / 2 + rows * width * entry * 2),
+                            off * rows * weights * 1e-13,
+                        )
+                    )
+    return found
+
+
+def test_fit_finds_the_rates_that_made_the_times() -> None:
+    rates, off = fit(samples())
+    assert off < 1e-6
+    assert rates.gather == pytest.approx(1e-12, rel=1e-3)
+    assert rates.multiply == pytest.approx(1e-13, rel=1e-3)
+    sage = rates.kinds["sage"]
+    assert (sage.start, sage.entry) == (pytest.approx(2e-4, rel=1e-3), pytest.approx(3e-9, rel=1e-3))
+    assert (sage.start_back, sage.entry_back) == (
+        pytest.approx(1e-4, rel=1e-3),
+        pytest.approx(6e-9, rel=1e-3),
+    )
+    assert rates.kinds["dense"] == rates.kinds["gcn"]
+
+
+def test_noise_shows_as_distance() -> None:
+    rates, off = fit(samples(0.1))
+    assert 0.05 < off < 0.12
+    assert rates.kinds["gcn"].start == pytest.approx(1e-4, rel=0.3)
+
+
+def test_contention_is_the_median_ratio() -> None:
+    alone = samples()
+    busy = [replace(item, forward=1.3 * item.forward, backward=1.3 * item.backward) for item in alone]
+    assert contention(alone, busy) == pytest.approx(1.3)
+    assert contention(alone, []) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["gcn", "sage", "gcnii", "resgcn"])
+def test_a_layer_is_measured_as_an_epoch_runs_it(kind: str) -> None:
+    data = planted_partition(SyntheticConfig(num_nodes=3000))
+    graph = prepare(data, CutSpec(1, 3, 16.0), "mean" if kind == "sage" else "gcn")
+    thin = with_fewer_edges(graph, 0.25)
+    assert thin.matrix.num_entries == pytest.approx(0.25 * graph.matrix.num_entries, rel=0.1)
+    for given in (graph, thin):
+        sample = measure_layer(given, kind, 16, torch.device("cpu"))  # type: ignore[arg-type]
+        assert min(sample.forward, sample.backward, sample.products) > 0
+        assert sample.rows == 1000
+        assert sample.edges == pytest.approx(given.matrix.num_entries / 3)
+
+
+def test_hardware_survives_its_file(tmp_path: Path) -> None:
+    for hardware in SHIPPED.values():
+        hardware.save(tmp_path / "x.json")
+        assert load_hardware(str(tmp_path / "x.json")) == hardware
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"name": 1}',
+        json.dumps({"name": "x", "rates": {}}),
+        "\x00",
+        '{"rates": {"kinds": 3}}',
+    ],
+)
+def test_files_that_are_no_profile(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    with pytest.raises(PlanError, match=r"hardware: '.*bad.json' is no profile .*gnnpipe profile --out"):
+        load_hardware(str(path))
+
+
+def test_figures_that_are_no_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    SHIPPED["a100"].save(path)
+    for bad in (-1, "fast", None, float("nan")):
+        content = json.loads(path.read_text())
+        content["rates"]["gather"] = bad
+        (tmp_path / "bad.json").write_text(json.dumps(content))
+        with pytest.raises(PlanError, match="not a positive number"):
+            load_hardware(str(tmp_path / "bad.json"))
+
+
+def test_unknown_hardware() -> None:
+    with pytest.raises(PlanError, match="hardware: 'a10' is not known; did you mean 'a100'"):
+        load_hardware("a10")
