@@ -115,7 +115,9 @@ def _help(doc: str) -> str:
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    """The words of a Literal, also an optional one."""
+    """The words of a Literal, also an optional one; a list of them is read by the library."""
+    if get_origin(hint) is tuple:
+        return ()
     for option in (hint, *get_args(hint)):
         if get_origin(option) is Literal:
             return get_args(option)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 from gnnpipe.base.commands import PlanConfig
 from gnnpipe.cli.parser import make_parser, parse
@@ -23,6 +24,9 @@ def run(arguments: list[str]) -> int:
     parser = make_parser("plan", PlanConfig, DESCRIPTION, EPILOG)
     config = check_plan_config(parse(parser, PlanConfig, arguments))
     hardware = importlib.import_module("gnnpipe.plan.hardware").load_hardware(config.hardware)
+    warning = importlib.import_module("gnnpipe.train.machine").outdated(hardware)
+    if warning:
+        sys.stderr.write(f"warning: {warning}\n")
     question = importlib.import_module("gnnpipe.train.question").question_of(config)
     found = importlib.import_module("gnnpipe.train.search").search(config, question, hardware)
     importlib.import_module("gnnpipe.report.plans").print_plans(found, config, question, hardware)

@@ -12,6 +12,7 @@ from pathlib import Path
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import GnnpipeError, PlanError, UserError, exit_code
 from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.plan.hardware import load_hardware
 from gnnpipe.report.console import (
     ConsoleReporter,
     PatientConsole,
@@ -25,6 +26,7 @@ from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
 from gnnpipe.train.auto import planned
 from gnnpipe.train.job import Job, describe_plan, has_estimate, plan_for, prepare_job
+from gnnpipe.train.machine import outdated
 from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
 from gnnpipe.train.records import RunFolder
@@ -76,6 +78,9 @@ def _run_local(config: RunConfig) -> int:
     if config.plan == "auto":
         config, note = planned(config, load_dataset(config))
         PatientConsole(highlight=False, soft_wrap=True).print(note, markup=False)
+    warning = outdated(load_hardware(config.hardware)) if config.hardware else None
+    if warning:
+        sys.stderr.write(f"warning: {warning}\n")
     choose_device(config.device, config.stages * config.parts)
     warm_up()
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:

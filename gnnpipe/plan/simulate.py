@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass
 from typing import Literal
@@ -60,6 +61,7 @@ class _Simulation:
         self.events: dict[Hashable, Event] = {}
         self.counts: dict[Hashable, int] = {}
         self.shared: dict[Hashable, Shared] = {}
+        self.queues: dict[tuple[int, int], deque[Callable[[], None]]] = {}
         self.waits: dict[int, str] = {}
         self.spans: dict[int, list[Span]] = {}
         self.finished: dict[int, float] = {}
@@ -118,9 +120,19 @@ class _Simulation:
         return done
 
     def transfer(self, source: int, target: int, size: float, done: Callable[[], None]) -> None:
-        """Bytes from a rank to another one."""
+        """Bytes from a rank to another one, behind those that it has sent there before."""
         inside = self.hardware.host_of(source) == self.hardware.host_of(target)
-        self._carry(source, size, done, inside=inside)
+        queue = self.queues.setdefault((source, target), deque())
+
+        def arrived() -> None:
+            queue.popleft()
+            if queue:
+                queue[0]()
+            done()
+
+        queue.append(lambda: self._carry(source, size, arrived, inside=inside))
+        if len(queue) == 1:
+            queue[0]()
 
     def _carry(self, rank: int, size: float, done: Callable[[], None], *, inside: bool) -> None:
         """Bytes that a rank, and with it all that are alike on its host, send."""

@@ -12,6 +12,24 @@ from gnnpipe.base.config import RunConfig
 from gnnpipe.plan.hardware import REFERENCE, SHIPPED, Hardware, Link, load_hardware
 
 
+def outdated(hardware: Hardware) -> str | None:
+    """What to say of a profile that was measured elsewhere; None of one that was made here, or is shipped."""
+    if not hardware.torch:
+        return None
+    if hardware.torch != torch.__version__:
+        return (
+            f"hardware: '{hardware.name}' was measured with PyTorch {hardware.torch}, and this is "
+            f"{torch.__version__}; gnnpipe profile measures anew"
+        )
+    here = torch.cuda.device_count() if torch.cuda.is_available() else os.cpu_count() or 1
+    if hardware.devices_per_host != here:
+        return (
+            f"hardware: '{hardware.name}' was measured on a host with {hardware.devices_per_host} devices, "
+            f"and this one has {here}; gnnpipe profile measures anew"
+        )
+    return None
+
+
 def hardware_here(config: RunConfig) -> Hardware:
     """What a config names, or a description of this host.
 

@@ -84,7 +84,8 @@ def assess(plan: Plan, question: Question, hardware: Hardware) -> Candidate:
     settings = _settings(plan)
     work = work_of(plan, question.spec, question.size, cut, hardware.rates, settings.versions_sent)
     result = simulate(plan, work, hardware)
-    parts = breakdowns(result.timeline, plan.schedule, result.seconds)
+    # parts are alike, so one of each stage tells
+    parts = breakdowns(result.timeline[:: plan.num_parts], plan.schedule, result.seconds)
     mean = Breakdown(*(float(np.mean(column)) for column in zip(*map(_figures, parts), strict=True)))
     volume = volume_of(plan, question.spec, question.size.num_nodes, cut.halo, settings.versions_sent)
     memory = _memory(plan, question, settings)
