@@ -71,6 +71,7 @@ class Case:
     initial: Initial = "relay"
     wire: WireFormat = "fp32"
     tables: TableFormat = "fp32"
+    recompute: bool = False
 
     @property
     def spec(self) -> ModelSpec:
@@ -95,6 +96,7 @@ class Case:
             initial=self.initial,
             wire=self.wire,
             tables=self.tables,
+            recompute=self.recompute,
         )
 
     def graph(self) -> PreparedGraph:

@@ -1,6 +1,6 @@
 """How fast one device is, beside torch_geometric and beside the machine's limit; two stages; bytes.
 
-python -m benchmarks.speed.run --work FOLDER [--only single limit stages scaling memory volume] [--rounds 2]
+python -m benchmarks.speed.run --work FOLDER [--only SECTION ...] [--rounds 2]
 
 Every figure is a median; what is compared takes turns (A B A B) in one run. See README.md beside this file.
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import common
+from benchmarks import common, namespaces
 from gnnpipe.base.config import GcniiConfig
 from gnnpipe.model.stack import ModelSpec
 from gnnpipe.plan.plan import make_plan
@@ -47,6 +47,13 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["gcnii", "gcn", "sage"], help="beside PyG")
     parser.add_argument("--chunks", nargs="+", type=int, default=[8, 16, 32], help="of the two stages")
     parser.add_argument("--edges", nargs="+", type=int, default=[10**6, 10**7, 5 * 10**7])
+    parser.add_argument(
+        "--megabits",
+        nargs="+",
+        type=float,
+        default=[1000.0, 300.0, 200.0],
+        help="Mbit/s of the exposed section",
+    )
     parser.add_argument(
         "--published", type=Path, help="folder with gnnpipe_a5000.csv, for the volume of its cells"
     )
@@ -191,6 +198,31 @@ def shares(run: Path) -> list[dict[str, float]]:
     return found
 
 
+def exposed(options: argparse.Namespace) -> dict[str, Any]:
+    """Two stages on hosts of their own behind a slow link: what of sending shows, as a share of what sending
+    takes. Rates are chosen such that sending an epoch's rows would take a share of its computation."""
+    flags = [
+        *GRAPH, *QUIET, "--model", "gcnii", "--layers", str(LAYERS), "--stages", "2", "--chunks", "32",
+        "--initial", "recompute", "--threads", "1", "--epochs", str(options.epochs),
+    ]  # fmt: skip
+    result: dict[str, Any] = {}
+    with namespaces.hosts(2) as names:
+        for rate in options.megabits:
+            run = namespaces.train(names, options.work / f"exposed-{rate}", *flags, megabits_per_second=rate)
+            record = common.summary(run)
+            sent = max(rank["communication-layer"] for rank in record["bytes_per_epoch_by_rank"])
+            sending = 8 * sent / (rate * 1e6)
+            seconds = statistics.median(common.epoch_seconds(run))
+            waits = statistics.median(item["communication_layer"] for item in shares(run)) * seconds
+            result[str(rate)] = {
+                "epoch_seconds": seconds,
+                "seconds_of_sending_one_way": sending,
+                "waited_seconds": waits,
+                "exposed_share": waits / (2 * sending),
+            }
+    return result
+
+
 def scaling(options: argparse.Namespace) -> dict[str, Any]:
     """GCN with 3 layers of 32: seconds of an epoch by number of edges, at 20 edges a node."""
     result: dict[str, Any] = {}
@@ -260,6 +292,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "single": single,
     "limit": limit,
     "stages": stages,
+    "exposed": exposed,
     "scaling": scaling,
     "memory": memory,
     "volume": volume,

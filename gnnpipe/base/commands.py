@@ -72,7 +72,7 @@ class ProfileConfig:
     overwrite: bool = False
     """Replace the file if there is one."""
 
-    synthetic: SyntheticConfig = field(default_factory=lambda: SyntheticConfig(num_nodes=20_000))
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
 
 @dataclass(frozen=True)

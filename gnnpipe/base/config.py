@@ -173,6 +173,10 @@ class RunConfig:
     """How the rows are held that are aggregated, and gradients of aggregates. bf16: in half the memory, half
     of what parts exchange, and faster, as aggregation reads half as much; eight bits of a number are left,
     and sums are rounded to them. Evaluation always uses fp32."""
+    recompute: bool = False
+    """Keep less from forward to backward, and make it again chunk by chunk: the input rows of ResGCN+ layers,
+    a quarter of what it keeps, for one more product of rows with weights. The same numbers, bit for bit. GCN,
+    GraphSAGE and GCNII keep nothing that could be made again without aggregating."""
     chunks: int | None = None
     """Pieces of the graph that stream through the stages. More chunks: a smaller bubble, more overhead and
     more stale rows. By default 1 with one stage, else what makes an epoch shortest, from what a chunk costs

@@ -162,8 +162,7 @@ def _explain(message: str, flags: list[str]) -> str:
         key, expected, value = wrong.groups()
         names = re.findall(r"(?:Expected a <class '|Expected an? )(\w+)", expected)
         kinds = list(dict.fromkeys(_KINDS[name] for name in names if name in _KINDS))
-        if key == "optimizer.betas":
-            kinds = [_KINDS["tuple"]]
+        kinds = _LISTS.get(key, kinds)
         flag = key if "." in key else key.replace("_", "-")
         return f"{flag}: '{value}' can't be used; expected {' or '.join(kinds) or 'another kind of value'}"
     missing = re.match(r'Parser key "config": (File does not exist.*)', message)
@@ -174,11 +173,15 @@ def _explain(message: str, flags: list[str]) -> str:
     return message
 
 
+_LISTS = {
+    "optimizer.betas": ["a list such as [0.9, 0.999]"],
+    "models": ["a list of gcn, sage, gcnii and resgcn, such as [gcnii,resgcn]"],
+    "hidden": ["a whole number", "for profile a list such as [64,128]"],
+}
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
     "str": "a word",
     "bool": "true or false",
-    "tuple": "a list such as [0.9, 0.999]",
     "NoneType": "null",
 }

@@ -35,6 +35,8 @@ class Plan:
     """How rows travel between stages."""
     tables: TableFormat = "fp32"
     """How aggregated rows are held, and travel between parts."""
+    recompute: bool = False
+    """Whether rows that a layer can make again cheaply are made again for the way back, not kept."""
 
     @property
     def num_ranks(self) -> int:
@@ -42,7 +44,7 @@ class Plan:
         return self.num_stages * self.num_parts
 
     @property
-    def recomputes(self) -> bool:
+    def recomputes_initial(self) -> bool:
         """Whether stages compute initial rows themselves, in models that have them."""
         return self.initial == "recompute" and self.num_stages > 1
 

@@ -130,6 +130,8 @@ def describe_start(plan: dict[str, Any], halo: str) -> list[str]:
     )
     if shape["num_stages"] > 1 and (shape["wire"], shape["initial"]) != ("fp32", "relay"):
         lines.append(f"rows travel between stages as {shape['wire']}; {INITIAL_IN_WORDS[shape['initial']]}")
+    if shape["recompute"]:
+        lines.append("rows that are cheap to make again are not kept")
     if shape["tables"] != "fp32":
         lines.append(f"aggregated rows are held as {shape['tables']}")
     return lines

@@ -119,7 +119,7 @@ def train_command(best: Candidate, config: PlanConfig) -> str:
         "--chunks",
         str(plan.num_chunks),
     ]
-    words += ["--initial", plan.initial] if plan.recomputes else []
+    words += ["--initial", plan.initial] if plan.recomputes_initial else []
     words += ["--wire", plan.wire] if plan.wire != "fp32" else []
     words += ["--tables", plan.tables] if plan.tables != "fp32" else []
     return shlex.join(words)

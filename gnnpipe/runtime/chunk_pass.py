@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from gnnpipe.model.dropout import ChunkMasks
-from gnnpipe.runtime.stage_layer import LayerPass
+from gnnpipe.model.features import FeatureRows
+from gnnpipe.runtime.chunk_data import ChunkData
+from gnnpipe.runtime.stage_layer import LayerPass, StageLayer
 
 
 @dataclass
@@ -25,3 +28,25 @@ class ChunkPass:
     """What the layers behind have gathered for the initial rows."""
     gradient: Tensor | None = None
     """Of the logits, on the last stage."""
+    forgotten_from: Sequence[FeatureRows] = ()
+    """Input rows of the first layer that has let go of something, from which it is made again."""
+
+    def remember(self, layer: StageLayer, h: Sequence[FeatureRows]) -> None:
+        """Keep a layer's input rows, if it is the first one that lets go of something."""
+        if layer.module.forgotten_columns() and not self.forgotten_from:
+            self.forgotten_from = h
+
+    def recall(self, layers: Sequence[StageLayer], data: ChunkData) -> None:
+        """Make again what layers have let go of, before the chunk runs backward.
+
+        Args:
+            layers: of the stage.
+            data: the chunk.
+        """
+        h, self.forgotten_from = self.forgotten_from, ()
+        if not h:
+            return
+        first = next(number for number, layer in enumerate(layers) if layer.module.forgotten_columns())
+        for number in range(first, len(layers)):
+            ends = number + 1 == len(layers)
+            h = layers[number].recall(data, self.layers[number], h, ends=ends)

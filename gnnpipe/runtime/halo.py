@@ -31,13 +31,16 @@ class Route:
     """How many come from each part."""
 
 
-def routes(halo: tuple[Tensor, ...], ranges: Ranges, part: int) -> list[Route | None]:
+def routes(
+    halo: tuple[Tensor, ...], ranges: Ranges, part: int, device: torch.device | None = None
+) -> list[Route | None]:
     """The route of each chunk; None where no part reads any row of the chunk.
 
     Args:
         halo: for each part the rows it reads, see `gnnpipe.graph.halo.halo_rows`.
         ranges: ``[part][chunk]``.
         part: whose routes.
+        device: where the rows to send are picked; by default the CPU.
     """
     num_parts, num_chunks = len(ranges), len(ranges[0])
     mine = part_range(ranges, part)
@@ -55,7 +58,7 @@ def routes(halo: tuple[Tensor, ...], ranges: Ranges, part: int) -> list[Route | 
     starts = [mine.num_nodes, *stops[:-1]]
     return [
         Route(
-            torch.cat(sent[index]),
+            torch.cat(sent[index]).to(device),
             counts[:, index, part].tolist(),
             Chunk(starts[index], stops[index]),
             counts[part, index].tolist(),

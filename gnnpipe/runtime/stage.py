@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -66,14 +65,15 @@ class Stage:
         self.device = device
         self.hidden = spec.hidden
         self.has_initial = spec.has_initial
-        shares = spec.has_initial and plan.recomputes
+        shares = spec.has_initial and plan.recomputes_initial
         self.num_streams = 2 if spec.has_initial and not shares else 1
         self.num_train = int(graph.masks["train"].sum())
         self.num_rows = graph.facts.part_nodes[place.part]
         self.halo = Halo(links, Clock(device))
-        self.forward_routes = _on(device, routes(graph.halo_forward, graph.ranges, place.part))
-        backward_routes = _on(device, routes(graph.halo_backward, graph.ranges, place.part))
+        self.forward_routes = routes(graph.halo_forward, graph.ranges, place.part, device)
+        backward_routes = routes(graph.halo_backward, graph.ranges, place.part, device)
         self._settings, self._links = settings, links
+        self._recomputes = plan.recompute and plan.num_chunks > 1  # one chunk would need all at once
         nothing: list[Route | None] = [None] * plan.num_chunks
         late = settings.stale_halo or settings.waits  # then no halo arrives while rows are computed
         self.chunks = cut(
@@ -154,9 +154,7 @@ class Stage:
             rows for the next stage, of the chunk `lag` positions before, and 0; or on the last stage its
             logits and the sum of its training loss. None where no chunk has come that far.
         """
-        h: Sequence[FeatureRows] | None = None
-        if position < len(self._order):
-            h = self._enter(self._order[position], rows)
+        h = self._enter(self._order[position], rows) if position < len(self._order) else None
         out: Tensor | None = None
         for layer in self.layers:
             if h is not None:
@@ -164,6 +162,8 @@ class Stage:
                 data, kept = self.chunks[index], self._passes[index]
                 drops = self._masks.of_layer(layer.spec.number, data, kept.masks)
                 kept.layers.append(layer.put(index, data, h, drops, self._owed))
+                if self._recomputes:
+                    kept.remember(layer, h)
                 if len(kept.layers) == len(self.layers):
                     kept.masks = None
             position -= layer.lookahead
@@ -182,6 +182,8 @@ class Stage:
         h = layer.take(index, self.chunks[index], kept.layers[-1], kept.h0)
         if self._starts_initial(layer):
             kept.h0 = h
+        if self._recomputes:
+            layer.forget(kept.layers[-1])
         return h
 
     def _leave(self, position: int, h: Tensor) -> tuple[Tensor, float]:
@@ -261,6 +263,7 @@ class Stage:
 
     def _enter_back(self, index: int, rows: Tensor | None) -> Tensor | None:
         kept = self._passes[index]
+        kept.recall(self.layers, self.chunks[index])
         if kept.h0 is not None:
             relayed = rows if self.num_streams == 2 else None
             kept.h0_gradient = torch.zeros_like(kept.h0) if relayed is None else relayed[1]
@@ -292,7 +295,3 @@ class Stage:
 
     def _starts_initial(self, layer: StageLayer) -> bool:
         return self.has_initial and layer.spec.number == 0
-
-
-def _on(device: torch.device, exchanged: list[Route | None]) -> list[Route | None]:
-    return [None if route is None else replace(route, send=route.send.to(device)) for route in exchanged]

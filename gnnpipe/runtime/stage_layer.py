@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gnnpipe.graph.chunks import Chunk
-from gnnpipe.model.dropout import Dropout, keep_all
+from gnnpipe.model.dropout import Dropout
 from gnnpipe.model.features import FeatureRows
 from gnnpipe.model.layers.base import Layer, RowsPass, WeightProduct
 from gnnpipe.model.stack import LayerSpec
 from gnnpipe.runtime.boundary import Boundary
-from gnnpipe.runtime.chunk_data import ChunkData, Pull
+from gnnpipe.runtime.chunk_data import ChunkData
 from gnnpipe.runtime.tables import ForwardTable, GradientTable
+from gnnpipe.runtime.tiles import clean_messages, floats, nothing, pull_tiles
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class StageLayer:
                 update(number, None)
         else:
             rows = self.rows
-            _pull_tiles(
+            pull_tiles(
                 [tile.pull for tile in data.tiles],
                 rows.table.rows,
                 update,
@@ -193,6 +193,33 @@ class StageLayer:
             if self.lookahead:
                 gradients.table.weigh(gradients.rows_of(index, data))
 
+    def forget(self, done: LayerPass) -> None:
+        """Let go of what `recall` makes again."""
+        for tile in done.tiles:
+            self.module.forget(tile)
+
+    def recall(
+        self, data: ChunkData, done: LayerPass, h: Sequence[FeatureRows], *, ends: bool
+    ) -> Sequence[Tensor]:
+        """Make again what a chunk's pass has let go of.
+
+        Args:
+            data: the chunk.
+            done: its pass.
+            h: input rows of each tile.
+            ends: whether nobody needs the output rows.
+
+        Returns:
+            the output rows of each tile, if they are needed.
+        """
+        outs = nothing(len(data.tiles))
+        if not ends:
+            out = torch.empty(data.chunk.num_nodes, self.module.out_features, device=data.device)
+            outs = data.split(out)
+        for tile, rows, out_rows in zip(done.tiles, h, outs, strict=True):
+            self.module.recall(tile, rows, out_rows)
+        return [rows for rows in outs if rows is not None]
+
     def take_back(self, index: int, data: ChunkData, done: LayerPass) -> Tensor | None:
         """Gradient of the layer's input rows; None if they are features."""
         h_gradient = None
@@ -221,54 +248,10 @@ class StageLayer:
         pulls = [tile.pull_back for tile in data.tiles]
         if self.lookahead:
             with table.counted_once(gradients.rows_of(index, data)):
-                _pull_tiles(pulls, table.rows, differentiate, lambda: None)
+                pull_tiles(pulls, table.rows, differentiate, lambda: None)
         else:
             ranges: list[Chunk] = []
-            _pull_tiles(
+            pull_tiles(
                 pulls, table.rows, differentiate, lambda: ranges.extend(gradients.rows_of(index, data))
             )
             table.weigh(ranges)
-
-
-def _pull_tiles(
-    pulls: Sequence[Pull],
-    table: Tensor,
-    use: Callable[[int, Tensor], None],
-    wait: Callable[[], object],
-) -> None:
-    """Pull each tile's rows and use them.
-
-    Everything that is at hand is pulled, and what needs nothing else is used, before the wait for the halo.
-    """
-    unfinished = []
-    for number, pull in enumerate(pulls):
-        product = pull.now @ table
-        if pull.later is None:
-            use(number, product)
-        else:
-            unfinished.append((number, product, pull.later))
-    wait()
-    for number, product, later in unfinished:
-        use(number, product.add_(later @ table))
-
-
-def nothing(count: int) -> Sequence[Tensor | None]:
-    """For tiles that have none."""
-    return [None] * count
-
-
-@contextmanager
-def floats(space: Tensor | None) -> Iterator[Tensor | None]:
-    """Where float32 rows may be written that are to stand in ``space``, of whatever type that is."""
-    if space is None or space.dtype == torch.float32:
-        yield space
-        return
-    rows = torch.empty_like(space, dtype=torch.float32)
-    yield rows
-    space.copy_(rows)
-
-
-def clean_messages(module: Layer, h: Sequence[FeatureRows]) -> Tensor:
-    """The message without dropout."""
-    found = [module.message(rows, keep_all)[0] for rows in h]
-    return torch.cat([rows for rows in found if rows is not None])

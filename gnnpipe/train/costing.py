@@ -75,10 +75,10 @@ def work_of(
     stages: list[list[LayerWork]] = [[] for _ in range(plan.num_stages)]
     for item, shape in shapes:
         stages[plan.stage_of(item.convolution)].append(layer(shape))
-    if spec.has_initial and plan.recomputes:
+    if spec.has_initial and plan.recomputes_initial:
         for stage in stages[1:]:
             stage.insert(0, layer(shapes[0][1]))
-    streams = 2 if spec.has_initial and not plan.recomputes else 1
+    streams = 2 if spec.has_initial and not plan.recomputes_initial else 1
     message = row_bytes(spec.hidden, plan.wire) * streams * size.num_nodes / pieces
     step = rates.epoch + rates.weight * max(_stage_weights(plan, spec))
     return Work(tuple(map(tuple, stages)), message, _exposed_sum(plan, spec, engine), step)

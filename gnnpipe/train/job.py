@@ -63,7 +63,9 @@ def plan_for(config: RunConfig, data: GraphData) -> Plan:
         if lookahead is None or config.staleness.preset == "exact"
         else _balanced_plan(config, data, lookahead)
     )
-    return replace(plan, initial=config.initial, wire=config.wire, tables=config.tables)
+    return replace(
+        plan, initial=config.initial, wire=config.wire, tables=config.tables, recompute=config.recompute
+    )
 
 
 def _balanced_plan(config: RunConfig, data: GraphData, lookahead: int) -> Plan:

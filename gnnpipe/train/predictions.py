@@ -85,7 +85,7 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
         for item, module in _shapes(spec)
     ]
     stages = [plan.stage_of(item.convolution) for item, _ in _shapes(spec)]
-    shared = spec.has_initial and plan.recomputes
+    shared = spec.has_initial and plan.recomputes_initial
     streams = 2 if spec.has_initial and not shared else 1
     weights = [layer.num_weights for layer in layers]
     num_shared = weights[0] if shared else 0
@@ -159,16 +159,21 @@ def rank_memory(
     """Peak bytes of a rank. A check of the gradient holds the graph, a table a layer and one for gradients
     more."""
     mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
-    recomputes = stage > 0 and spec.has_initial and plan.recomputes
+    recomputes = stage > 0 and spec.has_initial and plan.recomputes_initial
     if recomputes:
         mine.insert(0, _shapes(spec)[0][1])
-    layers = [(module.saved_columns(), module.width or 0) for module in mine]
+    forgets = plan.recompute and plan.num_chunks > 1
+    layers = [
+        (module.saved_columns() - forgets * module.forgotten_columns(), module.width or 0) for module in mine
+    ]
+    most_forgotten = forgets * max(module.forgotten_columns() for module in mine)
     # gradient tables that all layers of a width have together, of this run and of its checks
     common = {width for _, width in layers}
     layers += [(width, 0) for width in common for _ in range(settings.shares_gradients + checks)]
     # a message from the stage before stays whole for its initial rows
-    kept = 2 * spec.hidden * (stage > 0 and spec.has_initial and not plan.recomputes)
+    kept = 2 * spec.hidden * (stage > 0 and spec.has_initial and not plan.recomputes_initial)
     kept += spec.num_classes * (stage == plan.num_stages - 1)
+    kept += most_forgotten  # what the rest is made again from
     return memory_per_rank(
         layers,
         sum(weight.numel() for module in mine for weight in module.parameters()),

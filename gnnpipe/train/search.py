@@ -116,7 +116,7 @@ def estimate(plan: Plan, question: Question, hardware: Hardware) -> float:
 
 def describe(plan: Plan) -> str:
     """A plan as ``gnnpipe compare --plans`` reads it."""
-    words: list[str] = [plan.initial] if plan.recomputes else []
+    words: list[str] = [plan.initial] if plan.recomputes_initial else []
     words += [plan.wire] if plan.wire != "fp32" else []
     words += [f"tables-{plan.tables}"] if plan.tables != "fp32" else []
     return "+".join([f"{plan.num_stages}x{plan.num_parts}x{plan.num_chunks}", *words])

@@ -72,7 +72,14 @@ def test_start_describes_graph_cut_and_plan() -> None:
         "cut_fraction": 0.25, "chunk_imbalance": 1.1,
     }  # fmt: skip
     shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
-    shape |= {"lookahead": 0, "note": "", "wire": "fp32", "initial": "relay", "tables": "fp32"}
+    shape |= {
+        "lookahead": 0,
+        "note": "",
+        "wire": "fp32",
+        "initial": "relay",
+        "tables": "fp32",
+        "recompute": False,
+    }
     content = {"graph": facts, "plan": shape, "predictions": {"bubble": 0.2, "fresh": 0.875}}
     lines = describe_start(content, "exact")
     assert "1,000 nodes, 2,000 edges" in lines[0]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from gnnpipe.base.config import Model
 from gnnpipe.graph.csr import Csr
 from tests.graphs import random_graph
-from tests.harness import Case, Outcome, make_stage, run_ranks, train
+from tests.harness import Case, Outcome, descend, gradients, make_stage, run_ranks, train
 from tests.runtime.test_parts import assert_bytes_as_predicted, merged
 
 MODELS: tuple[Model, ...] = ("gcn", "sage", "gcnii", "resgcn")
@@ -78,6 +79,77 @@ def test_parts_exchange_half_the_bytes(stages: int, parts: int, tmp_path: Path) 
         if case.chunks == 1 and case.halo == "exact":
             ours, reference = merged(outcomes, parts), train(plain.with_(parts=1))
             assert ours.losses == pytest.approx(reference.losses, rel=12 * EPSILON)
+
+
+@pytest.mark.parametrize("lookahead", [0, 1])
+@pytest.mark.parametrize("stages", [1, 2])
+def test_what_is_made_again_is_what_was_there(stages: int, lookahead: int) -> None:
+    """Bit for bit, and nothing is kept beside: rows of ResGCN+ are not."""
+    for model in MODELS:
+        case = Case(random_graph(60, 240), model, 4, chunks=3, lookahead=lookahead)
+        again, kept = in_one_process(case.with_(recompute=True), stages), in_one_process(case, stages)
+        assert again.losses == kept.losses
+        for mine, theirs in zip(again.gradients, kept.gradients, strict=True):
+            assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def in_one_process(case: Case, num_stages: int) -> Outcome:
+    """Stages that hand rows to each other; with lookahead chunks leave later than they come."""
+    graph = case.graph()
+    stages = [make_stage(case, num_stages, rank, graph) for rank in range(num_stages)]
+    outcome = Outcome([], [], {}, None)
+    order = list(range(case.chunks))
+    for epoch in range(case.epochs):
+        for stage in stages:
+            stage.begin_epoch(epoch, order)
+        arrived: list[Tensor | None] = [None] * case.chunks
+        loss = 0.0
+        for stage in stages:
+            left = []
+            for position in range(case.chunks + stage.lag):
+                rows = arrived[position] if position < case.chunks else None
+                out, part = stage.forward(position, rows)
+                loss += part
+                left += [out] if out is not None else []
+            arrived = list(left)
+        gradients_in: list[Tensor | None] = [None] * case.chunks
+        for stage in reversed(stages):
+            found: list[Tensor | None] = []
+            for position in range(case.chunks - 1, -stage.lag - 1, -1):
+                back = stage.backward(position, gradients_in[position] if position >= 0 else None)
+                stage.add_products()
+                found += [back] if position + stage.lag < case.chunks else []
+            gradients_in = found[::-1]
+        outcome.losses.append(loss)
+        outcome.gradients.append({key: value for stage in stages for key, value in gradients(stage).items()})
+        for stage in stages:
+            descend(stage)
+    return outcome
+
+
+def test_recomputing_keeps_a_quarter_less_of_resgcn() -> None:
+    case = Case(random_graph(60, 240), "resgcn", 8, chunks=3, hidden=16)
+    kept = {again: kept_numbers(case.with_(recompute=again)) for again in (True, False)}
+    # of input rows, aggregates and two moments, input rows go but for the first layer's
+    assert kept[False] - kept[True] == 8 * 60 * 16
+
+
+def kept_numbers(case: Case) -> int:
+    """Distinct numbers that chunks keep beside the tables when all have come forward."""
+    stage = make_stage(case)
+    stage.begin_epoch(0, list(range(case.chunks)))
+    for position in range(case.chunks):
+        stage.forward(position, None)
+    tables = {
+        layer.rows.table.rows.untyped_storage().data_ptr() for layer in stage.layers if layer.rows is not None
+    }
+    found = {}
+    for kept in stage._passes.values():
+        rows = [item for done in kept.layers for tile in done.tiles for item in tile.kept]
+        for item in [*rows, *kept.forgotten_from]:
+            if isinstance(item, torch.Tensor) and item.untyped_storage().data_ptr() not in tables:
+                found[item.data_ptr()] = item.numel()
+    return sum(found.values())
 
 
 def test_inference_does_not_round() -> None:

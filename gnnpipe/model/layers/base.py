@@ -162,6 +162,22 @@ class Layer(nn.Module):
         """Floats a row that are kept from forward to backward beside the table; for the memory estimate."""
         raise NotImplementedError
 
+    def forgotten_columns(self) -> int:
+        """Of those, what `forget` lets go of."""
+        return 0
+
+    def forget(self, rows: RowsPass) -> None:
+        """After `forward_update`: let go of what `recall` makes again without aggregating; here nothing."""
+
+    def recall(self, rows: RowsPass, h: FeatureRows, out: Tensor | None) -> None:
+        """Before `backward_update`: make again what `forget` let go of.
+
+        Args:
+            rows: as `forget` left them.
+            h: the input rows.
+            out: where the output rows go once more, bit for bit the same; None if nobody needs them.
+        """
+
     def returns_gradient(self, number: int) -> bool:
         """Whether the aggregated rows want a gradient, as everything does but features.
 

@@ -97,6 +97,24 @@ class Dense(Layer):
             h, mean, scale = before_norm
             h_gradient.copy_(norm_backward(self.norm, h_gradient, h, (mean, scale)))
 
+    def forget(self, rows: RowsPass) -> None:
+        """See `Layer.forget`: rows before the norm."""
+        if self.norm is not None:
+            rows.kept = rows.kept[1:]
+
+    def recall(self, rows: RowsPass, h: FeatureRows, out: Tensor | None) -> None:
+        """See `Layer.recall`."""
+        if self.norm is not None:
+            rows.kept = (h, *rows.kept)
+        if out is not None:
+            project(rows.kept[-1 - self.relu], self.weight, out=out).add_(self.bias)
+            if self.relu:
+                out.relu_()
+
+    def forgotten_columns(self) -> int:
+        """Rows before the norm."""
+        return 0 if self.norm is None else self.in_features
+
     def saved_columns(self) -> int:
         """Dropped rows, those before the norm, and initial rows. Features, which may be sparse, are counted
         as what they take."""

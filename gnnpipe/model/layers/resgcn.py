@@ -53,8 +53,26 @@ class ResGcnLayer(Layer):
     def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
         """See `Layer.forward_update`."""
         assert z is not None
-        torch.addmm(rows.kept[0], z, self.weight, out=out).add_(self.bias)
         rows.kept = (*rows.kept, z)
+        self._convolve(rows, out)
+
+    def _convolve(self, rows: RowsPass, out: Tensor) -> None:
+        h, _, _, z = rows.kept
+        torch.addmm(h, z, self.weight, out=out).add_(self.bias)
+
+    def forget(self, rows: RowsPass) -> None:
+        """See `Layer.forget`: the input rows."""
+        rows.kept = rows.kept[1:]
+
+    def recall(self, rows: RowsPass, h: FeatureRows, out: Tensor | None) -> None:
+        """See `Layer.recall`."""
+        rows.kept = (h, *rows.kept)
+        if out is not None:
+            self._convolve(rows, out)
+
+    def forgotten_columns(self) -> int:
+        """The input rows."""
+        return self.in_features
 
     def backward_update(
         self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
