@@ -73,7 +73,7 @@ def _balanced_plan(config: RunConfig, data: GraphData, lookahead: int) -> Plan:
     spec = spec_for(config, data)
     size, rates = graph_size(spec, data), hardware_here(config).rates
     costs = convolution_costs(spec, size, rates)
-    chunks = config.chunks or 1
+    chunks = 1 if config.chunks is None else config.chunks
     plan = make_plan(config.stages, config.parts, chunks, config.layers, data.num_nodes, lookahead, costs)
     if config.chunks is None and config.stages > 1:
         chunks = best_chunks(replace(plan, initial=config.initial), spec, size, rates)
