@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from gnnpipe.graph.chunks import Chunk
 from gnnpipe.graph.halo import Ranges, part_range, place_of
 from gnnpipe.plan.timeline import HaloWait
 from gnnpipe.runtime.links import Links
+from gnnpipe.runtime.place import Place
 
 COMMUNICATION_GRAPH = "communication-graph"
 
@@ -73,7 +75,9 @@ def routes(
 class Arrival:
     """Rows under way into a tensor, which must not be read until `Halo.wait`."""
 
-    work: dist.Work
+    works: list[dist.Work]
+    """Of messages from and to each other part. An all-to-all would be one, but gloo's of two ranks mostly
+    sends one way and then the other."""
     sent: Tensor
     """Kept until it has left."""
     posted: float
@@ -85,10 +89,11 @@ class Halo:
     Args:
         links: the group, and where bytes are counted.
         clock: for the waits.
+        place: this rank's.
     """
 
-    def __init__(self, links: Links, clock: Clock) -> None:
-        self._links, self._clock = links, clock
+    def __init__(self, links: Links, clock: Clock, place: Place) -> None:
+        self._links, self._clock, self._place = links, clock, place
         self._waits: list[HaloWait] = []
 
     def post(self, rows: Tensor, into: Tensor, route: Route, kind: str = COMMUNICATION_GRAPH) -> Arrival:
@@ -102,21 +107,30 @@ class Halo:
         """
         outgoing = rows.index_select(0, route.send)
         self._links.bytes_sent[kind] += outgoing.nbytes
-        work = dist.all_to_all_single(
-            into.view(torch.uint8),  # not every backend knows bf16
-            outgoing.view(torch.uint8),
-            route.arrive_splits,
-            route.send_splits,
-            group=self._links.halo,
-            async_op=True,
-        )
-        assert work is not None
-        return Arrival(work, outgoing, self._clock.glance())
+        operations = [
+            *self._operations(dist.irecv, into, route.arrive_splits),
+            *self._operations(dist.isend, outgoing, route.send_splits),
+        ]
+        works = dist.batch_isend_irecv(operations) if operations else []
+        return Arrival(works, outgoing, self._clock.glance())
+
+    def _operations(
+        self, operation: Callable[..., dist.Work | None], rows: Tensor, splits: list[int]
+    ) -> list[dist.P2POp]:
+        """Messages to or from each other part, of as many rows as ``splits`` says; none where that is 0."""
+        pieces = rows.view(torch.uint8).split(splits)  # bytes, as not every backend knows bf16
+        first = self._place.stage * self._place.num_parts
+        return [
+            dist.P2POp(operation, piece, first + part, self._links.halo)
+            for part, piece in enumerate(pieces)
+            if piece.numel()
+        ]
 
     def wait(self, arrival: Arrival) -> None:
         """Wait until the rows are there."""
         asked = self._clock.glance()
-        arrival.work.wait()
+        for work in arrival.works:
+            work.wait()
         self._waits.append(HaloWait(arrival.posted, asked, self._clock.glance()))
 
     def take_waits(self) -> tuple[HaloWait, ...]:

@@ -69,7 +69,7 @@ class Stage:
         self.num_streams = 2 if spec.has_initial and not shares else 1
         self.num_train = int(graph.masks["train"].sum())
         self.num_rows = graph.facts.part_nodes[place.part]
-        self.halo = Halo(links, Clock(device))
+        self.halo = Halo(links, Clock(device), place)
         self.forward_routes = routes(graph.halo_forward, graph.ranges, place.part, device)
         backward_routes = routes(graph.halo_backward, graph.ranges, place.part, device)
         self._settings, self._links = settings, links
