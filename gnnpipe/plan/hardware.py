@@ -11,6 +11,9 @@ from gnnpipe.base.errors import PlanError, did_you_mean
 
 GIB = 2**30
 
+# The usual time slice of Linux, in seconds.
+TURN = 3e-3
+
 
 @dataclass(frozen=True)
 class Link:
@@ -72,6 +75,10 @@ class Hardware:
     """CPU cores that the ranks of a host take turns on; None where each rank has a device of its own."""
     contention: float = 1.0
     """How many times as long a core takes when all cores of the host are busy."""
+    message_seconds: float = 0.0
+    """Seconds of a core for each byte of a message, on either end, where cores carry them."""
+    turn_seconds: float = 0.0
+    """Where ranks outnumber cores: what a rank waits for another one, besides, until that one's turn comes."""
     shares_local: bool = True
     """Whether transfers inside a host share one path (a memory bus) or have one each."""
     hosts_per_machine: int = 1
@@ -128,6 +135,7 @@ def _from_json(content: Any) -> Hardware:
     values = content | {"rates": Rates(**rates), "local": Link(**content["local"])}
     found = Hardware(**(values | {"network": Link(**content["network"])}))
     numbers: list[Any] = [found.memory, found.devices_per_host, found.contention, found.cores_per_host or 1]
+    numbers += [found.message_seconds, found.turn_seconds]
     numbers += [rate for key, rate in asdict(found.rates).items() if key != "kinds"]
     numbers += [*asdict(found.local).values(), *asdict(found.network).values()]
     numbers += [rate for kind in found.rates.kinds.values() for rate in asdict(kind).values()]

@@ -58,6 +58,8 @@ class _Simulation:
         self.schedule = plan.schedule
         self.clock = Clock()
         self.alike = 1 if work.part_scale else plan.num_parts
+        on_machine = min(plan.num_ranks, hardware.devices_per_host * hardware.hosts_per_machine)
+        self.crowded = hardware.cores_per_host is not None and on_machine > hardware.cores_per_host
         self.events: dict[Hashable, Event] = {}
         self.counts: dict[Hashable, int] = {}
         self.shared: dict[Hashable, Shared] = {}
@@ -113,11 +115,22 @@ class _Simulation:
         elif cores is None:
             self.clock.after(seconds, lambda: self.fire(done))
         else:
-            machine = self.hardware.machine_of(rank)
-            together = min(self.alike, self.hardware.devices_per_host * self.hardware.hosts_per_machine)
-            rate = core_rate(cores, self.hardware.contention)
-            self._resource(("cores", machine), rate).add(seconds, together, lambda: self.fire(done))
+            self._on_cores(rank, seconds, lambda: self.fire(done))
         return done
+
+    def pause(self, seconds: float) -> Event:
+        """Nothing happens for so long."""
+        done = Event()
+        self.clock.after(seconds, lambda: self.fire(done))
+        return done
+
+    def _on_cores(self, rank: int, seconds: float, done: Callable[[], None]) -> None:
+        """Work of a rank, and of all that are alike on its machine, on cores that they share."""
+        hardware = self.hardware
+        assert hardware.cores_per_host is not None
+        together = min(self.alike, hardware.devices_per_host * hardware.hosts_per_machine)
+        rate = core_rate(hardware.cores_per_host, hardware.contention)
+        self._resource(("cores", hardware.machine_of(rank)), rate).add(seconds, together, done)
 
     def transfer(self, source: int, target: int, size: float, done: Callable[[], None]) -> None:
         """Bytes from a rank to another one, behind those that it has sent there before."""
@@ -145,7 +158,16 @@ class _Simulation:
         if inside and not self.hardware.shares_local:
             together, path = 1, ("device", rank)
         resource = self._resource(path, lambda users: link.bandwidth / users)
-        self.clock.after(link.latency, lambda: resource.add(size, together, done))
+        left = [2 if self.hardware.cores_per_host and self.hardware.message_seconds else 1]
+
+        def carried() -> None:
+            left[0] -= 1
+            if not left[0]:
+                done()
+
+        if left[0] == 2:  # both ends; who sends receives as much, sooner or later
+            self._on_cores(rank, 2 * size * self.hardware.message_seconds, carried)
+        self.clock.after(link.latency, lambda: resource.add(size, together, carried))
 
     def _resource(self, key: Hashable, rate: Callable[[float], float]) -> Shared:
         if key not in self.shared:
@@ -226,6 +248,8 @@ class _Simulation:
             asked = self.clock.now
             self.waits[rank] = f"stage {stage} waits for other parts' rows in {action}"
             yield event
+            if self.crowded:
+                yield self.pause(self.hardware.turn_seconds)
             waits.append(HaloWait(posted, asked, self.clock.now))
             yield self.compute(rank, share * (finish if self.engine == "ours" else take + finish))
 

@@ -23,7 +23,7 @@ from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.tables import TableSettings
 
 LAYERS = 2
-ROUNDS = 3
+ROUNDS = 5
 SMALL_MESSAGE, LARGE_MESSAGE = 1, 2**21
 
 

@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from gnnpipe.base.config import RunConfig
-from gnnpipe.plan.hardware import REFERENCE, SHIPPED, Hardware, Link, load_hardware
+from gnnpipe.plan.hardware import REFERENCE, SHIPPED, TURN, Hardware, Link, load_hardware
 
 
 def outdated(hardware: Hardware) -> str | None:
@@ -45,4 +45,16 @@ def hardware_here(config: RunConfig) -> Hardware:
     cores = os.cpu_count() or 1
     memory = psutil.virtual_memory().total
     link = Link(1e-4, 2e9)
-    return Hardware("this host", "usual figures", cores, memory, REFERENCE, link, link, cores, 1.1)
+    return Hardware(
+        "this host",
+        "usual figures",
+        cores,
+        memory,
+        REFERENCE,
+        link,
+        link,
+        cores_per_host=cores,
+        contention=1.1,
+        message_seconds=1 / link.bandwidth,
+        turn_seconds=TURN,
+    )

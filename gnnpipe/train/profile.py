@@ -22,7 +22,7 @@ from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.normalize import Normalization
 from gnnpipe.graph.partition import row_cost
 from gnnpipe.graph.prepared import PreparedGraph, prepare
-from gnnpipe.plan.hardware import REFERENCE, Hardware, KindRates, Link, Rates
+from gnnpipe.plan.hardware import REFERENCE, TURN, Hardware, KindRates, Link, Rates
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.measure import Sample, measure_layer, measure_link, with_fewer_edges
 from gnnpipe.runtime.world import choose_device, join
@@ -94,6 +94,9 @@ def profile(config: ProfileConfig) -> Profile:
         link,
         cores_per_host=num_ranks if device.type == "cpu" else None,
         contention=max(1.0, contention(alone, busy)),
+        # over loopback it is cores that limit a message
+        message_seconds=1 / link.bandwidth if device.type == "cpu" else 0.0,
+        turn_seconds=TURN,
         torch=torch.__version__,
     )
     return Profile(hardware, alone, off)
