@@ -205,7 +205,9 @@ def calibrate(cells: list[Cell]) -> tuple[dict[str, Rates], float]:
         gather, multiply, entry, weight, link, sage, gcnii = np.exp(x)
         found = {}
         for model, factor in (("gcn", 1.0), ("graphsage", sage), ("gcnii", gcnii)):
-            kinds = {"dense": KindRates(factor * START, factor * entry, factor * START, factor * entry)}
+            kinds = {
+                "dense": KindRates(factor * START, *[factor * entry, factor * START], *[factor * entry] * 3)
+            }
             found[model] = Rates(factor * gather, factor * multiply, 0.0, 1e-3, weight, kinds)
         return found, float(link)
 

@@ -54,7 +54,9 @@ class LayerSeconds:
         return self.forward + self.backward + self.products
 
 
-def layer_seconds(layer: LayerShape, graph: GraphSize, rates: Rates, num_chunks: int = 1) -> LayerSeconds:
+def layer_seconds(
+    layer: LayerShape, graph: GraphSize, rates: Rates, num_chunks: int = 1, *, whole: bool = False
+) -> LayerSeconds:
     """Seconds of a layer for the whole graph on one device.
 
     Args:
@@ -62,8 +64,10 @@ def layer_seconds(layer: LayerShape, graph: GraphSize, rates: Rates, num_chunks:
         graph: its size.
         rates: of the device.
         num_chunks: each of them costs a start.
+        whole: whether the graph, or each part of it, is one chunk.
     """
     kind = rates.kinds.get(layer.kind) or rates.kinds["dense"]
+    entry, entry_back = (kind.entry_whole, kind.entry_back_whole) if whole else (kind.entry, kind.entry_back)
     pull = graph.num_edges * layer.width * rates.gather
     rows = rows_back = graph.num_nodes * layer.out_features
     product = graph.num_nodes * layer.num_weights * rates.multiply
@@ -75,9 +79,9 @@ def layer_seconds(layer: LayerShape, graph: GraphSize, rates: Rates, num_chunks:
         rows += graph.num_nodes * layer.in_features
     pull_back = pull if layer.returns_gradient else 0.0
     return LayerSeconds(
-        num_chunks * kind.start + rows * kind.entry + product + pull + dropped,
+        num_chunks * kind.start + rows * entry + product + pull + dropped,
         num_chunks * kind.start_back
-        + rows_back * kind.entry_back
+        + rows_back * entry_back
         + product * (not layer.reads_features)
         + pull_back,
         product,

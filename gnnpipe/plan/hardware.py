@@ -36,6 +36,9 @@ class KindRates:
     start_back: float
     entry_back: float
     """Both backward."""
+    entry_whole: float
+    """As `entry`, where the graph is one chunk, which needs fewer tables."""
+    entry_back_whole: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Hardware:
     message_seconds: float = 0.0
     """Seconds of a core for each byte of a message, on either end, where cores carry them."""
     turn_seconds: float = 0.0
-    """Where ranks outnumber cores: what a rank waits for another one, besides, until that one's turn comes."""
+    """Where ranks outnumber cores: what a rank waits for another one, besides, until its turn comes."""
     shares_local: bool = True
     """Whether transfers inside a host share one path (a memory bus) or have one each."""
     hosts_per_machine: int = 1
@@ -150,7 +153,7 @@ def _from_json(content: Any) -> Hardware:
 
 def _alike(start: float, entry: float) -> dict[str, KindRates]:
     """Rates where kinds of layers were not told apart."""
-    return {"dense": KindRates(start, entry, start, entry)}
+    return {"dense": KindRates(start, entry, start, entry, entry, entry)}
 
 
 # Seconds on two cores of a current server, for where only ratios matter. Measured in full-graph epochs

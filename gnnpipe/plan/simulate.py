@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Hashable
-from dataclasses import dataclass
 from typing import Literal
 
 from gnnpipe.plan.events import Clock, Event, Shared, core_rate
 from gnnpipe.plan.hardware import Hardware, Link
 from gnnpipe.plan.plan import Plan
 from gnnpipe.plan.schedule import Action
-from gnnpipe.plan.timeline import HaloWait, RankTimeline, Span, Timeline
-from gnnpipe.plan.work import Work
+from gnnpipe.plan.timeline import HaloWait, RankTimeline, Span
+from gnnpipe.plan.work import Simulated, Work
 
 EngineKind = Literal["ours", "original"]
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """What an epoch would be like."""
-
-    seconds: float
-    timeline: Timeline
-    busy: float
-    """Seconds of computation of the busiest rank, were it alone on its core."""
 
 
 def simulate(plan: Plan, work: Work, hardware: Hardware, engine: EngineKind = "ours") -> Simulated:

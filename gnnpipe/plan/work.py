@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gnnpipe.plan.timeline import Timeline
+
 
 @dataclass(frozen=True)
 class LayerWork:
@@ -56,3 +58,13 @@ class Work:
     """Work of each part over the mean one's; empty if they are alike."""
     chunk_scale: tuple[float, ...] = ()
     """Work of each chunk over the mean one's, by position; empty if they are alike."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What an epoch would be like."""
+
+    seconds: float
+    timeline: Timeline
+    busy: float
+    """Seconds of computation of the busiest rank, were it alone on its core."""

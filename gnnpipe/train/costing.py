@@ -62,7 +62,7 @@ def work_of(
 
     @functools.cache  # most layers are alike
     def layer(shape: LayerShape) -> LayerWork:
-        seconds = layer_seconds(shape, size, rates, starts)
+        seconds = layer_seconds(shape, size, rates, starts, whole=plan.num_chunks == 1)
         halo = row_bytes(shape.width, plan.tables) / pieces
         return _layer_work(
             seconds,

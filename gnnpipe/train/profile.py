@@ -165,20 +165,21 @@ def _samples(
 def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
     """Non-negative least squares of relative errors: rates of all kinds together, and their mean error."""
     kinds = sorted({sample.kind for sample in samples})
+    # for all: gather, multiply; of each kind: start and entry each way, and entries of one chunk each way
+    per_kind = 6
     rows, seconds = [], []
     for sample in samples:
         entries = sample.rows * sample.width
         gathered, product = sample.edges * sample.width, sample.rows * sample.weights
-        place = 2 + 4 * kinds.index(sample.kind)
-        for first, time, gathers in (
-            (place, sample.forward, 1),
-            (place + 2, sample.backward, 1),
-            (None, sample.products, 0),
-        ):
-            row = np.zeros(2 + 4 * len(kinds))
-            row[:2] = gathers * gathered, product
-            if first is not None:
-                row[first : first + 2] = 1.0, entries
+        place = 2 + per_kind * kinds.index(sample.kind)
+        whole = 4 if sample.num_chunks == 1 else 0
+        for way, time in enumerate((sample.forward, sample.backward, sample.products)):
+            row = np.zeros(2 + per_kind * len(kinds))
+            row[1] = product
+            if way < 2:
+                row[0] = gathered
+                row[place + 2 * way] = 1.0
+                row[place + (4 + way if whole else 1 + 2 * way)] = entries
             rows.append(row)
             seconds.append(time)
     times = np.array(seconds)
@@ -189,7 +190,7 @@ def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
     off = float(np.abs(matrix @ found - 1).mean())
     by_kind: dict[str, KindRates] = {}
     for n, kind in enumerate(kinds):
-        by_kind[kind] = KindRates(*found[2 + 4 * n : 6 + 4 * n].tolist())
+        by_kind[kind] = KindRates(*found[2 + per_kind * n : 2 + per_kind * (n + 1)].tolist())
     by_kind["dense"] = min(by_kind.values(), key=lambda kind: kind.start + kind.start_back)
     gather, multiply = found[:2].tolist()
     return Rates(gather, multiply, REFERENCE.sparse_entry, REFERENCE.epoch, REFERENCE.weight, by_kind), off

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -57,25 +58,32 @@ def search(config: PlanConfig, question: Question, hardware: Hardware) -> list[C
             f"devices: {config.devices} devices can't be shared out among {config.layers} layers and "
             f"{question.size.num_nodes} nodes; use fewer"
         )
-    actions = [2 * plan.num_chunks * plan.num_stages * _halo_steps(plan) for plan in plans]
-    if sum(actions) > MOST_ACTIONS:
-        rated = sorted(
-            zip(plans, actions, strict=True), key=lambda pair: estimate(pair[0], question, hardware)
-        )
-        spent = itertools.accumulate(count for _, count in rated)
-        plans = [plan for (plan, _), total in zip(rated, spent, strict=True) if total <= MOST_ACTIONS] or [
-            rated[0][0]
-        ]
-    found = [assess(plan, question, hardware) for plan in plans]
-    found.sort(key=lambda item: (item.lack > 0, item.seconds if not item.lack else item.lack))
-    if found[0].lack:
-        least = found[0]
+    needs = {plan: _needed(plan, question, hardware) for plan in plans}
+    fitting = [plan for plan in plans if not needs[plan][1]]
+    if not fitting:
+        least = min(plans, key=lambda plan: needs[plan][1])
+        memory, lack = needs[least]
         raise PlanError(
             f"devices: no plan for {config.devices} of {hardware.name} fits; the one that needs least, "
-            f"{describe(least.plan)}, needs {least.memory / GIB:.1f} GiB a device, of which "
-            f"{least.lack / GIB:.1f} GiB are lacking; use more --devices, or lower --hidden or --layers"
+            f"{describe(least)}, needs {memory / GIB:.1f} GiB a device, and {lack / GIB:.1f} GiB are lacking; "
+            "use more --devices, or lower --hidden or --layers"
         )
+    found = [assess(plan, question, hardware) for plan in _promising(fitting, question, hardware)]
+    found.sort(key=lambda item: item.seconds)
+    nothing = Breakdown(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    for plan in plans:
+        memory, lack = needs[plan]
+        if lack:
+            found.append(Candidate(plan, math.inf, Volume(0, 0, 0), memory, nothing, lack))
     return found
+
+
+def _promising(plans: list[Plan], question: Question, hardware: Hardware) -> list[Plan]:
+    """All plans, or, where that would take too long to simulate, those that a formula finds fastest."""
+    rated = sorted(plans, key=lambda plan: estimate(plan, question, hardware))
+    actions = [2 * plan.num_chunks * plan.num_stages * _halo_steps(plan) for plan in rated]
+    spent = itertools.accumulate(actions)
+    return [plan for plan, total in zip(rated, spent, strict=True) if total <= MOST_ACTIONS] or rated[:1]
 
 
 def assess(plan: Plan, question: Question, hardware: Hardware) -> Candidate:
@@ -88,14 +96,20 @@ def assess(plan: Plan, question: Question, hardware: Hardware) -> Candidate:
     parts = breakdowns(result.timeline[:: plan.num_parts], plan.schedule, result.seconds)
     mean = Breakdown(*(float(np.mean(column)) for column in zip(*map(_figures, parts), strict=True)))
     volume = volume_of(plan, question.spec, question.size.num_nodes, cut.halo, settings.versions_sent)
-    memory = _memory(plan, question, settings)
+    needed, lack = _needed(plan, question, hardware)
+    return Candidate(plan, result.seconds, volume, needed, mean, lack)
+
+
+def _needed(plan: Plan, question: Question, hardware: Hardware) -> tuple[int, int]:
+    """Bytes of the rank that needs most, and by how many a device, or a host of cores, has too few."""
+    memory = _memory(plan, question, _settings(plan))
     needed, room = max(memory), USABLE_MEMORY * hardware.memory
+    worst = float(needed)
     if hardware.is_cpu:  # ranks of a host share its memory
         each = [memory[rank // plan.num_parts] for rank in range(plan.num_ranks)]
         hosts = range(0, plan.num_ranks, hardware.devices_per_host)
-        worst = max(sum(each[first : first + hardware.devices_per_host]) for first in hosts)
-        return Candidate(plan, result.seconds, volume, needed, mean, max(0, round(worst - room)))
-    return Candidate(plan, result.seconds, volume, needed, mean, max(0, round(needed - room)))
+        worst = float(max(sum(each[first : first + hardware.devices_per_host]) for first in hosts))
+    return needed, max(0, round(worst - room))
 
 
 def estimate(plan: Plan, question: Question, hardware: Hardware) -> float:

@@ -61,12 +61,12 @@ def test_slow_links_call_for_pipelines_and_fast_ones_for_parts() -> None:
 
 
 def test_plans_that_do_not_fit_say_what_is_lacking() -> None:
-    config, question = ask(num_nodes=10**8, num_edges=10**9, alpha=3.0, hidden=512, layers=64, devices=4)
+    config, question = ask(num_nodes=10**7, num_edges=10**8, alpha=3.0, hidden=256, devices=4)
     with pytest.raises(
         PlanError, match=r"devices: no plan for 4 of h100 fits; .* needs least.*GiB a device.*more --devices"
     ):
         search(config, question, SHIPPED["h100"])
-    more = replace(config, devices=128)
+    more = replace(config, devices=32)
     found = search(more, question_of(more), SHIPPED["h100"])
     assert not found[0].lack
 
