@@ -137,7 +137,7 @@ def as_json(item: Candidate) -> dict[str, Any]:
         "initial": plan.initial,
         "wire": plan.wire,
         "tables": plan.tables,
-        "seconds": item.seconds,
+        "seconds": None if item.lack else item.seconds,
         "breakdown": asdict(item.mean),
         "bytes": asdict(item.volume) | {"total": item.volume.total},
         "memory_bytes": item.memory,

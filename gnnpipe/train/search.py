@@ -65,8 +65,8 @@ def search(config: PlanConfig, question: Question, hardware: Hardware) -> list[C
         memory, lack = needs[least]
         raise PlanError(
             f"devices: no plan for {config.devices} of {hardware.name} fits; the one that needs least, "
-            f"{describe(least)}, needs {memory / GIB:.1f} GiB a device, and {lack / GIB:.1f} GiB are lacking; "
-            "use more --devices, or lower --hidden or --layers"
+            f"{describe(least)}, needs {memory / GIB:.1f} GiB a device, and {lack / GIB:.1f} GiB are "
+            "lacking; use more --devices, or lower --hidden or --layers"
         )
     found = [assess(plan, question, hardware) for plan in _promising(fitting, question, hardware)]
     found.sort(key=lambda item: item.seconds)
