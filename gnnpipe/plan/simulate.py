@@ -64,7 +64,9 @@ class _Simulation:
             self._resume(self._rank(stage, part))
         self.clock.run()
         if len(self.finished) < len(ranks):
-            waiting = ", ".join(text for rank, text in self.waits.items() if rank not in self.finished)
+            waiting = ", ".join(
+                text for rank, text in sorted(self.waits.items()) if rank not in self.finished
+            )
             raise ValueError(f"the schedule deadlocks: {waiting}")
         timeline = [
             RankTimeline(self.spans[rank], self.finished[rank])

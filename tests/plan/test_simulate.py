@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from gnnpipe.plan.hardware import GIB, REFERENCE, Hardware, Link
 from gnnpipe.plan.plan import Plan, make_plan
-from gnnpipe.plan.simulate import simulate
+from gnnpipe.plan.schedule import Schedule
+from gnnpipe.plan.simulate import _Simulation, simulate
 from gnnpipe.plan.timeline import breakdowns
 from gnnpipe.plan.work import LayerWork, Work
 
@@ -185,3 +187,39 @@ def test_more_chunks_than_a_start_is_worth_are_slower() -> None:
         seconds[chunks] = simulate(plan, balanced(plan, start + total / chunks, 0.0), MACHINE).seconds
     assert min(seconds, key=lambda chunks: seconds[chunks]) == 10
     assert all(one > other for one, other in pairwise([seconds[2], seconds[5], seconds[10]]))
+
+
+class Stuck(Plan):
+    """A plan whose first stage wants gradients before it has handed all rows on."""
+
+    @property
+    def schedule(self) -> Schedule:
+        good = super().schedule
+        first = list(good.stages[0])
+        first[1], first[-1] = first[-1], first[1]
+        return replace(good, stages=(tuple(first), *good.stages[1:]))
+
+
+def test_a_deadlock_is_named() -> None:
+    plan = make_plan(2, 1, 3, 2, 100)
+    stuck = Stuck(**{item.name: getattr(plan, item.name) for item in fields(plan)})
+    with pytest.raises(ValueError, match=r"deadlocks: stage 0 waits for .* B0, stage 1 waits for .* F1"):
+        simulate(stuck, balanced(plan, 1.0, 1.0), MACHINE)
+
+
+@given(works(), machines())
+@settings(deadline=None, max_examples=50)
+def test_every_byte_of_a_pipeline_arrives_once(case: tuple[Plan, Work], machine: Hardware) -> None:
+    """What is handed over is all chunks over all boundaries, both ways."""
+    plan, work = case
+    sent: list[float] = []
+    simulation = _Simulation(plan, work, machine, "ours")
+    carry = simulation.transfer
+
+    def counted(source: int, target: int, size: float, done: Callable[[], None]) -> None:
+        carry(source, target, size, lambda: (sent.append(size), done())[1])
+
+    simulation.transfer = counted  # type: ignore[method-assign]
+    simulation.run()
+    parts = len(work.part_scale) or 1  # parts that are alike are simulated as one
+    assert sum(sent) == pytest.approx(2 * (plan.num_stages - 1) * plan.num_chunks * parts * work.message)
