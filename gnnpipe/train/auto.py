@@ -7,6 +7,7 @@ from dataclasses import replace
 from gnnpipe.base.commands import PlanConfig
 from gnnpipe.base.config import RunConfig
 from gnnpipe.graph.data import GraphData
+from gnnpipe.plan.plan import make_plan
 from gnnpipe.train.machine import hardware_here
 from gnnpipe.train.question import question_of
 from gnnpipe.train.search import search
@@ -16,8 +17,10 @@ def planned(config: RunConfig, data: GraphData) -> tuple[RunConfig, str]:
     """The config with the fastest plan's stages, parts and chunks, and why it is that.
 
     Raises:
-        PlanError: no plan fits.
+        PlanError: no plan fits, or the number of chunks that is given is none.
     """
+    if config.chunks is not None:
+        make_plan(1, 1, config.chunks, config.layers, data.num_nodes)
     hardware = hardware_here(config)
     asked = PlanConfig(
         dataset=config.dataset,

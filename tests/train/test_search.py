@@ -134,6 +134,13 @@ def test_auto_takes_what_the_search_finds() -> None:
     assert plan_for(check_config(chosen), data).num_chunks == best.num_chunks
 
 
+@pytest.mark.parametrize("chunks", [0, -1, 2001])
+def test_auto_refuses_impossible_chunks(chunks: int) -> None:
+    config = check_config(RunConfig(synthetic=SMALL, layers=8, plan="auto", devices=2, chunks=chunks))
+    with pytest.raises(PlanError, match=f"chunks: {chunks} does not fit"):
+        planned(config, planted_partition(SMALL))
+
+
 def test_default_chunks_follow_the_size_of_the_graph() -> None:
     found = []
     for nodes in (500, 5000, 50_000):
