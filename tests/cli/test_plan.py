@@ -27,6 +27,7 @@ def test_a_table_a_reason_and_a_command(capsys: pytest.CaptureFixture[str]) -> N
     assert command.startswith("gnnpipe train --dataset synthetic --synthetic.num_nodes=600 --model gcnii")
 
 
+@pytest.mark.slow
 def test_the_printed_command_runs(tmp_path: Path) -> None:
     done = gnnpipe("plan", *GRAPH, "--devices", "2", "--hardware", "cpu-10g", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -92,6 +93,7 @@ def test_devices_without_auto(capsys: pytest.CaptureFixture[str]) -> None:
     assert "devices: 2 says nothing without --plan auto" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_profile(tmp_path: Path) -> None:
     flags = ["--synthetic.num_nodes", "2000", "--models", "[gcnii]", "--hidden", "[16]", "--out", "here.json"]
     done = gnnpipe("profile", *flags, cwd=tmp_path)
