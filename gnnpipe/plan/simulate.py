@@ -31,7 +31,7 @@ def simulate(plan: Plan, work: Work, hardware: Hardware, engine: EngineKind = "o
             for, and all ranks meet behind every step.
 
     Raises:
-        PlanError: never; ValueError where the schedule deadlocks, with the stages that wait.
+        ValueError: the schedule deadlocks; the message names the stages that wait.
     """
     simulation = _Simulation(plan, work, hardware, engine)
     return simulation.run()

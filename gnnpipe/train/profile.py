@@ -172,7 +172,7 @@ def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
         entries = sample.rows * sample.width
         gathered, product = sample.edges * sample.width, sample.rows * sample.weights
         place = 2 + per_kind * kinds.index(sample.kind)
-        whole = 4 if sample.num_chunks == 1 else 0
+        whole = sample.num_chunks == 1
         for way, time in enumerate((sample.forward, sample.backward, sample.products)):
             row = np.zeros(2 + per_kind * len(kinds))
             row[1] = product
