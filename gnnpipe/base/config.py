@@ -22,6 +22,8 @@ Initial = Literal["relay", "recompute"]
 WireFormat = Literal["fp32", "bf16", "int8"]
 PlanChoice = Literal["given", "auto"]
 TableFormat = Literal["fp32", "bf16"]
+OnNonFinite = Literal["stop", "skip"]
+OnWriteError = Literal["stop", "continue"]
 
 
 @dataclass(frozen=True)
@@ -210,10 +212,27 @@ class RunConfig:
     with one chunk."""
     timeout: float = 600.0
     """Seconds that a process waits for another before the run fails."""
+    checkpoint_every: int | str = "10min"
+    """How often all that a run needs to go on is written down, beside the training. A number of epochs, such
+    as 20, and after the last one; of minutes, as in 10min; or 0 for never. ``--resume`` goes on from it."""
+    keep_checkpoints: int = 2
+    """So many of the newest checkpoints are kept."""
+    max_restarts: int = 0
+    """How often a run that lost a process begins again from its last checkpoint by itself. Under torchrun
+    that is for its own --max-restarts."""
+    on_nonfinite: OnNonFinite = "stop"
+    """What happens when the loss or a gradient is not a number. stop: the run ends and says in which layer
+    and chunk it began; skip: that epoch's step is left out."""
+    on_write_error: OnWriteError = "stop"
+    """What happens when a record, the weights or a checkpoint can't be written, as on a full disk. stop: the
+    run ends; continue: training goes on, and what is missing is written as soon as that is possible."""
     out: str | None = None
     """Folder of the run. By default runs/DATE-DATASET-MODEL."""
     overwrite: bool = False
     """Replace the run that --out holds."""
+    resume: str | None = None
+    """Go on with the run of this folder from its last checkpoint, with its settings. Other flags win: more
+    --epochs, or another plan (--stages, --parts, --chunks); the graph and the model stay."""
 
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     staleness: StalenessConfig = field(default_factory=StalenessConfig)

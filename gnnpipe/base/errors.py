@@ -34,8 +34,16 @@ class PlanError(UserError):
     """Stages, parts or chunks that do not fit the model, the graph or the processes."""
 
 
+class CheckpointError(UserError):
+    """A checkpoint that is damaged, or does not fit the run that is to go on from it."""
+
+
 class TrainingError(GnnpipeError, RuntimeError):
     """A run that had to stop: a rank failed, or the loss is not finite."""
+
+
+class LostRankError(TrainingError):
+    """A process of the run died or gave no answer; begun again, the run may go well."""
 
 
 def exit_code(error: GnnpipeError) -> int:

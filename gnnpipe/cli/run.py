@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import GnnpipeError, PlanError, UserError, exit_code
+from gnnpipe.base.errors import ConfigError, GnnpipeError, LostRankError, PlanError, UserError, exit_code
+from gnnpipe.cli.resume import as_far_as_it_got, folder_of, for_restart, restarted, start_of
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.plan.hardware import load_hardware
 from gnnpipe.report.console import (
@@ -25,22 +28,31 @@ from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
 from gnnpipe.train.auto import planned
-from gnnpipe.train.job import Job, describe_plan, has_estimate, plan_for, prepare_job
+from gnnpipe.train.checkpoint import remove_leftovers
+from gnnpipe.train.job import Job, Start, describe_plan, has_estimate, plan_for, prepare_job
 from gnnpipe.train.machine import outdated
 from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
-from gnnpipe.train.records import RunFolder
+from gnnpipe.train.records import CONFIG, MODEL, RunFolder
+from gnnpipe.train.resume import changes, with_stored_plan
 
 # torchrun ends all ranks of a host as soon as one ends; rank 0, which says why, may be the last to know.
 SECONDS_TO_SPEAK = 30.0
 
 
-def run(config: RunConfig) -> int:
+def run(config: RunConfig, before: RunConfig | None = None) -> int:
     """Prepare and train; return the exit code.
 
     Args:
         config: resolved by `check_config`.
+        before: the settings of the run that ``config.resume`` names, as they were.
     """
+    if before is not None:
+        plan = RunFolder(Path(str(config.resume))).plan()
+        config = with_stored_plan(config, before, plan)
+        if not launched_by_torchrun() or os.environ["RANK"] == "0":
+            for change in changes(config, before):
+                sys.stderr.write(f"from here on: {change}\n")
     return _run_under_torchrun(config) if launched_by_torchrun() else _run_local(config)
 
 
@@ -53,13 +65,13 @@ def run_missing(configs: list[RunConfig]) -> None:
     """
     states = [RunFolder(Path(str(config.out))).state(config) for config in configs]
     missing = [
-        replace(config, overwrite=config.overwrite or state == "begun")
+        as_far_as_it_got(config) if state == "begun" else config
         for config, state in zip(configs, states, strict=True)
         if state != "finished"
     ]
     data = load_dataset(missing[0]) if missing else None
     for config in missing:
-        RunFolder.for_config(config)
+        start_of(config, folder_of(config))
         choose_device(config.device, config.stages * config.parts)
         assert data is not None
         plan_for(config, data)
@@ -74,7 +86,8 @@ def run_missing(configs: list[RunConfig]) -> None:
 
 def _run_local(config: RunConfig) -> int:
     """Start a process for each part of each stage."""
-    folder = RunFolder.for_config(config)
+    folder = folder_of(config)
+    start = start_of(config, folder)
     if config.plan == "auto":
         config, note = planned(config, load_dataset(config))
         PatientConsole(highlight=False, soft_wrap=True).print(note, markup=False)
@@ -83,15 +96,31 @@ def _run_local(config: RunConfig) -> int:
         sys.stderr.write(f"warning: {warning}\n")
     choose_device(config.device, config.stages * config.parts)
     warm_up()
-    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch, ExitStack() as held:
         try:
-            job = _prepare(config, Path(scratch), folder)
+            job = _prepare(config, Path(scratch), folder, start, held)
         except KeyboardInterrupt:
             sys.stderr.write("\ninterrupted; nothing was saved yet\n")
             raise
-        launch_local(local_rank_main, (job,), job.plan.num_ranks, _say_what_a_job_saved)
+        _launch(job, folder)
     print_summary(folder)
     return 0
+
+
+def _launch(job: Job, folder: RunFolder) -> None:
+    """Run all processes, again from the last checkpoint where one of them was lost."""
+    for restart in itertools.count(1):
+        try:
+            launch_local(local_rank_main, (job,), job.plan.num_ranks, _say_what_a_job_saved)
+            return
+        except LostRankError as error:
+            if restart > job.config.max_restarts:
+                raise
+            job = restarted(job, folder)
+            sys.stderr.write(
+                f"{error}\nrestart {restart} of {job.config.max_restarts}, from epoch "
+                f"{job.start.epochs if job.start else 0}\n"
+            )
 
 
 def local_rank_main(job: Job, store: str) -> None:
@@ -117,15 +146,18 @@ def _run_under_torchrun(config: RunConfig) -> int:
                 f"stages ({config.stages}) x parts ({config.parts}) = {needed} ranks, but {size} processes "
                 f"were started; use --nproc-per-node {needed}, or other --stages and --parts"
             )
-        folder = RunFolder.for_config(config) if rank == 0 else None
+        config = for_restart(config)
+        folder = folder_of(config) if rank == 0 else None
+        start = start_of(config, folder) if folder else None
         end_on_signal(lambda how: _say_saved(how, folder) if folder else None)
         everyones = False
         with (
             tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch,
+            ExitStack() as held,
             join(config, None) as world,
         ):
             everyones = True
-            job = _share_job(config, world, Path(scratch), folder)
+            job = _share_job(config, world, Path(scratch), folder, start, held)
             train(job, world, ConsoleReporter(config.epochs, job.metric))
     except GnnpipeError as error:
         if rank == 0 or not everyones:
@@ -137,13 +169,20 @@ def _run_under_torchrun(config: RunConfig) -> int:
     return 0
 
 
-def _share_job(config: RunConfig, world: World, scratch: Path, folder: RunFolder | None) -> Job:
+def _share_job(
+    config: RunConfig,
+    world: World,
+    scratch: Path,
+    folder: RunFolder | None,
+    start: Start | None,
+    held: ExitStack,
+) -> Job:
     """Prepare once a host; an error on one is everyone's."""
     job: Job | None = None
     failure: UserError | None = None
     if os.environ.get("LOCAL_RANK", "0") == "0":
         try:
-            job = _prepare(config, scratch, folder)
+            job = _prepare(config, scratch, folder, start, held)
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")
@@ -154,12 +193,30 @@ def _share_job(config: RunConfig, world: World, scratch: Path, folder: RunFolder
     jobs = [found for _, found, _ in shared if found is not None]
     if any(found.plan != jobs[0].plan for found in jobs):
         raise PlanError("the hosts came to different plans; install the same versions on all, with pymetis")
-    return next(found for where, found, _ in shared if where == host and found is not None)
+    mine = next(found for where, found, _ in shared if where == host and found is not None)
+    job = replace(mine, out=jobs[0].out, start=jobs[0].start)
+    _check_folder_is_shared(job, world)
+    return job
 
 
-def _prepare(config: RunConfig, scratch: Path, folder: RunFolder | None) -> Job:
-    """Prepare the job; who is given the run's folder also makes it and says what is about to run."""
-    job, facts, predictions = prepare_job(config, scratch, folder.path if folder else Path())
+def _check_folder_is_shared(job: Job, world: World) -> None:
+    """Every rank writes its part of a checkpoint into the one folder."""
+    blind = [rank for rank, sees in enumerate(world.gather((job.out / CONFIG).exists())) if not sees]
+    if blind and (job.checkpointing or job.start):
+        raise ConfigError(
+            f"out: rank {blind[0]} does not see '{job.out}', where checkpoints go; name a folder that all "
+            "hosts share, or use --checkpoint-every 0"
+        )
+
+
+def _prepare(
+    config: RunConfig, scratch: Path, folder: RunFolder | None, start: Start | None, held: ExitStack
+) -> Job:
+    """Prepare the job; who is given the run's folder also makes it, or brings it back to where the run is to
+    go on, holds it as long as ``held`` does, and says what is about to run."""
+    out = folder.path.absolute() if folder else Path()
+    job, facts, predictions = prepare_job(config, scratch, out)
+    job = replace(job, start=start)
     if folder:
         plan = describe_plan(job, facts, predictions)
         console = ConsoleReporter(config.epochs, job.metric)
@@ -168,7 +225,13 @@ def _prepare(config: RunConfig, scratch: Path, folder: RunFolder | None) -> Job:
         _warn_about_memory(job, predictions, console)
         if config.check_gradient and not has_estimate(job):
             console.say("nothing to check: with one chunk the gradient is the exact one")
-        folder.create(config, plan)
+        held.enter_context(folder.held())
+        if start is None:
+            folder.create(config, plan)
+        else:
+            console.say(f"going on from epoch {start.epochs}")
+            remove_leftovers(folder.path)
+            folder.rewind(config, plan, start.epochs, start.folder / MODEL)
     return job
 
 

@@ -3,23 +3,65 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
 
 from gnnpipe.base.config import RunConfig
+from gnnpipe.base.errors import ConfigError
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.train.checks import check_config
+from gnnpipe.train.resume import check_resumed, stored_settings
 
 DESCRIPTION = """Train a deep GNN on one whole graph. The layers are cut into --stages and the graph into
 --parts, and --chunks of it stream through the stages as a pipeline; stages x parts processes run. --stages
 alone is a pipeline, --parts alone graph parallelism, both together the hybrid. The command starts its
 processes itself; under torchrun it uses those that it is given. Every run leaves a folder with its config,
-records and best weights."""
+records, best weights and checkpoints, from which --resume goes on."""
 
 EPILOG = """Example: gnnpipe train --dataset Cora --model gcnii --layers 32 --stages 2 --chunks 16"""
 
 
 def run(arguments: list[str]) -> int:
     """Train as ``arguments`` say; return the exit code."""
-    config = check_config(parse(make_parser("train", RunConfig, DESCRIPTION, EPILOG), RunConfig, arguments))
+    config = _parse(arguments)
+    before = None
+    if config.resume:
+        before, config = _resumed(config, arguments)
+    config = check_config(config)
+    if before is not None:
+        check_resumed(config, before)
     # PyTorch takes seconds to import, so it waits until the flags are known to be good
-    result: int = importlib.import_module("gnnpipe.cli.run").run(config)
+    result: int = importlib.import_module("gnnpipe.cli.run").run(config, before)
     return result
+
+
+def _parse(arguments: list[str]) -> RunConfig:
+    return parse(make_parser("train", RunConfig, DESCRIPTION, EPILOG), RunConfig, arguments)
+
+
+def _resumed(given: RunConfig, arguments: list[str]) -> tuple[RunConfig, RunConfig]:
+    """The settings of the run that ``--resume`` names, as they were, and with the other flags on top."""
+    assert given.resume is not None
+    for flag, value in (("out", given.out), ("overwrite", given.overwrite)):
+        if value:
+            raise ConfigError(
+                f"{flag}: {value} contradicts --resume, which goes on in its folder; leave it out"
+            )
+    if any(argument.partition("=")[0] == "--config" for argument in arguments):
+        raise ConfigError("config: --resume takes the settings of its own run; give flags instead")
+    settings = stored_settings(Path(given.resume))
+    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        try:
+            before = check_config(_parse(["--config", str(path)]))
+        except ConfigError as error:
+            raise ConfigError(f"resume: the settings of '{given.resume}' can't be used: {error}") from None
+        config = _parse(["--config", str(path), *arguments])
+        if config.staleness.preset != before.staleness.preset:  # then what the old one decided is open again
+            path.write_text(yaml.safe_dump({**settings, "staleness": {}, "optimizer": {}}))
+            config = _parse(["--config", str(path), *arguments])
+    return before, replace(config, out=given.resume)

@@ -50,16 +50,17 @@ class ConsoleReporter:
         self._console = PatientConsole(highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._last_metrics = ""
-        self._seconds = 0.0
+        self._seconds, self._count = 0.0, 0
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Move the bar on, or print a line for an evaluated epoch."""
         self._seconds += record["seconds"]
+        self._count += 1
         if "val" in record:
             values = " ".join(f"{split} {record[split]:.4f}" for split in ("train", "val", "test"))
             self._last_metrics = f"{self._metric} {values}"
-        rate = (record["epoch"] + 1) / self._seconds
-        text = f"loss {record['loss']:.4f}  {self._last_metrics}  {rate:.2f} epochs/s"
+        rate = self._count / self._seconds
+        text = f"loss {_number(record['loss'])}  {self._last_metrics}  {rate:.2f} epochs/s"
         if self._console.is_terminal:
             bar = self._bar()
             bar.update(bar.task_ids[0], completed=record["epoch"] + 1, text=text)
@@ -91,6 +92,11 @@ class ConsoleReporter:
             self._progress.add_task("epoch", total=self._epochs, text="")
             self._progress.start()
         return self._progress
+
+
+def _number(loss: float | None) -> str:
+    """A loss; None of an epoch that was skipped."""
+    return "not a number" if loss is None else f"{loss:.4f}"
 
 
 def describe_start(plan: dict[str, Any], halo: str) -> list[str]:
@@ -144,7 +150,7 @@ def describe_estimate(record: dict[str, Any]) -> str:
     return (
         f"gradient against the exact one: cosine {found['cosine']:.3f}, relative error "
         f"{found['relative_error']:.2f}, norm {found['norm_ratio']:.2f} x; rows {off:.1%} off; "
-        f"loss {record['loss']:.4f}, exact {record['exact_loss']:.4f}"
+        f"loss {_number(record['loss'])}, exact {record['exact_loss']:.4f}"
     )
 
 
@@ -185,6 +191,9 @@ def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[st
         ("median epoch", f"{summary['median_epoch_seconds']:.3f} s"),
         ("sent per epoch", readable_bytes(sent)),
     ]
+    for item in plan.get("resumed", []):
+        before = "x".join(str(item["from"][key]) for key in ("num_stages", "num_parts", "num_chunks"))
+        rows.append(("resumed", f"after epoch {item['epoch']} of a run with {before}"))
     if len(by_kind) > 1:
         rows += [(f"  {kind}", readable_bytes(count)) for kind, count in by_kind.items()]
     predictions = plan["predictions"]  # an older version had another name for it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,9 @@ def _median(values: list[float]) -> float:
 
 def _draw_loss(axes: Any, records: list[dict[str, Any]]) -> None:
     axes.plot(
-        [record["epoch"] + 1 for record in records], [record["loss"] for record in records], color="#0072b2"
+        [record["epoch"] + 1 for record in records],
+        [nan if record["loss"] is None else record["loss"] for record in records],
+        color="#0072b2",
     )
     checked = [record for record in records if "exact_loss" in record]
     if checked:

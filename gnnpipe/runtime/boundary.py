@@ -26,6 +26,12 @@ class Boundary(Protocol):
     def settle(self) -> None:
         """Wait for what is still under way."""
 
+    def state(self) -> dict[str, Tensor]:
+        """Between two epochs: halo rows that are not just copies of their owners' rows."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from another run's `state`."""
+
 
 class ExactBoundary:
     """Halo rows of this epoch: they travel straight into the table.
@@ -63,6 +69,13 @@ class ExactBoundary:
         for arrival in self._under_way:
             self._halo.wait(arrival)
         self._under_way = []
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Boundary`."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """See `Boundary`."""
 
 
 class StaleBoundary:
@@ -109,3 +122,14 @@ class StaleBoundary:
         for arrival in self._under_way:
             self._halo.wait(arrival)
         self._under_way = []
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Boundary`: last epoch's, and this epoch's, which the next one will turn up."""
+        self.settle()
+        return {"halo": self._rows[self._first :], "incoming": self._incoming}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """See `Boundary`."""
+        self._rows[self._first :] = state["halo"]
+        self._incoming.copy_(state["incoming"])
+        self._posted = True

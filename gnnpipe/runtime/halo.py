@@ -95,6 +95,10 @@ class Halo:
     def __init__(self, links: Links, clock: Clock, place: Place) -> None:
         self._links, self._clock, self._place = links, clock, place
         self._waits: list[HaloWait] = []
+        ranks = [
+            place.stage * place.num_parts + part for part in range(place.num_parts) if part != place.part
+        ]
+        self._others = f"boundary rows of rank {' or '.join(map(str, ranks))}"
 
     def post(self, rows: Tensor, into: Tensor, route: Route, kind: str = COMMUNICATION_GRAPH) -> Arrival:
         """Send the boundary rows of ``rows`` and receive others' into ``into``, without waiting.
@@ -129,8 +133,9 @@ class Halo:
     def wait(self, arrival: Arrival) -> None:
         """Wait until the rows are there."""
         asked = self._clock.glance()
-        for work in arrival.works:
-            work.wait()
+        with self._links.waiting.on(self._others):
+            for work in arrival.works:
+                work.wait()
         self._waits.append(HaloWait(arrival.posted, asked, self._clock.glance()))
 
     def take_waits(self) -> tuple[HaloWait, ...]:

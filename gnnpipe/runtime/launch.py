@@ -20,13 +20,15 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gnnpipe.base.errors import TrainingError
+from gnnpipe.base.errors import CheckpointError, LostRankError, TrainingError
 from gnnpipe.runtime.interruption import end_on_signal
+from gnnpipe.runtime.waiting import WaitTimeoutError
 
 PRELOADED = ["torch", "torch.distributed", "gnnpipe.model.metrics", "gnnpipe.cli.run"]
 
 # Names of the files that ranks leave: before their number.
 FAILED, TOLD_TO_END = "failed-", "told-to-end-"
+OUR_ERRORS = tuple(error.__name__ for error in (TrainingError, CheckpointError, WaitTimeoutError))
 SIGNS_OF_A_LOST_PEER = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -55,6 +57,7 @@ def launch_local(
 
     Raises:
         TrainingError: a rank failed; it says which failed first and why.
+        LostRankError: the same, where a process died or gave no answer.
         KeyboardInterrupt: the run was interrupted; all ranks have ended.
     """
     _set_local_environment()
@@ -76,7 +79,7 @@ def launch_local(
         try:
             elastic_launch(config, _recorded)(function, arguments, folder, farewell)
         except ChildFailedError:
-            raise TrainingError(_first_failure(Path(folder), num_ranks)) from None
+            raise _first_failure(Path(folder), num_ranks) from None
         except SignalException:
             raise KeyboardInterrupt from None
 
@@ -109,25 +112,37 @@ def _set_local_environment() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def _first_failure(folder: Path, num_ranks: int) -> str:
+def _first_failure(folder: Path, num_ranks: int) -> TrainingError:
     """Who failed first and why: one line for errors that were raised on purpose, else the traceback.
 
-    The launcher reports one of the ranks that it found dead, which may well have died of another one's
-    end; so every rank leaves a file of its own.
+    A rank that gave no answer makes all that wait for it fail. The launcher reports one of the ranks that it
+    found dead, which may well have died of another one's end; so every rank leaves a file of its own.
     """
     reports = [json.loads(path.read_text()) for path in folder.glob(f"{FAILED}*")]
-    causes = [report for report in reports if not _is_echo(report["traceback"])]
+    late = [report for report in reports if WaitTimeoutError.__name__ in report["traceback"]]
+    causes = [report for report in reports if not _is_echo(report["traceback"]) and report not in late]
     told = {int(path.name.removeprefix(TOLD_TO_END)) for path in folder.glob(f"{TOLD_TO_END}*")}
     silent = sorted(set(range(num_ranks)) - told - {report["rank"] for report in reports})
+    if not causes and late:
+        first = min(late, key=lambda report: float(report["seconds"]))
+        text = _words(first["traceback"])
+        mute = f"; nothing was heard of rank {silent[0]}, which is stopped or cut off" if silent else ""
+        return LostRankError(text + mute)
     if not causes and silent:
-        return (
+        return LostRankError(
             f"rank {silent[0]} failed first: it ended without a word; somebody killed it, or the system did "
             "because memory ran out"
         )
     first = min(causes or reports, key=lambda report: float(report["seconds"]))
     text = first["traceback"].strip()
-    marker = f"{TrainingError.__name__}: "
-    return str(text.rsplit(marker, 1)[1] if marker in text else f"rank {first['rank']} failed first:\n{text}")
+    ours = any(f"{error}: " in text for error in OUR_ERRORS)
+    return TrainingError(_words(text) if ours else f"rank {first['rank']} failed first:\n{text}")
+
+
+def _words(text: str) -> str:
+    """What an error of ours says, without its traceback."""
+    text = text.strip()
+    return max((text.rsplit(f"{error}: ", 1) for error in OUR_ERRORS), key=len)[-1]
 
 
 def _is_echo(text: str) -> bool:

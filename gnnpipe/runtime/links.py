@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from gnnpipe.runtime.waiting import Waiting
+
 STAGE, PART = "stage", "part"
 
 
@@ -33,6 +35,8 @@ class Links:
     """Gradients of weights that all ranks hold."""
     bytes_sent: Counter[str] = field(default_factory=Counter)
     """By kind, since the last `take_bytes`."""
+    waiting: Waiting = field(default_factory=Waiting)
+    """What this rank waits for."""
 
     def take_bytes(self) -> dict[str, int]:
         """Bytes sent by kind since the last call."""
@@ -41,7 +45,13 @@ class Links:
         return counted
 
 
-def make_links(device: torch.device, num_stages: int, num_parts: int, timeout: timedelta) -> Links:
+def make_links(
+    device: torch.device,
+    num_stages: int,
+    num_parts: int,
+    timeout: timedelta,
+    waiting: Waiting | None = None,
+) -> Links:
     """Make this rank's groups from a mesh with the axes stage and part; all ranks call it together."""
     mesh = init_device_mesh(device.type, (num_stages, num_parts), mesh_dim_names=(STAGE, PART))
     return Links(
@@ -50,6 +60,7 @@ def make_links(device: torch.device, num_stages: int, num_parts: int, timeout: t
         _along(mesh, PART, timeout),
         _along(mesh, PART, timeout),
         dist.new_group(timeout=timeout),
+        waiting=waiting or Waiting(),
     )
 
 

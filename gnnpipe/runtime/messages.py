@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.place import Place
+from gnnpipe.runtime.waiting import Waiting
 
 # Sends that may be under way at once: enough never to wait for in a steady pipeline, few enough that their
 # buffers don't add up to an epoch's worth.
@@ -22,16 +23,19 @@ class Receipt:
     """A receive that was posted; its buffer may be read after `wait`."""
 
     buffer: Tensor | None
-    work: dist.Work | None
+    work: dist.Work | None = None
+    waiting: Waiting = field(default_factory=Waiting)
+    sender: str = ""
 
     def wait(self) -> Tensor | None:
         """Wait until the rows are here; None where no neighbour sends any."""
         if self.work is not None:
-            self.work.wait()
+            with self.waiting.on(self.sender):
+                self.work.wait()
         return self.buffer
 
 
-NOTHING = Receipt(None, None)
+NOTHING = Receipt(None)
 
 
 class Messages:
@@ -76,9 +80,11 @@ class Messages:
             return NOTHING
         buffer = torch.empty(shape, dtype=dtype, device=self._device)
         if not buffer.numel():
-            return Receipt(buffer, None)
+            return Receipt(buffer)
         group = self._links.down if toward < 0 else self._links.up
-        return Receipt(buffer, dist.irecv(buffer, self._place.neighbour(source), group=group, tag=tag))
+        rank = self._place.neighbour(source)
+        work = dist.irecv(buffer, rank, group=group, tag=tag)
+        return Receipt(buffer, work, self._links.waiting, f"rows of stage {source} (rank {rank})")
 
     def send(self, rows: Tensor, toward: int, tag: int, kind: str) -> None:
         """Send rows to the stage behind (1) or before (-1) without waiting; nothing at the pipeline's ends.
@@ -95,9 +101,13 @@ class Messages:
         self._under_way.append((work, rows))
         self._links.bytes_sent[kind] += rows.nbytes
         if len(self._under_way) > MOST_SENDS_UNDER_WAY:
-            self._under_way.popleft()[0].wait()
+            self._wait_for_oldest()
 
     def flush(self) -> None:
         """Wait until everything that was sent has left."""
         while self._under_way:
+            self._wait_for_oldest()
+
+    def _wait_for_oldest(self) -> None:
+        with self._links.waiting.on(f"a neighbour of stage {self._place.stage} to take its rows"):
             self._under_way.popleft()[0].wait()

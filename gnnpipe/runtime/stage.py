@@ -91,20 +91,23 @@ class Stage:
         mine = [item for item in build_stack(spec) if plan.stage_of(item.convolution) == place.stage]
         self.layers = [builder.build(item) for item in mine]
         self.initial = builder.build(build_stack(spec)[0]) if shares and not place.is_first else None
-        held = self.layers if self.initial is None else [self.initial, *self.layers]
+        held = self.held_layers
         self.modules = nn.ModuleDict({layer.spec.name.replace(".", "_"): layer.module for layer in held})
         weights = [list(layer.module.parameters()) for layer in self.layers]
-        shared: list[nn.Parameter] = []
-        if shares:
-            shared = list(held[0].module.parameters())
-            if place.is_first:
-                weights[0] = []
+        shared = list(held[0].module.parameters()) if shares else []
+        if shares and place.is_first:
+            weights[0] = []
         self._sums = WeightSums(weights, place.num_parts, links.weights, links)
         self._shared_sums = WeightSums([shared], plan.num_ranks, links.shared, links)
         self._masks = Masks(dropout, [layer.spec.number for layer in self.layers], spec.hidden)
         self._passes: dict[int, ChunkPass] = {}
         self._owed: list[WeightProduct] = []
         self._order: list[int] = []
+
+    @property
+    def held_layers(self) -> list[StageLayer]:
+        """Its layers, and the input layer where every stage holds that."""
+        return self.layers if self.initial is None else [self.initial, *self.layers]
 
     @property
     def lag(self) -> int:
@@ -120,7 +123,7 @@ class Stage:
         """
         self._masks.begin_epoch(epoch)
         self._order = order
-        for layer in self.layers if self.initial is None else [self.initial, *self.layers]:
+        for layer in self.held_layers:
             layer.begin_epoch(epoch)
 
     def finish_epoch(self) -> None:

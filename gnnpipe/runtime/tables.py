@@ -86,6 +86,11 @@ class TableSettings:
         return self.weight is None and self.gradient != "fresh"
 
     @property
+    def reads_last_gradients(self) -> bool:
+        """Whether gradients of an epoch count in the next one."""
+        return self.gradient != "fresh"
+
+    @property
     def shares_gradients(self) -> bool:
         """Whether all layers of a width may have one gradient table: nobody reads it later on."""
         return self.alone and not self.stale_halo

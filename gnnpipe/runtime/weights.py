@@ -73,7 +73,8 @@ class WeightSums:
     def finish(self) -> None:
         """Wait for all sums and put them in the gradients' place."""
         for item in self._under_way:
-            item.work.wait()
+            with self._links.waiting.on("the gradients of weights that other ranks hold too"):
+                item.work.wait()
             for part, weight in zip(_split(item.flat, item.parameters), item.parameters, strict=True):
                 weight.grad = part.clone()
         self._under_way = []

@@ -17,6 +17,8 @@ from torch._C._distributed_c10d import FileStore
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import ConfigError
 from gnnpipe.runtime.links import Links, make_links
+from gnnpipe.runtime.storage import Storage
+from gnnpipe.runtime.waiting import Waiting
 
 _T = TypeVar("_T")
 
@@ -36,17 +38,21 @@ class World:
     """A gloo group for records and decisions; its bytes are not counted as communication."""
     links: Links
     """To the stages and parts around this rank."""
+    storage: Storage
+    """Writes checkpoints."""
 
     def gather(self, item: _T) -> list[_T]:
         """Every rank's ``item``, in rank order, on every rank."""
         items: list[Any] = [None] * self.size
-        dist.all_gather_object(items, item, group=self.control)
+        with self.links.waiting.on("what all other ranks have to say"):
+            dist.all_gather_object(items, item, group=self.control)
         return items
 
     def collect(self, item: _T) -> list[_T] | None:
         """Every rank's ``item`` on rank 0, None on the others."""
         items: list[Any] | None = [None] * self.size if self.rank == 0 else None
-        dist.gather_object(item, items, dst=0, group=self.control)
+        with self.links.waiting.on("what all other ranks have to say"):
+            dist.gather_object(item, items, dst=0, group=self.control)
         return items
 
 
@@ -107,7 +113,10 @@ def join(config: RunConfig, store: str | None) -> Iterator[World]:
     )
     control = dist.new_group(backend="gloo", timeout=limit)
     assert control is not None
-    yield World(rank, size, device, control, make_links(device, config.stages, config.parts, limit))
+    waiting = Waiting(rank, config.timeout)
+    waiting.watch()
+    links = make_links(device, config.stages, config.parts, limit, waiting)
+    yield World(rank, size, device, control, links, Storage(dist.new_group(backend="gloo", timeout=limit)))
     dist.destroy_process_group()
 
 

@@ -13,6 +13,8 @@ from gnnpipe.base.config import (
     MakeSplit,
     Metric,
     Model,
+    OnNonFinite,
+    OnWriteError,
     PartBalance,
     PlanChoice,
     RunConfig,
@@ -22,6 +24,7 @@ from gnnpipe.base.config import (
 from gnnpipe.base.errors import ConfigError, check_choice
 from gnnpipe.graph.catalog import find_source, is_synthetic
 from gnnpipe.plan.staleness import resolve_staleness
+from gnnpipe.train.every import parse_every
 
 # Below what arithmetic and other libraries can hold, above what anybody needs.
 _SEED, _COUNT, _FLOAT = 2**62, 10**9, 1e30
@@ -40,6 +43,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "eval_every": (1, _COUNT),
     "check_gradient": (0, _COUNT),
     "timeout": (1, 10**7),
+    "keep_checkpoints": (1, 10**6),
+    "max_restarts": (0, 10**6),
     "optimizer.warmup": (0, _COUNT),
     "optimizer.clip": (0, _FLOAT),
     "gcnii.alpha": (0, 1),
@@ -67,6 +72,8 @@ _CHOICES: dict[str, Any] = {
     "wire": WireFormat,
     "tables": TableFormat,
     "plan": PlanChoice,
+    "on_nonfinite": OnNonFinite,
+    "on_write_error": OnWriteError,
 }
 
 
@@ -106,6 +113,7 @@ def check_config(config: RunConfig) -> RunConfig:
             "plan: auto plans pipelines with stale rows, but --staleness exact allows none; leave one of the "
             "two out"
         )
+    parse_every(resolved.checkpoint_every)
     _check_optimizer(resolved)
     return resolved
 

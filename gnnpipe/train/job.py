@@ -19,10 +19,25 @@ from gnnpipe.model.tasks import resolve_metric
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import parse_lookahead
 from gnnpipe.runtime.masks import DropoutSettings
+from gnnpipe.runtime.storage import StoredCheckpoint
 from gnnpipe.train.costing import best_chunks
+from gnnpipe.train.every import Every, parse_every
 from gnnpipe.train.exact import exact_plan
 from gnnpipe.train.machine import hardware_here
 from gnnpipe.train.predictions import Predictions, convolution_costs, graph_size, predict
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint that a run goes on from."""
+
+    folder: Path
+    epochs: int
+    """That are done."""
+
+    def open(self) -> StoredCheckpoint:
+        """Read its index; raises CheckpointError."""
+        return StoredCheckpoint.open(self.folder)
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,13 @@ class Job:
     out: Path
     """The run's folder."""
     metric: Metric
+    start: Start | None = None
+    """Where to go on; None to begin."""
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether checkpoints are written."""
+        return parse_every(self.config.checkpoint_every) != Every()
 
 
 def has_estimate(job: Job) -> bool:

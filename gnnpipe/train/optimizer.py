@@ -22,8 +22,8 @@ def make_optimizer(modules: nn.Module, config: OptimizerConfig, lr: float, weigh
     return kind(modules.parameters(), lr=lr, betas=config.betas, weight_decay=weight_decay)
 
 
-def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int) -> LambdaLR:
-    """Linear warm-up, then constant or a cosine down to 0 at the last epoch."""
+def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int, done: int = 0) -> LambdaLR:
+    """Linear warm-up, then constant or a cosine down to 0 at the last epoch; ``done`` epochs are over."""
 
     warmup = config.warmup
     assert warmup is not None
@@ -36,7 +36,9 @@ def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int) -
         done = (epoch - warmup) / max(1, epochs - warmup)
         return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
-    return LambdaLR(optimizer, factor)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return LambdaLR(optimizer, factor, done - 1)
 
 
 def clip_gradients(
@@ -87,6 +89,21 @@ class AveragedWeights:
         """Take the weights of a finished epoch in."""
         if self._average is not None:
             self._average.update_parameters(self._modules)
+
+    def state(self) -> dict[str, Tensor]:
+        """The averaged weights by name; nothing where nothing is averaged."""
+        return {} if self._average is None else _tensors(self._average.module)
+
+    def restore(self, values: dict[str, Tensor], epochs: int) -> None:
+        """Go on from the averages of another run, or from its weights, if that had none.
+
+        Args:
+            values: as `state` returns them.
+            epochs: that were taken in.
+        """
+        if self._average is not None:
+            _assign(self._average.module, values or _tensors(self._modules))
+            self._average.n_averaged.fill_(epochs)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

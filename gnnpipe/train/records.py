@@ -5,18 +5,22 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.errors import CheckpointError, ConfigError, DataError
 
 CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
     "config.yaml",
@@ -27,7 +31,12 @@ CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
 )
 PICTURE, COMPARISON = "report.png", "comparison.png"
 PART = ".part"
-RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON}
+CHECKPOINTS, LOCK, OWNER = "checkpoints", ".lock", ".owner.json"
+RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON, CHECKPOINTS, LOCK, OWNER}
+# Settings that change nothing about what comes out.
+OPERATION = {
+    "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class RunFolder:
     records.jsonl      one line an epoch
     summary.json       what came out
     model.safetensors  the best weights so far, by global layer number
+    checkpoints/       all that the run needs to go on, as it was after some of the epochs
+    .lock, .owner.json held while the run goes on; by whom
     """
 
     path: Path
@@ -64,8 +75,7 @@ class RunFolder:
         self._check(config.overwrite)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for old in self.path.iterdir():
-                old.unlink()
+            self._clear()
             with (self.path / CONFIG).open("x") as file:  # whoever makes this file owns the folder
                 yaml.safe_dump(config_as_yaml(config), file, sort_keys=False)
         except FileExistsError:
@@ -79,6 +89,83 @@ class RunFolder:
         _write_json(self.path / PLAN, plan)
         (self.path / RECORDS).touch()
 
+    def rewind(self, config: RunConfig, plan: dict[str, Any], epochs: int, model: Path) -> None:
+        """Bring the folder back to where it was after so many epochs, for a run that goes on from there.
+
+        Args:
+            config: of the run that goes on.
+            plan: of it, see `create`; what earlier plans ran is added.
+            epochs: that are done.
+            model: the best weights of those epochs; if there is no such file, there were none yet.
+
+        Raises:
+            CheckpointError: there are fewer records than that.
+            OSError: something can't be written.
+        """
+        records = self.records()[:epochs]
+        if len(records) < epochs:
+            raise CheckpointError(
+                f"resume: '{self.path / RECORDS}' has {len(records)} epochs, but the checkpoint {epochs}; "
+                "bring the file back, or start the run anew"
+            )
+        before = self.read(PLAN)
+        plan["resumed"] = [*before.get("resumed", []), {"epoch": epochs, "from": before["plan"]}]
+        for name in (SUMMARY, PICTURE, COMPARISON):
+            (self.path / name).unlink(missing_ok=True)
+        text = "".join(_line(record) for record in records)
+        _write_aside(self.path / RECORDS, lambda aside: aside.write_text(text))
+        if model.exists():
+            _write_aside(self.path / MODEL, lambda aside: shutil.copyfile(model, aside))
+        else:
+            (self.path / MODEL).unlink(missing_ok=True)
+        _write_json(self.path / PLAN, plan)
+        text = yaml.safe_dump(config_as_yaml(config), sort_keys=False)
+        _write_aside(self.path / CONFIG, lambda aside: aside.write_text(text))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out while this one goes on; the folder is made if there is none.
+
+        The system lets go of the lock when the process ends, however that comes about.
+
+        Raises:
+            ConfigError: another run holds it, or nothing can be written there.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK, timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise ConfigError(
+                f"out: '{self.path}' is in use by {self._owner()}; choose another --out, or wait"
+            ) from None
+        except OSError as error:
+            raise ConfigError(
+                f"out: can't make '{self.path}' ({error.strerror}); choose another --out"
+            ) from None
+        try:
+            owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{datetime.now():%F %T}"}
+            _write_json(self.path / OWNER, owner)
+            yield
+        finally:
+            (self.path / OWNER).unlink(missing_ok=True)
+            lock.release()
+
+    def _owner(self) -> str:
+        try:
+            owner = self.read(OWNER)
+            return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+        except (OSError, DataError, KeyError):
+            return "another run"
+
+    def _clear(self) -> None:
+        """Remove an old run, but for the lock that keeps the folder ours."""
+        for old in self.path.iterdir():
+            if old.name == CHECKPOINTS:
+                shutil.rmtree(old)
+            elif old.name not in (LOCK, OWNER):
+                old.unlink()
+
     def _check(self, overwrite: bool) -> None:
         """Refuse what is not ours to replace, and places where nothing can be written."""
         path = self.path
@@ -89,7 +176,7 @@ class RunFolder:
             raise ConfigError(
                 f"out: '{path}' can't be made, as '{parent}' is no folder that may be written to"
             )
-        found = {item.name for item in path.iterdir()} if path.exists() else set()
+        found = {item.name for item in path.iterdir()} - {LOCK, OWNER} if path.exists() else set()
         if found and not overwrite:
             raise ConfigError(f"out: '{path}' exists already; choose another --out or add --overwrite")
         foreign = sorted(name for name in found if name.removesuffix(PART) not in RUN_FILES)
@@ -100,9 +187,15 @@ class RunFolder:
             )
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add an epoch's line; it is on disk when this returns."""
-        with (self.path / RECORDS).open("a") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+        """Add an epoch's line, whole or not at all; the system has it when this returns."""
+        with (self.path / RECORDS).open("r+b") as file:  # a file that is gone is not begun anew
+            end = file.seek(0, os.SEEK_END)
+            try:
+                file.write(_line(record).encode())
+                file.flush()
+            except OSError:
+                file.truncate(end)
+                raise
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json whole or not at all."""
@@ -113,8 +206,25 @@ class RunFolder:
         _write_aside(self.path / MODEL, lambda aside: save_file(weights, aside))
 
     def read(self, name: str) -> dict[str, Any]:
-        """Read plan.json or summary.json."""
-        return dict(json.loads((self.path / name).read_text()))
+        """Read plan.json or summary.json; raises DataError where that is damaged."""
+        try:
+            return dict(json.loads((self.path / name).read_text()))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._damaged(name, error) from None
+
+    def plan(self) -> dict[str, Any]:
+        """Read plan.json.
+
+        Raises:
+            ConfigError: it is not there, or damaged.
+        """
+        try:
+            return self.read(PLAN)
+        except (OSError, DataError) as error:
+            raise ConfigError(
+                f"resume: '{self.path / PLAN}' can't be read ({error}); bring the file back, or start "
+                "the run anew"
+            ) from None
 
     def state(self, config: RunConfig) -> Literal["absent", "begun", "finished"]:
         """How much of the run that ``config`` asks for is there.
@@ -126,7 +236,7 @@ class RunFolder:
             return "absent"
         found = self.settings()
         for key, value in config_as_yaml(config).items():
-            if found.get(key) != value:
+            if key not in OPERATION and found.get(key) != value:
                 keep = "" if isinstance(value, dict) else f", give --{key.replace('_', '-')} {found.get(key)}"
                 raise ConfigError(
                     f"out: '{self.path}' holds a run with {key} {found.get(key)}, not {value}; choose "
@@ -135,13 +245,22 @@ class RunFolder:
         return "finished" if (self.path / SUMMARY).exists() else "begun"
 
     def settings(self) -> dict[str, Any]:
-        """Read config.yaml."""
-        return dict(yaml.safe_load((self.path / CONFIG).read_text()) or {})
+        """Read config.yaml; raises DataError where that is damaged."""
+        try:
+            return dict(yaml.safe_load((self.path / CONFIG).read_text()) or {})
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+            raise self._damaged(CONFIG, error) from None
 
     def records(self) -> list[dict[str, Any]]:
-        """All complete lines of records.jsonl."""
-        lines = (self.path / RECORDS).read_text().split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        """All complete lines of records.jsonl; raises DataError where one is damaged."""
+        try:
+            lines = (self.path / RECORDS).read_text().split("\n")
+            return [dict(json.loads(line)) for line in lines[:-1]]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._damaged(RECORDS, error) from None
+
+    def _damaged(self, name: str, error: Exception) -> DataError:
+        return DataError(f"'{self.path / name}' is damaged ({error}); bring it back, or run it anew")
 
     def saved(self) -> str:
         """One line that says what is there, for a run that was interrupted."""
@@ -150,7 +269,12 @@ class RunFolder:
         parts = [f"{len(self.records())} epochs in {RECORDS}"]
         if (self.path / MODEL).exists():
             parts.append(f"the best weights so far in {MODEL}")
-        return f"saved in {self.path}: {', '.join(parts)}"
+        found = f"saved in {self.path}: {', '.join(parts)}"
+        kept = sorted(path.name for path in (self.path / CHECKPOINTS).glob("epoch-*") if path.suffix != PART)
+        if not kept:
+            return found
+        epochs = int(kept[-1].removeprefix("epoch-"))
+        return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {epochs}"
 
 
 def _new_name(config: RunConfig) -> Path:
@@ -163,10 +287,14 @@ def _new_name(config: RunConfig) -> Path:
 def config_as_yaml(config: RunConfig) -> dict[str, Any]:
     """A config as ``--config`` reads it; where the run was kept is not part of it."""
     values = asdict(config)
-    for key in ("out", "overwrite"):
+    for key in ("out", "overwrite", "resume"):
         del values[key]
     values["optimizer"]["betas"] = list(values["optimizer"]["betas"])
     return values
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

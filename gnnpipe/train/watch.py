@@ -30,6 +30,8 @@ class Watch:
     def warnings(self, record: dict[str, Any]) -> Iterator[str]:
         """What an epoch's record gives reason to say."""
         loss = record["loss"]
+        if loss is None:  # a skipped epoch, which says so itself
+            return
         if self._first_loss is None:
             self._first_loss = loss
         self._least_loss = min(self._least_loss, loss)

@@ -1,0 +1,80 @@
+"""Where a run goes on: after --resume, and when it starts again by itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from gnnpipe.base.config import RunConfig
+from gnnpipe.base.errors import ConfigError
+from gnnpipe.train.checkpoint import latest, remove_leftovers
+from gnnpipe.train.job import Job, Start
+from gnnpipe.train.records import CHECKPOINTS, CONFIG, MODEL, RunFolder
+
+
+def restarted(job: Job, folder: RunFolder) -> Job:
+    """The same job from its last checkpoint, with the folder as it was then."""
+    stored = latest(folder.path, warn)
+    start = Start(stored.folder.absolute(), stored.about["epochs"]) if stored else None
+    epochs, model = (start.epochs, start.folder / MODEL) if start else (0, Path())
+    remove_leftovers(folder.path)
+    folder.rewind(job.config, folder.plan(), epochs, model)
+    return replace(job, start=start)
+
+
+def folder_of(config: RunConfig) -> RunFolder:
+    """The run's folder, not made yet; when a run goes on, where it is."""
+    return RunFolder(Path(config.resume)) if config.resume else RunFolder.for_config(config)
+
+
+def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
+    """Where to go on; None to begin.
+
+    Raises:
+        ConfigError: there is no checkpoint to go on from, or nothing is left to do.
+        CheckpointError: all checkpoints are damaged.
+    """
+    if not config.resume:
+        return None
+    stored = latest(folder.path, warn)
+    if stored is None:
+        raise ConfigError(
+            f"resume: '{folder.path}' has no checkpoint yet; start it anew with gnnpipe train --config "
+            f"{folder.path / CONFIG}, and --checkpoint-every 10 to have one early"
+        )
+    epochs = stored.about["epochs"]
+    if epochs >= config.epochs:
+        raise ConfigError(
+            f"resume: all {config.epochs} epochs of '{folder.path}' are done; give more, as in --epochs "
+            f"{2 * config.epochs}"
+        )
+    return Start(stored.folder.absolute(), epochs)
+
+
+def warn(line: str) -> None:
+    sys.stderr.write(f"warning: {line}\n")
+
+
+def for_restart(config: RunConfig) -> RunConfig:
+    """What a process does that torchrun has started again: go on, or begin again if nothing was saved.
+
+    Raises:
+        ConfigError: torchrun is to restart a run whose folder would be a new one each time.
+    """
+    if not config.out and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        raise ConfigError(
+            "out: torchrun --max-restarts needs a folder that a restart finds again; give --out, or resume"
+        )
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return config
+    return as_far_as_it_got(config)
+
+
+def as_far_as_it_got(config: RunConfig) -> RunConfig:
+    """Go on with the run that ``config.out`` holds from its last checkpoint, or begin it again."""
+    out = Path(str(config.out))
+    if (out / CHECKPOINTS).is_dir() and latest(out, warn) is not None:
+        return replace(config, resume=config.out, overwrite=False)
+    return replace(config, overwrite=True)

@@ -1,0 +1,237 @@
+"""What a run needs to go on where it was, and when that is written down."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gnnpipe.base.errors import CheckpointError
+from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.plan.plan import Plan
+from gnnpipe.runtime.stage import Stage
+from gnnpipe.runtime.stage_state import restore_tables, table_state
+from gnnpipe.runtime.storage import ASIDE, Storage, StoredCheckpoint
+from gnnpipe.runtime.tables import TableSettings
+from gnnpipe.train.every import Every
+from gnnpipe.train.optimizer import AveragedWeights
+from gnnpipe.train.records import CHECKPOINTS, MODEL
+
+FORMAT = 1
+
+
+class Clockwork:
+    """Says when the next checkpoint is due.
+
+    Args:
+        every: how often.
+        epochs: of the whole run, after which one is due too where epochs are counted.
+    """
+
+    def __init__(self, every: Every, epochs: int) -> None:
+        self._every, self._epochs, self._last = every, epochs, time.monotonic()
+
+    def due(self, epoch: int) -> bool:
+        """Whether to write one now that an epoch, counted from 0, is done."""
+        if self._every.epochs:
+            return (epoch + 1) % self._every.epochs == 0 or epoch + 1 == self._epochs
+        return bool(self._every.seconds) and time.monotonic() - self._last >= self._every.seconds
+
+    def wrote(self) -> None:
+        """One was written."""
+        self._last = time.monotonic()
+
+
+@dataclass(frozen=True)
+class RankState:
+    """The parts of a rank that change from epoch to epoch."""
+
+    stage: Stage
+    optimizer: Optimizer
+    averaged: AveragedWeights
+    graph: PreparedGraph
+    settings: TableSettings
+    """Of the stage's tables."""
+
+    def tensors(self, *, tables: bool) -> dict[str, Tensor]:
+        """Copies of this rank's share of a checkpoint.
+
+        Args:
+            tables: whether the next epoch reads rows of this one.
+        """
+        place = self.stage.place
+        state = {name: tensor.clone() for name, tensor in self._weights().items()} if place.part == 0 else {}
+        if tables:
+            state |= table_state(self.stage, self.settings)
+        if place.part == 0 and place.is_first:
+            state["node_id"] = self.graph.node_id.clone()
+        return state
+
+    def restore(self, stored: StoredCheckpoint) -> None:
+        """Take over weights, their averages and the optimiser's moments, which any plan can read.
+
+        Raises:
+            CheckpointError: another model wrote it.
+        """
+        averages: dict[str, Tensor] = {}
+        for layer in self.stage.held_layers:
+            for name, weight in layer.module.named_parameters():
+                key = f"{layer.spec.name}.{name}"
+                value = stored.read(f"weights.{key}")
+                if value.shape != weight.shape:
+                    raise CheckpointError(
+                        f"'{stored.folder}' holds {key} of shape {list(value.shape)}, but the model's is "
+                        f"{list(weight.shape)}"
+                    )
+                with torch.no_grad():
+                    weight.copy_(value)
+                moments = [
+                    n for n in ("step", "exp_avg", "exp_avg_sq") if f"adam.{key}.{n}" in stored.tensors
+                ]
+                for moment in moments:
+                    tensor = stored.read(f"adam.{key}.{moment}")
+                    self.optimizer.state[weight][moment] = (
+                        tensor if moment == "step" else tensor.to(weight.device)
+                    )
+                if f"averaged.{key}" in stored.tensors:
+                    inner = f"{layer.spec.name.replace('.', '_')}.{name}"
+                    averages[inner] = stored.read(f"averaged.{key}")
+        self.averaged.restore(averages, stored.about["epochs"])
+
+    def restore_tables(self, stored: StoredCheckpoint) -> bool:
+        """Take over the tables, cut anew for this plan; False if they keep something else and must be made.
+
+        Raises:
+            CheckpointError: rows of a stale halo that are under way between other parts.
+        """
+        about = stored.about["tables"]
+        if about is None or about["clean"] != self.settings.clean:
+            return False
+        if self.settings.stale_halo:
+            same = about["stale_halo"] and torch.equal(stored.read("node_id"), self.graph.node_id)
+            if not same or stored.about["plan"][1:] != [len(self.graph.ranges), len(self.graph.ranges[0])]:
+                _, parts, chunks = stored.about["plan"]
+                raise CheckpointError(
+                    f"halo: stale goes on with rows that are under way between {parts} parts of {chunks} "
+                    f"chunks; resume with --parts {parts} --chunks {chunks}, or with --halo exact"
+                )
+        restore_tables(self.stage, self.settings, self.graph, stored, stored.about["plan"][1])
+        return True
+
+    def _weights(self) -> dict[str, Tensor]:
+        averages = self.averaged.state()
+        state: dict[str, Tensor] = {}
+        for layer in self.stage.layers:
+            for name, weight in layer.module.named_parameters():
+                key = f"{layer.spec.name}.{name}"
+                state[f"weights.{key}"] = weight.detach().cpu()
+                for moment, tensor in self.optimizer.state.get(weight, {}).items():
+                    state[f"adam.{key}.{moment}"] = tensor.detach().cpu()
+                if averages:
+                    average = averages[f"{layer.spec.name.replace('.', '_')}.{name}"]
+                    state[f"averaged.{key}"] = average.cpu()
+        return state
+
+
+def describe(
+    plan: Plan, settings: TableSettings, epochs: int, *, tables: bool, refreshed: bool
+) -> dict[str, Any]:
+    """What a checkpoint says of its run.
+
+    Args:
+        plan: of the run.
+        settings: of its tables.
+        epochs: that are done.
+        tables: whether they are in it.
+        refreshed: whether an exact sweep has filled them for the next epoch already.
+    """
+    kept = {"clean": settings.clean, "stale_halo": settings.stale_halo}
+    return {
+        "format": FORMAT,
+        "epochs": epochs,
+        "plan": [plan.num_stages, plan.num_parts, plan.num_chunks],
+        "tables": kept if tables else None,
+        "refreshed": refreshed,
+    }
+
+
+def write(storage: Storage, folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Begin to write a checkpoint of a run, with a copy of its best weights so far.
+
+    Args:
+        storage: takes it.
+        folder: of the run.
+        tensors: of this rank.
+        about: see `describe`.
+    """
+    target = folder / CHECKPOINTS / f"epoch-{about['epochs']:08d}"
+    storage.begin(target, tensors, about, folder / MODEL)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest checkpoints of a run."""
+    for path in _complete(folder)[keep:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def latest(folder: Path, say: Callable[[str], None]) -> StoredCheckpoint | None:
+    """The newest checkpoint of a run that is whole; None if it has none at all.
+
+    Args:
+        folder: of the run.
+        say: told about each one that is damaged.
+
+    Raises:
+        CheckpointError: there are some, but none is whole.
+    """
+    failure: CheckpointError | None = None
+    for path in _complete(folder):
+        try:
+            stored = StoredCheckpoint.open(path)
+            _check_about(stored)
+            stored.verify()
+        except CheckpointError as error:
+            failure = failure or error
+            say(f"{error}; looking for the checkpoint before it")
+            continue
+        return stored
+    if failure is not None:
+        raise CheckpointError(f"{failure}, and no other checkpoint of '{folder}' is whole; start it anew")
+    return None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove checkpoints that were being written when a run ended."""
+    for path in (folder / CHECKPOINTS).glob(f"*{ASIDE}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _complete(folder: Path) -> list[Path]:
+    """The checkpoints of a run, newest first."""
+    found = (folder / CHECKPOINTS).glob("epoch-*")
+    return sorted((path for path in found if path.suffix != ASIDE and path.is_dir()), reverse=True)
+
+
+def _check_about(stored: StoredCheckpoint) -> None:
+    about = stored.about
+    if about.get("format") != FORMAT:
+        raise CheckpointError(
+            f"'{stored.folder}' is of format {about.get('format')}; this version of gnnpipe reads {FORMAT}"
+        )
+    plan, tables = about.get("plan"), about.get("tables")
+    good = (
+        all(isinstance(about.get(key), int) for key in ("epochs", "refreshed"))
+        and isinstance(plan, list)
+        and len(plan) == 3
+        and all(isinstance(number, int) for number in plan)
+        and (tables is None or (isinstance(tables, dict) and {"clean", "stale_halo"} <= set(tables)))
+    )
+    if not good:
+        raise CheckpointError(f"'{stored.folder}' does not say what run it is of")

@@ -1,0 +1,57 @@
+"""Writing checkpoints beside the training of one rank."""
+
+from __future__ import annotations
+
+from gnnpipe.runtime.world import World
+from gnnpipe.train.checkpoint import Clockwork, RankState, describe, prune, write
+from gnnpipe.train.every import parse_every
+from gnnpipe.train.job import Job, reads_stale_rows
+from gnnpipe.train.recorder import Recorder
+
+
+class Keeper:
+    """Writes a checkpoint when one is due, while the next epochs run.
+
+    Args:
+        job: the run.
+        world: all ranks, which write together.
+        state: what this rank writes.
+        recorder: told what could not be written.
+    """
+
+    def __init__(self, job: Job, world: World, state: RankState, recorder: Recorder) -> None:
+        self._job, self._world, self._state, self._recorder = job, world, state, recorder
+        self._clockwork = Clockwork(parse_every(job.config.checkpoint_every), job.config.epochs)
+
+    def due(self, epoch: int) -> bool:
+        """Whether one is due after an epoch, by this rank's clock."""
+        return self._clockwork.due(epoch)
+
+    def after(self, epoch: int, *, due: bool, refreshed: bool) -> None:
+        """An epoch is over on all ranks.
+
+        Args:
+            epoch: its number.
+            due: whether a checkpoint is; the same on all ranks.
+            refreshed: whether an exact sweep has filled the next epoch's tables already.
+
+        Raises:
+            TrainingError: the last one could not be written, and the run is to stop then.
+        """
+        if self._world.storage.done or due:
+            self.finish()
+        if not due:
+            return
+        keeps, job = reads_stale_rows(self._job), self._job
+        tensors = self._state.tensors(tables=keeps)
+        about = describe(job.plan, self._state.settings, epoch + 1, tables=keeps, refreshed=refreshed)
+        write(self._world.storage, job.out, tensors, about)
+        self._clockwork.wrote()
+
+    def finish(self) -> None:
+        """Wait for the last checkpoint, if one is being written; raises as `after` does."""
+        try:
+            if self._world.storage.finish() and self._world.rank == 0:
+                prune(self._job.out, self._job.config.keep_checkpoints)
+        except OSError as error:
+            self._recorder.failed(error)

@@ -1,0 +1,44 @@
+"""Numbers gone wrong stop a run, or cost it one epoch's step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gnnpipe.base.errors import TrainingError
+from gnnpipe.train.checkpoint import latest
+from tests.faults.runs import Run
+
+
+def test_stop_says_where_it_began_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    run = Run.prepare(tmp_path / "run", stages=2, model="gcn", dropout=0.0)
+    with pytest.raises(
+        TrainingError,
+        match=r"the loss became nan in epoch 4, first in the rows that enter .*, on rank 1 .*--resume",
+    ):
+        run.train_poisoned(1, 3)
+    assert len(run.folder.records()) == 3
+    stored = latest(run.folder.path, pytest.fail)
+    assert stored
+    assert stored.about["epochs"] == 2
+    assert run.again().train().losses()[2:]
+
+
+def test_skip_leaves_one_step_out(tmp_path: Path) -> None:
+    run = Run.prepare(tmp_path / "run", stages=2, model="gcn", dropout=0.0, on_nonfinite="skip")
+    losses = run.train_poisoned(1, 3).losses()
+    assert [loss is None for loss in losses] == [False, False, False, True, False, False]
+    assert run.folder.read("summary.json")["epochs"] == 6
+
+
+def test_skip_gives_up(tmp_path: Path) -> None:
+    run = Run.prepare(tmp_path / "run", stages=2, lr=1e30, epochs=20, on_nonfinite="skip", chunks=1)
+    with pytest.raises(TrainingError, match="like 10 before it"):
+        run.train()
+
+
+def test_too_high_a_learning_rate(tmp_path: Path) -> None:
+    run = Run.prepare(tmp_path / "run", lr=1e30, chunks=1)
+    with pytest.raises(TrainingError, match=r"became (nan|inf) in epoch 2.*use a lower --lr"):
+        run.train()

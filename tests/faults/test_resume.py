@@ -1,0 +1,104 @@
+"""A run that is stopped and goes on gives the same numbers as one that is not."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gnnpipe.base.config import StalenessConfig
+from gnnpipe.base.errors import LostRankError
+from tests.faults.runs import Run, assert_same_state
+
+PLANS = [(2, 1), (1, 2), (2, 2)]
+# What settings keep from one epoch to the next differs.
+KINDS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"staleness": StalenessConfig("paper")},
+    "corrected": {"staleness": StalenessConfig(gradient="corrected", history="clean", refresh=2)},
+    "fitted": {"staleness": StalenessConfig(weight="fitted", order="antithetic", dropout_hold=3)},
+    "frozen": {"staleness": StalenessConfig(freeze="1,2@3", lookahead=1)},
+    "stale-halo": {"halo": "stale"},
+    "bf16": {"tables": "bf16", "wire": "int8"},
+    "recompute": {"initial": "recompute", "model": "gcnii"},
+    "exact": {"staleness": StalenessConfig("exact"), "chunks": None},
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Run]:
+    """Runs that nothing happened to."""
+    where = tmp_path_factory.mktemp("whole")
+    return {
+        plan: Run.prepare(where / f"{plan[0]}x{plan[1]}", stages=plan[0], parts=plan[1]).train()
+        for plan in PLANS
+    }
+
+
+def disturb(seed: int, where: Path, whole: dict[tuple[int, int], Run]) -> None:
+    """Kill a rank in front of any of its actions; then go on."""
+    rng = random.Random(seed)
+    plan = PLANS[seed % len(PLANS)]
+    run = Run.prepare(where, stages=plan[0], parts=plan[1])
+    actions = len(run.job.plan.schedule.stages[0]) * run.job.config.epochs
+    rank, action = rng.randrange(plan[0] * plan[1]), rng.randrange(actions)
+    began = time.monotonic()
+    with pytest.raises(LostRankError, match=f"rank {rank} failed first: it ended without a word"):
+        run.train_until(rank, action)
+    assert time.monotonic() - began < run.job.config.timeout
+    before = run.losses()
+    again = run.again()
+    done = again.job.start.epochs if again.job.start else 0
+    assert done % 2 == 0
+    assert len(before) - done <= 3  # the one before may have been under way still
+    again.train()
+    assert again.losses() == whole[plan].losses()
+    assert again.losses()[: len(before)] == before
+    assert_same_state(again.state(), whole[plan].state())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_rank(seed: int, tmp_path: Path, whole: dict[tuple[int, int], Run]) -> None:
+    disturb(seed, tmp_path / "run", whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 30))
+def test_killed_rank_in_many_places(seed: int, tmp_path: Path, whole: dict[tuple[int, int], Run]) -> None:
+    disturb(seed, tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("default", "stale-halo") else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in KINDS
+    ],
+)
+def test_every_setting_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    changes = {"stages": 1 if kind == "exact" else 2, "parts": 2, **KINDS[kind]}
+    whole = Run.prepare(tmp_path / "whole", **changes).train()
+    run = Run.prepare(tmp_path / "run", **changes)
+    ranks, actions = run.job.plan.num_ranks, len(run.job.plan.schedule.stages[0])
+    with pytest.raises(LostRankError):
+        run.train_until(ranks - 1, 4 * actions + actions // 2)
+    again = run.again()
+    assert again.job.start
+    assert again.job.start.epochs in (2, 4)
+    again.train()
+    assert again.losses() == whole.losses()
+    assert_same_state(again.state(), whole.state())
+
+
+@pytest.mark.slow
+def test_stopped_rank_ends_the_run_within_the_timeout(tmp_path: Path) -> None:
+    run = Run.prepare(tmp_path / "run", stages=2, timeout=5.0)
+    began = time.monotonic()
+    with pytest.raises(LostRankError, match=r"waited 5 s \(--timeout\) in vain for .*rank 1.* is stopped"):
+        run.train_until(1, 10, signal.SIGSTOP)
+    assert time.monotonic() - began < 5 + 45  # the launcher gives a process 30 s to end by itself
+    assert run.folder.records()
