@@ -20,8 +20,8 @@ def restarted(job: Job, folder: RunFolder) -> Job:
     start = Start(stored.folder.absolute(), stored.about["epochs"]) if stored else None
     epochs, model = (start.epochs, start.folder / MODEL) if start else (0, Path())
     remove_leftovers(folder.path)
-    folder.rewind(job.config, folder.plan(), epochs, model)
-    return replace(job, start=start)
+    since = folder.rewind(job.config, folder.plan(), epochs, model)
+    return replace(job, start=start and replace(start, plan_since=since))
 
 
 def folder_of(config: RunConfig) -> RunFolder:

@@ -30,6 +30,7 @@ from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchr
 from gnnpipe.train.auto import planned
 from gnnpipe.train.checkpoint import remove_leftovers
 from gnnpipe.train.job import Job, Start, describe_plan, has_estimate, plan_for, prepare_job
+from gnnpipe.train.lock import held
 from gnnpipe.train.machine import outdated
 from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
@@ -96,9 +97,9 @@ def _run_local(config: RunConfig) -> int:
         sys.stderr.write(f"warning: {warning}\n")
     choose_device(config.device, config.stages * config.parts)
     warm_up()
-    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch, ExitStack() as held:
+    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch, ExitStack() as held_until:
         try:
-            job = _prepare(config, Path(scratch), folder, start, held)
+            job = _prepare(config, Path(scratch), folder, start, held_until)
         except KeyboardInterrupt:
             sys.stderr.write("\ninterrupted; nothing was saved yet\n")
             raise
@@ -153,11 +154,11 @@ def _run_under_torchrun(config: RunConfig) -> int:
         everyones = False
         with (
             tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch,
-            ExitStack() as held,
+            ExitStack() as held_until,
             join(config, None) as world,
         ):
             everyones = True
-            job = _share_job(config, world, Path(scratch), folder, start, held)
+            job = _share_job(config, world, Path(scratch), folder, start, held_until)
             train(job, world, ConsoleReporter(config.epochs, job.metric))
     except GnnpipeError as error:
         if rank == 0 or not everyones:
@@ -175,14 +176,14 @@ def _share_job(
     scratch: Path,
     folder: RunFolder | None,
     start: Start | None,
-    held: ExitStack,
+    held_until: ExitStack,
 ) -> Job:
     """Prepare once a host; an error on one is everyone's."""
     job: Job | None = None
     failure: UserError | None = None
     if os.environ.get("LOCAL_RANK", "0") == "0":
         try:
-            job = _prepare(config, scratch, folder, start, held)
+            job = _prepare(config, scratch, folder, start, held_until)
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")
@@ -210,10 +211,10 @@ def _check_folder_is_shared(job: Job, world: World) -> None:
 
 
 def _prepare(
-    config: RunConfig, scratch: Path, folder: RunFolder | None, start: Start | None, held: ExitStack
+    config: RunConfig, scratch: Path, folder: RunFolder | None, start: Start | None, held_until: ExitStack
 ) -> Job:
     """Prepare the job; who is given the run's folder also makes it, or brings it back to where the run is to
-    go on, holds it as long as ``held`` does, and says what is about to run."""
+    go on, holds it until ``held_until`` ends, and says what is about to run."""
     out = folder.path.absolute() if folder else Path()
     job, facts, predictions = prepare_job(config, scratch, out)
     job = replace(job, start=start)
@@ -225,13 +226,14 @@ def _prepare(
         _warn_about_memory(job, predictions, console)
         if config.check_gradient and not has_estimate(job):
             console.say("nothing to check: with one chunk the gradient is the exact one")
-        held.enter_context(folder.held())
+        held_until.enter_context(held(folder.path))
         if start is None:
             folder.create(config, plan)
         else:
             console.say(f"going on from epoch {start.epochs}")
             remove_leftovers(folder.path)
-            folder.rewind(config, plan, start.epochs, start.folder / MODEL)
+            since = folder.rewind(config, plan, start.epochs, start.folder / MODEL)
+            job = replace(job, start=replace(start, plan_since=since))
     return job
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from gnnpipe.base.errors import ConfigError
 from gnnpipe.report.console import METRIC_NAMES, readable_bytes, wide_console
+from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import PIECES, draw_comparison, median_breakdown
 from gnnpipe.train.records import CONFIG, PLAN, SUMMARY, RunFolder
 
@@ -25,8 +26,13 @@ def compare(paths: Sequence[Path], *, as_json: bool) -> int:
 
     Raises:
         ConfigError: a folder that is no run, or a run that is not finished.
+        DataError: a file of one is damaged.
     """
-    folders = [RunFolder(path) for path in paths]
+    with as_written(paths):
+        return _compare([RunFolder(path) for path in paths], as_json=as_json)
+
+
+def _compare(folders: Sequence[RunFolder], *, as_json: bool) -> int:
     for folder in folders:
         _check(folder)
     columns = [_column(folder) for folder in folders]
@@ -41,7 +47,7 @@ def compare(paths: Sequence[Path], *, as_json: bool) -> int:
     console.print(_table(columns))
     for line in unequal:
         console.print(f"not equal: {line}", markup=False)
-    console.print(draw_comparison(columns, paths[0].parent), markup=False)
+    console.print(draw_comparison(columns, folders[0].path.parent), markup=False)
     return 0
 
 

@@ -191,11 +191,12 @@ def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[st
         ("median epoch", f"{summary['median_epoch_seconds']:.3f} s"),
         ("sent per epoch", readable_bytes(sent)),
     ]
-    for item in plan.get("resumed", []):
-        before = "x".join(str(item["from"][key]) for key in ("num_stages", "num_parts", "num_chunks"))
-        rows.append(("resumed", f"after epoch {item['epoch']} of a run with {before}"))
     if len(by_kind) > 1:
         rows += [(f"  {kind}", readable_bytes(count)) for kind, count in by_kind.items()]
+    for item in plan.get("resumed", []):
+        rows.append(
+            ("resumed", f"after epoch {item['epoch']}, until then {'x'.join(map(str, item['from']))}")
+        )
     predictions = plan["predictions"]  # an older version had another name for it
     rival = predictions.get("rival_bytes", predictions.get("graph_parallel_bytes_per_epoch"))
     num_ranks = plan["plan"]["num_stages"] * plan["plan"]["num_parts"]

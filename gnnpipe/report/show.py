@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gnnpipe.base.errors import ConfigError
 from gnnpipe.report.console import print_summary
+from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import draw_report
 from gnnpipe.train.records import CONFIG, SUMMARY, RunFolder
 
@@ -17,16 +18,22 @@ def show(path: str, *, as_json: bool) -> int:
 
     Raises:
         ConfigError: the folder is no run, or, with ``as_json``, the run has no summary yet.
+        DataError: a file of it is damaged.
     """
     folder = RunFolder(Path(path))
     if not (folder.path / CONFIG).exists():
         raise ConfigError(
             f"run: '{path}' is no run ({CONFIG} is absent); name a folder that train made, as in runs/"
         )
+    with as_written([folder.path]):
+        return _show(folder, as_json=as_json)
+
+
+def _show(folder: RunFolder, *, as_json: bool) -> int:
     finished = (folder.path / SUMMARY).exists()
     if as_json:
         if not finished:
-            raise ConfigError(f"run: '{path}' has no {SUMMARY} yet; {folder.saved()}")
+            raise ConfigError(f"run: '{folder.path}' has no {SUMMARY} yet; {folder.saved()}")
         sys.stdout.write(json.dumps(folder.read(SUMMARY), indent=2) + "\n")
         return 0
     if finished:

@@ -87,6 +87,10 @@ class StoredCheckpoint:
             index = json.loads(text)
             tensors = {name: StoredTensor(**item) for name, item in index["tensors"].items()}
             files = {name: StoredFile(**item) for name, item in index["files"].items()}
+            if not all(map(_sound, tensors.values())) or not all(map(_sound, files.values())):
+                raise CheckpointError(
+                    f"'{folder / INDEX}' says where things are in something else than numbers"
+                )
             if any(Path(name).name != name for name in files) or not all(
                 item.file in files for item in tensors.values()
             ):
@@ -236,6 +240,14 @@ class _Writer(FileSystemWriter):
         if self._target.exists():
             shutil.rmtree(self._target)
         self._aside.rename(self._target)
+
+
+def _sound(item: StoredTensor | StoredFile) -> bool:
+    """Whether all is of the type that it should be."""
+    values = asdict(item)
+    return isinstance(values.pop("file", ""), str) and all(
+        type(number) is int and number >= 0 for number in values.values()
+    )
 
 
 def _with_checksum(result: WriteResult, files: dict[str, StoredFile]) -> WriteResult:

@@ -34,6 +34,8 @@ class Start:
     folder: Path
     epochs: int
     """That are done."""
+    plan_since: int = 0
+    """The epoch from which the plan is the one that goes on."""
 
     def open(self) -> StoredCheckpoint:
         """Read its index; raises CheckpointError."""

@@ -14,23 +14,24 @@ class Progress:
     """What came out so far; all of it follows from the records."""
 
     best: dict[str, Any] = field(default_factory=lambda: {"best_val": -math.inf})
+    since: int = 0
+    """The epoch from which the plan is the one that runs now; speed and bytes are of those."""
+    epochs: int = 0
     seconds: list[float] = field(default_factory=list)
     sent: list[Counter[str]] = field(default_factory=list)
     """Bytes that each rank has sent, by kind."""
-    sent_epochs: int = 0
-    """Since the plan changed last."""
     skipped: int = 0
     """Epochs in a row whose step was skipped."""
 
     def add(self, record: dict[str, Any]) -> bool:
         """Take an epoch in; whether it is the best yet."""
-        self.seconds.append(record["seconds"])
-        sent = record["bytes_sent_by_rank"]
-        if len(sent) != len(self.sent):  # another plan from here on
-            self.sent, self.sent_epochs = [Counter[str]() for _ in sent], 0
-        self.sent_epochs += 1
-        for total, found in zip(self.sent, sent, strict=True):
-            total.update(found)
+        self.epochs += 1
+        if record["epoch"] >= self.since:
+            self.seconds.append(record["seconds"])
+            sent = record["bytes_sent_by_rank"]
+            self.sent = self.sent or [Counter[str]() for _ in sent]
+            for total, found in zip(self.sent, sent, strict=True):
+                total.update(found)
         skipped = record["loss"] is None
         self.skipped = self.skipped + 1 if skipped else 0
         if record.get("val", -math.inf) <= self.best["best_val"]:
@@ -51,7 +52,7 @@ class Progress:
         """
         return {
             **self.best,
-            "epochs": len(self.seconds),
+            "epochs": self.epochs,
             "median_epoch_seconds": statistics.median(self.seconds),
             "bytes_per_epoch": self._per_epoch(sum(self.sent, Counter()), kinds),
             "bytes_per_epoch_by_rank": [self._per_epoch(total, kinds) for total in self.sent],
@@ -59,4 +60,20 @@ class Progress:
 
     def _per_epoch(self, total: Counter[str], kinds: list[str]) -> dict[str, int]:
         """Bytes of a mean epoch; only a refresh does not send as much in each."""
-        return {kind: round(total[kind] / self.sent_epochs) for kind in kinds}
+        return {kind: round(total[kind] / len(self.seconds)) for kind in kinds}
+
+
+def is_record(record: dict[str, Any], epoch: int) -> bool:
+    """Whether a line of a file has what `Progress.add` takes from it."""
+    numbers = [record.get(key) for key in ("loss", "seconds", "val", "test") if key in record]
+    sent = record.get("bytes_sent_by_rank")
+    return (
+        type(record.get("epoch")) is int
+        and record["epoch"] == epoch
+        and {"loss", "seconds"} <= set(record)
+        and ("val" in record) == ("test" in record)
+        and all(type(value) in (int, float) for value in numbers if value is not None)
+        and record["seconds"] is not None
+        and isinstance(sent, list)
+        and all(isinstance(item, dict) and all(type(n) is int for n in item.values()) for item in sent)
+    )

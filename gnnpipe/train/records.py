@@ -6,21 +6,21 @@ import itertools
 import json
 import os
 import shutil
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError, DataError
+from gnnpipe.train.lock import LOCK, OWNER
+from gnnpipe.train.progress import is_record
+from gnnpipe.train.resume import is_resumed, shape_of
 
 CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
     "config.yaml",
@@ -31,7 +31,7 @@ CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
 )
 PICTURE, COMPARISON = "report.png", "comparison.png"
 PART = ".part"
-CHECKPOINTS, LOCK, OWNER = "checkpoints", ".lock", ".owner.json"
+CHECKPOINTS = "checkpoints"
 RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON, CHECKPOINTS, LOCK, OWNER}
 # Settings that change nothing about what comes out.
 OPERATION = {
@@ -89,7 +89,7 @@ class RunFolder:
         _write_json(self.path / PLAN, plan)
         (self.path / RECORDS).touch()
 
-    def rewind(self, config: RunConfig, plan: dict[str, Any], epochs: int, model: Path) -> None:
+    def rewind(self, config: RunConfig, plan: dict[str, Any], epochs: int, model: Path) -> int:
         """Bring the folder back to where it was after so many epochs, for a run that goes on from there.
 
         Args:
@@ -97,6 +97,9 @@ class RunFolder:
             plan: of it, see `create`; what earlier plans ran is added.
             epochs: that are done.
             model: the best weights of those epochs; if there is no such file, there were none yet.
+
+        Returns:
+            the epoch from which the plan is the one that goes on.
 
         Raises:
             CheckpointError: there are fewer records than that.
@@ -108,55 +111,27 @@ class RunFolder:
                 f"resume: '{self.path / RECORDS}' has {len(records)} epochs, but the checkpoint {epochs}; "
                 "bring the file back, or start the run anew"
             )
-        before = self.read(PLAN)
-        plan["resumed"] = [*before.get("resumed", []), {"epoch": epochs, "from": before["plan"]}]
+        for number, record in enumerate(records):
+            if not is_record(record, number):
+                raise CheckpointError(
+                    f"resume: line {number + 1} of '{self.path / RECORDS}' is not that epoch's; bring the "
+                    "file back, or start the run anew"
+                )
+        before = self.plan()
+        plan["resumed"] = [*before.get("resumed", []), {"epoch": epochs, "from": shape_of(before)}]
+        since = max((item["epoch"] for item in plan["resumed"] if item["from"] != shape_of(plan)), default=0)
         for name in (SUMMARY, PICTURE, COMPARISON):
             (self.path / name).unlink(missing_ok=True)
         text = "".join(_line(record) for record in records)
         _write_aside(self.path / RECORDS, lambda aside: aside.write_text(text))
-        if model.exists():
+        if model.is_file():
             _write_aside(self.path / MODEL, lambda aside: shutil.copyfile(model, aside))
         else:
             (self.path / MODEL).unlink(missing_ok=True)
         _write_json(self.path / PLAN, plan)
         text = yaml.safe_dump(config_as_yaml(config), sort_keys=False)
         _write_aside(self.path / CONFIG, lambda aside: aside.write_text(text))
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other runs out while this one goes on; the folder is made if there is none.
-
-        The system lets go of the lock when the process ends, however that comes about.
-
-        Raises:
-            ConfigError: another run holds it, or nothing can be written there.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / LOCK, timeout=0)
-            lock.acquire()
-        except Timeout:
-            raise ConfigError(
-                f"out: '{self.path}' is in use by {self._owner()}; choose another --out, or wait"
-            ) from None
-        except OSError as error:
-            raise ConfigError(
-                f"out: can't make '{self.path}' ({error.strerror}); choose another --out"
-            ) from None
-        try:
-            owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{datetime.now():%F %T}"}
-            _write_json(self.path / OWNER, owner)
-            yield
-        finally:
-            (self.path / OWNER).unlink(missing_ok=True)
-            lock.release()
-
-    def _owner(self) -> str:
-        try:
-            owner = self.read(OWNER)
-            return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
-        except (OSError, DataError, KeyError):
-            return "another run"
+        return int(since)
 
     def _clear(self) -> None:
         """Remove an old run, but for the lock that keeps the folder ours."""
@@ -208,7 +183,7 @@ class RunFolder:
     def read(self, name: str) -> dict[str, Any]:
         """Read plan.json or summary.json; raises DataError where that is damaged."""
         try:
-            return dict(json.loads((self.path / name).read_text()))
+            return _parsed((self.path / name).read_text())
         except (ValueError, TypeError, RecursionError) as error:
             raise self._damaged(name, error) from None
 
@@ -219,7 +194,15 @@ class RunFolder:
             ConfigError: it is not there, or damaged.
         """
         try:
-            return self.read(PLAN)
+            content = self.read(PLAN)
+            items = content.get("resumed", [])
+            if (
+                isinstance(content.get("plan"), dict)
+                and isinstance(items, list)
+                and all(map(is_resumed, items))
+            ):
+                return content
+            raise DataError("it names no plan")
         except (OSError, DataError) as error:
             raise ConfigError(
                 f"resume: '{self.path / PLAN}' can't be read ({error}); bring the file back, or start "
@@ -255,7 +238,7 @@ class RunFolder:
         """All complete lines of records.jsonl; raises DataError where one is damaged."""
         try:
             lines = (self.path / RECORDS).read_text().split("\n")
-            return [dict(json.loads(line)) for line in lines[:-1]]
+            return [_parsed(line) for line in lines[:-1]]
         except (ValueError, TypeError, RecursionError) as error:
             raise self._damaged(RECORDS, error) from None
 
@@ -291,6 +274,15 @@ def config_as_yaml(config: RunConfig) -> dict[str, Any]:
         del values[key]
     values["optimizer"]["betas"] = list(values["optimizer"]["betas"])
     return values
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """JSON as it is written here: an object, without NaN."""
+
+    def refuse(word: str) -> float:
+        raise ValueError(f"{word} is no number")
+
+    return dict(json.loads(text, parse_constant=refuse))
 
 
 def _line(record: dict[str, Any]) -> str:

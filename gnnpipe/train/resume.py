@@ -67,7 +67,11 @@ def changes(config: RunConfig, before: RunConfig) -> list[str]:
     """What is different from here on, for the user to see."""
     new, old = _flat(asdict(config)), _flat(asdict(before))
     shown = (key for key in new if key not in ("out", "overwrite", "resume"))
-    return [f"{key} {new[key]} (was {old[key]})" for key in shown if new[key] != old[key]]
+    return [
+        f"{key} {new[key]} (was {old[key]})"
+        for key in shown
+        if new[key] != old[key] and (key, old[key]) != ("chunks", None)
+    ]
 
 
 def with_stored_plan(config: RunConfig, before: RunConfig, plan: dict[str, Any]) -> RunConfig:
@@ -89,6 +93,16 @@ def with_stored_plan(config: RunConfig, before: RunConfig, plan: dict[str, Any])
         raise CheckpointError(
             f"resume: plan.json of '{config.resume}' does not say how many chunks there were; give --chunks"
         ) from None
+
+
+def is_resumed(item: object) -> bool:
+    """Whether an entry of plan.json's list of resumptions is one."""
+    return isinstance(item, dict) and type(item.get("epoch")) is int and isinstance(item.get("from"), list)
+
+
+def shape_of(plan: dict[str, Any]) -> list[Any]:
+    """Stages, parts and chunks of the content of a plan.json."""
+    return [plan["plan"].get(key) for key in ("num_stages", "num_parts", "num_chunks")]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

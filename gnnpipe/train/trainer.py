@@ -131,6 +131,7 @@ class Trainer:
             refresh(self._stage, self._messages, self._first_epoch)
             self._refreshed = True
         self._world.links.take_bytes()
+        self._progress.since = start.plan_since
         for record in self._folder.records() if self._world.rank == 0 else []:
             self._progress.add(record)
             list(self._watch.warnings(record))

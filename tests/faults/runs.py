@@ -16,7 +16,7 @@ from gnnpipe.base.config import RunConfig, StalenessConfig, SyntheticConfig
 from gnnpipe.cli.resume import restarted
 from gnnpipe.cli.run import local_rank_main
 from gnnpipe.runtime.engine import Engine, EpochResult
-from gnnpipe.runtime.launch import launch_local
+from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.storage import StoredCheckpoint
 from gnnpipe.train.checkpoint import latest
 from gnnpipe.train.checks import check_config
@@ -46,6 +46,7 @@ class Run:
     @classmethod
     def prepare(cls, where: Path, **changes: Any) -> Run:
         """Everything but the ranks."""
+        warm_up()
         staleness = changes.pop("staleness", StalenessConfig())
         config = check_config(replace(SMALL, staleness=staleness, **changes))
         where.mkdir(parents=True)
@@ -111,6 +112,13 @@ def _disturbed(job: Job, rank: int, action: int, how: int, store: str) -> None:
             return perform(self, *arguments)
 
         Engine._perform = until  # type: ignore[method-assign]
+    local_rank_main(job, store)
+
+
+def dies_once(job: Job, store: str) -> None:
+    """What a process does that lives through its second start only."""
+    if job.start is None:
+        _disturbed(job, 0, 35, signal.SIGKILL, store)
     local_rank_main(job, store)
 
 

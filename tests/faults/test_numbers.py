@@ -33,12 +33,14 @@ def test_skip_leaves_one_step_out(tmp_path: Path) -> None:
 
 
 def test_skip_gives_up(tmp_path: Path) -> None:
-    run = Run.prepare(tmp_path / "run", stages=2, lr=1e30, epochs=20, on_nonfinite="skip", chunks=1)
+    run = Run.prepare(
+        tmp_path / "run", stages=2, model="gcn", lr=1e30, epochs=20, eval_every=99, on_nonfinite="skip"
+    )
     with pytest.raises(TrainingError, match="like 10 before it"):
         run.train()
 
 
 def test_too_high_a_learning_rate(tmp_path: Path) -> None:
-    run = Run.prepare(tmp_path / "run", lr=1e30, chunks=1)
+    run = Run.prepare(tmp_path / "run", model="gcn", lr=1e30, chunks=1)
     with pytest.raises(TrainingError, match=r"became (nan|inf) in epoch 2.*use a lower --lr"):
         run.train()

@@ -12,7 +12,8 @@ import pytest
 
 from gnnpipe.base.config import StalenessConfig
 from gnnpipe.base.errors import LostRankError
-from tests.faults.runs import Run, assert_same_state
+from gnnpipe.cli import run as cli
+from tests.faults.runs import Run, assert_same_state, dies_once
 
 PLANS = [(2, 1), (1, 2), (2, 2)]
 # What settings keep from one epoch to the next differs.
@@ -102,3 +103,20 @@ def test_stopped_rank_ends_the_run_within_the_timeout(tmp_path: Path) -> None:
         run.train_until(1, 10, signal.SIGSTOP)
     assert time.monotonic() - began < 5 + 45  # the launcher gives a process 30 s to end by itself
     assert run.folder.records()
+
+
+def test_restarts_by_itself(
+    tmp_path: Path,
+    whole: dict[tuple[int, int], Run],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Run.prepare(tmp_path / "run", stages=2, max_restarts=1)
+    monkeypatch.setattr(cli, "local_rank_main", dies_once)
+    cli._launch(run.job, run.folder)
+    assert run.losses() == whole[2, 1].losses()
+    assert "rank 0 failed first: it ended without a word" in (said := capsys.readouterr().err)
+    (resumed,) = run.folder.plan()["resumed"]
+    assert resumed["epoch"] in (2, 4)  # the one after 4 epochs may have been under way still
+    assert resumed["from"] == [2, 1, 4]
+    assert f"restart 1 of 1, from epoch {resumed['epoch']}" in said

@@ -14,6 +14,7 @@ import pytest
 
 from gnnpipe.base.errors import ConfigError, TrainingError
 from gnnpipe.train.checkpoint import latest
+from gnnpipe.train.lock import held
 from gnnpipe.train.recorder import Recorder
 from gnnpipe.train.records import RunFolder
 from tests.faults.runs import Run
@@ -92,27 +93,26 @@ def test_folder_gone(tmp_path: Path) -> None:
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    with folder.held():
+    with held(tmp_path):
         owner = rf"process {os.getpid()} on {socket.gethostname()} since 20.*; choose another --out, or wait"
-        with pytest.raises(ConfigError, match=f"out: '.*' is in use by {owner}"), folder.held():
+        with pytest.raises(ConfigError, match=f"out: '.*' is in use by {owner}"), held(tmp_path):
             pass
-    with folder.held():
+    with held(tmp_path):
         pass
 
 
 def test_lock_of_a_dead_run_is_nothing(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
     (tmp_path / ".owner.json").write_text(json.dumps({"pid": 1, "host": "gone", "since": "then"}))
-    with RunFolder(tmp_path).held():
+    with held(tmp_path):
         pass
 
 
 def test_two_runs_started_by_users(tmp_path: Path) -> None:
     run = Run.prepare(tmp_path / "run")
     code = (
-        "import sys; from pathlib import Path; from gnnpipe.train.records import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).held():\n    print('held', flush=True)\n    sys.stdin.read()\n"
+        "import sys; from pathlib import Path; from gnnpipe.train.lock import held\n"
+        "with held(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(run.folder.path)],
@@ -122,9 +122,9 @@ def test_two_runs_started_by_users(tmp_path: Path) -> None:
     )
     assert other.stdout
     assert other.stdout.readline() == "held\n"
-    with pytest.raises(ConfigError, match=f"process {other.pid} on"), run.folder.held():
+    with pytest.raises(ConfigError, match=f"process {other.pid} on"), held(run.folder.path):
         pass
     other.kill()
     other.communicate()
-    with run.folder.held():
+    with held(run.folder.path):
         pass

@@ -1,0 +1,28 @@
+"""Files of a run that are not as train wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from gnnpipe.base.errors import DataError, GnnpipeError
+
+
+@contextmanager
+def as_written(paths: Sequence[Path]) -> Iterator[None]:
+    """Read runs' folders and report what they hold.
+
+    Raises:
+        DataError: a file lacks something, or holds something else in its place.
+    """
+    try:
+        yield
+    except GnnpipeError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, OSError) as error:
+        names = ", ".join(f"'{path}'" for path in paths)
+        raise DataError(
+            f"run: {names}: a file is not as train wrote it ({type(error).__name__}: {error}); bring it "
+            "back, or run it anew"
+        ) from error
