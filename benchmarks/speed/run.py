@@ -288,6 +288,26 @@ def volume(options: argparse.Namespace) -> dict[str, Any] | None:
     return result
 
 
+def checkpoint(options: argparse.Namespace) -> dict[str, Any]:
+    """What a checkpoint every ten epochs costs two stages of one thread each: ten epochs, with the copying
+    for one checkpoint and its writing beside them, against ten without."""
+    seconds: dict[str, list[float]] = {"without": [], "with": []}
+    for round_ in range(options.rounds):
+        for name, every in (("without", "0"), ("with", "10")):
+            run = options.work / f"checkpoint-{name}-{round_}"
+            flags = ["--model", "gcnii", "--layers", str(LAYERS), "--stages", "2", "--threads", "1"]
+            common.train(run, *GRAPH, *QUIET, *flags, "--epochs", "20", "--checkpoint-every", every)
+            records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+            seconds[name].append(records[19]["elapsed"] - records[9]["elapsed"])
+    newest = max((options.work / "checkpoint-with-0" / "checkpoints").iterdir())
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "ten_epochs_seconds": seconds,
+        "bytes": sum(path.stat().st_size for path in newest.iterdir()),
+        "overhead": medians["with"] / medians["without"] - 1,
+    }
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "single": single,
     "limit": limit,
@@ -295,6 +315,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "exposed": exposed,
     "scaling": scaling,
     "memory": memory,
+    "checkpoint": checkpoint,
     "volume": volume,
 }
 

@@ -144,6 +144,10 @@ def build(config: type[_Config], namespace: Namespace) -> _Config:
                 f"{item.name}: '{value}' must be written with its fields, "
                 f"as in {item.name}: {{{first.name}: {example}}}"
             )
+        if value is None and type(None) not in get_args(hint):
+            raise ConfigError(
+                f"{item.name}: null can't be used here; leave it out for its default, {item.default}"
+            )
         values[item.name] = build(hint, value) if isinstance(value, Namespace) else value
     return config(**values)
 

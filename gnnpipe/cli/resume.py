@@ -17,7 +17,7 @@ from gnnpipe.train.records import CHECKPOINTS, CONFIG, MODEL, RunFolder
 def restarted(job: Job, folder: RunFolder) -> Job:
     """The same job from its last checkpoint, with the folder as it was then."""
     stored = latest(folder.path, warn)
-    start = Start(stored.folder.absolute(), stored.about["epochs"]) if stored else None
+    start = Start(stored.folder, stored.about["epochs"]) if stored else None
     epochs, model = (start.epochs, start.folder / MODEL) if start else (0, Path())
     remove_leftovers(folder.path)
     since = folder.rewind(job.config, folder.plan(), epochs, model)
@@ -50,7 +50,7 @@ def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
             f"resume: all {config.epochs} epochs of '{folder.path}' are done; give more, as in --epochs "
             f"{2 * config.epochs}"
         )
-    return Start(stored.folder.absolute(), epochs)
+    return Start(stored.folder, epochs)
 
 
 def warn(line: str) -> None:

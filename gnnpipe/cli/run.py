@@ -215,7 +215,7 @@ def _prepare(
 ) -> Job:
     """Prepare the job; who is given the run's folder also makes it, or brings it back to where the run is to
     go on, holds it until ``held_until`` ends, and says what is about to run."""
-    out = folder.path.absolute() if folder else Path()
+    out = folder.path if folder else Path()
     job, facts, predictions = prepare_job(config, scratch, out)
     job = replace(job, start=start)
     if folder:

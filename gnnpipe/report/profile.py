@@ -12,8 +12,8 @@ def describe(found: Profile) -> list[str]:
     cores = f", {hardware.cores_per_host} cores" if hardware.cores_per_host else ""
     lines = [
         f"{hardware.name}: {hardware.devices_per_host} ranks{cores}, {readable_bytes(hardware.memory)}",
-        f"aggregation {1e-9 / rates.gather:.2f} G numbers/s, products {1e-9 / rates.multiply:.1f} G "
-        "multiplications/s on one device",
+        f"aggregation {_rate(rates.gather)} numbers/s, products {_rate(rates.multiply)} multiplications/s on "
+        "one device",
     ]
     for kind, figures in rates.kinds.items():
         if kind != "dense":
@@ -32,3 +32,8 @@ def describe(found: Profile) -> list[str]:
         f"times by these figures are off by {found.off:.0%} on average from those that were measured"
     )
     return lines
+
+
+def _rate(seconds: float) -> str:
+    """So many a second; on a graph that is too small their time may not show."""
+    return f"{1e-9 / seconds:.3g} G" if seconds else "too many to measure on this graph"

@@ -44,7 +44,9 @@ class Sample:
     products: float
 
 
-def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.device) -> Sample:
+def measure_layer(
+    graph: PreparedGraph, kind: Model, width: int, device: torch.device, layers: int = LAYERS
+) -> Sample:
     """Time a stage in the middle of a pipeline, as an epoch runs it, with the default staleness settings.
 
     Args:
@@ -52,10 +54,11 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
         kind: of layer.
         width: of the rows.
         device: where.
+        layers: of the stage; its tables may be too large for a cache, as those of a real one.
     """
     chunks = len(graph.ranges[0])
     facts = graph.facts
-    spec = ModelSpec(kind, 3 * LAYERS, width, facts.num_features, facts.num_classes, False, 0, GcniiConfig())
+    spec = ModelSpec(kind, 3 * layers, width, facts.num_features, facts.num_classes, False, 0, GcniiConfig())
     plan = make_plan(3, 1, chunks, spec.layers, facts.num_nodes)
     settings = TableSettings(gradient="reuse", weight=0.7) if chunks > 1 else TableSettings(alone=True)
     stage = Stage(
@@ -81,7 +84,7 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
             stage.add_products()
             products += clock.now() - began
         found.append((forward, backward, products))
-    medians = [statistics.median(column) / (LAYERS * chunks) for column in zip(*found[1:], strict=True)]
+    medians = [statistics.median(column) / (layers * chunks) for column in zip(*found[1:], strict=True)]
     weights = sum(weight.numel() for weight in stage.layers[0].module.parameters())
     return Sample(
         kind, width, chunks, facts.num_nodes / chunks, graph.matrix.num_entries / chunks, weights, *medians

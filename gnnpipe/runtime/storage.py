@@ -92,9 +92,10 @@ class StoredCheckpoint:
                     f"'{folder / INDEX}' says where things are in something else than numbers"
                 )
             if any(Path(name).name != name for name in files) or not all(
-                item.file in files for item in tensors.values()
+                item.file in files and item.offset + item.length <= files[item.file].size
+                for item in tensors.values()
             ):
-                raise CheckpointError(f"'{folder / INDEX}' names files outside of its folder")
+                raise CheckpointError(f"'{folder / INDEX}' names places outside of its files or folder")
             return cls(folder, dict(index["about"]), tensors, files)
         except FileNotFoundError:
             raise CheckpointError(f"'{folder}' is not complete: it has no {INDEX}") from None

@@ -29,11 +29,13 @@ from gnnpipe.runtime.world import choose_device, join
 
 CHUNKS = (1, 4, 16, 64)
 FEWER_EDGES = 0.25
+DEEP = 12
+TURNS = 3
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What the ranks measure; the first two kinds of samples tell busy cores from a lone one."""
+    """What the ranks measure."""
 
     graphs: tuple[tuple[str, Path], ...]
     """Normalisation and prepared graph."""
@@ -78,7 +80,7 @@ def profile(config: ProfileConfig) -> Profile:
         launch_local(_rank, (task,), num_ranks, _nothing_to_say)
         found = json.loads(task.out.read_text())
     alone = [Sample(**item) for item in found["alone"]]
-    busy = [Sample(**item) for item in found["busy"]]
+    busy, lone = ([Sample(**item) for item in found[name]] for name in ("busy", "lone"))
     rates, off = fit(alone)
     link = Link(**found["link"]) if found["link"] else Link(1e-5, 4e9)
     memory = psutil.virtual_memory().total
@@ -93,7 +95,7 @@ def profile(config: ProfileConfig) -> Profile:
         link,
         link,
         cores_per_host=num_ranks if device.type == "cpu" else None,
-        contention=max(1.0, contention(alone, busy)),
+        contention=max(1.0, contention(lone, busy)),
         # over loopback it is cores that limit a message
         message_seconds=1 / link.bandwidth if device.type == "cpu" else 0.0,
         turn_seconds=TURN,
@@ -124,12 +126,21 @@ def _prepared(
 
 
 def _rank(task: _Task, store: str) -> None:
-    """All ranks measure at once, then the first one alone, then the link between the first two."""
+    """All ranks measure at once and the first one alone, in turns; then that one measures all there is, and
+    the link to the next one.
+
+    How much busy cores slow each other down shows only where tables are too large for a cache, so that is
+    found with many layers.
+    """
     with join(RunConfig(stages=task.num_ranks, threads=1), store) as world:
         sets = [(kind, PreparedGraph.load(path)) for kind, path in task.graphs]
-        world.gather(None)
-        busy = _samples(sets[:3], task.models[:1], task.widths[:1], world.device)
-        world.gather(None)
+        busy: list[Sample] = []
+        lone: list[Sample] = []
+        for _ in range(TURNS):
+            world.gather(None)
+            busy += _deep(sets, task, world.device)
+            world.gather(None)
+            lone += _deep(sets, task, world.device) if world.rank == 0 else []
         alone = _samples(sets, task.models, task.widths, world.device) if world.rank == 0 else []
         world.gather(None)
         link = measure_link(world.rank, world.device, world.links)
@@ -139,11 +150,17 @@ def _rank(task: _Task, store: str) -> None:
                 json.dumps(
                     {
                         "alone": [asdict(item) for item in alone],
+                        "lone": [asdict(item) for item in lone],
                         "busy": [asdict(item) for items in every for item in items],
                         "link": asdict(link) if link else None,
                     }
                 )
             )
+
+
+def _deep(sets: Sequence[tuple[str, PreparedGraph]], task: _Task, device: torch.device) -> list[Sample]:
+    """The first model in a few chunks, with many layers."""
+    return [measure_layer(graph, task.models[0], task.widths[0], device, DEEP) for _, graph in sets[1:3]]
 
 
 def _samples(
@@ -197,11 +214,13 @@ def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
 
 
 def contention(alone: Sequence[Sample], busy: Sequence[Sample]) -> float:
-    """How many times as long the same work takes when all cores are busy; median over samples."""
-    lone = {(item.kind, item.width, item.num_chunks, item.edges): item for item in alone}
-    ratios = [
-        (item.forward + item.backward) / (other.forward + other.backward)
-        for item in busy
-        if (other := lone.get((item.kind, item.width, item.num_chunks, item.edges)))
-    ]
+    """How many times as long the same work takes when all cores are busy: median over numbers of chunks of
+    the ratio of medians."""
+    ratios = []
+    for chunks in sorted({item.num_chunks for item in alone} & {item.num_chunks for item in busy}):
+        lone, crowded = (
+            np.median([item.forward + item.backward for item in items if item.num_chunks == chunks])
+            for items in (alone, busy)
+        )
+        ratios.append(crowded / lone)
     return float(np.median(ratios)) if ratios else 1.0

@@ -48,8 +48,7 @@ class RunFolder:
     records.jsonl      one line an epoch
     summary.json       what came out
     model.safetensors  the best weights so far, by global layer number
-    checkpoints/       all that the run needs to go on, as it was after some of the epochs
-    .lock, .owner.json held while the run goes on; by whom
+    checkpoints/       all that the run needs to go on, after some of its epochs; .lock: held while it runs
     """
 
     path: Path
@@ -129,8 +128,8 @@ class RunFolder:
         else:
             (self.path / MODEL).unlink(missing_ok=True)
         _write_json(self.path / PLAN, plan)
-        text = yaml.safe_dump(config_as_yaml(config), sort_keys=False)
-        _write_aside(self.path / CONFIG, lambda aside: aside.write_text(text))
+        settings = yaml.safe_dump(config_as_yaml(config), sort_keys=False)
+        _write_aside(self.path / CONFIG, lambda aside: aside.write_text(settings))
         return int(since)
 
     def _clear(self) -> None:

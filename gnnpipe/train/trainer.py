@@ -97,17 +97,18 @@ class Trainer:
     def train(self) -> None:
         """Run all epochs that are not done yet and write the summary."""
         config = self._job.config
-        assert config.staleness.order is not None
         self._messages.connect()
-        order = "fixed" if self._job.plan.exact else config.staleness.order
+        order = "fixed" if self._job.plan.exact else config.staleness.order or "shuffled"
         orders = chunk_orders(order, self._job.plan.num_chunks, config.seed)
         self._resume([next(orders) for _ in range(self._first_epoch)])
         record: dict[str, Any] = {}
+        began = self._clock.now()
         for epoch in range(self._first_epoch, config.epochs):
             evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
             record, due = self._train_epoch(epoch, next(orders), settles=evaluates)
             if evaluates:
                 record |= self._evaluate(epoch)
+            record["elapsed"] = self._clock.now() - began
             if self._progress.add(record):
                 self._save_model()
             if self._world.rank == 0:

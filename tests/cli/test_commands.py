@@ -75,7 +75,7 @@ def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
     assert all((weights_one[name] == weights_two[name]).all() for name in weights_one)
 
     assert {p.name for p in (tmp_path / "s2").iterdir()} == {
-        "config.yaml", "plan.json", "records.jsonl", "summary.json", "model.safetensors",
+        "config.yaml", "plan.json", "records.jsonl", "summary.json", "model.safetensors", ".lock",
     }  # fmt: skip
     summary, plan = read(tmp_path / "s2" / "summary.json"), read(tmp_path / "s2" / "plan.json")
     between_stages = pipeline_bytes(2, 600, 16, 2)

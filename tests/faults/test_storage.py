@@ -148,7 +148,7 @@ def test_files_elsewhere_are_refused(folder: Path) -> None:
     index = content_of(newest(folder))
     index["files"]["../../config.yaml"] = {"size": 1, "crc32": 0}
     write_index(newest(folder), index)
-    with pytest.raises(CheckpointError, match="outside of its folder"):
+    with pytest.raises(CheckpointError, match="outside of its files or folder"):
         StoredCheckpoint.open(newest(folder))
 
 
