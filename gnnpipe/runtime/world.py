@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import FileStore
+from torch._C._distributed_c10d import FileStore, PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import ConfigError
@@ -109,7 +110,7 @@ def join(config: RunConfig, store: str | None) -> Iterator[World]:
         timeout=limit,
         rank=rank,
         world_size=size,
-        store=FileStore(store, size) if store else None,
+        store=FileStore(store, size) if store else _store_of_launcher(limit),
     )
     control = dist.new_group(backend="gloo", timeout=limit)
     assert control is not None
@@ -118,6 +119,13 @@ def join(config: RunConfig, store: str | None) -> Iterator[World]:
     links = make_links(device, config.stages, config.parts, limit, waiting)
     yield World(rank, size, device, control, links, Storage(dist.new_group(backend="gloo", timeout=limit)))
     dist.destroy_process_group()
+
+
+def _store_of_launcher(limit: timedelta) -> Store:
+    """Where torchrun's processes find each other. It outlives a restart, and with it the addresses of
+    processes that are gone, so that every start has its own part of it."""
+    store, _, _ = next(iter(rendezvous("env://", timeout=limit)))
+    return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def keep_freed_memory() -> None:

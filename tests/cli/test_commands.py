@@ -95,6 +95,7 @@ def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
             assert sum(rank.values()) == pytest.approx(record["seconds"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_recomputed_initial_rows_train_alike(tmp_path: Path) -> None:
     """Shared weights count once in the norm that clips, and are saved once."""
     for name, flags in (("relay", ["--stages", "1"]), ("recompute", ["--stages", "2"])):
@@ -122,6 +123,7 @@ def test_recomputed_initial_rows_train_alike(tmp_path: Path) -> None:
     assert volume["weights"] > 0
 
 
+@pytest.mark.slow
 def test_exact_lookahead_says_so_and_is_exact(tmp_path: Path) -> None:
     done = gnnpipe(
         "train", *SMALL, "--synthetic.num_nodes", "4000", "--synthetic.blocks_per_class", "5",
@@ -204,6 +206,7 @@ def test_torchrun_with_another_number_of_processes(tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.slow
 def test_torchrun_tells_every_rank_of_bad_data(tmp_path: Path) -> None:
     command = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "gnnpipe", "train", "--stages", "2"]
     done = run([*command, *SMALL, "--chunks", "601", "--out", "t"], tmp_path, timeout=60)

@@ -79,6 +79,7 @@ def test_a_profile_of_another_version_warns(tmp_path: Path, capsys: pytest.Captu
     assert "PyTorch 1.0" in captured.err
 
 
+@pytest.mark.slow
 def test_train_with_a_plan_of_its_own(tmp_path: Path) -> None:
     flags = ["--plan", "auto", "--devices", "2", "--hardware", "cpu-10g"]
     done = gnnpipe("train", *SMALL, *flags, "--out", "run", cwd=tmp_path)
