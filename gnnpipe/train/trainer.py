@@ -227,9 +227,7 @@ class Trainer:
             return
         where = self._first_nonfinite()
         if self._job.checkpointing:
-            where += (
-                f" (gnnpipe train --resume {self._job.out} goes on from the last checkpoint, if there is one)"
-            )
+            where += f" (gnnpipe train --resume {self._job.out} goes on from the last checkpoint, if any)"
         check_finite("the loss" if not math.isfinite(loss) else "a gradient", math.nan, epoch, where)
 
     def _skip(self, record: dict[str, Any]) -> None:
