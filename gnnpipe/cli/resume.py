@@ -11,7 +11,7 @@ from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import ConfigError
 from gnnpipe.train.checkpoint import latest, remove_leftovers
 from gnnpipe.train.job import Job, Start
-from gnnpipe.train.records import CHECKPOINTS, CONFIG, MODEL, RunFolder
+from gnnpipe.train.records import CHECKPOINTS, CONFIG, MODEL, SUMMARY, RunFolder
 
 
 def restarted(job: Job, folder: RunFolder) -> Job:
@@ -45,7 +45,8 @@ def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
             f"{folder.path / CONFIG}, and --checkpoint-every 10 to have one early"
         )
     epochs = stored.about["epochs"]
-    if epochs >= config.epochs:
+    # a run may have been stopped between its last checkpoint and its summary
+    if epochs > config.epochs or (epochs == config.epochs and (folder.path / SUMMARY).exists()):
         raise ConfigError(
             f"resume: all {config.epochs} epochs of '{folder.path}' are done; give more, as in --epochs "
             f"{2 * config.epochs}"

@@ -100,8 +100,7 @@ class Trainer:
         self._messages.connect()
         order = "fixed" if self._job.plan.exact else config.staleness.order or "shuffled"
         orders = chunk_orders(order, self._job.plan.num_chunks, config.seed)
-        self._resume([next(orders) for _ in range(self._first_epoch)])
-        record: dict[str, Any] = {}
+        record = self._resume([next(orders) for _ in range(self._first_epoch)])
         began = self._clock.now()
         for epoch in range(self._first_epoch, config.epochs):
             evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
@@ -120,11 +119,12 @@ class Trainer:
         self._keeper.finish()
         self._finish(record)
 
-    def _resume(self, orders: list[list[int]]) -> None:
-        """Go on from the job's checkpoint, if it has one; the records are cut back to it already."""
-        start = self._job.start
+    def _resume(self, orders: list[list[int]]) -> dict[str, Any]:
+        """Go on from the job's checkpoint, if it has one; the records are cut back to it already. On rank 0,
+        the last of them."""
+        start, record = self._job.start, dict[str, Any]()
         if start is None:
-            return
+            return record
         stored = start.open()
         self._state.restore(stored)
         self._refreshed = bool(stored.about["refreshed"])
@@ -140,6 +140,7 @@ class Trainer:
                 record["epoch"], orders[record["epoch"]], refreshed=self._refreshes(record["epoch"])
             )
         self._progress = self._world.gather(self._progress)[0]
+        return record
 
     def _train_epoch(self, epoch: int, order: list[int], *, settles: bool) -> tuple[dict[str, Any], bool]:
         """One epoch; before an evaluation it includes what a stale halo still has under way, which would

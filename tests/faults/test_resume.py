@@ -120,3 +120,15 @@ def test_restarts_by_itself(
     assert resumed["epoch"] in (2, 4)  # the one after 4 epochs may have been under way still
     assert resumed["from"] == [2, 1, 4]
     assert f"restart 1 of 1, from epoch {resumed['epoch']}" in said
+
+
+def test_stopped_between_the_last_checkpoint_and_the_summary(tmp_path: Path) -> None:
+    run = Run.prepare(tmp_path / "run", stages=2).train()
+    before = run.folder.read("summary.json")
+    (run.folder.path / "summary.json").unlink()
+    again = run.again()
+    assert again.job.start
+    assert again.job.start.epochs == run.job.config.epochs
+    after = again.train().folder.read("summary.json")
+    same = ("epochs", "best_val", "test_at_best_val", "best_epoch", "bytes_per_epoch")
+    assert [after[key] for key in same] == [before[key] for key in same]
