@@ -14,9 +14,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 INTERFACE = "eth0"
 
@@ -70,7 +72,22 @@ def limit_rate(megabits_per_second: float | None) -> None:
 
 
 def train(names: list[str], out: Path, *flags: str, megabits_per_second: float | None = None) -> Path:
-    """Run ``gnnpipe train`` with a rank on each host, as torchrun would start it; return the run's folder.
+    """Run ``gnnpipe train`` with a rank on each host to its end; return the run's folder.
+
+    Raises:
+        SystemExit: a rank failed; names the logs.
+    """
+    processes = start(names, out, *flags, megabits_per_second=megabits_per_second)
+    if any(wait(processes)):
+        raise SystemExit(f"failed: train {' '.join(flags)}; see {out}.*.log")
+    return out
+
+
+def start(
+    names: list[str], out: Path, *flags: str, megabits_per_second: float | None = None
+) -> list[subprocess.Popen[bytes]]:
+    """Start ``gnnpipe train`` with a rank on each host, as torchrun would; what rank 1 says goes to
+    ``out``.1.log.
 
     Args:
         names: of the hosts.
@@ -96,14 +113,26 @@ def train(names: list[str], out: Path, *flags: str, megabits_per_second: float |
             processes.append(
                 subprocess.Popen(inside(name, train), stdout=log, stderr=subprocess.STDOUT, env=environment)
             )
+    return processes
+
+
+def wait(processes: list[subprocess.Popen[bytes]], seconds: float | None = None) -> list[int]:
+    """Exit codes of all; none is left running.
+
+    Raises:
+        TimeoutExpired: one has not ended after so many seconds.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
     try:
-        codes = [process.wait() for process in processes]
+        return [process.wait(None if end is None else end - time.monotonic()) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    if any(codes):
-        raise SystemExit(f"failed: {' '.join(train)}; see {out}.*.log")
-    return out
+
+
+def set_link(name: str, state: Literal["up", "down"]) -> None:
+    """Connect a host, or cut it off: nothing of what it sends arrives, and nobody is told."""
+    _ip("-n", name, "link", "set", INTERFACE, state)
 
 
 def bytes_on_the_wire() -> int:

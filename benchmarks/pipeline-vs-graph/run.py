@@ -66,12 +66,7 @@ def measure(work: Path, ranks: int, rounds: int) -> None:
             subprocess.Popen(namespaces.inside(name, [*module, str(rank), str(rounds)]), env=environment)
             for rank, name in enumerate(names)
         ]
-        try:
-            codes = [process.wait() for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        if any(codes):
+        if any(namespaces.wait(processes)):
             raise SystemExit(f"failed with {ranks} ranks; see above")
 
 

@@ -4,7 +4,7 @@ python -m benchmarks.planner.here --work FOLDER [--rounds 2]
 
 Needs root for the plans over a slow link (network namespaces); without it they are left out. First the
 machine is measured with ``gnnpipe profile`` on the benchmark's own graph, then every plan is trained for some
-epochs.
+epochs. Runs that FOLDER holds already are not made again, the profile is.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def measure(
         "1", "--epochs", str(epochs), "--eval-every", "1000",
     ]  # fmt: skip
     out = work / f"{model}-{stages}x{parts}x{chunks}-{'fast' if rate is None else 'slow'}-{round_}"
-    if rate is None:
+    if (out / "summary.json").exists():
+        pass
+    elif rate is None:
         common.train(out, *flags)
     else:
         with namespaces.hosts(stages * parts) as names:

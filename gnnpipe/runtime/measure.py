@@ -22,9 +22,11 @@ from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.tables import TableSettings
 
-LAYERS = 2
-ROUNDS = 5
+# As many tables as a stage has do not fit a cache.
+LAYERS = 6
+ROUNDS = 3
 SMALL_MESSAGE, LARGE_MESSAGE = 1, 2**21
+EXCHANGED_ROWS, EXCHANGED_WIDTH = 2**14, 64
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,30 @@ def measure_link(rank: int, device: torch.device, links: Links) -> Link | None:
         for size in (SMALL_MESSAGE, LARGE_MESSAGE)
     )
     return Link(latency, 4 * LARGE_MESSAGE / max(long - latency, 1e-9))
+
+
+def measure_message(rank: int, device: torch.device, links: Links) -> float:
+    """Seconds of a core for each byte of a message, on either end, where cores carry messages; 0 elsewhere.
+
+    Ranks 0 and 1 exchange rows as two parts do: each picks its own, sends them and receives the other's, both
+    at once, which takes cores longer than one message after the other.
+    """
+    if device.type != "cpu" or dist.get_world_size() < 2 or rank > 1:
+        return 0.0
+    table = torch.randn(2 * EXCHANGED_ROWS, EXCHANGED_WIDTH)
+    chosen = torch.randperm(len(table))[:EXCHANGED_ROWS].sort().values
+    arriving = torch.empty(EXCHANGED_ROWS, EXCHANGED_WIDTH)
+
+    def exchange() -> None:
+        leaving = table.index_select(0, chosen)
+        operations = [
+            dist.P2POp(operation, rows, 1 - rank, links.down)
+            for operation, rows in ((dist.irecv, arriving), (dist.isend, leaving))
+        ]
+        for work in dist.batch_isend_irecv(operations):
+            work.wait()
+
+    return _seconds(Clock(device), exchange) / (2 * arriving.nbytes)
 
 
 def _ping_pong(rank: int, message: torch.Tensor, links: Links) -> None:

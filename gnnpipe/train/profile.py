@@ -24,13 +24,15 @@ from gnnpipe.graph.partition import row_cost
 from gnnpipe.graph.prepared import PreparedGraph, prepare
 from gnnpipe.plan.hardware import REFERENCE, TURN, Hardware, KindRates, Link, Rates
 from gnnpipe.runtime.launch import launch_local, warm_up
-from gnnpipe.runtime.measure import Sample, measure_layer, measure_link, with_fewer_edges
+from gnnpipe.runtime.measure import Sample, measure_layer, measure_link, measure_message, with_fewer_edges
 from gnnpipe.runtime.world import choose_device, join
 
 CHUNKS = (1, 4, 16, 64)
-FEWER_EDGES = 0.25
+FEWER_EDGES = 0.5
 DEEP = 12
 TURNS = 3
+# Of a host with one rank, where there is nothing to measure.
+UNMEASURED = Link(1e-5, 4e9)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def profile(config: ProfileConfig) -> Profile:
     alone = [Sample(**item) for item in found["alone"]]
     busy, lone = ([Sample(**item) for item in found[name]] for name in ("busy", "lone"))
     rates, off = fit(alone)
-    link = Link(**found["link"]) if found["link"] else Link(1e-5, 4e9)
+    links = found["links"] or [asdict(UNMEASURED)]
+    link = Link(*(float(np.median([item[key] for item in links])) for key in ("latency", "bandwidth")))
     memory = psutil.virtual_memory().total
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory
@@ -96,8 +99,7 @@ def profile(config: ProfileConfig) -> Profile:
         link,
         cores_per_host=num_ranks if device.type == "cpu" else None,
         contention=max(1.0, contention(lone, busy)),
-        # over loopback it is cores that limit a message
-        message_seconds=1 / link.bandwidth if device.type == "cpu" else 0.0,
+        message_seconds=float(np.median(found["messages"])),
         turn_seconds=TURN,
         torch=torch.__version__,
     )
@@ -126,8 +128,8 @@ def _prepared(
 
 
 def _rank(task: _Task, store: str) -> None:
-    """All ranks measure at once and the first one alone, in turns; then that one measures all there is, and
-    the link to the next one.
+    """All ranks measure at once, the first one alone, and both the link between them, in turns; then that one
+    measures all there is.
 
     How much busy cores slow each other down shows only where tables are too large for a cache, so that is
     found with many layers.
@@ -136,14 +138,18 @@ def _rank(task: _Task, store: str) -> None:
         sets = [(kind, PreparedGraph.load(path)) for kind, path in task.graphs]
         busy: list[Sample] = []
         lone: list[Sample] = []
+        links: list[Link] = []
+        messages: list[float] = []
         for _ in range(TURNS):
             world.gather(None)
             busy += _deep(sets, task, world.device)
             world.gather(None)
             lone += _deep(sets, task, world.device) if world.rank == 0 else []
+            world.gather(None)
+            link = measure_link(world.rank, world.device, world.links)
+            links += [link] if link else []
+            messages.append(measure_message(world.rank, world.device, world.links))
         alone = _samples(sets, task.models, task.widths, world.device) if world.rank == 0 else []
-        world.gather(None)
-        link = measure_link(world.rank, world.device, world.links)
         every = world.gather(busy)
         if world.rank == 0:
             task.out.write_text(
@@ -152,7 +158,8 @@ def _rank(task: _Task, store: str) -> None:
                         "alone": [asdict(item) for item in alone],
                         "lone": [asdict(item) for item in lone],
                         "busy": [asdict(item) for items in every for item in items],
-                        "link": asdict(link) if link else None,
+                        "messages": messages,
+                        "links": [asdict(link) for link in links],
                     }
                 )
             )
