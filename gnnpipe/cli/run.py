@@ -163,6 +163,8 @@ def _run_under_torchrun(config: RunConfig) -> int:
     except GnnpipeError as error:
         if rank == 0 or not everyones:
             raise
+        if isinstance(error, LostRankError):  # what a rank waited for only it knows
+            sys.stderr.write(f"gnnpipe: error: {error}\n")
         time.sleep(SECONDS_TO_SPEAK)
         return exit_code(error)
     if folder:
