@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +77,9 @@ def train(names: list[str], out: Path, *flags: str, megabits_per_second: float |
         SystemExit: a rank failed; names the logs.
     """
     processes = start(names, out, *flags, megabits_per_second=megabits_per_second)
-    if any(wait(processes)):
+    with none_left(processes):
+        codes = [process.wait() for process in processes]
+    if any(codes):
         raise SystemExit(f"failed: train {' '.join(flags)}; see {out}.*.log")
     return out
 
@@ -116,15 +117,11 @@ def start(
     return processes
 
 
-def wait(processes: list[subprocess.Popen[bytes]], seconds: float | None = None) -> list[int]:
-    """Exit codes of all; none is left running.
-
-    Raises:
-        TimeoutExpired: one has not ended after so many seconds.
-    """
-    end = None if seconds is None else time.monotonic() + seconds
+@contextmanager
+def none_left(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Whatever happens inside, no process outlives it."""
     try:
-        return [process.wait(None if end is None else end - time.monotonic()) for process in processes]
+        yield
     finally:
         for process in processes:
             process.kill()

@@ -7,15 +7,18 @@ import os
 import pickle
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import namespaces
 from gnnpipe.base.clock import Clock
 from gnnpipe.base.config import (
     GcniiConfig,
@@ -239,3 +242,13 @@ def _rank(rank: int, num_ranks: int, folder: str, function: Callable[..., Any], 
         failure = pickle.dumps((time.monotonic(), rank, traceback.format_exc()))
         (Path(folder) / f"failure-{rank}").write_bytes(failure)
         raise SystemExit(1) from None
+
+
+@contextmanager
+def hosts_or_skip(number: int) -> Iterator[list[str]]:
+    """Hosts made of network namespaces, for tests that can be left out where there is no right to make them."""
+    try:
+        with namespaces.hosts(number) as names:
+            yield names
+    except namespaces.NotPossibleError as error:
+        pytest.skip(f"network namespaces can't be made here: {error}")

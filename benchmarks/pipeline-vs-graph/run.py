@@ -66,7 +66,9 @@ def measure(work: Path, ranks: int, rounds: int) -> None:
             subprocess.Popen(namespaces.inside(name, [*module, str(rank), str(rounds)]), env=environment)
             for rank, name in enumerate(names)
         ]
-        if any(namespaces.wait(processes)):
+        with namespaces.none_left(processes):
+            codes = [process.wait() for process in processes]
+        if any(codes):
             raise SystemExit(f"failed with {ranks} ranks; see above")
 
 

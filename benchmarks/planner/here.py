@@ -114,8 +114,8 @@ def measure(
     ]  # fmt: skip
     out = work / f"{model}-{stages}x{parts}x{chunks}-{'fast' if rate is None else 'slow'}-{round_}"
     if (out / "summary.json").exists():
-        pass
-    elif rate is None:
+        return common.epoch_seconds(out)
+    if rate is None:
         common.train(out, *flags)
     else:
         with namespaces.hosts(stages * parts) as names:

@@ -48,9 +48,10 @@ class _Simulation:
         self.clock = Clock()
         self.alike = 1 if work.part_scale else plan.num_parts
         on_machine = min(plan.num_ranks, hardware.devices_per_host * hardware.hosts_per_machine)
+        cores = hardware.cores_per_host
         # Ranks of one stage wait in an exchange together, so cores are free when rows arrive; those of other
         # stages compute on.
-        self.crowded = plan.num_stages > 1 and on_machine > (hardware.cores_per_host or on_machine)
+        self.crowded = cores is not None and on_machine > cores and plan.num_stages > 1
         self.events: dict[Hashable, Event] = {}
         self.counts: dict[Hashable, int] = {}
         self.shared: dict[Hashable, Shared] = {}

@@ -159,6 +159,20 @@ def test_messages_hide_behind_computation_until_they_are_longer() -> None:
     assert original == pytest.approx(2 * (11 + 10 * 0.5), rel=0.05)  # every step waits for its message
 
 
+def test_ranks_of_other_stages_keep_the_cores() -> None:
+    layer = LayerWork(0.1, 0.5, 0.2, 0.1, 0.4, 0.2, 0.1, 3.0, 2.0)
+    slow = replace(MACHINE, local=Link(0.01, 10.0), cores_per_host=2)
+
+    def seconds(stages: int, parts: int, turn: float) -> float:
+        plan = make_plan(stages, parts, 2, 2, 100)
+        work = Work(((layer,) * (2 // stages),) * stages, 1.0, 2.0)
+        return simulate(plan, work, replace(slow, turn_seconds=turn)).seconds
+
+    assert seconds(2, 2, 0.5) > seconds(2, 2, 0.0)  # four ranks on two cores
+    assert seconds(1, 4, 0.5) == seconds(1, 4, 0.0)  # all of them wait for the same rows
+    assert seconds(1, 2, 0.5) == seconds(1, 2, 0.0)  # a core each
+
+
 def test_parts_that_are_alike_are_simulated_as_one() -> None:
     plan = make_plan(2, 3, 4, 4, 100)
     layer = LayerWork(0.1, 0.5, 0.2, 0.1, 0.4, 0.2, 0.1, 3.0, 2.0)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import namespaces
+from tests.harness import hosts_or_skip
 from tests.runtime import wire_rank
 
 # Ethernet, IP and TCP headers and acknowledgements; 0.1 % for large messages, more for small ones
@@ -20,11 +21,8 @@ OVERHEAD = 0.05
 
 @pytest.fixture(scope="module")
 def four_hosts() -> Iterator[list[str]]:
-    try:
-        with namespaces.hosts(4) as names:
-            yield names
-    except namespaces.NotPossibleError as error:
-        pytest.skip(f"network namespaces can't be made here: {error}")
+    with hosts_or_skip(4) as names:
+        yield names
 
 
 @pytest.mark.slow
