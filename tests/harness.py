@@ -246,7 +246,7 @@ def _rank(rank: int, num_ranks: int, folder: str, function: Callable[..., Any], 
 
 @contextmanager
 def hosts_or_skip(number: int) -> Iterator[list[str]]:
-    """Hosts made of network namespaces, for tests that can be left out where there is no right to make them."""
+    """Hosts made of network namespaces; where there is no right to make them the test is skipped."""
     try:
         with namespaces.hosts(number) as names:
             yield names
