@@ -241,10 +241,11 @@ def _prepare(
 
 def _warn_about_memory(job: Job, predictions: Predictions, console: ConsoleReporter) -> None:
     """Say so before an epoch's activations don't fit on this host, whose ranks are the first ones."""
-    here = predictions.memory_bytes[: int(os.environ.get("LOCAL_WORLD_SIZE", job.plan.num_ranks))]
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", job.plan.num_ranks))
+    here, copies = predictions.memory_bytes[:local], predictions.checkpoint_bytes[:local]
     device = choose_device(job.config.device, len(here))
     free = free_memory_bytes(device)
-    needed = max(here) if device.type == "cuda" else sum(here)
+    needed = max(here) if device.type == "cuda" else sum(here) + sum(copies)
     if needed > free:
         console.say(
             f"warning: this run needs about {readable_bytes(needed)}, but only {readable_bytes(free)} are "

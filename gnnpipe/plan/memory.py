@@ -14,6 +14,9 @@ TRANSIENT_ROWS = 4
 # A weight, its gradient, Adam's two moments, and the average.
 COPIES_OF_WEIGHTS = 5
 
+# Of these a checkpoint has all but the gradient.
+COPIES_IN_CHECKPOINT = 4
+
 
 def memory_per_rank(
     layers: list[tuple[int, int]],
@@ -53,3 +56,28 @@ def memory_per_rank(
     weights = COPIES_OF_WEIGHTS * BYTES_PER_NUMBER * num_weights
     rows = num_rows * (per_row + kept_columns * BYTES_PER_NUMBER) + num_halo * per_halo_row
     return PROCESS_BYTES + graph_bytes + weights + rows + transient
+
+
+def checkpoint_per_rank(
+    widths: list[int],
+    num_weights: int,
+    num_rows: int,
+    num_halo: int,
+    tables_per_layer: int,
+    halo_tables_per_layer: int,
+    tables: TableFormat = "fp32",
+) -> int:
+    """Bytes of a rank's share of a checkpoint, which a host holds besides while it is written.
+
+    Args:
+        widths: of the tables of the stage's layers (0 without tables).
+        num_weights: numbers in the stage's weights.
+        num_rows: nodes of the rank's part.
+        num_halo: rows of other parts in its tables.
+        tables_per_layer: tables that go into it, of the part's own rows.
+        halo_tables_per_layer: the same of halo rows; those that are copies of their owners' rows do not.
+        tables: how their rows are held.
+    """
+    rows = num_rows * tables_per_layer + num_halo * halo_tables_per_layer
+    weights = COPIES_IN_CHECKPOINT * BYTES_PER_NUMBER * num_weights
+    return weights + sum(rows * row_bytes(width, tables) for width in widths)

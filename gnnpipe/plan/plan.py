@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from gnnpipe.base.config import Initial, TableFormat, WireFormat
+from gnnpipe.base.config import HaloMode, Initial, TableFormat, WireFormat
 from gnnpipe.base.errors import PlanError
 from gnnpipe.plan.balance import balanced_ranges
 from gnnpipe.plan.schedule import Action, Schedule, lifo, makespan
@@ -47,6 +47,10 @@ class Plan:
     def recomputes_initial(self) -> bool:
         """Whether stages compute initial rows themselves, in models that have them."""
         return self.initial == "recompute" and self.num_stages > 1
+
+    def reads_stale_rows(self, halo: HaloMode) -> bool:
+        """Whether rows of an earlier epoch are read."""
+        return (self.num_chunks > 1 and not self.exact) or (halo == "stale" and self.num_parts > 1)
 
     @property
     def schedule(self) -> Schedule:

@@ -1,49 +1,37 @@
 """Checkpoints on disk: tensors of all ranks, written together, read one by one; nothing is unpickled.
 
 epoch-00000020/
-  index.json          where each tensor is, what the run was, a checksum of every file and of itself
-  __0_0.distcp        tensors of rank 0
-  __1_0.distcp        tensors of rank 1
-  model.safetensors   the best weights so far
+  index.json               where each tensor is, what the run was, a checksum of every file and of itself
+  rank-00000.safetensors   tensors of rank 0
+  rank-00001.safetensors   tensors of rank 1
+  model.safetensors        the best weights so far
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import pickle
 import shutil
 import threading
-import zlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
+import xxhash
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from gnnpipe.base.errors import CheckpointError
+from gnnpipe.runtime.tensor_file import BLOCK, write_tensors
 
 INDEX, ASIDE = "index.json", ".part"
-_BLOCK = 1 << 22
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where a tensor is."""
-
-    file: str
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True)
@@ -51,14 +39,14 @@ class StoredFile:
     """What a file must hold."""
 
     size: int
-    crc32: int
+    xxh3: str
 
 
 @dataclass(frozen=True)
 class _Written:
-    """What a rank tells about a tensor that it wrote."""
+    """Where a rank wrote a tensor."""
 
-    tensor: StoredTensor
+    name: str
     file: StoredFile
 
 
@@ -69,7 +57,8 @@ class StoredCheckpoint:
     folder: Path
     about: dict[str, Any]
     """What the run was; see `gnnpipe.train.checkpoint`."""
-    tensors: dict[str, StoredTensor]
+    tensors: dict[str, str]
+    """The file of each tensor."""
     files: dict[str, StoredFile]
 
     @classmethod
@@ -82,19 +71,12 @@ class StoredCheckpoint:
         try:
             content = json.loads((folder / INDEX).read_bytes())
             text = content["content"]
-            if zlib.crc32(text.encode()) != content["crc32"]:
+            if checksum(text.encode()) != content["xxh3"]:
                 raise CheckpointError(f"'{folder / INDEX}' is damaged: its checksum differs")
             index = json.loads(text)
-            tensors = {name: StoredTensor(**item) for name, item in index["tensors"].items()}
+            tensors = dict(index["tensors"])
             files = {name: StoredFile(**item) for name, item in index["files"].items()}
-            if not all(map(_sound, tensors.values())) or not all(map(_sound, files.values())):
-                raise CheckpointError(
-                    f"'{folder / INDEX}' says where things are in something else than numbers"
-                )
-            if any(Path(name).name != name for name in files) or not all(
-                item.file in files and item.offset + item.length <= files[item.file].size
-                for item in tensors.values()
-            ):
+            if any(Path(name).name != name for name in files) or not set(tensors.values()) <= set(files):
                 raise CheckpointError(f"'{folder / INDEX}' names places outside of its files or folder")
             return cls(folder, dict(index["about"]), tensors, files)
         except FileNotFoundError:
@@ -129,16 +111,11 @@ class StoredCheckpoint:
         """
         if name not in self.tensors:
             raise CheckpointError(f"'{self.folder}' holds no '{name}'; was it written by another model?")
-        place = self.tensors[name]
         try:
-            with (self.folder / place.file).open("rb") as file:
-                file.seek(place.offset)
-                content = file.read(place.length)
-            tensor = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            with safe_open(self.folder / self.tensors[name], framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name).clone()  # what was opened is mapped
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"'{name}' of '{self.folder}' can't be read ({error})") from None
-        if not isinstance(tensor, Tensor):
-            raise CheckpointError(f"'{name}' of '{self.folder}' is no tensor")
         return tensor
 
 
@@ -168,7 +145,8 @@ class Storage:
             copied = {beside.name: beside.read_bytes()}
         except OSError:
             copied = {}
-        writer = _Writer(target, about, copied)
+        rank = 0 if self._group is None else dist.get_rank(self._group)
+        writer = _Writer(target, rank, about, copied)
 
         def write() -> None:
             try:
@@ -203,37 +181,60 @@ class Storage:
         return True
 
 
-class _Writer(FileSystemWriter):
-    """PyTorch's writer with an index that is JSON instead of a pickle, checksums, and a rename at the end."""
+class _Writer(StorageWriter):
+    """A file a rank, an index that is JSON where PyTorch's own writer pickles it, and a rename at the end."""
 
-    def __init__(self, target: Path, about: dict[str, Any], beside: dict[str, bytes]) -> None:
-        self._aside = target.with_name(target.name + ASIDE)
-        super().__init__(self._aside)
-        self._target, self._about, self._beside = target, about, beside
+    def __init__(self, target: Path, rank: int, about: dict[str, Any], beside: dict[str, bytes]) -> None:
+        self._target, self._aside = target, target.with_name(target.name + ASIDE)
+        self._file = f"rank-{rank:05d}.safetensors"
+        self._about, self._beside = about, beside
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
+        """PyTorch asks whether this class is for such names; it was chosen already."""
+        return True
+
+    def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
+        """PyTorch tells that a checkpoint begins, and we know which."""
+
+    def set_up_storage_writer(self, is_coordinator: bool, *_: Any, **__: Any) -> None:
+        """PyTorch says who calls `finish`."""
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        """Every rank may come first."""
+        self._aside.mkdir(parents=True, exist_ok=True)
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """Ranks write what they have."""
+        return plans
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """Write this rank's tensors, and read the file back for its checksum."""
-        results = super().write_data(plan, planner).wait()
-        names = {result.storage_data.relative_path for result in results}
-        files = {name: _described(self._aside / name) for name in names}
+        """Write this rank's tensors."""
+        resolved = ((item.index.fqn, planner.resolve_data(item)) for item in plan.items)
+        tensors = {name: tensor for name, tensor in resolved if isinstance(tensor, Tensor)}  # all of them
+        results = []
+        if tensors:
+            written = _Written(self._file, StoredFile(*write_tensors(self._aside / self._file, tensors)))
+            results = [WriteResult(item.index, written.file.size, written) for item in plan.items]
         future: Future[list[WriteResult]] = Future()
-        future.set_result([_with_checksum(result, files) for result in results])
+        future.set_result(results)
         return future
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """On rank 0, when all have written: add the index and give the folder its name."""
-        written = [(result.index.fqn, result.storage_data) for items in results for result in items]
-        files = {item.tensor.file: item.file for _, item in written}
+        written = {result.index.fqn: result.storage_data for items in results for result in items}
+        files = {item.name: item.file for item in written.values()}
         for name, content in self._beside.items():
             (self._aside / name).write_bytes(content)
-            files[name] = _described(self._aside / name)
+            files[name] = StoredFile(len(content), checksum(content))
         index = {
             "about": self._about,
-            "tensors": {name: asdict(item.tensor) for name, item in written},
+            "tensors": {name: item.name for name, item in written.items()},
             "files": {name: asdict(item) for name, item in files.items()},
         }
         text = json.dumps(index)
-        whole = json.dumps({"crc32": zlib.crc32(text.encode()), "content": text})
+        whole = json.dumps({"xxh3": checksum(text.encode()), "content": text})
         with (self._aside / INDEX).open("w") as file:
             file.write(whole)
             file.flush()
@@ -243,24 +244,15 @@ class _Writer(FileSystemWriter):
         self._aside.rename(self._target)
 
 
-def _sound(item: StoredTensor | StoredFile) -> bool:
-    """Whether all is of the type that it should be."""
-    values = asdict(item)
-    return isinstance(values.pop("file", ""), str) and all(
-        type(number) is int and number >= 0 for number in values.values()
-    )
-
-
-def _with_checksum(result: WriteResult, files: dict[str, StoredFile]) -> WriteResult:
-    place = result.storage_data
-    tensor = StoredTensor(place.relative_path, place.offset, place.length)
-    return replace(result, storage_data=_Written(tensor, files[tensor.file]))
+def checksum(content: bytes) -> str:
+    """xxh3, as everything in a checkpoint has it."""
+    return xxhash.xxh3_64_hexdigest(content)
 
 
 def _described(path: Path) -> StoredFile:
-    size = crc = 0
+    size, total = 0, xxhash.xxh3_64()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(BLOCK):
             size += len(block)
-            crc = zlib.crc32(block, crc)
-    return StoredFile(size, crc)
+            total.update(block)
+    return StoredFile(size, total.hexdigest())

@@ -108,6 +108,11 @@ class TableSettings:
         return self.tables_per_layer + 4 * self.stale_halo
 
     @property
+    def tables_in_checkpoint(self) -> int:
+        """Tables of a layer from which the next epoch begins."""
+        return 1 + self.frozen + self.reads_last_gradients
+
+    @property
     def versions_sent(self) -> int:
         """Forms in which a row goes to other parts: as it is read today, and as history keeps it."""
         return 1 + (self.clean and not self.stale_halo)

@@ -24,7 +24,7 @@ from gnnpipe.train.every import Every
 from gnnpipe.train.optimizer import AveragedWeights
 from gnnpipe.train.records import CHECKPOINTS, MODEL
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Clockwork:

@@ -67,16 +67,12 @@ class Job:
 def has_estimate(job: Job) -> bool:
     """Whether the gradient comes about in another way than the exact one, so that they may be compared."""
     coded = job.plan.wire != "fp32" and job.plan.num_stages > 1
-    return job.plan.num_chunks > 1 or _has_stale_halo(job) or coded or job.plan.tables != "fp32"
+    return job.plan.num_chunks > 1 or reads_stale_rows(job) or coded or job.plan.tables != "fp32"
 
 
 def reads_stale_rows(job: Job) -> bool:
     """Whether rows of an earlier epoch are read."""
-    return (job.plan.num_chunks > 1 and not job.plan.exact) or _has_stale_halo(job)
-
-
-def _has_stale_halo(job: Job) -> bool:
-    return job.config.halo == "stale" and job.plan.num_parts > 1
+    return job.plan.reads_stale_rows(job.config.halo)
 
 
 def plan_for(config: RunConfig, data: GraphData) -> Plan:

@@ -17,11 +17,12 @@ from gnnpipe.model.layers.base import Layer
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
 from gnnpipe.plan.costs import GraphSize, LayerShape, layer_cost
 from gnnpipe.plan.hardware import Rates
-from gnnpipe.plan.memory import memory_per_rank
+from gnnpipe.plan.memory import checkpoint_per_rank, memory_per_rank
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import fresh_probability
 from gnnpipe.plan.volume import HaloRows, LayerRows, Volume, halo_bytes, pipeline_bytes, weight_bytes
 from gnnpipe.runtime.tables import TableSettings
+from gnnpipe.train.every import Every, parse_every
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Predictions:
     rival_bytes: int | None
     """What graph parallelism over as many ranks would send in all."""
     memory_bytes: list[int]
-    """Peak of each rank, estimated."""
+    """Peak of each rank, estimated; without what a checkpoint takes."""
+    checkpoint_bytes: list[int]
+    """What each rank's host holds besides while a checkpoint is written; 0 where none is."""
     bubble: float
     fresh: float
     """Share of the messages that carry a row of this epoch."""
@@ -48,10 +51,18 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
     if facts.rival_halo is not None:
         one_stage = make_plan(1, plan.num_ranks, 1, spec.layers, facts.num_nodes)
         rival = volume_of(one_stage, spec, facts.num_nodes, HaloRows(*facts.rival_halo)).total
+    keeps = parse_every(config.checkpoint_every) != Every()
+    stages, parts = range(plan.num_stages), _parts(graph)
+    stale, checks = plan.reads_stale_rows(config.halo), config.check_gradient > 0
     return Predictions(
         volume_of(plan, spec, facts.num_nodes, halo, settings.versions_sent),
         rival,
-        _memory(plan, spec, settings, graph, checks=config.check_gradient > 0),
+        [rank_memory(plan, spec, settings, stage, rows, checks=checks) for stage in stages for rows in parts],
+        [
+            checkpoint_memory(plan, spec, settings, stage, rows, part, stale=stale) if keeps else 0
+            for stage in stages
+            for part, rows in enumerate(parts)
+        ],
         plan.bubble,
         _fresh(plan, config.halo, graph.messages),
     )
@@ -189,12 +200,42 @@ def rank_memory(
     )
 
 
-def _memory(
-    plan: Plan, spec: ModelSpec, settings: TableSettings, graph: PreparedGraph, *, checks: bool
-) -> list[int]:
-    """Of each rank."""
+def checkpoint_memory(
+    plan: Plan,
+    spec: ModelSpec,
+    settings: TableSettings,
+    stage: int,
+    rows: RankRows,
+    part: int = 0,
+    *,
+    stale: bool,
+) -> int:
+    """Bytes that the host of a rank holds besides while a checkpoint is written.
+
+    Args:
+        plan: stages and parts.
+        spec: the model.
+        settings: of the tables.
+        stage: of the rank.
+        rows: of the rank.
+        part: of the rank; the first one writes the weights.
+        stale: whether the next epoch reads tables of this one.
+    """
+    mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
+    return checkpoint_per_rank(
+        [module.width or 0 for module in mine],
+        (part == 0) * sum(weight.numel() for module in mine for weight in module.parameters()),
+        rows.num_rows,
+        rows.num_halo,
+        stale * settings.tables_in_checkpoint,
+        4 * stale * settings.stale_halo,
+        plan.tables,
+    )
+
+
+def _parts(graph: PreparedGraph) -> list[RankRows]:
     facts = graph.facts
-    parts = [
+    return [
         RankRows(
             num_rows,
             max(facts.halo_forward[part], facts.halo_backward[part]),
@@ -203,10 +244,6 @@ def _memory(
             round(8 * facts.feature_entries * num_rows / facts.num_nodes),
         )
         for part, num_rows in enumerate(facts.part_nodes)
-    ]
-    stages = range(plan.num_stages)
-    return [
-        rank_memory(plan, spec, settings, stage, rows, checks=checks) for stage in stages for rows in parts
     ]
 
 

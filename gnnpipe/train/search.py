@@ -20,7 +20,13 @@ from gnnpipe.plan.timeline import Breakdown, breakdowns
 from gnnpipe.plan.volume import Volume
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.train.costing import LEAST_ROWS_PER_CHUNK, adjacency_bytes, best_chunks, work_of
-from gnnpipe.train.predictions import RankRows, convolution_costs, rank_memory, volume_of
+from gnnpipe.train.predictions import (
+    RankRows,
+    checkpoint_memory,
+    convolution_costs,
+    rank_memory,
+    volume_of,
+)
 from gnnpipe.train.question import Question
 
 # More are simulated one after the other; beyond, only those that a formula finds promising.
@@ -102,11 +108,12 @@ def assess(plan: Plan, question: Question, hardware: Hardware) -> Candidate:
 
 def _needed(plan: Plan, question: Question, hardware: Hardware) -> tuple[int, int]:
     """Bytes of the rank that needs most, and by how many a device, or a host of cores, has too few."""
-    memory = _memory(plan, question, _settings(plan))
+    memory, checkpoint = _memory(plan, question, _settings(plan))
     needed, room = max(memory), USABLE_MEMORY * hardware.memory
     worst = float(needed)
-    if hardware.is_cpu:  # ranks of a host share its memory
-        each = [memory[rank // plan.num_parts] for rank in range(plan.num_ranks)]
+    if hardware.is_cpu:  # ranks of a host share its memory, and what checkpoints take
+        ranks = [rank // plan.num_parts for rank in range(plan.num_ranks)]
+        each = [memory[stage] + checkpoint[stage] for stage in ranks]
         hosts = range(0, plan.num_ranks, hardware.devices_per_host)
         worst = float(max(sum(each[first : first + hardware.devices_per_host]) for first in hosts))
     return needed, max(0, round(worst - room))
@@ -175,8 +182,9 @@ def _halo_steps(plan: Plan) -> int:
     return 1 if plan.num_parts == 1 else 3 * layers
 
 
-def _memory(plan: Plan, question: Question, settings: TableSettings) -> list[int]:
-    """Of a rank of each stage; stages between the ends with equally many layers are alike."""
+def _memory(plan: Plan, question: Question, settings: TableSettings) -> tuple[list[int], list[int]]:
+    """Of a rank of each stage, and what a checkpoint takes besides; stages between the ends with equally many
+    layers are alike."""
     parts, cut = plan.num_parts, question.cuts[plan.num_parts]
     rows = -(-question.size.num_nodes // parts)
     rank = RankRows(
@@ -186,14 +194,18 @@ def _memory(plan: Plan, question: Question, settings: TableSettings) -> list[int
         adjacency_bytes(question.size, question.spec, parts=parts),
         question.feature_bytes // parts,
     )
-    known: dict[tuple[int, bool, bool], int] = {}
+    known: dict[tuple[int, bool, bool], tuple[int, int]] = {}
     found = []
     for stage, (first, last) in enumerate(plan.layer_ranges):
         kind = last - first, stage == 0, stage == plan.num_stages - 1
         if kind not in known:
-            known[kind] = rank_memory(plan, question.spec, settings, stage, rank)
+            stale = plan.reads_stale_rows("exact")
+            known[kind] = (
+                rank_memory(plan, question.spec, settings, stage, rank),
+                checkpoint_memory(plan, question.spec, settings, stage, rank, stale=stale),
+            )
         found.append(known[kind])
-    return found
+    return [memory for memory, _ in found], [checkpoint for _, checkpoint in found]
 
 
 def _settings(plan: Plan) -> TableSettings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -22,7 +21,7 @@ from gnnpipe.cli.resume import folder_of, start_of
 from gnnpipe.plan.hardware import SHIPPED, load_hardware
 from gnnpipe.report.compare import compare
 from gnnpipe.report.show import show
-from gnnpipe.runtime.storage import INDEX
+from gnnpipe.runtime.storage import INDEX, checksum
 from gnnpipe.train.checkpoint import latest
 from gnnpipe.train.checks import check_config
 from gnnpipe.train.records import config_as_yaml
@@ -135,7 +134,7 @@ def fuzz(kind: str, seed: int, finished: Path, tmp_path: Path) -> None:
         else:
             index = json.loads(json.loads((checkpoint / INDEX).read_text())["content"])
             text = json.dumps(changed_values(index, rng))
-            whole = {"crc32": zlib.crc32(text.encode()), "content": text}
+            whole = {"xxh3": checksum(text.encode()), "content": text}
             (checkpoint / INDEX).write_text(json.dumps(whole))
         sound(lambda: read_checkpoint(folder))
 

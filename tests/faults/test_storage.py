@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import zlib
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gnnpipe.base.errors import CheckpointError
-from gnnpipe.runtime.storage import INDEX, StoredCheckpoint
+from gnnpipe.runtime.storage import INDEX, StoredCheckpoint, checksum
 from gnnpipe.train.checkpoint import latest
 from tests.faults.runs import Run
 
@@ -38,7 +37,7 @@ def newest(folder: Path) -> Path:
 
 
 def data_file(checkpoint: Path) -> Path:
-    return max(checkpoint.glob("*.distcp"), key=lambda path: path.stat().st_size)
+    return max(checkpoint.glob("rank-*.safetensors"), key=lambda path: path.stat().st_size)
 
 
 def found(folder: Path) -> tuple[int | None, list[str]]:
@@ -146,7 +145,7 @@ def test_payload_is_not_run(folder: Path, tmp_path: Path) -> None:
 
 def test_files_elsewhere_are_refused(folder: Path) -> None:
     index = content_of(newest(folder))
-    index["files"]["../../config.yaml"] = {"size": 1, "crc32": 0}
+    index["files"]["../../config.yaml"] = {"size": 1, "xxh3": ""}
     write_index(newest(folder), index)
     with pytest.raises(CheckpointError, match="outside of its files or folder"):
         StoredCheckpoint.open(newest(folder))
@@ -171,13 +170,13 @@ def content_of(checkpoint: Path) -> dict:  # type: ignore[type-arg]
 
 def write_index(checkpoint: Path, index: dict) -> None:  # type: ignore[type-arg]
     text = json.dumps(index)
-    (checkpoint / INDEX).write_text(json.dumps({"crc32": zlib.crc32(text.encode()), "content": text}))
+    (checkpoint / INDEX).write_text(json.dumps({"xxh3": checksum(text.encode()), "content": text}))
 
 
 def plant(checkpoint: Path, name: str, content: bytes) -> None:
     """Add a tensor that is none, with all that the index says in order."""
     index = content_of(checkpoint)
     (checkpoint / name).write_bytes(content)
-    index["files"][name] = {"size": len(content), "crc32": zlib.crc32(content)}
-    index["tensors"][name] = {"file": name, "offset": 0, "length": len(content)}
+    index["files"][name] = {"size": len(content), "xxh3": checksum(content)}
+    index["tensors"][name] = name
     write_index(checkpoint, index)
