@@ -26,18 +26,18 @@ from gnnpipe.runtime.tables import ForwardTable, GradientTable, TableSettings
 
 
 def table_state(stage: Stage, settings: TableSettings) -> dict[str, Tensor]:
-    """Copies of what the next epoch reads of the tables of this one."""
+    """What the next epoch reads of the tables of this one."""
     part, own = stage.place.part, stage.num_rows
     state: dict[str, Tensor] = {}
     for layer in stage.layers:
         number = layer.spec.number
         for name, rows in _own_tables(layer, settings).items():
-            state[f"table.{number}.{name}.{part}"] = _copy(rows[:own])
+            state[f"table.{number}.{name}.{part}"] = rows[:own]
         if layer.gradients is not None and settings.fitted:
-            state[f"table.{number}.fit.{part}"] = _copy(layer.gradients.table.fit)
+            state[f"table.{number}.fit.{part}"] = layer.gradients.table.fit
         for kind, boundary in _boundaries(layer):
             for name, rows in boundary.state().items():
-                state[f"halo.{number}.{kind}.{name}.{part}"] = _copy(rows)
+                state[f"halo.{number}.{kind}.{name}.{part}"] = rows
     return state
 
 
@@ -99,8 +99,3 @@ def _boundaries(layer: StageLayer) -> Iterator[tuple[str, Boundary]]:
         yield "rows", layer.rows.boundary
     if layer.gradients is not None:
         yield "gradients", layer.gradients.boundary
-
-
-def _copy(rows: Tensor) -> Tensor:
-    """On the CPU, with memory of its own: training goes on while it is written."""
-    return rows.detach().cpu() if rows.device.type != "cpu" else rows.detach().clone()

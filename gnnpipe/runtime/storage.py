@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 import xxhash
 from safetensors import SafetensorError, safe_open
@@ -130,13 +131,15 @@ class Storage:
         self._group = group
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._copies: dict[str, Tensor] = {}
 
     def begin(self, target: Path, tensors: dict[str, Tensor], about: dict[str, Any], beside: Path) -> None:
         """Start to write; `finish` must have been called since the last time.
 
         Args:
             target: folder, which appears when all is written.
-            tensors: this rank's, under names that no other rank uses; they must not change any more.
+            tensors: this rank's, under names that no other rank uses. They are copied at once, into memory
+                that is kept for the next time: touching new memory takes longer than copying.
             about: what `StoredCheckpoint.about` is to hold; rank 0's counts.
             beside: a small file to copy as it is now, if it exists; rank 0's counts.
         """
@@ -146,16 +149,23 @@ class Storage:
         except OSError:
             copied = {}
         rank = 0 if self._group is None else dist.get_rank(self._group)
+        copies = {name: self._copied(name, tensor.detach()) for name, tensor in tensors.items()}
         writer = _Writer(target, rank, about, copied)
 
         def write() -> None:
             try:
-                save(tensors, storage_writer=writer, process_group=self._group)
+                save(copies, storage_writer=writer, process_group=self._group)
             except BaseException as error:
                 self._failure = error
 
         self._thread = threading.Thread(target=write, daemon=True, name="checkpoint")
         self._thread.start()
+
+    def _copied(self, name: str, tensor: Tensor) -> Tensor:
+        copy = self._copies.get(name)
+        if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
+            copy = self._copies[name] = torch.empty_like(tensor, device="cpu")
+        return copy.copy_(tensor)
 
     @property
     def done(self) -> bool:

@@ -9,11 +9,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 import xxhash
 from torch import Tensor
 
-BLOCK = 1 << 23
+BLOCK = 1 << 20  # stays in a core's cache
 _BINARY = getattr(os, "O_BINARY", 0)
 _NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -40,16 +41,17 @@ class UncachedFile:
             if not self._direct or error.errno != errno.EINVAL:
                 raise
             self._file, self._direct = os.open(path, flags, 0o666), 0
-        self._block, self._filled, self._size = mmap.mmap(-1, BLOCK), 0, 0
+        self._block = np.frombuffer(mmap.mmap(-1, BLOCK), np.uint8)  # at a page's begin
+        self._filled = self._size = 0
         self._hash = xxhash.xxh3_64()
 
     def write(self, content: memoryview | bytes) -> None:
         """Append; raises OSError."""
         self._hash.update(content)
-        left = memoryview(content)
+        left = np.frombuffer(content, np.uint8)
         while len(left):
             fits = min(len(left), BLOCK - self._filled)
-            self._block[self._filled : self._filled + fits] = left[:fits]
+            np.copyto(self._block[self._filled : self._filled + fits], left[:fits])  # others may run
             self._filled += fits
             left = left[fits:]
             if self._filled == BLOCK:
@@ -65,19 +67,17 @@ class UncachedFile:
     def close(self) -> None:
         """Let go of the file, whatever is in it."""
         os.close(self._file)
-        self._block.close()
 
     def _flush(self) -> None:
-        with memoryview(self._block)[: self._filled] as left:
-            done = 0
-            while done < self._filled:
-                try:
-                    done += os.write(self._file, left[done:])
-                except OSError as error:
-                    # a file system that wants other blocks, or has taken part of one
-                    if not self._direct or error.errno != errno.EINVAL:
-                        raise
-                    self._reopen(done)
+        done = 0
+        while done < self._filled:
+            try:
+                done += os.write(self._file, self._block[done : self._filled].data)
+            except OSError as error:
+                # a file system that wants other blocks, or has taken part of one
+                if not self._direct or error.errno != errno.EINVAL:
+                    raise
+                self._reopen(done)
         self._size += self._filled
         self._filled = 0
 

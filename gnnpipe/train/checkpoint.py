@@ -61,17 +61,17 @@ class RankState:
     """Of the stage's tables."""
 
     def tensors(self, *, tables: bool) -> dict[str, Tensor]:
-        """Copies of this rank's share of a checkpoint.
+        """This rank's share of a checkpoint, as it is now.
 
         Args:
             tables: whether the next epoch reads rows of this one.
         """
         place = self.stage.place
-        state = {name: tensor.clone() for name, tensor in self._weights().items()} if place.part == 0 else {}
+        state = self._weights() if place.part == 0 else {}
         if tables:
             state |= table_state(self.stage, self.settings)
         if place.part == 0 and place.is_first:
-            state["node_id"] = self.graph.node_id.clone()
+            state["node_id"] = self.graph.node_id
         return state
 
     def restore(self, stored: StoredCheckpoint) -> None:
@@ -131,12 +131,11 @@ class RankState:
         for layer in self.stage.layers:
             for name, weight in layer.module.named_parameters():
                 key = f"{layer.spec.name}.{name}"
-                state[f"weights.{key}"] = weight.detach().cpu()
+                state[f"weights.{key}"] = weight.detach()
                 for moment, tensor in self.optimizer.state.get(weight, {}).items():
-                    state[f"adam.{key}.{moment}"] = tensor.detach().cpu()
+                    state[f"adam.{key}.{moment}"] = tensor.detach()
                 if averages:
-                    average = averages[f"{layer.spec.name.replace('.', '_')}.{name}"]
-                    state[f"averaged.{key}"] = average.cpu()
+                    state[f"averaged.{key}"] = averages[f"{layer.spec.name.replace('.', '_')}.{name}"]
         return state
 
 
