@@ -67,7 +67,7 @@ def checkpoint_per_rank(
     halo_tables_per_layer: int,
     tables: TableFormat = "fp32",
 ) -> int:
-    """Bytes of a rank's share of a checkpoint, which a host holds besides while it is written.
+    """Bytes of a rank's share of a checkpoint, which its host holds besides from the first one on.
 
     Args:
         widths: of the tables of the stage's layers (0 without tables).

@@ -47,7 +47,6 @@ class UncachedFile:
 
     def write(self, content: memoryview | bytes) -> None:
         """Append; raises OSError."""
-        self._hash.update(content)
         left = np.frombuffer(content, np.uint8)
         while len(left):
             fits = min(len(left), BLOCK - self._filled)
@@ -69,6 +68,7 @@ class UncachedFile:
         os.close(self._file)
 
     def _flush(self) -> None:
+        self._hash.update(self._block[: self._filled])  # while it is in the cache
         done = 0
         while done < self._filled:
             try:
@@ -83,8 +83,9 @@ class UncachedFile:
 
     def _reopen(self, done: int) -> None:
         """Go on through the page cache, behind so many bytes of the block."""
+        again = os.open(self._path, os.O_WRONLY | _BINARY)
         os.close(self._file)
-        self._file, self._direct = os.open(self._path, os.O_WRONLY | _BINARY), 0
+        self._file, self._direct = again, 0
         os.lseek(self._file, self._size + done, os.SEEK_SET)
 
 

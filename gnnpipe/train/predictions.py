@@ -36,7 +36,7 @@ class Predictions:
     memory_bytes: list[int]
     """Peak of each rank, estimated; without what a checkpoint takes."""
     checkpoint_bytes: list[int]
-    """What each rank's host holds besides while a checkpoint is written; 0 where none is."""
+    """What each rank's host holds besides from the first checkpoint on; 0 where none is written."""
     bubble: float
     fresh: float
     """Share of the messages that carry a row of this epoch."""
@@ -210,7 +210,7 @@ def checkpoint_memory(
     *,
     stale: bool,
 ) -> int:
-    """Bytes that the host of a rank holds besides while a checkpoint is written.
+    """Bytes that the host of a rank holds besides from the first checkpoint on.
 
     Args:
         plan: stages and parts.
