@@ -27,7 +27,10 @@ def run(arguments: list[str]) -> int:
     warning = importlib.import_module("gnnpipe.train.machine").outdated(hardware)
     if warning:
         sys.stderr.write(f"warning: {warning}\n")
-    question = importlib.import_module("gnnpipe.train.question").question_of(config)
-    found = importlib.import_module("gnnpipe.train.search").search(config, question, hardware)
+    busy = importlib.import_module("gnnpipe.report.busy").busy
+    with busy("loading and cutting the graph" if config.num_nodes is None else "cutting"):
+        question = importlib.import_module("gnnpipe.train.question").question_of(config)
+    with busy("simulating plans"):
+        found = importlib.import_module("gnnpipe.train.search").search(config, question, hardware)
     importlib.import_module("gnnpipe.report.plans").print_plans(found, config, question, hardware)
     return 0

@@ -16,6 +16,7 @@ from gnnpipe.base.errors import ConfigError, GnnpipeError, LostRankError, PlanEr
 from gnnpipe.cli.resume import as_far_as_it_got, folder_of, for_restart, restarted, start_of
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.plan.hardware import load_hardware
+from gnnpipe.report.busy import busy
 from gnnpipe.report.console import (
     ConsoleReporter,
     PatientConsole,
@@ -29,7 +30,7 @@ from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
 from gnnpipe.train.auto import planned
 from gnnpipe.train.checkpoint import remove_leftovers
-from gnnpipe.train.job import Job, Start, describe_plan, has_estimate, plan_for, prepare_job
+from gnnpipe.train.job import Job, Start, describe_plan, has_estimate, plan_for, prepare_job, silently
 from gnnpipe.train.lock import held
 from gnnpipe.train.machine import outdated
 from gnnpipe.train.predictions import Predictions
@@ -90,7 +91,8 @@ def _run_local(config: RunConfig) -> int:
     folder = folder_of(config)
     start = start_of(config, folder)
     if config.plan == "auto":
-        config, note = planned(config, load_dataset(config))
+        with busy("choosing a plan"):
+            config, note = planned(config, load_dataset(config))
         PatientConsole(highlight=False, soft_wrap=True).print(note, markup=False)
     warning = outdated(load_hardware(config.hardware)) if config.hardware else None
     if warning:
@@ -218,7 +220,7 @@ def _prepare(
     """Prepare the job; who is given the run's folder also makes it, or brings it back to where the run is to
     go on, holds it until ``held_until`` ends, and says what is about to run."""
     out = folder.path if folder else Path()
-    job, facts, predictions = prepare_job(config, scratch, out)
+    job, facts, predictions = prepare_job(config, scratch, out, busy if folder else silently)
     job = replace(job, start=start)
     if folder:
         plan = describe_plan(job, facts, predictions)

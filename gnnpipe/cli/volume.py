@@ -22,5 +22,7 @@ def run(arguments: list[str]) -> int:
     parser = make_parser("volume", VolumeConfig, DESCRIPTION, EPILOG)
     config = check_volume_config(parse(parser, VolumeConfig, arguments))
     volumes = importlib.import_module("gnnpipe.train.volumes")
-    importlib.import_module("gnnpipe.report.volumes").print_volumes(volumes.volumes(config), config)
+    with importlib.import_module("gnnpipe.report.busy").busy("loading and cutting the graph"):
+        found = volumes.volumes(config)
+    importlib.import_module("gnnpipe.report.volumes").print_volumes(found, config)
     return 0

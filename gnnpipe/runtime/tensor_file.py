@@ -68,7 +68,7 @@ class UncachedFile:
         os.close(self._file)
 
     def _flush(self) -> None:
-        self._hash.update(self._block[: self._filled])  # while it is in the cache
+        self._hash.update(self._block[: self._filled].data)  # while it is in the cache
         done = 0
         while done < self._filled:
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,9 @@ from gnnpipe.train.every import Every, parse_every
 from gnnpipe.train.exact import exact_plan
 from gnnpipe.train.machine import hardware_here
 from gnnpipe.train.predictions import Predictions, convolution_costs, graph_size, predict
+
+Step = Callable[[str], AbstractContextManager[None]]
+"""Says what is done while it is done."""
 
 
 @dataclass(frozen=True)
@@ -133,23 +138,33 @@ def prepare_graph(config: RunConfig, data: GraphData, plan: Plan, spec: ModelSpe
     return graph
 
 
-def prepare_job(config: RunConfig, scratch: Path, out: Path) -> tuple[Job, GraphFacts, Predictions]:
+def silently(_: str) -> AbstractContextManager[None]:
+    """For steps that nobody wants to hear of."""
+    return nullcontext()
+
+
+def prepare_job(
+    config: RunConfig, scratch: Path, out: Path, step: Step = silently
+) -> tuple[Job, GraphFacts, Predictions]:
     """Load, check, cut, and write the prepared graph to ``scratch``.
 
     Args:
         config: checked by `gnnpipe.train.checks.check_config`.
         scratch: folder for the prepared graph; the caller removes it.
         out: the run's folder; not touched here.
+        step: told what is done while it is done.
     """
-    data = load_dataset(config)
+    with step(f"loading {config.dataset}"):
+        data = load_dataset(config)
     metric = resolve_metric(config.metric, data.task)
     if metric == "roc_auc":
         _check_both_classes(data)
-    plan = plan_for(config, data)
-    spec = spec_for(config, data)
-    graph = prepare_graph(config, data, plan, spec)
-    path = scratch / "graph.safetensors"
-    graph.save(path)
+    with step(f"cutting {data.num_nodes:,} nodes and {data.num_edges:,} edges"):
+        plan = plan_for(config, data)
+        spec = spec_for(config, data)
+        graph = prepare_graph(config, data, plan, spec)
+        path = scratch / "graph.safetensors"
+        graph.save(path)
     predictions = predict(config, plan, spec, graph)
     return Job(config, plan, spec, path, out, metric), graph.facts, predictions
 
