@@ -71,6 +71,11 @@ class StoredCheckpoint:
         """
         try:
             content = json.loads((folder / INDEX).read_bytes())
+            if "xxh3" not in content:
+                raise CheckpointError(
+                    f"'{folder / INDEX}' has no checksum that this version of gnnpipe knows; resume with the "
+                    "version that wrote it"
+                )
             text = content["content"]
             if checksum(text.encode()) != content["xxh3"]:
                 raise CheckpointError(f"'{folder / INDEX}' is damaged: its checksum differs")

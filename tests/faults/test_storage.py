@@ -143,6 +143,13 @@ def test_payload_is_not_run(folder: Path, tmp_path: Path) -> None:
     assert proof.exists()  # it would have
 
 
+def test_another_versions_checkpoint(folder: Path) -> None:
+    for checkpoint in (folder / "checkpoints").iterdir():
+        (checkpoint / INDEX).write_text(json.dumps({"crc32": 1, "content": "{}"}))
+    with pytest.raises(CheckpointError, match="resume with the version that wrote it"):
+        found(folder)
+
+
 def test_files_elsewhere_are_refused(folder: Path) -> None:
     index = content_of(newest(folder))
     index["files"]["../../config.yaml"] = {"size": 1, "xxh3": ""}
