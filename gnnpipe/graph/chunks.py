@@ -103,7 +103,8 @@ def _cells(adjacency: Csr, place: np.ndarray, num_ranges: int) -> np.ndarray:
         mine = np.flatnonzero(place == number)
         if len(mine) >= 2 * ROWS_PER_CELL:
             inside = Csr.from_scipy(sp.csr_matrix(matrix[mine][:, mine]))
-            cell[mine] = partition(inside, len(mine) // ROWS_PER_CELL, np.ones(len(mine))).assignment
+            cells = partition(inside, len(mine) // ROWS_PER_CELL, np.ones(len(mine)), rough=True)
+            cell[mine] = cells.assignment
     return cell
 
 

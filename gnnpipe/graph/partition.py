@@ -32,7 +32,9 @@ class Partition:
         return np.bincount(self.assignment, minlength=self.num_groups)
 
 
-def partition(adjacency: Csr, num_groups: int, cost: np.ndarray, *, allow_empty: bool = True) -> Partition:
+def partition(
+    adjacency: Csr, num_groups: int, cost: np.ndarray, *, allow_empty: bool = True, rough: bool = False
+) -> Partition:
     """Cut with METIS, or, where it is absent or the groups are tiny, along a locality order.
 
     Args:
@@ -40,6 +42,7 @@ def partition(adjacency: Csr, num_groups: int, cost: np.ndarray, *, allow_empty:
         num_groups: how many groups.
         cost: of each node; groups get equally much of it. See `node_cost`.
         allow_empty: whether METIS may leave a group empty; if not, the locality order takes over then.
+        rough: whether a cut that METIS has refined once will do; that takes half as long.
     """
     num_nodes = adjacency.num_rows
     if num_groups == 1:
@@ -50,7 +53,10 @@ def partition(adjacency: Csr, num_groups: int, cost: np.ndarray, *, allow_empty:
     if pymetis is None or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
         return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
     _, assignment = pymetis.part_graph(
-        num_groups, pymetis.CSRAdjacency(structure.indptr, structure.indices), vweights=cost
+        num_groups,
+        pymetis.CSRAdjacency(structure.indptr, structure.indices),
+        vweights=cost,
+        options=pymetis.Options(niter=1) if rough else None,
     )
     groups = Partition(np.asarray(assignment, dtype=np.int64), num_groups, "metis")
     if not allow_empty and not groups.sizes().all():
