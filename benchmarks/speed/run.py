@@ -250,11 +250,18 @@ def scaling(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Peak memory that each plan predicted for its largest rank, and what it took, of the runs above."""
+    """Peak memory that each plan predicted for its largest rank, and what it took, of the runs above.
+
+    Where checkpoints were written, their copies count.
+    """
     result = {}
     for run in sorted(options.work.glob("*-0*/summary.json")):
         plan = json.loads((run.parent / "plan.json").read_text())
-        predicted = max(plan["predictions"]["memory_bytes"])
+        ranks = list(plan["predictions"]["memory_bytes"])
+        if (run.parent / "checkpoints").exists():
+            copies = plan["predictions"]["checkpoint_bytes"]
+            ranks = [sum(both) for both in zip(ranks, copies, strict=True)]
+        predicted = max(ranks)
         measured = max(common.summary(run.parent)["peak_memory_bytes"])
         result[run.parent.name] = {
             "predicted": predicted,
