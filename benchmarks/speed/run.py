@@ -229,23 +229,28 @@ def scaling(options: argparse.Namespace) -> dict[str, Any]:
     Blocks of nodes with many edges among them either stay as large as they are, as communities do in graphs
     that grow, or grow with the graph, so that a larger one has less locality too.
     """
-    result: dict[str, Any] = {}
-    for kind in ("blocks of 1,000 nodes", "100 blocks"):
-        found: dict[str, Any] = {}
-        for edges in options.edges:
+    kinds = ("blocks of 1,000 nodes", "100 blocks")
+    seconds: dict[tuple[str, int], list[float]] = {
+        (kind, edges): [] for kind in kinds for edges in options.edges
+    }
+    for round_ in range(options.rounds):
+        for kind, edges in seconds:
             nodes = edges // 20
             blocks = nodes // 10_000 if kind.startswith("blocks") else 10
-            run = options.work / f"scaling-{edges}-{blocks}"
+            run = options.work / f"scaling-{edges}-{blocks}-{round_}"
             common.train(
                 run, "--synthetic.num_nodes", str(nodes), "--synthetic.blocks_per_class", str(blocks),
                 "--model", "gcn", "--layers", "3", "--hidden", "32", "--eval-every", "1000",
                 "--epochs", str(options.epochs + 4), "--threads", str(THREADS),
             )  # fmt: skip
-            seconds = statistics.median(common.epoch_seconds(run))
-            found[str(edges)] = {"epoch_seconds": seconds, "seconds_per_million_edges": seconds / edges * 1e6}
-        per_edge = [entry["seconds_per_million_edges"] for entry in found.values()]
-        found["most_over_least"] = max(per_edge) / min(per_edge)
-        result[kind] = found
+            seconds[kind, edges] += common.epoch_seconds(run)
+    result: dict[str, Any] = {kind: {} for kind in kinds}
+    for (kind, edges), found in seconds.items():
+        each = statistics.median(found) / edges * 1e6
+        result[kind][str(edges)] = {"epoch_seconds": found, "seconds_per_million_edges": each}
+    for found_sizes in result.values():
+        per_edge = [entry["seconds_per_million_edges"] for entry in found_sizes.values()]
+        found_sizes["most_over_least"] = max(per_edge) / min(per_edge)
     return result
 
 
