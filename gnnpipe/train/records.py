@@ -177,8 +177,7 @@ class RunFolder:
 
     def write_model(self, weights: dict[str, Tensor]) -> None:
         """Write model.safetensors whole or not at all."""
-        packed = {name: tensor.contiguous() for name, tensor in weights.items()}
-        _write_aside(self.path / MODEL, lambda aside: save_file(packed, aside))
+        _write_aside(self.path / MODEL, lambda aside: save_file(weights, aside))
 
     def read(self, name: str) -> dict[str, Any]:
         """Read plan.json or summary.json; raises DataError where that is damaged."""

@@ -268,7 +268,7 @@ class Trainer:
         with self._averaged.in_place():
             for layer in self._stage.layers if self._stage.place.part == 0 else []:
                 for name, tensor in layer.module.state_dict().items():
-                    weights[f"{layer.spec.name}.{name}"] = tensor.detach().cpu().clone()
+                    weights[f"{layer.spec.name}.{name}"] = tensor.detach().cpu().clone().contiguous()
         parts = self._world.collect(weights)
         if parts is not None:
             self._recorder.model({name: tensor for part in parts for name, tensor in part.items()})
