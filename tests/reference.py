@@ -296,7 +296,10 @@ def _fitted(d: dict[int, Tensor], d_prev: dict[int, Tensor]) -> float:
         return 0.0
     today = torch.cat([d[c] for c in sorted(d)]).double()
     before = torch.cat([d_prev[c] for c in sorted(d)]).double()
-    return min(max(float((today * before).sum() / (before * before).sum()), 0.0), 1.0)
+    square = float((before * before).sum())
+    if not square:  # every output stopped at a ReLU, say
+        return 0.0
+    return min(max(float((today * before).sum()) / square, 0.0), 1.0)
 
 
 def _by_row(rows: dict[int, Tensor], ranges: list[Tensor]) -> Tensor | None:
