@@ -110,6 +110,7 @@ def test_a_run_that_is_not_finished(compared: Path, tmp_path: Path) -> None:
     assert "runs: 'begun' is not finished; saved in begun" in done.stderr
 
 
+@pytest.mark.slow
 def test_parts_train_like_one_process(compared: Path, tmp_path: Path) -> None:
     """Graph parallelism is exact; the saved model has every layer once."""
     done = gnnpipe("train", *SMALL, "--out", "one", cwd=tmp_path)

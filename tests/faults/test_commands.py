@@ -26,6 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_more_epochs_on_other_ranks(folder: Path) -> None:
     before = losses(folder / "run")
     done = gnnpipe("train", "--resume", "run", "--epochs", "8", "--stages", "1", "--parts", "2", cwd=folder)
