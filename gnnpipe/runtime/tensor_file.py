@@ -25,8 +25,9 @@ _NAMES = {
 class UncachedFile:
     """A new file that is written past the page cache, where system and file system allow it.
 
-    Filling the cache takes cores and memory that training next to it needs: of 3.3 GB it took 16 % of ten
-    epochs. Writing past it wants whole blocks at aligned addresses, so bytes pass through a block of our own.
+    Filling the cache takes cores and memory that training next to it needs: 3.6 s of a core for 1.6 GB, where
+    writing past it takes 0.2. That wants whole blocks at aligned addresses, so bytes pass through a block of
+    our own.
 
     Args:
         path: is replaced if it exists.

@@ -15,6 +15,11 @@ class Every:
     epochs: int = 0
     seconds: float = 0.0
 
+    @property
+    def ever(self) -> bool:
+        """Whether it is done at all."""
+        return bool(self.epochs or self.seconds)
+
 
 def parse_every(text: int | str) -> Every:
     """``20``: every 20 epochs; ``15min``: every 15 minutes; ``0``: never.

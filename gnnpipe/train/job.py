@@ -23,7 +23,7 @@ from gnnpipe.plan.staleness import parse_lookahead
 from gnnpipe.runtime.masks import DropoutSettings
 from gnnpipe.runtime.storage import StoredCheckpoint
 from gnnpipe.train.costing import best_chunks
-from gnnpipe.train.every import Every, parse_every
+from gnnpipe.train.every import parse_every
 from gnnpipe.train.exact import exact_plan
 from gnnpipe.train.machine import hardware_here
 from gnnpipe.train.predictions import Predictions, convolution_costs, graph_size, predict
@@ -66,7 +66,7 @@ class Job:
     @property
     def checkpointing(self) -> bool:
         """Whether checkpoints are written."""
-        return parse_every(self.config.checkpoint_every) != Every()
+        return parse_every(self.config.checkpoint_every).ever
 
 
 def has_estimate(job: Job) -> bool:

@@ -22,7 +22,7 @@ from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import fresh_probability
 from gnnpipe.plan.volume import HaloRows, LayerRows, Volume, halo_bytes, pipeline_bytes, weight_bytes
 from gnnpipe.runtime.tables import TableSettings
-from gnnpipe.train.every import Every, parse_every
+from gnnpipe.train.every import parse_every
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
     if facts.rival_halo is not None:
         one_stage = make_plan(1, plan.num_ranks, 1, spec.layers, facts.num_nodes)
         rival = volume_of(one_stage, spec, facts.num_nodes, HaloRows(*facts.rival_halo)).total
-    keeps = parse_every(config.checkpoint_every) != Every()
+    keeps = parse_every(config.checkpoint_every).ever
     stages, parts = range(plan.num_stages), _parts(graph)
     stale, checks = plan.reads_stale_rows(config.halo), config.check_gradient > 0
     return Predictions(
