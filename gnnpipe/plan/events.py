@@ -76,12 +76,20 @@ class Shared:
         done()
 
 
-def core_rate(cores: int, contention: float) -> Callable[[float], float]:
-    """Speed of each of so many ranks on a host's cores, over that of one alone."""
+def core_rate(cores: int, contention: float, crowding: float = 1.0) -> Callable[[float], float]:
+    """Speed of each of so many ranks on a host's cores, over that of one alone.
+
+    Args:
+        cores: of the host.
+        contention: how many times as long work takes when all cores are busy.
+        crowding: how many times as long it takes, besides, when there are twice as many ranks as cores. Of
+            more ranks nothing is known, so they are taken to lose as much.
+    """
 
     def rate(ranks: float) -> float:
         busy = min(ranks, cores)
         slower = 1 + (contention - 1) * (busy - 1) / max(cores - 1, 1)
-        return min(1.0, cores / ranks) / slower
+        crowded = 1 + (crowding - 1) * min(max(ranks / cores - 1, 0.0), 1.0)
+        return min(1.0, cores / ranks) / (slower * crowded)
 
     return rate

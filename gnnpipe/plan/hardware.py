@@ -78,8 +78,14 @@ class Hardware:
     """CPU cores that the ranks of a host take turns on; None where each rank has a device of its own."""
     contention: float = 1.0
     """How many times as long a core takes when all cores of the host are busy."""
+    crowding: float = 1.0
+    """How many times as long work takes, besides, when there are twice as many ranks as cores: they push each
+    other's rows out of the caches, and take turns."""
     message_seconds: float = 0.0
     """Seconds of a core for each byte of a message, on either end, where cores carry them."""
+    crowded_message_seconds: float = 0.0
+    """Where ranks outnumber cores: seconds of a core for each message between stages, on either end, however
+    short it is."""
     turn_seconds: float = 0.0
     """Where ranks outnumber cores: what a rank waits for another one, besides, until its turn comes."""
     shares_local: bool = True
@@ -138,7 +144,7 @@ def _from_json(content: Any) -> Hardware:
     values = content | {"rates": Rates(**rates), "local": Link(**content["local"])}
     found = Hardware(**(values | {"network": Link(**content["network"])}))
     numbers: list[Any] = [found.memory, found.devices_per_host, found.contention, found.cores_per_host or 1]
-    numbers += [found.message_seconds, found.turn_seconds]
+    numbers += [found.crowding, found.message_seconds, found.crowded_message_seconds, found.turn_seconds]
     numbers += [rate for key, rate in asdict(found.rates).items() if key != "kinds"]
     numbers += [*asdict(found.local).values(), *asdict(found.network).values()]
     numbers += [rate for kind in found.rates.kinds.values() for rate in asdict(kind).values()]

@@ -11,9 +11,7 @@ from gnnpipe.plan.hardware import Hardware, Link
 from gnnpipe.plan.plan import Plan
 from gnnpipe.plan.schedule import Action
 from gnnpipe.plan.timeline import HaloWait, RankTimeline, Span
-from gnnpipe.plan.work import Simulated, Work
-
-EngineKind = Literal["ours", "original"]
+from gnnpipe.plan.work import EngineKind, Simulated, Work
 
 
 def simulate(plan: Plan, work: Work, hardware: Hardware, engine: EngineKind = "ours") -> Simulated:
@@ -39,6 +37,8 @@ def simulate(plan: Plan, work: Work, hardware: Hardware, engine: EngineKind = "o
 
 Steps = Generator[Event, None, None]
 """What a rank does: it yields what it waits for."""
+Done = Callable[[], None]
+"""What is called when something has been done."""
 
 
 class _Simulation:
@@ -55,7 +55,7 @@ class _Simulation:
         self.events: dict[Hashable, Event] = {}
         self.counts: dict[Hashable, int] = {}
         self.shared: dict[Hashable, Shared] = {}
-        self.queues: dict[tuple[int, int], deque[Callable[[], None]]] = {}
+        self.queues: dict[tuple[int, int], deque[Done]] = {}
         self.waits: dict[int, str] = {}
         self.spans: dict[int, list[Span]] = {}
         self.finished: dict[int, float] = {}
@@ -118,15 +118,15 @@ class _Simulation:
         self.clock.after(seconds, lambda: self.fire(done))
         return done
 
-    def _on_cores(self, rank: int, seconds: float, done: Callable[[], None]) -> None:
+    def _on_cores(self, rank: int, seconds: float, done: Done) -> None:
         """Work of a rank, and of all that are alike on its machine, on cores that they share."""
         hardware = self.hardware
         assert hardware.cores_per_host is not None
         together = min(self.alike, hardware.devices_per_host * hardware.hosts_per_machine)
-        rate = core_rate(hardware.cores_per_host, hardware.contention)
+        rate = core_rate(hardware.cores_per_host, hardware.contention, hardware.crowding)
         self._resource(("cores", hardware.machine_of(rank)), rate).add(seconds, together, done)
 
-    def transfer(self, source: int, target: int, size: float, done: Callable[[], None]) -> None:
+    def transfer(self, source: int, target: int, size: float, done: Done) -> None:
         """Bytes from a rank to another one, behind those that it has sent there before."""
         inside = self.hardware.host_of(source) == self.hardware.host_of(target)
         queue = self.queues.setdefault((source, target), deque())
@@ -137,12 +137,13 @@ class _Simulation:
                 queue[0]()
             done()
 
-        queue.append(lambda: self._carry(source, size, arrived, inside=inside))
+        start = 2 * self.hardware.crowded_message_seconds * self.crowded  # of both ends
+        queue.append(lambda: self._carry(source, size, arrived, inside=inside, start=start))
         if len(queue) == 1:
             queue[0]()
 
-    def _carry(self, rank: int, size: float, done: Callable[[], None], *, inside: bool) -> None:
-        """Bytes that a rank, and with it all that are alike on its host, send."""
+    def _carry(self, rank: int, size: float, done: Done, *, inside: bool, start: float = 0.0) -> None:
+        """Bytes that a rank and all like it on its host send; it takes cores ``start`` seconds besides."""
         if not size:
             done()
             return
@@ -160,7 +161,7 @@ class _Simulation:
                 done()
 
         if left[0] == 2:  # both ends; who sends receives as much, sooner or later
-            self._on_cores(rank, 2 * size * self.hardware.message_seconds, carried)
+            self._on_cores(rank, start + 2 * size * self.hardware.message_seconds, carried)
         self.clock.after(link.latency, lambda: resource.add(size, together, carried))
 
     def _resource(self, key: Hashable, rate: Callable[[float], float]) -> Shared:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gnnpipe.plan.timeline import Timeline
+
+EngineKind = Literal["ours", "original"]
+"""Whose engine: the original waits for its messages, and all its ranks meet behind every step."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ def describe(found: Profile) -> list[str]:
     )
     if hardware.is_cpu:
         lines.append(f"a core takes {hardware.contention:.2f} x as long when all are busy")
+        if hardware.crowded_message_seconds:
+            lines.append(
+                f"with two ranks a core {hardware.crowding:.2f} x that, and "
+                f"{1e6 * hardware.crowded_message_seconds:.0f} us besides on either end of a message"
+            )
     lines.append(
         f"times by these figures are off by {found.off:.0%} on average from those that were measured"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,8 @@ LAYERS = 6
 ROUNDS = 3
 SMALL_MESSAGE, LARGE_MESSAGE = 1, 2**21
 EXCHANGED_ROWS, EXCHANGED_WIDTH = 2**14, 64
+# Between messages of crowded ranks: a product of square matrices that takes about as long as a time slice.
+CROWDED_MESSAGES, CROWDED_PRODUCT = 60, 512
 
 
 @dataclass(frozen=True)
@@ -118,15 +121,41 @@ def measure_message(rank: int, device: torch.device, links: Links) -> float:
     arriving = torch.empty(EXCHANGED_ROWS, EXCHANGED_WIDTH)
 
     def exchange() -> None:
-        leaving = table.index_select(0, chosen)
-        operations = [
-            dist.P2POp(operation, rows, 1 - rank, links.down)
-            for operation, rows in ((dist.irecv, arriving), (dist.isend, leaving))
-        ]
-        for work in dist.batch_isend_irecv(operations):
-            work.wait()
+        _exchange(table.index_select(0, chosen), arriving, 1 - rank, links)
 
     return _seconds(Clock(device), exchange) / (2 * arriving.nbytes)
+
+
+def measure_crowded_message(rank: int, links: Links) -> float:
+    """Seconds of a core for each message, on either end, however short it is, while ranks outnumber cores.
+
+    Gloo's thread that a message wakes may push the thread aside that holds its lock, having posted the
+    receive just now, and then asks for that lock for the rest of a time slice. So pairs of ranks compute and
+    exchange short messages in turns, all at once, and what their processes take longer than without counts.
+    """
+    square = torch.randn(CROWDED_PRODUCT, CROWDED_PRODUCT)
+    leaving = torch.randn(EXCHANGED_WIDTH)
+    arriving = torch.empty_like(leaving)
+    taken = []
+    for exchanging in (True, False):
+        dist.barrier(links.shared)
+        began = time.process_time()
+        for _ in range(CROWDED_MESSAGES):
+            torch.mm(square, square)
+            if exchanging:
+                _exchange(leaving, arriving, rank ^ 1, links)
+        taken.append(time.process_time() - began)
+    return max(0.0, (taken[0] - taken[1]) / (2 * CROWDED_MESSAGES))
+
+
+def _exchange(leaving: torch.Tensor, arriving: torch.Tensor, other: int, links: Links) -> None:
+    """Send to another rank and receive as much of it."""
+    operations = [
+        dist.P2POp(operation, rows, other, links.down)
+        for operation, rows in ((dist.irecv, arriving), (dist.isend, leaving))
+    ]
+    for work in dist.batch_isend_irecv(operations):
+        work.wait()
 
 
 def _ping_pong(rank: int, message: torch.Tensor, links: Links) -> None:

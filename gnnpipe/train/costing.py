@@ -10,9 +10,8 @@ from gnnpipe.model.stack import ModelSpec
 from gnnpipe.plan.costs import GraphSize, LayerSeconds, LayerShape, layer_seconds
 from gnnpipe.plan.hardware import Rates
 from gnnpipe.plan.plan import Plan
-from gnnpipe.plan.simulate import EngineKind
 from gnnpipe.plan.volume import BYTES_PER_NUMBER, HaloRows, bucket_bytes, buckets, row_bytes
-from gnnpipe.plan.work import LayerWork, Work
+from gnnpipe.plan.work import EngineKind, LayerWork, Work
 from gnnpipe.train.predictions import layer_shapes
 
 # Of what a layer does entry by entry, how much comes before boundary rows leave: dropout forward, the

@@ -24,13 +24,22 @@ from gnnpipe.graph.partition import row_cost
 from gnnpipe.graph.prepared import PreparedGraph, prepare
 from gnnpipe.plan.hardware import REFERENCE, TURN, Hardware, KindRates, Link, Rates
 from gnnpipe.runtime.launch import launch_local, warm_up
-from gnnpipe.runtime.measure import Sample, measure_layer, measure_link, measure_message, with_fewer_edges
+from gnnpipe.runtime.measure import (
+    Sample,
+    measure_crowded_message,
+    measure_layer,
+    measure_link,
+    measure_message,
+    with_fewer_edges,
+)
 from gnnpipe.runtime.world import choose_device, join
 
 CHUNKS = (1, 4, 16, 64)
 FEWER_EDGES = 0.5
 DEEP = 12
 TURNS = 3
+# On hosts with so many cores, what ranks lose that outnumber them is measured with twice as many ranks.
+FEW_CORES = 8
 # Of a host with one rank, where there is nothing to measure.
 UNMEASURED = Link(1e-5, 4e9)
 
@@ -44,6 +53,9 @@ class _Task:
     models: tuple[Model, ...]
     widths: tuple[int, ...]
     num_ranks: int
+    """Devices or cores."""
+    crowd: int
+    """Ranks that wait until the cores are to be crowded."""
     out: Path
 
 
@@ -68,6 +80,7 @@ def profile(config: ProfileConfig) -> Profile:
     )
     device = choose_device("auto", 1)
     num_ranks = torch.cuda.device_count() if device.type == "cuda" else psutil.cpu_count(logical=True) or 1
+    crowd = num_ranks if device.type == "cpu" and num_ranks <= FEW_CORES else 0
     warm_up()
     data = load_dataset(run)
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
@@ -77,12 +90,13 @@ def profile(config: ProfileConfig) -> Profile:
             config.models,
             config.hidden,
             num_ranks,
+            crowd,
             folder / "found.json",
         )
-        launch_local(_rank, (task,), num_ranks, _nothing_to_say)
+        launch_local(_rank, (task,), num_ranks + crowd, _nothing_to_say)
         found = json.loads(task.out.read_text())
     alone = [Sample(**item) for item in found["alone"]]
-    busy, lone = ([Sample(**item) for item in found[name]] for name in ("busy", "lone"))
+    busy, lone, crowded = ([Sample(**item) for item in found[name]] for name in ("busy", "lone", "crowded"))
     rates, off = fit(alone)
     links = found["links"] or [asdict(UNMEASURED)]
     link = Link(*(float(np.median([item[key] for item in links])) for key in ("latency", "bandwidth")))
@@ -99,7 +113,9 @@ def profile(config: ProfileConfig) -> Profile:
         link,
         cores_per_host=num_ranks if device.type == "cpu" else None,
         contention=max(1.0, contention(lone, busy)),
+        crowding=max(1.0, contention(busy, crowded) / (1 + crowd / num_ranks)) if crowd else 1.0,
         message_seconds=float(np.median(found["messages"])),
+        crowded_message_seconds=float(np.median(found["starts"] or [0.0])),
         turn_seconds=TURN,
         torch=torch.__version__,
     )
@@ -128,29 +144,34 @@ def _prepared(
 
 
 def _rank(task: _Task, store: str) -> None:
-    """All ranks measure at once, the first one alone, and both the link between them, in turns; then that one
-    measures all there is.
+    """One rank a core measures at once, the first one alone, more than there are cores, and two the link
+    between them, in turns; then the first one measures all there is.
 
     How much busy cores slow each other down shows only where tables are too large for a cache, so that is
     found with many layers.
     """
-    with join(RunConfig(stages=task.num_ranks, threads=1), store) as world:
+    with join(RunConfig(stages=task.num_ranks + task.crowd, threads=1), store) as world:
         sets = [(kind, PreparedGraph.load(path)) for kind, path in task.graphs]
         busy: list[Sample] = []
         lone: list[Sample] = []
+        crowded: list[Sample] = []
         links: list[Link] = []
         messages: list[float] = []
+        starts: list[float] = []
         for _ in range(TURNS):
             world.gather(None)
-            busy += _deep(sets, task, world.device)
+            busy += _deep(sets, task, world.device) if world.rank < task.num_ranks else []
             world.gather(None)
             lone += _deep(sets, task, world.device) if world.rank == 0 else []
+            world.gather(None)
+            crowded += _deep(sets, task, world.device) if task.crowd else []
             world.gather(None)
             link = measure_link(world.rank, world.device, world.links)
             links += [link] if link else []
             messages.append(measure_message(world.rank, world.device, world.links))
+            starts += [measure_crowded_message(world.rank, world.links)] if task.crowd else []
         alone = _samples(sets, task.models, task.widths, world.device) if world.rank == 0 else []
-        every = world.gather(busy)
+        every, of_crowd, every_start = world.gather(busy), world.gather(crowded), world.gather(starts)
         if world.rank == 0:
             task.out.write_text(
                 json.dumps(
@@ -158,7 +179,9 @@ def _rank(task: _Task, store: str) -> None:
                         "alone": [asdict(item) for item in alone],
                         "lone": [asdict(item) for item in lone],
                         "busy": [asdict(item) for items in every for item in items],
+                        "crowded": [asdict(item) for items in of_crowd for item in items],
                         "messages": messages,
+                        "starts": [start for items in every_start for start in items],
                         "links": [asdict(link) for link in links],
                     }
                 )
