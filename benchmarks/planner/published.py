@@ -27,8 +27,8 @@ from gnnpipe.plan.costs import GraphSize
 from gnnpipe.plan.hardware import SHIPPED, Hardware, KindRates, Link, Rates
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.simulate import simulate
-from gnnpipe.plan.work import EngineKind
 from gnnpipe.plan.volume import HaloRows
+from gnnpipe.plan.work import EngineKind
 from gnnpipe.train.costing import WHOLE, PartCut, work_of
 from gnnpipe.train.predictions import layer_shapes
 

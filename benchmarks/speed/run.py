@@ -254,6 +254,35 @@ def scaling(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def tables(options: argparse.Namespace) -> dict[str, Any]:
+    """Epochs with tables of float32 and of bfloat16, which are half as large."""
+    deep = [*GRAPH, *QUIET, "--model", "gcnii", "--layers", str(LAYERS)]
+    wide_graph = [
+        "--synthetic.num_nodes", "500_000", "--synthetic.blocks_per_class", "50", "--model", "gcn",
+        "--layers", "3", "--hidden", "32", "--eval-every", "1000", "--threads", str(THREADS),
+    ]  # fmt: skip
+    cases = {
+        "gcnii, one stage, one chunk": [*deep, "--threads", str(THREADS)],
+        "gcnii, two stages, 16 chunks": [*deep, "--stages", "2", "--chunks", "16", "--threads", "1"],
+        "gcn, 10 M edges": wide_graph,
+    }
+    result: dict[str, Any] = {}
+    for number, (case, flags) in enumerate(cases.items()):
+        seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
+        for round_ in range(options.rounds):
+            for form, found in seconds.items():
+                run = options.work / f"tables-{number}-{form}-{round_}"
+                common.train(run, *flags, "--tables", form, "--epochs", str(options.epochs))
+                found += common.epoch_seconds(run)
+        medians = {form: statistics.median(found) for form, found in seconds.items()}
+        result[case] = {
+            "epoch_seconds": seconds,
+            "median": medians,
+            "bf16_over_fp32": medians["bf16"] / medians["fp32"],
+        }
+    return result
+
+
 def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Peak memory that each plan predicted for its largest rank, and what it took, of the runs above.
 
@@ -353,6 +382,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "stages": stages,
     "exposed": exposed,
     "scaling": scaling,
+    "tables": tables,
     "memory": memory,
     "checkpoint": checkpoint,
     "volume": volume,

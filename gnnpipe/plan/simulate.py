@@ -49,8 +49,7 @@ class _Simulation:
         self.alike = 1 if work.part_scale else plan.num_parts
         on_machine = min(plan.num_ranks, hardware.devices_per_host * hardware.hosts_per_machine)
         cores = hardware.cores_per_host
-        # Ranks of one stage wait in an exchange together, so cores are free when rows arrive; those of other
-        # stages compute on.
+        # Ranks of one stage wait in an exchange together, so cores are free; those of others compute on.
         self.crowded = cores is not None and on_machine > cores and plan.num_stages > 1
         self.events: dict[Hashable, Event] = {}
         self.counts: dict[Hashable, int] = {}
@@ -153,15 +152,16 @@ class _Simulation:
         if inside and not self.hardware.shares_local:
             together, path = 1, ("device", rank)
         resource = self._resource(path, lambda users: link.bandwidth / users)
-        left = [2 if self.hardware.cores_per_host and self.hardware.message_seconds else 1]
+        cost = start + 2 * size * self.hardware.message_seconds  # who sends receives as much, sooner or later
+        left = [2 if self.hardware.cores_per_host and cost else 1]
 
         def carried() -> None:
             left[0] -= 1
             if not left[0]:
                 done()
 
-        if left[0] == 2:  # both ends; who sends receives as much, sooner or later
-            self._on_cores(rank, start + 2 * size * self.hardware.message_seconds, carried)
+        if left[0] == 2:
+            self._on_cores(rank, cost, carried)
         self.clock.after(link.latency, lambda: resource.add(size, together, carried))
 
     def _resource(self, key: Hashable, rate: Callable[[float], float]) -> Shared:

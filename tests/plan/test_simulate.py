@@ -68,6 +68,9 @@ def machines(draw: st.DrawFn) -> Hardware:
         devices_per_host=draw(st.integers(1, 4)),
         cores_per_host=draw(st.sampled_from([None, 1, 2, 4])),
         contention=draw(st.floats(1, 1.5)),
+        crowding=draw(st.floats(1, 1.5)),
+        message_seconds=draw(st.sampled_from([0.0, 0.01])),
+        crowded_message_seconds=draw(st.sampled_from([0.0, 0.1])),
         shares_local=draw(st.booleans()),
     )
 
@@ -146,6 +149,22 @@ def test_a_core_for_two_takes_twice_as_long() -> None:
     assert alone == pytest.approx(2 * 41)
     slower = replace(MACHINE, cores_per_host=2, contention=1.25)
     assert simulate(plan, work, slower).seconds == pytest.approx(2 * (39 * 1.25 + 2))
+
+
+def test_more_ranks_than_cores_lose_more() -> None:
+    plan = make_plan(2, 1, 40, 2, 100)
+    work = balanced(plan, 1.0, 1.0, message=0.5)
+
+    def seconds(cores: int, crowding: float, each: float) -> float:
+        machine = replace(MACHINE, local=Link(0.0, 1e3), cores_per_host=cores, crowding=crowding)
+        return simulate(plan, work, replace(machine, crowded_message_seconds=each)).seconds
+
+    alone = seconds(1, 1.0, 0.0)
+    # all but the first and the last action of each direction share the core with the other rank's
+    assert seconds(1, 1.2, 0.0) == pytest.approx(1.2 * (alone - 4) + 4, rel=1e-3)
+    # 40 messages each way, with two ends
+    assert seconds(1, 1.0, 0.1) == pytest.approx(alone + 2 * 40 * 2 * 0.1, rel=1e-3)
+    assert seconds(2, 1.2, 0.1) == seconds(2, 1.0, 0.0)  # a core each
 
 
 def test_messages_hide_behind_computation_until_they_are_longer() -> None:
