@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["gcnii", "gcn", "sage"], help="beside PyG")
     parser.add_argument("--chunks", nargs="+", type=int, default=[8, 16, 32], help="of the two stages")
     parser.add_argument("--edges", nargs="+", type=int, default=[10**6, 10**7, 5 * 10**7])
+    parser.add_argument("--growth", nargs="+", choices=GROWTH, default=list(GROWTH), help="of scaling")
     parser.add_argument(
         "--megabits",
         nargs="+",
@@ -223,28 +224,36 @@ def exposed(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+GROWTH = {
+    "blocks of 1,000 nodes": (1_000, "fp32"),
+    "100 blocks": (None, "fp32"),
+    "blocks of 1,000 nodes, bf16 tables": (1_000, "bf16"),
+}
+"""Nodes of a block, None where there are always 100 blocks; form of the tables."""
+
+
 def scaling(options: argparse.Namespace) -> dict[str, Any]:
     """GCN with 3 layers of 32: seconds of an epoch by number of edges, at 20 edges a node.
 
     Blocks of nodes with many edges among them either stay as large as they are, as communities do in graphs
     that grow, or grow with the graph, so that a larger one has less locality too.
     """
-    kinds = ("blocks of 1,000 nodes", "100 blocks")
     seconds: dict[tuple[str, int], list[float]] = {
-        (kind, edges): [] for kind in kinds for edges in options.edges
+        (kind, edges): [] for edges in options.edges for kind in options.growth
     }
     for round_ in range(options.rounds):
         for kind, edges in seconds:
             nodes = edges // 20
-            blocks = nodes // 10_000 if kind.startswith("blocks") else 10
-            run = options.work / f"scaling-{edges}-{blocks}-{round_}"
+            size, form = GROWTH[kind]
+            blocks = nodes // size // 10 if size else 10  # of each of ten classes
+            run = options.work / f"scaling-{edges}-{blocks}-{form}-{round_}"
             common.train(
                 run, "--synthetic.num_nodes", str(nodes), "--synthetic.blocks_per_class", str(blocks),
-                "--model", "gcn", "--layers", "3", "--hidden", "32", "--eval-every", "1000",
-                "--epochs", str(options.epochs + 4), "--threads", str(THREADS),
+                "--model", "gcn", "--layers", "3", "--hidden", "32", "--eval-every", "1000", "--tables",
+                form, "--epochs", str(options.epochs + 4), "--threads", str(THREADS),
             )  # fmt: skip
             seconds[kind, edges] += common.epoch_seconds(run)
-    result: dict[str, Any] = {kind: {} for kind in kinds}
+    result: dict[str, Any] = {kind: {} for kind in options.growth}
     for (kind, edges), found in seconds.items():
         each = statistics.median(found) / edges * 1e6
         result[kind][str(edges)] = {"epoch_seconds": found, "seconds_per_million_edges": each}
