@@ -2,9 +2,10 @@
 
 python -m benchmarks.planner.here --work FOLDER [--rounds 2]
 
-Needs root for the plans over a slow link (network namespaces); without it they are left out. First the
-machine is measured with ``gnnpipe profile`` on the benchmark's own graph, then every plan is trained for some
-epochs. Runs that FOLDER holds already are not made again, the profile is.
+Needs root for the plans over a slow link (network namespaces); without it they are left out. Every plan is
+trained for some epochs in each round; before the first round, and behind every one, the machine is measured
+with ``gnnpipe profile`` on the benchmark's own graph. A prediction is the median over profiles. Runs and profiles
+that FOLDER holds already are not made again.
 """
 
 from __future__ import annotations
@@ -51,15 +52,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "here.json")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    profiled = options.work / "profile.json"
-    subprocess.run(
-        [
-            *common.GNNPIPE, "profile", f"--synthetic.num_nodes={GRAPH.num_nodes}", "--models",
-            f"[{','.join(options.models)}]", "--hidden", f"[{HIDDEN}]", "--out", str(profiled), "--overwrite",
-        ],
-        check=True,
-    )  # fmt: skip
-    hardware = load_hardware(str(profiled))
     questions = {
         model: question_of(PlanConfig(model=model, layers=LAYERS, hidden=HIDDEN, devices=4, synthetic=GRAPH))
         for model in options.models
@@ -67,18 +59,21 @@ def main() -> None:
     cells = [(model, shape, None) for model in options.models for shape in PLANS]
     cells += [(model, shape, SLOW_LINK) for model in options.models for shape in SLOW_PLANS]
     seconds: dict[Any, list[float]] = {cell: [] for cell in cells}
+    profiles = [profile(options.work / "profile-0.json", options.models)]
     for round_ in range(options.rounds):
         for cell in cells:
             try:
                 seconds[cell] += measure(*cell, options.work, round_, options.epochs)
             except namespaces.NotPossibleError as error:
                 print(f"left out: {cell} ({error})", flush=True)
+        profiles.append(profile(options.work / f"profile-{round_ + 1}.json", options.models))
     rows = []
     for cell, measured in seconds.items():
         if not measured:
             continue
         model, shape, rate = cell
-        predicted = predict(questions[model], shape, rate, hardware)
+        each = [predict(questions[model], shape, rate, hardware) for hardware in profiles]
+        predicted = statistics.median(each)
         median = statistics.median(measured)
         rows.append(
             {
@@ -88,6 +83,7 @@ def main() -> None:
                 "measured": median,
                 "spread": [min(measured), max(measured)],
                 "predicted": predicted,
+                "predicted_spread": [min(each), max(each)],
                 "error": predicted / median - 1,
             }
         )
@@ -95,11 +91,24 @@ def main() -> None:
         "mean_absolute_error": statistics.mean(abs(row["error"]) for row in rows),
         "worst": max(abs(row["error"]) for row in rows),
         "best_plans": best_plans(rows),
-        "profile": asdict(hardware),
+        "profiles": [asdict(hardware) for hardware in profiles],
         "rows": rows,
         "environment": common.environment(sorted(options.work.glob("*/summary.json"))[-1].parent, COMMAND),
     }
     common.write(options.out, common.rounded(result))
+
+
+def profile(path: Path, models: list[str]) -> Hardware:
+    """This machine as it is now."""
+    if not path.exists():
+        subprocess.run(
+            [
+                *common.GNNPIPE, "profile", f"--synthetic.num_nodes={GRAPH.num_nodes}", "--models",
+                f"[{','.join(models)}]", "--hidden", f"[{HIDDEN}]", "--out", str(path),
+            ],
+            check=True,
+        )  # fmt: skip
+    return load_hardware(str(path))
 
 
 def measure(
