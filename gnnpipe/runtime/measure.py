@@ -28,7 +28,7 @@ LAYERS = 6
 ROUNDS = 3
 SMALL_MESSAGE, LARGE_MESSAGE = 1, 2**21
 EXCHANGED_ROWS, EXCHANGED_WIDTH = 2**14, 64
-# Between messages of crowded ranks: a product of square matrices, short so that its own scatter does not count.
+# Between messages of crowded ranks: a product of square matrices, short, as its own time scatters.
 CROWDED_MESSAGES, CROWDED_PRODUCT = 100, 256
 
 
