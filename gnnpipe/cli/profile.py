@@ -14,7 +14,7 @@ from gnnpipe.train.checks import check_profile_config
 DESCRIPTION = """Measure what this machine's devices and links can do, for gnnpipe plan and train --plan auto:
 seconds of each kind of layer by rows, edges and width, forward, backward and for gradients of weights; what
 a chunk costs to start; how much slower a core is when all are busy; latency and bandwidth between two
-processes. Takes about a minute and writes one JSON file."""
+processes. Takes one to two minutes and writes one JSON file."""
 
 EPILOG = """Examples: gnnpipe profile
           gnnpipe profile --dataset Physics --models [gcnii] --hidden [100] --out physics.json"""

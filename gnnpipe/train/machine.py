@@ -55,6 +55,8 @@ def hardware_here(config: RunConfig) -> Hardware:
         link,
         cores_per_host=cores,
         contention=1.1,
+        crowding=1.05,
         message_seconds=1 / link.bandwidth,
+        crowded_message_seconds=6e-4,
         turn_seconds=TURN,
     )

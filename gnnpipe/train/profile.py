@@ -80,7 +80,7 @@ def profile(config: ProfileConfig) -> Profile:
     )
     device = choose_device("auto", 1)
     num_ranks = torch.cuda.device_count() if device.type == "cuda" else psutil.cpu_count(logical=True) or 1
-    crowd = num_ranks if device.type == "cpu" and num_ranks <= FEW_CORES else 0
+    crowd = num_ranks if device.type == "cpu" and 1 < num_ranks <= FEW_CORES else 0
     warm_up()
     data = load_dataset(run)
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
