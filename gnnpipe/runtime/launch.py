@@ -100,8 +100,15 @@ def _recorded(
         function(*arguments, str(Path(folder) / "ranks"))
     except BaseException:
         report = {"rank": rank, "seconds": time.monotonic(), "traceback": traceback.format_exc()}
-        (Path(folder) / f"{FAILED}{rank}").write_text(json.dumps(report))
+        _leave(json.dumps(report), Path(folder) / f"{FAILED}{rank}")
         raise
+
+
+def _leave(text: str, path: Path) -> None:
+    """Write a file that is whole or absent, as the launcher may end this process meanwhile."""
+    half = path.with_name(f"half-{path.name}")
+    half.write_text(text)
+    half.replace(path)
 
 
 def _set_local_environment() -> None:

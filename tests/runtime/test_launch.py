@@ -1,0 +1,39 @@
+"""Who failed first, when ranks of this host fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from gnnpipe.base.errors import LostRankError
+from gnnpipe.runtime.launch import launch_local
+
+
+def _die_while_reporting(store: str) -> None:
+    """Rank 1 is killed when the file with its error has been made and holds nothing yet."""
+
+    def half_written(path: Path, text: str) -> None:
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    ready = Path(f"{store}-ready")
+    if os.environ["RANK"] == "1":
+        while not ready.exists():  # from then on rank 0 leaves word when it is told to end
+            time.sleep(0.01)
+        Path.write_text = half_written  # type: ignore[assignment,method-assign]
+        raise ValueError("nobody reads this")
+    ready.touch()
+    time.sleep(60)
+
+
+def _nothing(how: str) -> None:
+    pass
+
+
+def test_a_report_that_was_cut_short_is_none() -> None:
+    with pytest.raises(LostRankError, match="rank 1 failed first: it ended without a word"):
+        launch_local(_die_while_reporting, (), 2, _nothing)
