@@ -6,7 +6,7 @@ Needs root for the plans over a slow link (network namespaces); without it they 
 trained for some epochs in each round; before the first round, and behind every one, the machine is measured
 with ``gnnpipe profile`` on the benchmark's own graph. A prediction is the median over profiles. Runs and
 profiles that FOLDER holds already are not made again. With --anew an earlier result's plans are predicted
-again, by its own profile; what that one did not measure yet is taken from those in FOLDER.
+again, by its own profile; what that one did not measure yet is taken from those in FOLDER, if it has any.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6, help="of a run; the first is not counted")
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--out", type=Path, default=HERE / "here.json")
-    parser.add_argument("--anew", type=Path, metavar="RESULT", help="predict this result's plans again")
+    parser.add_argument("--anew", type=Path, metavar="RESULT", help="predict its plans again, in place")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     questions = {
@@ -117,7 +117,10 @@ def anew(path: Path, work: Path, questions: dict[str, Question]) -> None:
     """Predict an earlier result's plans with today's simulator."""
     result = json.loads(path.read_text())
     newer = [asdict(load_hardware(str(item))) for item in sorted(work.glob("profile-*.json"))]
-    later = {key: statistics.median(item[key] for item in newer) for key in MEASURED_LATER}
+    if newer:
+        later = {key: statistics.median(item[key] for item in newer) for key in MEASURED_LATER}
+    else:
+        later = result.get("measured_later", {})
     mine = work / "anew.json"
     mine.write_text(json.dumps(later | result["profile"]))
     hardware = load_hardware(str(mine))

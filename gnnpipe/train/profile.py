@@ -113,7 +113,7 @@ def profile(config: ProfileConfig) -> Profile:
         link,
         cores_per_host=num_ranks if device.type == "cpu" else None,
         contention=max(1.0, contention(lone, busy)),
-        crowding=max(1.0, contention(busy, crowded) / (1 + crowd / num_ranks)) if crowd else 1.0,
+        crowding=crowding(busy, crowded, 1 + crowd / num_ranks),
         message_seconds=float(np.median(found["messages"])),
         crowded_message_seconds=float(np.median(found["starts"] or [0.0])),
         turn_seconds=TURN,
@@ -254,3 +254,9 @@ def contention(alone: Sequence[Sample], busy: Sequence[Sample]) -> float:
         )
         ratios.append(crowded / lone)
     return float(np.median(ratios)) if ratios else 1.0
+
+
+def crowding(busy: Sequence[Sample], crowded: Sequence[Sample], ranks_per_core: float) -> float:
+    """How many times as long the same work takes, besides, when ranks take turns at all cores: what turns
+    alone do not explain, and 1 at least."""
+    return max(1.0, contention(busy, crowded) / ranks_per_core)

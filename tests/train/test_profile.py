@@ -16,7 +16,7 @@ from gnnpipe.graph.prepared import prepare
 from gnnpipe.graph.synthetic import planted_partition
 from gnnpipe.plan.hardware import SHIPPED, load_hardware
 from gnnpipe.runtime.measure import Sample, measure_layer, with_fewer_edges
-from gnnpipe.train.profile import contention, fit
+from gnnpipe.train.profile import contention, crowding, fit
 
 
 def samples(noise: float = 0.0) -> list[Sample]:
@@ -76,6 +76,14 @@ def test_contention_is_the_median_ratio() -> None:
     busy = [replace(item, forward=1.3 * item.forward, backward=1.3 * item.backward) for item in alone]
     assert contention(alone, busy) == pytest.approx(1.3)
     assert contention(alone, []) == 1.0
+
+
+def test_crowding_is_what_turns_do_not_explain() -> None:
+    busy = samples()
+    crowded = [replace(item, forward=2.4 * item.forward, backward=2.4 * item.backward) for item in busy]
+    assert crowding(busy, crowded, 2.0) == pytest.approx(1.2)
+    assert crowding(busy, busy, 2.0) == 1.0
+    assert crowding(busy, [], 1.0) == 1.0
 
 
 @pytest.mark.parametrize("kind", ["gcn", "sage", "gcnii", "resgcn"])
