@@ -41,6 +41,8 @@ PLANS = [
 SLOW_PLANS = [(2, 1, 16), (1, 2, 1), (4, 1, 16), (2, 2, 4)]
 SLOW_LINK = 200.0
 """Mbit/s."""
+STEADIER = 3
+"""Epochs that wait for a slow link scatter so much less that fewer of them will do."""
 MEASURED_LATER = ("crowding", "crowded_message_seconds")
 """Figures that early profiles lack."""
 
@@ -51,7 +53,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=2, help="times that every plan is run")
-    parser.add_argument("--epochs", type=int, default=6, help="of a run; the first is not counted")
+    parser.add_argument("--epochs", type=int, default=18, help="of a run; the first is not counted")
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--out", type=Path, default=HERE / "here.json")
     parser.add_argument("--anew", type=Path, metavar="RESULT", help="predict its plans again, in place")
@@ -71,7 +73,8 @@ def main() -> None:
     for round_ in range(options.rounds):
         for cell in cells:
             try:
-                seconds[cell] += measure(*cell, options.work, round_, options.epochs)
+                epochs = options.epochs if cell[-1] is None else options.epochs // STEADIER
+                seconds[cell] += measure(*cell, options.work, round_, epochs)
             except namespaces.NotPossibleError as error:
                 print(f"left out: {cell} ({error})", flush=True)
         profiles.append(profile(options.work / f"profile-{round_ + 1}.json", options.models))

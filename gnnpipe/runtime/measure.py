@@ -13,18 +13,21 @@ import torch.distributed as dist
 
 from gnnpipe.base.clock import Clock
 from gnnpipe.base.config import GcniiConfig, Model
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.prepared import GraphFacts, PreparedGraph
 from gnnpipe.model.stack import ModelSpec
 from gnnpipe.plan.hardware import Link
-from gnnpipe.plan.plan import make_plan
+from gnnpipe.plan.plan import Plan, make_plan
+from gnnpipe.plan.volume import BYTES_PER_NUMBER
 from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.masks import DropoutSettings
 from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.tables import TableSettings
 
-# As many tables as a stage has do not fit a cache.
-LAYERS = 6
+# Bytes of rows that do not fit a cache, and the most layers that are to come to so many.
+CACHE = 2**29
+LAYERS = 12
 ROUNDS = 3
 SMALL_MESSAGE, LARGE_MESSAGE = 1, 2**21
 EXCHANGED_ROWS, EXCHANGED_WIDTH = 2**14, 64
@@ -49,9 +52,7 @@ class Sample:
     products: float
 
 
-def measure_layer(
-    graph: PreparedGraph, kind: Model, width: int, device: torch.device, layers: int = LAYERS
-) -> Sample:
+def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.device) -> Sample:
     """Time a stage in the middle of a pipeline, as an epoch runs it, with the default staleness settings.
 
     Args:
@@ -59,13 +60,10 @@ def measure_layer(
         kind: of layer.
         width: of the rows.
         device: where.
-        layers: of the stage; its tables may be too large for a cache, as those of a real one.
     """
-    chunks = len(graph.ranges[0])
-    facts = graph.facts
-    spec = ModelSpec(kind, 3 * layers, width, facts.num_features, facts.num_classes, False, 0, GcniiConfig())
-    plan = make_plan(3, 1, chunks, spec.layers, facts.num_nodes)
-    settings = TableSettings(gradient="reuse", weight=0.7) if chunks > 1 else TableSettings(alone=True)
+    chunks, facts = len(graph.ranges[0]), graph.facts
+    layers = layers_beyond_cache(facts.num_nodes, width)
+    plan, spec, settings = middle_stage(facts, chunks, kind, width, layers)
     stage = Stage(
         Place.of_rank(1, 3, 1), plan, spec, graph, settings, DropoutSettings(0.5, 0, 1), device, Links()
     )
@@ -94,6 +92,22 @@ def measure_layer(
     return Sample(
         kind, width, chunks, facts.num_nodes / chunks, graph.matrix.num_entries / chunks, weights, *medians
     )
+
+
+def layers_beyond_cache(num_nodes: int, width: int) -> int:
+    """With how many layers a stage is timed: with so many that their rows do not fit a cache, as those of a
+    real stage may not, but not with more than `LAYERS`."""
+    return max(1, min(LAYERS, -(-CACHE // (BYTES_PER_NUMBER * num_nodes * width))))
+
+
+def middle_stage(
+    graph: GraphFacts | GraphData, num_chunks: int, kind: Model, width: int, layers: int
+) -> tuple[Plan, ModelSpec, TableSettings]:
+    """Plan, model and tables of the stage that is timed, the second of three."""
+    spec = ModelSpec(kind, 3 * layers, width, graph.num_features, graph.num_classes, False, 0, GcniiConfig())
+    alone = num_chunks == 1
+    settings = TableSettings(alone=True) if alone else TableSettings(gradient="reuse", weight=0.7)
+    return make_plan(3, 1, num_chunks, spec.layers, graph.num_nodes), spec, settings
 
 
 def measure_link(rank: int, device: torch.device, links: Links) -> Link | None:

@@ -16,27 +16,31 @@ from scipy.optimize import nnls
 
 from gnnpipe.base.commands import ProfileConfig
 from gnnpipe.base.config import Model, RunConfig
+from gnnpipe.base.errors import DataError
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.normalize import Normalization
 from gnnpipe.graph.partition import row_cost
 from gnnpipe.graph.prepared import PreparedGraph, prepare
-from gnnpipe.plan.hardware import REFERENCE, TURN, Hardware, KindRates, Link, Rates
+from gnnpipe.plan.hardware import GIB, REFERENCE, TURN, Hardware, KindRates, Link, Rates
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.measure import (
     Sample,
+    layers_beyond_cache,
     measure_crowded_message,
     measure_layer,
     measure_link,
     measure_message,
+    middle_stage,
     with_fewer_edges,
 )
+from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import choose_device, join
+from gnnpipe.train.predictions import RankRows, rank_memory
 
 CHUNKS = (1, 4, 16, 64)
 FEWER_EDGES = 0.5
-DEEP = 12
 TURNS = 3
 # On hosts with so many cores, what ranks lose that outnumber them is measured with twice as many ranks.
 FEW_CORES = 8
@@ -73,7 +77,7 @@ def profile(config: ProfileConfig) -> Profile:
     """Measure this host.
 
     Raises:
-        DataError: the data set can't be loaded.
+        DataError: the data set can't be loaded, or is too large to measure with.
     """
     run = RunConfig(
         dataset=config.dataset, root=config.root, undirected=config.undirected, synthetic=config.synthetic
@@ -83,6 +87,7 @@ def profile(config: ProfileConfig) -> Profile:
     crowd = num_ranks if device.type == "cpu" and 1 < num_ranks <= FEW_CORES else 0
     warm_up()
     data = load_dataset(run)
+    check_memory(data, config, num_ranks + crowd, device)
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
         folder = Path(scratch)
         task = _Task(
@@ -122,6 +127,39 @@ def profile(config: ProfileConfig) -> Profile:
     return Profile(hardware, alone, off)
 
 
+def check_memory(data: GraphData, config: ProfileConfig, num_ranks: int, device: torch.device) -> None:
+    """Raise DataError if what the ranks hold at a time does not fit.
+
+    Args:
+        data: the graph.
+        config: what is to be measured.
+        num_ranks: that measure the first model and width at once; all others are measured by one of them.
+        device: of each rank, or of all of them where it is the CPU.
+    """
+    # the graph is not counted: ranks map one file of it
+    rows = RankRows(data.num_nodes, 0, data.num_nodes, 0, 0)
+
+    def needs(model: Model, width: int) -> int:
+        layers = layers_beyond_cache(data.num_nodes, width)
+        return max(
+            rank_memory(plan, spec, settings, 1, rows)
+            for plan, spec, settings in (
+                middle_stage(data, min(chunks, data.num_nodes), model, width, layers) for chunks in CHUNKS
+            )
+        )
+
+    together = num_ranks if device.type == "cpu" else 1
+    deep = together * needs(config.models[0], config.hidden[0])
+    alone = max(needs(model, width) for model in config.models for width in config.hidden)
+    needed, free = max(deep, alone), free_memory_bytes(device)
+    if needed > free:
+        raise DataError(
+            f"dataset: measuring with {data.name} ({data.num_nodes:,} nodes, {data.num_edges:,} edges) and "
+            f"{num_ranks} ranks needs about {needed / GIB:.1f} GiB, but only {free / GIB:.1f} GiB are free; "
+            f"give a smaller --hidden, or measure with a smaller graph"
+        )
+
+
 def _nothing_to_say(how: str, task: _Task) -> None:
     """Whoever interrupts a measurement loses nothing."""
 
@@ -146,9 +184,6 @@ def _prepared(
 def _rank(task: _Task, store: str) -> None:
     """One rank a core measures at once, the first one alone, more than there are cores, and two the link
     between them, in turns; then the first one measures all there is.
-
-    How much busy cores slow each other down shows only where tables are too large for a cache, so that is
-    found with many layers.
     """
     with join(RunConfig(stages=task.num_ranks + task.crowd, threads=1), store) as world:
         sets = [(kind, PreparedGraph.load(path)) for kind, path in task.graphs]
@@ -189,8 +224,8 @@ def _rank(task: _Task, store: str) -> None:
 
 
 def _deep(sets: Sequence[tuple[str, PreparedGraph]], task: _Task, device: torch.device) -> list[Sample]:
-    """The first model in a few chunks, with many layers."""
-    return [measure_layer(graph, task.models[0], task.widths[0], device, DEEP) for _, graph in sets[1:3]]
+    """The first model in a few chunks."""
+    return [measure_layer(graph, task.models[0], task.widths[0], device) for _, graph in sets[1:3]]
 
 
 def _samples(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from gnnpipe.base.commands import ProfileConfig
 from gnnpipe.base.config import SyntheticConfig
-from gnnpipe.base.errors import PlanError
+from gnnpipe.base.errors import DataError, PlanError
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.prepared import prepare
 from gnnpipe.graph.synthetic import planted_partition
 from gnnpipe.plan.hardware import SHIPPED, load_hardware
-from gnnpipe.runtime.measure import Sample, measure_layer, with_fewer_edges
-from gnnpipe.train.profile import contention, crowding, fit
+from gnnpipe.plan.memory import PROCESS_BYTES
+from gnnpipe.runtime.measure import Sample, layers_beyond_cache, measure_layer, with_fewer_edges
+from gnnpipe.train.profile import check_memory, contention, crowding, fit
 
 
 def samples(noise: float = 0.0) -> list[Sample]:
@@ -97,6 +100,35 @@ def test_a_layer_is_measured_as_an_epoch_runs_it(kind: str) -> None:
         assert min(sample.forward, sample.backward, sample.products) > 0
         assert sample.rows == 1000
         assert sample.edges == pytest.approx(given.matrix.num_entries / 3)
+
+
+@pytest.mark.parametrize(("nodes", "width", "layers"), [(1000, 16, 12), (10**6, 64, 3), (10**7, 64, 1)])
+def test_large_graphs_are_measured_with_fewer_layers(nodes: int, width: int, layers: int) -> None:
+    assert layers_beyond_cache(nodes, width) == layers
+
+
+def test_a_graph_that_is_too_large_to_measure_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ProfileConfig(models=("gcnii",), hidden=(64,))
+    data = planted_partition(SyntheticConfig(num_nodes=1000))
+    rows = 12 * 2 * 1000 * 64 * 4  # of twelve layers, kept and in tables
+
+    def check(free: int, ranks: int) -> None:
+        monkeypatch.setattr("gnnpipe.train.profile.free_memory_bytes", lambda _: free)
+        check_memory(data, config, ranks, torch.device("cpu"))
+
+    enough = next(free for free in range(0, 2**33, 2**20) if _passes(check, free, 1))
+    assert enough > PROCESS_BYTES + rows
+    check(4 * enough, 4)
+    with pytest.raises(DataError, match=r"dataset: .*\(1,000 nodes, .* edges\) and 4 ranks .* --hidden"):
+        check(4 * enough - 2**23, 4)
+
+
+def _passes(check: Callable[[int, int], None], *given: int) -> bool:
+    try:
+        check(*given)
+    except DataError:
+        return False
+    return True
 
 
 def test_hardware_survives_its_file(tmp_path: Path) -> None:
