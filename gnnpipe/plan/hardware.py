@@ -83,9 +83,10 @@ class Hardware:
     other's rows out of the caches, and take turns."""
     message_seconds: float = 0.0
     """Seconds of a core for each byte of a message, on either end, where cores carry them."""
+    message_start_seconds: float = 0.0
+    """Seconds of a core for each message between stages, on either end, however short it is."""
     crowded_message_seconds: float = 0.0
-    """Where ranks outnumber cores: seconds of a core for each message between stages, on either end, however
-    short it is."""
+    """The same where ranks outnumber cores."""
     turn_seconds: float = 0.0
     """Where ranks outnumber cores: what a rank waits for another one, besides, until its turn comes."""
     shares_local: bool = True
@@ -144,7 +145,8 @@ def _from_json(content: Any) -> Hardware:
     values = content | {"rates": Rates(**rates), "local": Link(**content["local"])}
     found = Hardware(**(values | {"network": Link(**content["network"])}))
     numbers: list[Any] = [found.memory, found.devices_per_host, found.contention, found.cores_per_host or 1]
-    numbers += [found.crowding, found.message_seconds, found.crowded_message_seconds, found.turn_seconds]
+    numbers += [found.crowding, found.message_seconds, found.turn_seconds]
+    numbers += [found.message_start_seconds, found.crowded_message_seconds]
     numbers += [rate for key, rate in asdict(found.rates).items() if key != "kinds"]
     numbers += [*asdict(found.local).values(), *asdict(found.network).values()]
     numbers += [rate for kind in found.rates.kinds.values() for rate in asdict(kind).values()]

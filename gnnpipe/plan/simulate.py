@@ -31,8 +31,7 @@ def simulate(plan: Plan, work: Work, hardware: Hardware, engine: EngineKind = "o
     Raises:
         ValueError: the schedule deadlocks; the message names the stages that wait.
     """
-    simulation = _Simulation(plan, work, hardware, engine)
-    return simulation.run()
+    return _Simulation(plan, work, hardware, engine).run()
 
 
 Steps = Generator[Event, None, None]
@@ -51,6 +50,8 @@ class _Simulation:
         cores = hardware.cores_per_host
         # Ranks of one stage wait in an exchange together, so cores are free; those of others compute on.
         self.crowded = cores is not None and on_machine > cores and plan.num_stages > 1
+        crowded, usual = hardware.crowded_message_seconds, hardware.message_start_seconds
+        self.message_start = 2 * (crowded if self.crowded else usual)  # of both ends
         self.events: dict[Hashable, Event] = {}
         self.counts: dict[Hashable, int] = {}
         self.shared: dict[Hashable, Shared] = {}
@@ -136,8 +137,7 @@ class _Simulation:
                 queue[0]()
             done()
 
-        start = 2 * self.hardware.crowded_message_seconds * self.crowded  # of both ends
-        queue.append(lambda: self._carry(source, size, arrived, inside=inside, start=start))
+        queue.append(lambda: self._carry(source, size, arrived, inside=inside, start=self.message_start))
         if len(queue) == 1:
             queue[0]()
 

@@ -27,11 +27,14 @@ def describe(found: Profile) -> list[str]:
         f"{readable_bytes(round(hardware.local.bandwidth))}/s"
     )
     if hardware.is_cpu:
-        lines.append(f"a core takes {hardware.contention:.2f} x as long when all are busy")
+        lines.append(
+            f"a core takes {hardware.contention:.2f} x as long when all are busy, and "
+            f"{1e6 * hardware.message_start_seconds:.0f} us on either end of a message"
+        )
         if hardware.crowded_message_seconds:
             lines.append(
                 f"with two ranks a core {hardware.crowding:.2f} x that, and "
-                f"{1e6 * hardware.crowded_message_seconds:.0f} us besides on either end of a message"
+                f"{1e6 * hardware.crowded_message_seconds:.0f} us on either end of a message"
             )
     lines.append(
         f"times by these figures are off by {found.off:.0%} on average from those that were measured"

@@ -31,8 +31,8 @@ LAYERS = 12
 ROUNDS = 3
 SMALL_MESSAGE, LARGE_MESSAGE = 1, 2**21
 EXCHANGED_ROWS, EXCHANGED_WIDTH = 2**14, 64
-# Between messages of crowded ranks: a product of square matrices, short, as its own time scatters.
-CROWDED_MESSAGES, CROWDED_PRODUCT = 100, 256
+# Between short messages: a product of square matrices, short, as its own time scatters.
+SHORT_MESSAGES, SHORT_PRODUCT = 100, 256
 
 
 @dataclass(frozen=True)
@@ -140,26 +140,32 @@ def measure_message(rank: int, device: torch.device, links: Links) -> float:
     return _seconds(Clock(device), exchange) / (2 * arriving.nbytes)
 
 
-def measure_crowded_message(rank: int, links: Links) -> float:
-    """Seconds of a core for each message, on either end, however short it is, while ranks outnumber cores.
+def measure_message_start(rank: int, links: Links, num_ranks: int) -> float:
+    """Seconds of a core for each message, on either end, however short it is, where cores carry messages.
 
     Gloo's thread that a message wakes may push the thread aside that holds its lock, having posted the
-    receive just now, and then asks for that lock for the rest of a time slice. So pairs of ranks compute and
-    exchange short messages in turns, all at once, and what their processes take longer than without counts.
+    receive just now, and then asks for that lock for the rest of a time slice, most of all while ranks
+    outnumber cores. So pairs of ranks compute and exchange short messages in turns, all at once, and what
+    their processes take longer than without counts.
+
+    Args:
+        rank: this one; all of the world call together.
+        links: between them.
+        num_ranks: how many of them take part, an even number; what the others get means nothing.
     """
-    square = torch.randn(CROWDED_PRODUCT, CROWDED_PRODUCT)
+    square = torch.randn(SHORT_PRODUCT, SHORT_PRODUCT)
     leaving = torch.randn(EXCHANGED_WIDTH)
     arriving = torch.empty_like(leaving)
     taken = []
     for exchanging in (True, False):
         dist.barrier(links.shared)
         began = time.process_time()
-        for _ in range(CROWDED_MESSAGES):
+        for _ in range(SHORT_MESSAGES if rank < num_ranks else 0):
             torch.mm(square, square)
             if exchanging:
                 _exchange(leaving, arriving, rank ^ 1, links)
         taken.append(time.process_time() - began)
-    return max(0.0, (taken[0] - taken[1]) / (2 * CROWDED_MESSAGES))
+    return max(0.0, (taken[0] - taken[1]) / (2 * SHORT_MESSAGES))
 
 
 def _exchange(leaving: torch.Tensor, arriving: torch.Tensor, other: int, links: Links) -> None:

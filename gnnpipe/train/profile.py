@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from scipy.optimize import nnls
 
 from gnnpipe.base.commands import ProfileConfig
 from gnnpipe.base.config import Model, RunConfig
@@ -23,20 +23,21 @@ from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.normalize import Normalization
 from gnnpipe.graph.partition import row_cost
 from gnnpipe.graph.prepared import PreparedGraph, prepare
-from gnnpipe.plan.hardware import GIB, REFERENCE, TURN, Hardware, KindRates, Link, Rates
+from gnnpipe.plan.hardware import GIB, TURN, Hardware, Link
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.measure import (
     Sample,
     layers_beyond_cache,
-    measure_crowded_message,
     measure_layer,
     measure_link,
     measure_message,
+    measure_message_start,
     middle_stage,
     with_fewer_edges,
 )
 from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import choose_device, join
+from gnnpipe.train.fit import contention, crowding, fit
 from gnnpipe.train.predictions import RankRows, rank_memory
 
 CHUNKS = (1, 4, 16, 64)
@@ -44,6 +45,9 @@ FEWER_EDGES = 0.5
 TURNS = 3
 # On hosts with so many cores, what ranks lose that outnumber them is measured with twice as many ranks.
 FEW_CORES = 8
+MEASURED = ("alone", "lone", "busy", "crowded", "messages", "starts", "crowded_starts", "links")
+"""What ranks report: samples of all there is, of a few chunks alone, with all cores busy and crowded, and
+what messages cost."""
 # Of a host with one rank, where there is nothing to measure.
 UNMEASURED = Link(1e-5, 4e9)
 
@@ -120,7 +124,8 @@ def profile(config: ProfileConfig) -> Profile:
         contention=max(1.0, contention(lone, busy)),
         crowding=crowding(busy, crowded, 1 + crowd / num_ranks),
         message_seconds=float(np.median(found["messages"])),
-        crowded_message_seconds=float(np.median(found["starts"] or [0.0])),
+        message_start_seconds=float(np.median(found["starts"] or [0.0])),
+        crowded_message_seconds=float(np.median(found["crowded_starts"] or [0.0])),
         turn_seconds=TURN,
         torch=torch.__version__,
     )
@@ -187,40 +192,34 @@ def _rank(task: _Task, store: str) -> None:
     """
     with join(RunConfig(stages=task.num_ranks + task.crowd, threads=1), store) as world:
         sets = [(kind, PreparedGraph.load(path)) for kind, path in task.graphs]
-        busy: list[Sample] = []
-        lone: list[Sample] = []
-        crowded: list[Sample] = []
-        links: list[Link] = []
-        messages: list[float] = []
-        starts: list[float] = []
+        mine: dict[str, list[Any]] = {name: [] for name in MEASURED}
         for _ in range(TURNS):
             world.gather(None)
-            busy += _deep(sets, task, world.device) if world.rank < task.num_ranks else []
+            if world.rank < task.num_ranks:
+                mine["busy"] += _deep(sets, task, world.device)
             world.gather(None)
-            lone += _deep(sets, task, world.device) if world.rank == 0 else []
+            if world.rank == 0:
+                mine["lone"] += _deep(sets, task, world.device)
             world.gather(None)
-            crowded += _deep(sets, task, world.device) if task.crowd else []
+            if task.crowd:
+                mine["crowded"] += _deep(sets, task, world.device)
             world.gather(None)
             link = measure_link(world.rank, world.device, world.links)
-            links += [link] if link else []
-            messages.append(measure_message(world.rank, world.device, world.links))
-            starts += [measure_crowded_message(world.rank, world.links)] if task.crowd else []
-        alone = _samples(sets, task.models, task.widths, world.device) if world.rank == 0 else []
-        every, of_crowd, every_start = world.gather(busy), world.gather(crowded), world.gather(starts)
+            mine["links"] += [link] if link else []
+            seconds = measure_message(world.rank, world.device, world.links)
+            mine["messages"] += [] if world.rank else [seconds]
+            if task.num_ranks > 1 and world.device.type == "cpu":
+                start = measure_message_start(world.rank, world.links, 2)
+                mine["starts"] += [start] if world.rank < 2 else []
+            if task.crowd:
+                start = measure_message_start(world.rank, world.links, task.num_ranks + task.crowd)
+                mine["crowded_starts"].append(start)
         if world.rank == 0:
-            task.out.write_text(
-                json.dumps(
-                    {
-                        "alone": [asdict(item) for item in alone],
-                        "lone": [asdict(item) for item in lone],
-                        "busy": [asdict(item) for items in every for item in items],
-                        "crowded": [asdict(item) for items in of_crowd for item in items],
-                        "messages": messages,
-                        "starts": [start for items in every_start for start in items],
-                        "links": [asdict(link) for link in links],
-                    }
-                )
-            )
+            mine["alone"] = _samples(sets, task.models, task.widths, world.device)
+        every = world.gather(mine)
+        if world.rank == 0:
+            found = {name: [item for items in every for item in items[name]] for name in MEASURED}
+            task.out.write_text(json.dumps(found, default=asdict))
 
 
 def _deep(sets: Sequence[tuple[str, PreparedGraph]], task: _Task, device: torch.device) -> list[Sample]:
@@ -242,56 +241,3 @@ def _samples(
                 if ("mean" if model == "sage" else "gcn") == normalization:
                     found += [measure_layer(thin, model, width, device) for width in widths]
     return found
-
-
-def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
-    """Non-negative least squares of relative errors: rates of all kinds together, and their mean error."""
-    kinds = sorted({sample.kind for sample in samples})
-    # for all: gather, multiply; of each kind: start and entry each way, and entries of one chunk each way
-    per_kind = 6
-    rows, seconds = [], []
-    for sample in samples:
-        entries = sample.rows * sample.width
-        gathered, product = sample.edges * sample.width, sample.rows * sample.weights
-        place = 2 + per_kind * kinds.index(sample.kind)
-        whole = sample.num_chunks == 1
-        for way, time in enumerate((sample.forward, sample.backward, sample.products)):
-            row = np.zeros(2 + per_kind * len(kinds))
-            row[1] = product
-            if way < 2:
-                row[0] = gathered
-                row[place + 2 * way] = 1.0
-                row[place + (4 + way if whole else 1 + 2 * way)] = entries
-            rows.append(row)
-            seconds.append(time)
-    times = np.array(seconds)
-    known = times > 0
-    matrix = np.array(rows)[known] / times[known, None]
-    scale = matrix.max(axis=0).clip(min=1e-300)
-    found = nnls(matrix / scale, np.ones(len(matrix)))[0] / scale
-    off = float(np.abs(matrix @ found - 1).mean())
-    by_kind: dict[str, KindRates] = {}
-    for n, kind in enumerate(kinds):
-        by_kind[kind] = KindRates(*found[2 + per_kind * n : 2 + per_kind * (n + 1)].tolist())
-    by_kind["dense"] = min(by_kind.values(), key=lambda kind: kind.start + kind.start_back)
-    gather, multiply = found[:2].tolist()
-    return Rates(gather, multiply, REFERENCE.sparse_entry, REFERENCE.epoch, REFERENCE.weight, by_kind), off
-
-
-def contention(alone: Sequence[Sample], busy: Sequence[Sample]) -> float:
-    """How many times as long the same work takes when all cores are busy: median over numbers of chunks of
-    the ratio of medians."""
-    ratios = []
-    for chunks in sorted({item.num_chunks for item in alone} & {item.num_chunks for item in busy}):
-        lone, crowded = (
-            np.median([item.forward + item.backward for item in items if item.num_chunks == chunks])
-            for items in (alone, busy)
-        )
-        ratios.append(crowded / lone)
-    return float(np.median(ratios)) if ratios else 1.0
-
-
-def crowding(busy: Sequence[Sample], crowded: Sequence[Sample], ranks_per_core: float) -> float:
-    """How many times as long the same work takes, besides, when ranks take turns at all cores: what turns
-    alone do not explain, and 1 at least."""
-    return max(1.0, contention(busy, crowded) / ranks_per_core)

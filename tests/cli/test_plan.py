@@ -107,6 +107,7 @@ def test_profile(tmp_path: Path) -> None:
     assert hardware.contention >= 1
     assert (hardware.crowded_message_seconds > 0) == (1 < hardware.devices_per_host <= FEW_CORES)
     assert (hardware.message_seconds > 0) == (hardware.devices_per_host > 1)
+    assert (hardware.message_start_seconds > 0) == (hardware.devices_per_host > 1)
     again = gnnpipe("profile", *flags, cwd=tmp_path)
     assert again.returncode == 2
     assert "out: 'here.json' exists; give --overwrite" in again.stderr

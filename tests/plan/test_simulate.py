@@ -70,6 +70,7 @@ def machines(draw: st.DrawFn) -> Hardware:
         contention=draw(st.floats(1, 1.5)),
         crowding=draw(st.floats(1, 1.5)),
         message_seconds=draw(st.sampled_from([0.0, 0.01])),
+        message_start_seconds=draw(st.sampled_from([0.0, 0.1])),
         crowded_message_seconds=draw(st.sampled_from([0.0, 0.1])),
         shares_local=draw(st.booleans()),
     )
@@ -165,6 +166,21 @@ def test_more_ranks_than_cores_lose_more() -> None:
     # 40 messages each way, with two ends
     assert seconds(1, 1.0, 0.1) == pytest.approx(alone + 2 * 40 * 2 * 0.1, rel=1e-3)
     assert seconds(2, 1.2, 0.1) == seconds(2, 1.0, 0.0)  # a core each
+
+
+def test_a_message_takes_cores_however_short_it_is() -> None:
+    plan = make_plan(2, 1, 40, 2, 100)
+    work = balanced(plan, 1.0, 1.0, message=0.5)
+
+    def seconds(cores: int | None, each: float) -> float:
+        machine = replace(MACHINE, local=Link(0.0, 1e3), cores_per_host=cores)
+        return simulate(plan, work, replace(machine, message_start_seconds=each)).seconds
+
+    # two cores are busy with both ranks, but for the first and the last action of each direction, so that
+    # both ends of 40 messages each way are shared out between them
+    assert seconds(2, 0.1) == pytest.approx(seconds(2, 0.0) + 2 * 40 * 2 * 0.1 / 2, rel=0.01)
+    assert seconds(1, 0.1) == seconds(1, 0.0)  # crowded ranks have a figure of their own
+    assert seconds(None, 0.1) == seconds(None, 0.0)  # devices of their own
 
 
 def test_messages_hide_behind_computation_until_they_are_longer() -> None:

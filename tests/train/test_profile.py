@@ -19,7 +19,8 @@ from gnnpipe.graph.synthetic import planted_partition
 from gnnpipe.plan.hardware import SHIPPED, load_hardware
 from gnnpipe.plan.memory import PROCESS_BYTES
 from gnnpipe.runtime.measure import Sample, layers_beyond_cache, measure_layer, with_fewer_edges
-from gnnpipe.train.profile import check_memory, contention, crowding, fit
+from gnnpipe.train.fit import contention, crowding, fit
+from gnnpipe.train.profile import check_memory
 
 
 def samples(noise: float = 0.0) -> list[Sample]:
