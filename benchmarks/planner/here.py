@@ -5,14 +5,12 @@ python -m benchmarks.planner.here --work FOLDER [--rounds 2]
 Needs root for the plans over a slow link (network namespaces); without it they are left out. Every plan is
 trained for some epochs in each round; before the first round, and behind every one, the machine is measured
 with ``gnnpipe profile`` on the benchmark's own graph. A prediction is the median over profiles. Runs and
-profiles that FOLDER holds already are not made again. With --anew an earlier result's plans are predicted
-again, by its own profile; what that one did not measure yet is taken from those in FOLDER, if it has any.
+profiles that FOLDER holds already are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 from dataclasses import asdict, replace
@@ -43,8 +41,6 @@ SLOW_LINK = 200.0
 """Mbit/s."""
 STEADIER = 3
 """Epochs that wait for a slow link scatter so much less that fewer of them will do."""
-MEASURED_LATER = ("crowding", "crowded_message_seconds")
-"""Figures that early profiles lack."""
 
 
 def main() -> None:
@@ -56,16 +52,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=18, help="of a run; the first is not counted")
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--out", type=Path, default=HERE / "here.json")
-    parser.add_argument("--anew", type=Path, metavar="RESULT", help="predict its plans again, in place")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     questions = {
         model: question_of(PlanConfig(model=model, layers=LAYERS, hidden=HIDDEN, devices=4, synthetic=GRAPH))
         for model in options.models
     }
-    if options.anew:
-        anew(options.anew, options.work, questions)
-        return
     cells = [(model, shape, None) for model in options.models for shape in PLANS]
     cells += [(model, shape, SLOW_LINK) for model in options.models for shape in SLOW_PLANS]
     seconds: dict[Any, list[float]] = {cell: [] for cell in cells}
@@ -99,39 +91,15 @@ def main() -> None:
             }
         )
     environment = common.environment(sorted(options.work.glob("*/summary.json"))[-1].parent, COMMAND)
-    result = summary(rows) | {
+    result = {
+        "mean_absolute_error": statistics.mean(abs(row["error"]) for row in rows),
+        "worst": max(abs(row["error"]) for row in rows),
+        "best_plans": best_plans(rows),
         "profiles": [asdict(hardware) for hardware in profiles],
         "rows": rows,
         "environment": environment,
     }
     common.write(options.out, common.rounded(result))
-
-
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """How good predictions are."""
-    return {
-        "mean_absolute_error": statistics.mean(abs(row["error"]) for row in rows),
-        "worst": max(abs(row["error"]) for row in rows),
-        "best_plans": best_plans(rows),
-    }
-
-
-def anew(path: Path, work: Path, questions: dict[str, Question]) -> None:
-    """Predict an earlier result's plans with today's simulator."""
-    result = json.loads(path.read_text())
-    newer = [asdict(load_hardware(str(item))) for item in sorted(work.glob("profile-*.json"))]
-    if newer:
-        later = {key: statistics.median(item[key] for item in newer) for key in MEASURED_LATER}
-    else:
-        later = result.get("measured_later", {})
-    mine = work / "anew.json"
-    mine.write_text(json.dumps(later | result["profile"]))
-    hardware = load_hardware(str(mine))
-    for row in result["rows"]:
-        shape: Any = tuple(map(int, row["plan"].split("x")))
-        predicted = predict(questions[row["model"]], shape, row["megabits_per_second"], hardware)
-        row |= {"predicted": predicted, "error": predicted / row["measured"] - 1}
-    common.write(path, common.rounded(result | summary(result["rows"]) | {"measured_later": later}))
 
 
 def profile(path: Path, models: list[str]) -> Hardware:
