@@ -112,7 +112,7 @@ def middle_stage(
 
 def measure_link(rank: int, device: torch.device, links: Links) -> Link | None:
     """Latency and bandwidth between ranks 0 and 1; None where there is but one, and on all others."""
-    if dist.get_world_size() < 2:
+    if dist.get_world_size() < 2 or rank > 1:
         return None
     clock = Clock(device)
     latency, long = (

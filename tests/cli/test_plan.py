@@ -106,6 +106,7 @@ def test_profile(tmp_path: Path) -> None:
     assert hardware.is_cpu
     assert hardware.contention >= 1
     assert (hardware.crowded_message_seconds > 0) == (1 < hardware.devices_per_host <= FEW_CORES)
+    assert 1e6 < hardware.local.bandwidth < 1e12  # of bytes that were really sent
     assert (hardware.message_seconds > 0) == (hardware.devices_per_host > 1)
     assert (hardware.message_start_seconds > 0) == (hardware.devices_per_host > 1)
     again = gnnpipe("profile", *flags, cwd=tmp_path)
