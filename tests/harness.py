@@ -154,10 +154,18 @@ def make_engine(case: Case, stage: Stage, links: Links) -> tuple[Engine, Message
     return Engine(stage, schedule, messages, Clock(CPU), Wire(case.wire)), messages
 
 
-def train(case: Case, stages: int = 1, rank: int = 0, graph: PreparedGraph | None = None) -> Outcome:
+def train(
+    case: Case,
+    stages: int = 1,
+    rank: int = 0,
+    graph: PreparedGraph | None = None,
+    *,
+    through_host: bool = False,
+) -> Outcome:
     """Some epochs of plain gradient descent on one rank; the loss is a mean, as in training."""
     several = stages * case.parts > 1
-    links = make_links(CPU, stages, case.parts, timedelta(seconds=60)) if several else Links()
+    limit = timedelta(seconds=60)
+    links = make_links(CPU, stages, case.parts, limit, through_host=through_host) if several else Links()
     stage = make_stage(case, stages, rank, graph, links)
     engine, messages = make_engine(case, stage, links)
     assert case.staleness.order is not None

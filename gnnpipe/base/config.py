@@ -201,7 +201,8 @@ class RunConfig:
     seed: int = 0
     """Seed of the weights, the dropout masks and the chunk order."""
     device: Device = "auto"
-    """auto: one CUDA device a process where there are enough, else the CPU."""
+    """auto: one CUDA device a process where there are enough, else the CPU. cuda: processes share devices
+    where there are too few, and their messages go through host memory."""
     threads: int = 0
     """CPU threads a process; 0 shares the cores of the host out among its processes."""
     eval_every: int = 5

@@ -27,7 +27,7 @@ from gnnpipe.report.console import (
 from gnnpipe.runtime.interruption import end_on_signal
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.memory import free_memory_bytes
-from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
+from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun, sharers
 from gnnpipe.train.auto import planned
 from gnnpipe.train.checkpoint import remove_leftovers
 from gnnpipe.train.job import Job, Start, describe_plan, has_estimate, plan_for, prepare_job, silently
@@ -227,7 +227,7 @@ def _prepare(
         console = ConsoleReporter(config.epochs, job.metric)
         for line in describe_start(plan, config.halo):
             console.say(line)
-        _warn_about_memory(job, predictions, console)
+        _warn_about_device(job, predictions, console)
         if config.check_gradient and not has_estimate(job):
             console.say("nothing to check: with one chunk the gradient is the exact one")
         held_until.enter_context(held(folder.path))
@@ -241,13 +241,16 @@ def _prepare(
     return job
 
 
-def _warn_about_memory(job: Job, predictions: Predictions, console: ConsoleReporter) -> None:
-    """Say so before an epoch's activations don't fit on this host, whose ranks are the first ones."""
+def _warn_about_device(job: Job, predictions: Predictions, console: ConsoleReporter) -> None:
+    """Say so if ranks share a device, and before an epoch's activations don't fit on this host, whose ranks
+    are the first ones."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", job.plan.num_ranks))
     here, copies = predictions.memory_bytes[:local], predictions.checkpoint_bytes[:local]
     device = choose_device(job.config.device, len(here))
-    free = free_memory_bytes(device)
-    needed = max(here) if device.type == "cuda" else sum(here) + sum(copies)
+    free, on_one = free_memory_bytes(device), sharers(device, len(here))
+    if on_one > 1:
+        console.say(f"up to {on_one} processes share a CUDA device; their messages go through host memory")
+    needed = on_one * max(here) if device.type == "cuda" else sum(here) + sum(copies)
     if needed > free:
         console.say(
             f"warning: this run needs about {readable_bytes(needed)}, but only {readable_bytes(free)} are "

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from gnnpipe.base.clock import Clock
 from gnnpipe.graph.chunks import Chunk
 from gnnpipe.graph.halo import Ranges, part_range, place_of
 from gnnpipe.plan.timeline import HaloWait
+from gnnpipe.runtime.carrier import Transfer
 from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.place import Place
 
@@ -75,7 +74,7 @@ def routes(
 class Arrival:
     """Rows under way into a tensor, which must not be read until `Halo.wait`."""
 
-    works: list[dist.Work]
+    transfers: list[Transfer]
     """Of messages from and to each other part. An all-to-all would be one, but gloo's of two ranks mostly
     sends one way and then the other."""
     sent: Tensor
@@ -111,31 +110,25 @@ class Halo:
         """
         outgoing = rows.index_select(0, route.send)
         self._links.bytes_sent[kind] += outgoing.nbytes
-        operations = [
-            *self._operations(dist.irecv, into, route.arrive_splits),
-            *self._operations(dist.isend, outgoing, route.send_splits),
-        ]
-        works = dist.batch_isend_irecv(operations) if operations else []
-        return Arrival(works, outgoing, self._clock.glance())
+        transfers = self._links.carrier.exchange(
+            self._pieces(into, route.arrive_splits),
+            self._pieces(outgoing, route.send_splits),
+            self._links.halo,
+        )
+        return Arrival(transfers, outgoing, self._clock.glance())
 
-    def _operations(
-        self, operation: Callable[..., dist.Work | None], rows: Tensor, splits: list[int]
-    ) -> list[dist.P2POp]:
-        """Messages to or from each other part, of as many rows as ``splits`` says; none where that is 0."""
+    def _pieces(self, rows: Tensor, splits: list[int]) -> list[tuple[Tensor, int]]:
+        """As many rows as ``splits`` says for each other part, none where that is 0, and its rank."""
         pieces = rows.view(torch.uint8).split(splits)  # bytes, as not every backend knows bf16
         first = self._place.stage * self._place.num_parts
-        return [
-            dist.P2POp(operation, piece, first + part, self._links.halo)
-            for part, piece in enumerate(pieces)
-            if piece.numel()
-        ]
+        return [(piece, first + part) for part, piece in enumerate(pieces) if piece.numel()]
 
     def wait(self, arrival: Arrival) -> None:
         """Wait until the rows are there."""
         asked = self._clock.glance()
         with self._links.waiting.on(self._others):
-            for work in arrival.works:
-                work.wait()
+            for transfer in arrival.transfers:
+                transfer.wait()
         self._waits.append(HaloWait(arrival.posted, asked, self._clock.glance()))
 
     def take_waits(self) -> tuple[HaloWait, ...]:

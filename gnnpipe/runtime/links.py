@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from gnnpipe.runtime.carrier import Carrier
 from gnnpipe.runtime.waiting import Waiting
 
 STAGE, PART = "stage", "part"
@@ -37,6 +38,8 @@ class Links:
     """By kind, since the last `take_bytes`."""
     waiting: Waiting = field(default_factory=Waiting)
     """What this rank waits for."""
+    carrier: Carrier = field(default_factory=Carrier)
+    """Of rows between stages and parts."""
 
     def take_bytes(self) -> dict[str, int]:
         """Bytes sent by kind since the last call."""
@@ -51,9 +54,21 @@ def make_links(
     num_parts: int,
     timeout: timedelta,
     waiting: Waiting | None = None,
+    *,
+    through_host: bool = False,
 ) -> Links:
-    """Make this rank's groups from a mesh with the axes stage and part; all ranks call it together."""
-    mesh = init_device_mesh(device.type, (num_stages, num_parts), mesh_dim_names=(STAGE, PART))
+    """Make this rank's groups from a mesh with the axes stage and part; all ranks call it together.
+
+    Args:
+        device: of this rank.
+        num_stages: of the plan.
+        num_parts: of the plan.
+        timeout: of every group.
+        waiting: where to say what is waited for.
+        through_host: whether rows go by way of host memory, see `Carrier`.
+    """
+    kind = "cpu" if through_host else device.type
+    mesh = init_device_mesh(kind, (num_stages, num_parts), mesh_dim_names=(STAGE, PART))
     return Links(
         _along(mesh, STAGE, timeout),
         _along(mesh, STAGE, timeout),
@@ -61,6 +76,7 @@ def make_links(
         _along(mesh, PART, timeout),
         dist.new_group(timeout=timeout),
         waiting=waiting or Waiting(),
+        carrier=Carrier(through_host),
     )
 
 

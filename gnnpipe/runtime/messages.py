@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gnnpipe.runtime.carrier import Transfer
 from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.waiting import Waiting
@@ -23,15 +24,15 @@ class Receipt:
     """A receive that was posted; its buffer may be read after `wait`."""
 
     buffer: Tensor | None
-    work: dist.Work | None = None
+    transfer: Transfer | None = None
     waiting: Waiting = field(default_factory=Waiting)
     sender: str = ""
 
     def wait(self) -> Tensor | None:
         """Wait until the rows are here; None where no neighbour sends any."""
-        if self.work is not None:
+        if self.transfer is not None:
             with self.waiting.on(self.sender):
-                self.work.wait()
+                self.transfer.wait()
         return self.buffer
 
 
@@ -49,7 +50,7 @@ class Messages:
 
     def __init__(self, place: Place, device: torch.device, links: Links) -> None:
         self._place, self._device, self._links = place, device, links
-        self._under_way: deque[tuple[dist.Work, Tensor]] = deque()
+        self._under_way: deque[Transfer] = deque()
 
     def connect(self) -> None:
         """Exchange a number with each neighbouring stage, and with the parts of this one.
@@ -83,8 +84,8 @@ class Messages:
             return Receipt(buffer)
         group = self._links.down if toward < 0 else self._links.up
         rank = self._place.neighbour(source)
-        work = dist.irecv(buffer, rank, group=group, tag=tag)
-        return Receipt(buffer, work, self._links.waiting, f"rows of stage {source} (rank {rank})")
+        transfer = self._links.carrier.receive(buffer, rank, group, tag)
+        return Receipt(buffer, transfer, self._links.waiting, f"rows of stage {source} (rank {rank})")
 
     def send(self, rows: Tensor, toward: int, tag: int, kind: str) -> None:
         """Send rows to the stage behind (1) or before (-1) without waiting; nothing at the pipeline's ends.
@@ -96,9 +97,7 @@ class Messages:
             return
         rows = rows.contiguous()
         group = self._links.down if toward > 0 else self._links.up
-        work = dist.isend(rows, self._place.neighbour(target), group=group, tag=tag)
-        assert work is not None
-        self._under_way.append((work, rows))
+        self._under_way.append(self._links.carrier.send(rows, self._place.neighbour(target), group, tag))
         self._links.bytes_sent[kind] += rows.nbytes
         if len(self._under_way) > MOST_SENDS_UNDER_WAY:
             self._wait_for_oldest()
@@ -110,4 +109,4 @@ class Messages:
 
     def _wait_for_oldest(self) -> None:
         with self._links.waiting.on(f"a neighbour of stage {self._place.stage} to take its rows"):
-            self._under_way.popleft()[0].wait()
+            self._under_way.popleft().wait()

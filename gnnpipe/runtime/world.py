@@ -66,22 +66,32 @@ def choose_device(choice: str, local_size: int, local_rank: int = 0) -> torch.de
     """The device of a process.
 
     Args:
-        choice: auto, cpu or cuda.
-        local_size: processes on this host; each gets a CUDA device of its own.
+        choice: auto, which is the CPU where there are fewer CUDA devices than processes; cpu; or cuda, where
+            processes then share devices.
+        local_size: processes on this host.
         local_rank: this process among them.
 
     Raises:
-        ConfigError: cuda was asked for where there are too few devices.
+        ConfigError: cuda was asked for where there is no device.
     """
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if choice == "cuda" and found < local_size:
+    found = _count_cuda()
+    if choice == "cuda" and not found:
         raise ConfigError(
-            f"device: cuda needs one CUDA device for each of {local_size} processes on this host, "
-            f"but PyTorch sees {found}; use fewer --stages or --parts, or --device cpu"
+            "device: cuda needs a CUDA device, but PyTorch sees none; use --device cpu, or a PyTorch that is "
+            "built for this host's driver"
         )
-    if choice == "cpu" or found < local_size:
+    if choice == "cpu" or (choice == "auto" and found < local_size):
         return torch.device("cpu")
-    return torch.device("cuda", local_rank)
+    return torch.device("cuda", local_rank % found)
+
+
+def sharers(device: torch.device, local_size: int) -> int:
+    """The most processes of a host that use one CUDA device; 1 on the CPU."""
+    return 1 if device.type == "cpu" else -(-local_size // _count_cuda())
+
+
+def _count_cuda() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 @contextmanager
@@ -100,13 +110,14 @@ def join(config: RunConfig, store: str | None) -> Iterator[World]:
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     device = choose_device(config.device, local_size, local_rank)
+    shared = sharers(device, local_size) > 1
     if device.type == "cuda":
         torch.cuda.set_device(device)
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // local_size))
     keep_freed_memory()
     limit = timedelta(seconds=config.timeout)
     dist.init_process_group(
-        "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
+        "gloo" if device.type == "cpu" or shared else "cpu:gloo,cuda:nccl",
         timeout=limit,
         rank=rank,
         world_size=size,
@@ -116,7 +127,7 @@ def join(config: RunConfig, store: str | None) -> Iterator[World]:
     assert control is not None
     waiting = Waiting(rank, config.timeout)
     waiting.watch()
-    links = make_links(device, config.stages, config.parts, limit, waiting)
+    links = make_links(device, config.stages, config.parts, limit, waiting, through_host=shared)
     yield World(rank, size, device, control, links, Storage(dist.new_group(backend="gloo", timeout=limit)))
     dist.destroy_process_group()
 

@@ -224,7 +224,7 @@ def test_torchrun_tells_every_rank_of_bad_data(tmp_path: Path) -> None:
         (["--stages", "5"], "stages: 5 stages can't share 4 layers"),
         (["--chunks", "0"], "chunks: 0 does not fit a graph of 600 nodes; use 1 to 600"),
         (["--chunks", "601"], "chunks: 601 does not fit a graph of 600 nodes"),
-        (["--device", "cuda", "--stages", "64", "--layers", "64"], "device: cuda needs one CUDA device"),
+        (["--device", "cuda"], "device: cuda needs a CUDA device, but PyTorch sees none"),
         (["--synthetic.homophily", "2"], "synthetic.homophily: 2.0 is out of range; use 0 to 1"),
         (["--metric", "f1"], "metric: 'f1' does not fit multiclass labels"),
         (["--config", "absent.yaml"], "config: File does not exist"),
@@ -240,6 +240,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     """In this process, which has imported what takes seconds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gnnpipe.cli.run.warm_up", lambda: None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(["train", *SMALL, *arguments, "--out", "run"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
