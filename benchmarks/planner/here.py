@@ -65,7 +65,7 @@ def main() -> None:
     for round_ in range(options.rounds):
         for cell in cells:
             try:
-                epochs = options.epochs if cell[-1] is None else options.epochs // STEADIER
+                epochs = options.epochs if cell[-1] is None else max(2, options.epochs // STEADIER)
                 seconds[cell] += measure(*cell, options.work, round_, epochs)
             except namespaces.NotPossibleError as error:
                 print(f"left out: {cell} ({error})", flush=True)

@@ -57,7 +57,7 @@ def hardware_here(config: RunConfig) -> Hardware:
         contention=1.1,
         crowding=1.05,
         message_seconds=1 / link.bandwidth,
-        message_start_seconds=2e-4,
+        message_start_seconds=1.5e-4,
         crowded_message_seconds=6e-4,
         turn_seconds=TURN,
     )

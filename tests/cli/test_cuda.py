@@ -1,4 +1,4 @@
-"""Runs on a CUDA device: of one process, and of several that share it."""
+"""Runs on CUDA devices: of one process, and of several, which share them where there are too few."""
 
 from __future__ import annotations
 
