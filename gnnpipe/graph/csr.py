@@ -1,8 +1,9 @@
-"""The one sparse matrix form, and the one product made with it."""
+"""The one sparse matrix form."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -25,6 +26,10 @@ class Csr:
     """float32 ``[num_entries]``."""
     num_cols: int
     """Number of columns."""
+    structure: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What products have found out once about where its entries are, such as its longest rows."""
+    formats: dict[torch.dtype, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    """Values in other formats, converted once."""
 
     @property
     def num_rows(self) -> int:
@@ -81,15 +86,14 @@ class Csr:
         """The same matrix on ``device``."""
         return Csr(self.rowptr.to(device), self.col.to(device), self.value.to(device), self.num_cols)
 
-    def __matmul__(self, table: Tensor) -> Tensor:
-        """Product with a dense float32 or bf16 ``[num_cols, width]`` table: float32 ``[num_rows, width]``.
+    def value_as(self, dtype: torch.dtype) -> Tensor:
+        """The values in a table's format, converted once."""
+        if dtype == self.value.dtype:
+            return self.value
+        if dtype not in self.formats:
+            self.formats[dtype] = self.value.to(dtype)
+        return self.formats[dtype]
 
-        A pull: every entry is read once, and every output row is written once. An embedding bag with
-        weights is the fastest form of it that PyTorch has on a CPU; it is called without the checks of its
-        Python face, which take as long as a small chunk.
-        """
-        by_frequency, mode_sum, sparse_gradient, last_offset = False, 0, False, True
-        value = self.value.to(table.dtype)
-        return torch.embedding_bag(
-            table, self.col, self.rowptr, by_frequency, mode_sum, sparse_gradient, value, last_offset
-        )[0].float()
+    def with_value(self, value: Tensor) -> Csr:
+        """The same structure with other values."""
+        return replace(self, value=value, formats={})

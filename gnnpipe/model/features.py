@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gnnpipe import ops
 from gnnpipe.graph.csr import Csr
 
 
@@ -52,8 +53,16 @@ class SparseRows:
 
     def with_value(self, value: Tensor) -> SparseRows:
         """The same structure with other values."""
-        transpose = replace(self.transpose, value=value[self.permutation])
-        return replace(self, matrix=replace(self.matrix, value=value), transpose=transpose)
+        transpose = self.transpose.with_value(value[self.permutation])
+        return replace(self, matrix=self.matrix.with_value(value), transpose=transpose)
+
+    def times(self, weight: Tensor) -> Tensor:
+        """``rows @ weight``: ``[num_rows, out]``."""
+        return ops.of(weight.device).pull(self.matrix, weight)
+
+    def transpose_times(self, right: Tensor) -> Tensor:
+        """``rows^T @ right``: ``[num_features, out]``."""
+        return ops.of(right.device).pull(self.transpose, right.contiguous())
 
 
 FeatureRows = Tensor | SparseRows
@@ -69,7 +78,7 @@ def project(rows: FeatureRows, weight: Tensor, out: Tensor | None = None) -> Ten
     """
     if out is not None:
         if isinstance(rows, SparseRows):
-            return out.copy_(rows.matrix @ weight)
+            return out.copy_(rows.times(weight))
         return torch.mm(rows, weight, out=out)
     if isinstance(rows, SparseRows):
         return _SparseProduct.apply(weight, rows)
@@ -82,8 +91,8 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, weight: Tensor, rows: SparseRows) -> Tensor:
         ctx.rows = rows  # type: ignore[attr-defined]
-        return rows.matrix @ weight
+        return rows.times(weight)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
-        return ctx.rows.transpose @ grads[0].contiguous(), None  # type: ignore[attr-defined]
+        return ctx.rows.transpose_times(grads[0]), None  # type: ignore[attr-defined]

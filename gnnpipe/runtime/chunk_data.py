@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gnnpipe import ops
 from gnnpipe.graph.chunks import Chunk
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.halo import part_range
@@ -39,8 +40,17 @@ class Pull:
 
     def all(self, table: Tensor) -> Tensor:
         """The whole product, once everything is at hand."""
-        product = self.now @ table
-        return product if self.later is None else product.add_(self.later @ table)
+        product = self.at_hand(table)
+        return product if self.later is None else self.rest(table, product)
+
+    def at_hand(self, table: Tensor) -> Tensor:
+        """The product's share of what is at hand: float32 ``[num_rows, width]``."""
+        return ops.of(table.device).pull(self.now, table)
+
+    def rest(self, table: Tensor, product: Tensor) -> Tensor:
+        """Add the share of what has come later to ``product``."""
+        assert self.later is not None
+        return ops.of(table.device).pull(self.later, table, add_to=product)
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,8 @@ class ChunkData:
     labels: Tensor | None
     masks: dict[str, Tensor]
     """On the last stage."""
+    train_rows: Tensor | None
+    """int64: the training nodes among its rows, on the last stage."""
 
     @property
     def device(self) -> torch.device:
@@ -163,6 +175,7 @@ def cut(
                 else (),
                 graph.labels[rows].to(device) if place.is_last else None,
                 {name: mask[rows].to(device) for name, mask in graph.masks.items()} if place.is_last else {},
+                graph.masks["train"][rows].nonzero().squeeze(1).to(device) if place.is_last else None,
             )
         )
     return result

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from gnnpipe.base.clock import Clock
+from gnnpipe.base.clock import Clock, Mark
 from gnnpipe.plan.schedule import Action
-from gnnpipe.plan.timeline import Span
+from gnnpipe.plan.timeline import HaloWait, Span
 from gnnpipe.runtime.messages import NOTHING, Messages, Receipt
 from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.wire import AS_IT_IS, Wire
@@ -57,22 +58,28 @@ class Engine:
     def run_epoch(self, epoch: int, order: list[int]) -> EpochResult:
         """Run all actions with the chunks in ``order``."""
         self._stage.begin_epoch(epoch, order)
-        spans: list[Span] = []
-        loss_sum = 0.0
+        marks: list[Mark] = []
+        halo: list[tuple[HaloWait, ...]] = []
+        losses: list[Tensor] = []
         receipt = self._post(self._actions[0], order)
         for index, action in enumerate(self._actions):
             upcoming = self._actions[index + 1] if index + 1 < len(self._actions) else None
             following = self._post(upcoming, order) if upcoming else NOTHING
-            asked = self._clock.now()
+            asked = self._clock.mark()
             message = receipt.wait()
             rows = None if message is None else self._wire.decode(message)
-            start = self._clock.now()
-            loss_sum += self._perform(action, rows)
-            spans.append(Span(asked, start, self._clock.now(), self._stage.halo.take_waits()))
+            start = self._clock.mark()
+            losses += self._perform(action, rows)
+            marks += [asked, start, self._clock.mark()]
+            halo.append(self._stage.halo.take_waits())
             receipt = following
         self._stage.finish_epoch()
-        finished = self._clock.now()
+        *moments, finished = self._clock.seconds([*marks, self._clock.mark()])
         self._messages.flush()
+        thirds = zip(moments[::3], moments[1::3], moments[2::3], halo, strict=True)
+        spans = [Span(asked, start, stop, waits) for asked, start, stop, waits in thirds]
+        # the numbers are read once, and added up in double precision
+        loss_sum = sum(torch.stack(losses).tolist()) if losses else 0.0
         return EpochResult(loss_sum, spans, finished)
 
     def _post(self, action: Action, order: list[int]) -> Receipt:
@@ -83,21 +90,21 @@ class Engine:
         shape, dtype = self._wire.message(self._stage.shape(order[action.position]))
         return self._messages.receive(toward, shape, _tag(action.kind, action.position), dtype)
 
-    def _perform(self, action: Action, rows: Tensor | None) -> float:
-        """Compute and send on; return the loss that came out."""
+    def _perform(self, action: Action, rows: Tensor | None) -> list[Tensor]:
+        """Compute and send on; return the loss that came out, if any did."""
         if action.kind == "F":
             out, loss = self._stage.forward(action.position, rows)
             if out is not None:
                 position = action.position - self._stage.lag
                 self._send(out if self._stage.place.is_last else self._wire.encode(out), 1, "F", position)
-            return loss
+            return [] if loss is None else [loss]
         back = self._stage.backward(action.position, rows)
         if back is not None:
             position = action.position + self._stage.lag
             noise = self._stage.noise(position) if self._wire.format == "int8" else None
             self._send(self._wire.encode(back, noise), -1, "B", position)
         self._stage.add_products()
-        return 0.0
+        return []
 
     def _send(self, message: Tensor, toward: int, kind: str, position: int) -> None:
         self._messages.send(message, toward, _tag(kind, position), COMMUNICATION_LAYER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -38,8 +39,9 @@ def first_nonfinite(stage: Stage, rank: int) -> NonFinite | None:
 
 
 def finite_gradients(stage: Stage) -> bool:
-    """Whether the gradients of all weights are finite."""
-    return all(bool(torch.isfinite(gradient).all()) for _, gradient in _gradients(stage))
+    """Whether the gradients of all weights are finite, as their largest entries tell; read at once."""
+    found = [gradient for _, gradient in _gradients(stage)]
+    return not found or bool(torch.stack(torch._foreach_norm(found, math.inf)).isfinite().all())
 
 
 def clear_nonfinite(stage: Stage) -> None:

@@ -23,7 +23,7 @@ from gnnpipe.runtime.links import Links
 from gnnpipe.runtime.masks import DropoutSettings, Masks
 from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.stage_layer import StageLayer
-from gnnpipe.runtime.tables import TableSettings
+from gnnpipe.runtime.tables import GradientTable, TableSettings, fit_weights
 from gnnpipe.runtime.weights import WeightSums, sum_fits
 
 
@@ -99,7 +99,7 @@ class Stage:
             weights[0] = []
         self._sums = WeightSums(weights, place.num_parts, links.weights, links)
         self._shared_sums = WeightSums([shared], plan.num_ranks, links.shared, links)
-        self._masks = Masks(dropout, [layer.spec.number for layer in self.layers], spec.hidden)
+        self._masks = Masks(dropout, [layer.spec.number for layer in self.layers], spec.hidden, device)
         self._passes: dict[int, ChunkPass] = {}
         self._owed: list[WeightProduct] = []
         self._order: list[int] = []
@@ -123,6 +123,8 @@ class Stage:
         """
         self._masks.begin_epoch(epoch)
         self._order = order
+        if self._settings.fitted:
+            fit_weights(self._gradient_tables)
         for layer in self.held_layers:
             layer.begin_epoch(epoch)
 
@@ -132,8 +134,11 @@ class Stage:
         self._sums.finish()
         self._shared_sums.finish()
         if self._settings.fitted and self.place.num_parts > 1:
-            tables = [layer.gradients.table for layer in self.layers if layer.gradients is not None]
-            sum_fits(tables, self._links.weights)
+            sum_fits(self._gradient_tables, self._links.weights)
+
+    @property
+    def _gradient_tables(self) -> list[GradientTable]:
+        return [layer.gradients.table for layer in self.layers if layer.gradients is not None]
 
     def settle(self) -> None:
         """Wait for boundary rows that would travel beside the next epoch; only a stale halo has any."""
@@ -146,7 +151,7 @@ class Stage:
         return self.num_streams, self.chunks[index].chunk.num_nodes, self.hidden
 
     @torch.no_grad()
-    def forward(self, position: int, rows: Tensor | None) -> tuple[Tensor | None, float]:
+    def forward(self, position: int, rows: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Bring in the chunk at a position, and those behind it in the layers one further.
 
         Args:
@@ -154,8 +159,8 @@ class Stage:
             rows: from the stage before; None on the first, which reads features.
 
         Returns:
-            rows for the next stage, of the chunk `lag` positions before, and 0; or on the last stage its
-            logits and the sum of its training loss. None where no chunk has come that far.
+            rows for the next stage, of the chunk `lag` positions before, and None; or on the last stage its
+            logits and the sum of its training loss. None twice where no chunk has come that far.
         """
         h = self._enter(self._order[position], rows) if position < len(self._order) else None
         out: Tensor | None = None
@@ -171,7 +176,7 @@ class Stage:
                     kept.masks = None
             position -= layer.lookahead
             if position < 0:
-                return None, 0.0
+                return None, None
             h = out = None
             if position < len(self._order):
                 index = self._order[position]
@@ -189,12 +194,13 @@ class Stage:
             layer.forget(kept.layers[-1])
         return h
 
-    def _leave(self, position: int, h: Tensor) -> tuple[Tensor, float]:
+    def _leave(self, position: int, h: Tensor) -> tuple[Tensor, Tensor | None]:
         data, kept = self.chunks[self._order[position]], self._passes[self._order[position]]
         if not self.place.is_last:
-            return self._packed(h, kept.h0), 0.0
+            return self._packed(h, kept.h0), None
         assert data.labels is not None
-        loss, kept.gradient = chunk_loss(h, data.labels, data.masks["train"], self.num_train)
+        assert data.train_rows is not None
+        loss, kept.gradient = chunk_loss(h, data.labels, data.train_rows, self.num_train)
         return h, loss
 
     @torch.no_grad()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gnnpipe import ops
 from gnnpipe.base.config import Gradient, HaloMode, StalenessConfig, TableFormat
 from gnnpipe.graph.chunks import Chunk
 from gnnpipe.plan.plan import Plan
@@ -201,11 +202,7 @@ class GradientTable:
         self.weight = settings.weight or 0.0
 
     def begin_epoch(self) -> None:
-        """Turn the rows of the last epoch into history; a weight that is to be fitted follows from it."""
-        if self._settings.fitted:
-            product, square = self.fit.tolist()
-            self.weight = min(max(product / square, 0.0), 1.0) if square > 0 else 0.0
-            self.fit.zero_()
+        """Turn the rows of the last epoch into history."""
         self._rule = gradient_rule(self._settings.gradient, self.weight, self._settings.fresh_probability)
         if self.newest is not self.rows:
             torch.mul(self.newest, self._rule.historical, out=self.rows)
@@ -224,13 +221,11 @@ class GradientTable:
                 if self._rule.fresh != 1.0:
                     rows.mul_(self._rule.fresh)
                 continue
-            gradient = rows.clone()
             previous = self.newest[span.start : span.stop]
             if self._settings.fitted and number == 0:
-                pair = (gradient.double() * previous).sum(), previous.double().square().sum()
+                pair = (rows.double() * previous).sum(), previous.double().square().sum()
                 self.fit += torch.stack(pair)
-            rows.mul_(self._rule.fresh).sub_(previous, alpha=self._rule.corrected)
-            previous.copy_(gradient)
+            ops.of(rows.device).weigh(rows, previous, self._rule.fresh, self._rule.corrected)
 
     @contextmanager
     def counted_once(self, ranges: list[Chunk]) -> Iterator[None]:
@@ -244,3 +239,14 @@ class GradientTable:
         yield
         for span, rows in zip(ranges, weighed, strict=True):
             self.rows[span.start : span.stop] = rows
+
+
+def fit_weights(tables: Sequence[GradientTable]) -> None:
+    """Between two epochs: choose each table's weight by how its last two epochs went together.
+
+    The numbers of all tables are read at once, as each read waits for the device.
+    """
+    fits = torch.stack([table.fit for table in tables]).tolist() if tables else []
+    for table, (product, square) in zip(tables, fits, strict=True):
+        table.weight = min(max(product / square, 0.0), 1.0) if square > 0 else 0.0
+        table.fit.zero_()

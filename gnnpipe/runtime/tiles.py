@@ -26,14 +26,14 @@ def pull_tiles(
     """
     unfinished = []
     for number, pull in enumerate(pulls):
-        product = pull.now @ table
+        product = pull.at_hand(table)
         if pull.later is None:
             use(number, product)
         else:
-            unfinished.append((number, product, pull.later))
+            unfinished.append((number, product, pull))
     wait()
-    for number, product, later in unfinished:
-        use(number, product.add_(later @ table))
+    for number, product, pull in unfinished:
+        use(number, pull.rest(table, product))
 
 
 def nothing(count: int) -> Sequence[Tensor | None]:

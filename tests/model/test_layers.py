@@ -129,7 +129,7 @@ def test_on_sparse_features(name: str) -> None:
 
 def test_masks_of_several_layers_are_those_of_each() -> None:
     nodes, keys = torch.arange(50) * 3, [dropout_key(0, 0, layer) for layer in range(7)]
-    masks = ChunkMasks(nodes, 12, keys)
+    masks = ChunkMasks(nodes, 12, torch.tensor(keys))
     masks._batch = 3  # several hashes for seven layers
     rows = torch.rand(50, 12) + 0.1
     for layer in (0, 1, 2, 4, 6):  # a stage may ask for some only

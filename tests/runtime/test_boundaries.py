@@ -82,7 +82,9 @@ def by_hand(case: Case) -> Outcome:
         for stage in (first, second):
             stage.begin_epoch(epoch, order)
         positions = range(case.chunks)
-        losses = [second.forward(place, across(first.forward(place, None)[0]))[1] for place in positions]
+        losses = [
+            float(second.forward(place, across(first.forward(place, None)[0]))[1]) for place in positions
+        ]
         for place in reversed(positions):
             back = second.backward(place, None)
             second.add_products()

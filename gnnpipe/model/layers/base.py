@@ -52,7 +52,7 @@ class WeightProduct:
     def add(self) -> None:
         """Compute it."""
         if isinstance(self.left, SparseRows):
-            self.gradient.add_(self.left.transpose @ self.right, alpha=self.scale)
+            self.gradient.add_(self.left.transpose_times(self.right), alpha=self.scale)
         else:
             left = self.left.to(self.right.dtype)  # a table's rows, perhaps of fewer bits
             self.gradient.addmm_(left.t(), self.right, alpha=self.scale)

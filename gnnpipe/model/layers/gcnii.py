@@ -26,6 +26,9 @@ class GcniiLayer(Layer):
         generator: draws the weights.
     """
 
+    _blended: Tensor
+    _blended_back: Tensor
+
     def __init__(
         self, hidden: int, number: int, alpha: float, theta: float, generator: torch.Generator
     ) -> None:
@@ -34,6 +37,8 @@ class GcniiLayer(Layer):
         self.alpha = alpha
         self.beta = math.log(theta / number + 1.0)
         self.weight = glorot(hidden, hidden, generator)
+        self.register_buffer("_blended", torch.empty_like(self.weight.detach()), persistent=False)
+        self.register_buffer("_blended_back", torch.empty(hidden, hidden), persistent=False)
 
     def message(self, h: FeatureRows, drop: Drop) -> tuple[Tensor, None]:
         """Dropped rows."""
@@ -49,10 +54,12 @@ class GcniiLayer(Layer):
         return F.relu(torch.addmm(s, s, self.weight, beta=1.0 - self.beta, alpha=self.beta))
 
     def begin_epoch(self) -> None:
-        """Blend the weights with the identity once."""
+        """Blend the weights with the identity once, forward and, scaled for the aggregates, backward."""
         super().begin_epoch()
-        self._blended = self.weight.detach().mul(self.beta)
+        # in the same place every epoch, where a recorded CUDA graph reads them
+        torch.mul(self.weight.detach(), self.beta, out=self._blended)
         self._blended.diagonal().add_(1.0 - self.beta)
+        torch.mul(self._blended.t(), 1.0 - self.alpha, out=self._blended_back)
 
     def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
         """See `Layer.forward_message`."""
@@ -76,9 +83,13 @@ class GcniiLayer(Layer):
         assert z_gradient is not None
         assert h0_gradient is not None
         rows.owe(self.weight, s, gradient, self.beta)
-        torch.mm(gradient, self._blended.t(), out=z_gradient)
-        h0_gradient.add_(z_gradient, alpha=self.alpha)
-        z_gradient.mul_(1.0 - self.alpha)
+        if self.alpha == 1.0:  # nothing of the aggregates is left
+            z_gradient.zero_()
+            h0_gradient.addmm_(gradient, self._blended.t())
+            return
+        torch.mm(gradient, self._blended_back, out=z_gradient)
+        # both are shares of the gradient of s, (1 - alpha) and alpha of it
+        h0_gradient.add_(z_gradient, alpha=self.alpha / (1.0 - self.alpha))
 
     def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
         """See `Layer.backward_message`."""

@@ -1,0 +1,79 @@
+"""Random bytes that are a pure function of (key, node, column): the masks of dropout."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# The two multipliers and three shifts of the finaliser of splitmix64 (Steele, Lea, Flood, "Fast splittable
+# pseudorandom number generators", 2014), and the odd constants that spread its inputs. All are written as
+# signed 64-bit numbers, as torch has no unsigned arithmetic.
+MULTIPLY_1, MULTIPLY_2 = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+NODE, GROUP, KEY = -0x61C8864680B583EB, -0x4B47D0C5A1A6D0B1, 0x2545F4914F6CDD1D
+COLUMNS_PER_HASH = 8
+RESOLUTION = 256
+
+
+@dataclass(frozen=True)
+class HashedMask:
+    """Which entries of some nodes' rows are dropped.
+
+    64 bits of an integer hash serve 8 columns, so an entry is dropped with a probability that is a multiple
+    of 1/256, and the scale corrects for just that.
+    """
+
+    key: int
+    """Signed 64-bit hash of (seed, epoch // hold, layer)."""
+    node_id: Tensor
+    """int64 ``[num_rows]``: *original* node ids, so that no numbering changes a mask."""
+    threshold: int
+    """Bytes below this are dropped."""
+    bits: Tensor | None = None
+    """The bytes, uint8 ``[num_rows, width]``, if they have been made already."""
+    key_on_device: Tensor | None = None
+    """``key`` as int64 ``[1]`` beside the nodes, where kernels read it: so that a recorded CUDA graph finds
+    this epoch's."""
+
+    @property
+    def scale(self) -> float:
+        """What kept entries are multiplied with."""
+        return RESOLUTION / (RESOLUTION - self.threshold)
+
+    def bytes_of(self, num_cols: int) -> Tensor:
+        """A random byte for each entry, uint8 ``[num_rows, num_cols]``."""
+        if self.bits is not None:
+            return self.bits
+        groups = column_groups(num_cols, self.node_id.device)
+        hashed = mixed((self.node_id * NODE + self.key).unsqueeze(1) + groups)
+        return hashed.view(torch.uint8)[:, :num_cols]
+
+    def keeps_at(self, row: Tensor, col: Tensor) -> Tensor:
+        """Which single entries are kept under the same mask, bool ``[num_entries]``."""
+        col = col.to(torch.int64)
+        hashed = mixed((self.node_id * NODE + self.key)[row] + (col // COLUMNS_PER_HASH) * GROUP)
+        byte = (hashed >> (col % COLUMNS_PER_HASH * 8)) & (RESOLUTION - 1)
+        return byte >= self.threshold
+
+
+def mixed(z: Tensor) -> Tensor:
+    """Splitmix64's finaliser, in place."""
+    z ^= _shifted(z, 30)
+    z *= MULTIPLY_1
+    z ^= _shifted(z, 27)
+    z *= MULTIPLY_2
+    z ^= _shifted(z, 31)
+    return z
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift (torch's keeps the sign)."""
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+@functools.lru_cache(maxsize=64)
+def column_groups(num_cols: int, device: torch.device) -> Tensor:
+    """What each group of 8 columns adds to a hash's input, int64 ``[num_groups]``."""
+    return torch.arange(-(-num_cols // COLUMNS_PER_HASH), device=device) * GROUP

@@ -1,0 +1,301 @@
+"""The steps of a layer as Triton kernels, for CUDA.
+
+No kernel adds atomically, so that results repeat bit for bit. Sums are float32 whatever the table's format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gnnpipe.graph.csr import Csr
+from gnnpipe.ops.hashing import COLUMNS_PER_HASH, GROUP, MULTIPLY_1, MULTIPLY_2, NODE, HashedMask
+
+# A row with more entries than this is summed in pieces, by several programs.
+LONGEST_PIECE = 2048
+
+# Numbers of the table that one program of a pull has under way, by bytes of a number: what an H200 did best
+# with on five kinds of graph (benchmarks/gpu).
+UNDER_WAY = {4: 512, 2: 1024}
+
+# From so many rows on a program takes several, one after the other: programs cost something to start.
+MANY_ROWS = 2**18
+ROWS_PER_PROGRAM = 4
+
+# Numbers that one program of an element-wise kernel takes.
+BLOCK = 1024
+
+_M1, _M2 = tl.constexpr(MULTIPLY_1 % 2**64), tl.constexpr(MULTIPLY_2 % 2**64)
+_NODE, _GROUP = tl.constexpr(NODE % 2**64), tl.constexpr(GROUP % 2**64)
+
+
+@dataclass(frozen=True)
+class LongRows:
+    """The rows of a matrix with very many entries, and the pieces they are summed in."""
+
+    row: Tensor
+    """int32 ``[num_long]``."""
+    first: Tensor
+    """int64 ``[num_long + 1]``: row i of them owns pieces ``first[i]:first[i + 1]``."""
+    begin: Tensor
+    """int64 ``[num_pieces]``: first entry of a piece."""
+    end: Tensor
+    """int64 ``[num_pieces]``: behind its last entry."""
+
+    @classmethod
+    def of(cls, rowptr: Tensor, longest: int = LONGEST_PIECE) -> LongRows | None:
+        """Those with more than ``longest`` entries; None if there are none. Waits for the device."""
+        bounds = rowptr.cpu().to(torch.int64)
+        degree = bounds.diff()
+        row = (degree > longest).nonzero().squeeze(1)
+        if not row.numel():
+            return None
+        num_pieces = -(-degree[row] // longest)
+        first = torch.zeros(row.numel() + 1, dtype=torch.int64)
+        first[1:] = num_pieces.cumsum(0)
+        owner = torch.repeat_interleave(torch.arange(row.numel()), num_pieces)
+        number = torch.arange(owner.numel()) - first[owner]
+        begin = bounds[row[owner]] + number * longest
+        end = torch.minimum(begin + longest, bounds[row[owner] + 1])
+        found = (row.int(), first, begin, end)
+        return cls(*(item.to(rowptr.device) for item in found))
+
+
+class TritonOps:
+    """See `gnnpipe.ops.Ops`."""
+
+    hashes_ahead = False
+
+    def __init__(self, longest: int = LONGEST_PIECE) -> None:
+        self._longest = longest
+
+    def pull(self, matrix: Csr, table: Tensor, add_to: Tensor | None = None) -> Tensor:
+        """One program a few rows; long rows in pieces, which are then added in their order."""
+        num_rows, width = matrix.num_rows, table.shape[1]
+        out = torch.empty(num_rows, width, device=table.device) if add_to is None else add_to
+        if num_rows == 0:
+            return out
+        if table.stride(1) != 1:
+            table = table.contiguous()
+        long_rows = self._long_rows(matrix)
+        columns = triton.next_power_of_2(max(width, 16))
+        shape = {
+            "width": width,
+            "stride": table.stride(0),
+            "entries": min(16, max(4, UNDER_WAY[table.element_size()] // columns)),
+            "columns": columns,
+        }
+        end = {"out_stride": out.stride(0), "adds": add_to is not None}
+        each = ROWS_PER_PROGRAM if num_rows >= MANY_ROWS else 1
+        _pull_rows[(triton.cdiv(num_rows, each),)](
+            matrix.rowptr,
+            matrix.col,
+            matrix.value,
+            table,
+            out,
+            num_rows,
+            longest=2**62 if long_rows is None else self._longest,
+            rows_each=each,
+            num_warps=1,
+            **shape,
+            **end,
+        )
+        if long_rows is not None:
+            partial = torch.empty(long_rows.begin.numel(), width, device=table.device)
+            _pull_pieces[(long_rows.begin.numel(),)](
+                long_rows.begin, long_rows.end, matrix.col, matrix.value, table, partial, num_warps=1, **shape
+            )
+            _add_pieces[(long_rows.row.numel(),)](
+                long_rows.row, long_rows.first, partial, out, width=width, columns=columns, num_warps=1, **end
+            )
+        return out
+
+    def _long_rows(self, matrix: Csr) -> LongRows | None:
+        key = f"rows of more than {self._longest} entries"
+        if key not in matrix.structure:
+            matrix.structure[key] = LongRows.of(matrix.rowptr, self._longest)
+        found: LongRows | None = matrix.structure[key]
+        return found
+
+    def drop(self, rows: Tensor, mask: HashedMask, out: Tensor) -> None:
+        """Hash, compare and scale in one pass; nothing is kept."""
+        num_rows, width = rows.shape
+        key = mask.key_on_device
+        if key is None:
+            key = torch.full((1,), mask.key, dtype=torch.int64, device=rows.device)
+        if num_rows == 0:
+            return
+        groups = triton.next_power_of_2(triton.cdiv(width, COLUMNS_PER_HASH))
+        rows_each = max(1, 2 * BLOCK // (COLUMNS_PER_HASH * groups))
+        _drop[(triton.cdiv(num_rows, rows_each),)](
+            rows,
+            mask.node_id,
+            key,
+            out,
+            num_rows,
+            mask.threshold,
+            mask.scale,
+            width=width,
+            stride=rows.stride(0),
+            out_stride=out.stride(0),
+            rows_each=rows_each,
+            groups=groups,
+            num_warps=4,
+        )
+
+    def drop_back(self, gradient: Tensor, dropped: Tensor, scale: float, out: Tensor) -> None:
+        """One pass."""
+        num_rows, width = gradient.shape
+        if num_rows:
+            _drop_back[(triton.cdiv(num_rows * width, BLOCK),)](
+                gradient,
+                dropped,
+                out,
+                num_rows * width,
+                scale,
+                width=width,
+                stride=gradient.stride(0),
+                dropped_stride=dropped.stride(0),
+                out_stride=out.stride(0),
+                block=BLOCK,
+                num_warps=4,
+            )
+
+    def weigh(self, rows: Tensor, previous: Tensor, fresh: float, corrected: float) -> None:
+        """One pass; both are whole rows of tables."""
+        if rows.numel():
+            _weigh[(triton.cdiv(rows.numel(), BLOCK),)](
+                rows, previous, rows.numel(), fresh, corrected, block=BLOCK, num_warps=4
+            )
+
+
+@triton.jit
+def _sum_entries(
+    begin, end, col, value, table, column, inside,
+    stride: tl.constexpr, entries: tl.constexpr, columns: tl.constexpr,
+):  # fmt: skip
+    """Sum of ``value * table[col]`` over entries ``[begin, end)``: float32 ``[columns]``."""
+    total = tl.zeros([entries, columns], dtype=tl.float32)
+    for at in range(begin, end, entries):
+        entry = at + tl.arange(0, entries)
+        there = entry < end
+        node = tl.load(col + entry, mask=there, other=0).to(tl.int64)
+        weight = tl.load(value + entry, mask=there, other=0.0)
+        rows = tl.load(
+            table + node[:, None] * stride + column[None, :], mask=there[:, None] & inside[None, :], other=0.0
+        )
+        total += weight[:, None] * rows.to(tl.float32)
+    return tl.sum(total, axis=0)
+
+
+@triton.jit
+def _store(total, out, row, column, inside, out_stride: tl.constexpr, adds: tl.constexpr):
+    at = out + row.to(tl.int64) * out_stride + column
+    if adds:
+        total += tl.load(at, mask=inside, other=0.0)
+    tl.store(at, total, mask=inside)
+
+
+@triton.jit
+def _pull_rows(
+    rowptr, col, value, table, out, num_rows,
+    width: tl.constexpr, stride: tl.constexpr, out_stride: tl.constexpr, adds: tl.constexpr,
+    longest: tl.constexpr, rows_each: tl.constexpr, entries: tl.constexpr, columns: tl.constexpr,
+):  # fmt: skip
+    column = tl.arange(0, columns)
+    inside = column < width
+    for number in range(rows_each):
+        row = tl.program_id(0) * rows_each + number
+        if row < num_rows:
+            begin = tl.load(rowptr + row)
+            end = tl.load(rowptr + row + 1)
+            if end - begin <= longest:
+                total = _sum_entries(begin, end, col, value, table, column, inside, stride, entries, columns)
+                _store(total, out, row, column, inside, out_stride, adds)
+
+
+@triton.jit
+def _pull_pieces(
+    begins, ends, col, value, table, partial,
+    width: tl.constexpr, stride: tl.constexpr, entries: tl.constexpr, columns: tl.constexpr,
+):  # fmt: skip
+    column = tl.arange(0, columns)
+    inside = column < width
+    piece = tl.program_id(0)
+    begin = tl.load(begins + piece)
+    end = tl.load(ends + piece)
+    total = _sum_entries(begin, end, col, value, table, column, inside, stride, entries, columns)
+    tl.store(partial + piece.to(tl.int64) * width + column, total, mask=inside)
+
+
+@triton.jit
+def _add_pieces(
+    long_rows, first, partial, out,
+    width: tl.constexpr, out_stride: tl.constexpr, adds: tl.constexpr, columns: tl.constexpr,
+):  # fmt: skip
+    column = tl.arange(0, columns)
+    inside = column < width
+    number = tl.program_id(0)
+    total = tl.zeros([columns], dtype=tl.float32)
+    for piece in range(tl.load(first + number), tl.load(first + number + 1)):
+        total += tl.load(partial + piece * width + column, mask=inside, other=0.0)
+    _store(total, out, tl.load(long_rows + number), column, inside, out_stride, adds)
+
+
+@triton.jit
+def _drop(
+    rows, node_id, key, out, num_rows, threshold, scale,
+    width: tl.constexpr, stride: tl.constexpr, out_stride: tl.constexpr,
+    rows_each: tl.constexpr, groups: tl.constexpr,
+):  # fmt: skip
+    """A tile is ``[rows, groups of columns, 8 columns]``, as one hash serves 8 columns."""
+    row = tl.program_id(0) * rows_each + tl.arange(0, rows_each)
+    there = row < num_rows
+    group = tl.arange(0, groups)
+    byte = tl.arange(0, 8)
+    node = tl.load(node_id + row, mask=there, other=0).to(tl.uint64, bitcast=True)
+    salt = tl.load(key).to(tl.uint64, bitcast=True)
+    # unsigned, so that shifts bring in zeros
+    z = (node * _NODE + salt)[:, None] + (group.to(tl.uint64) * _GROUP)[None, :]
+    z = (z ^ (z >> 30)) * _M1
+    z = (z ^ (z >> 27)) * _M2
+    z = z ^ (z >> 31)
+    random = (z[:, :, None] >> (byte * 8).to(tl.uint64)[None, None, :]) & 255
+    column = group[:, None] * 8 + byte[None, :]
+    inside = there[:, None, None] & (column < width)[None, :, :]
+    at = row.to(tl.int64)[:, None, None]
+    number = tl.load(rows + at * stride + column[None, :, :], mask=inside, other=0.0)
+    kept = (random.to(tl.int32) >= threshold).to(tl.float32)
+    # two products, as on a CPU: zeros keep their sign
+    number = ((kept * number) * scale).to(out.dtype.element_ty)
+    tl.store(out + at * out_stride + column[None, :, :], number, mask=inside)
+
+
+@triton.jit
+def _drop_back(
+    gradient, dropped, out, count, scale,
+    width: tl.constexpr, stride: tl.constexpr, dropped_stride: tl.constexpr, out_stride: tl.constexpr,
+    block: tl.constexpr,
+):  # fmt: skip
+    number = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    inside = number < count
+    row = number // width
+    column = number % width
+    x = tl.load(dropped + row * dropped_stride + column, mask=inside, other=0.0).to(tl.float32)
+    found = tl.load(gradient + row * stride + column, mask=inside, other=0.0)
+    tl.store(out + row * out_stride + column, tl.where(x > 0, found * scale, 0.0), mask=inside)
+
+
+@triton.jit
+def _weigh(rows, previous, count, fresh, corrected, block: tl.constexpr):
+    number = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    inside = number < count
+    gradient = tl.load(rows + number, mask=inside, other=0.0)
+    before = tl.load(previous + number, mask=inside, other=0.0)
+    tl.store(previous + number, gradient, mask=inside)
+    weighed = fresh * gradient.to(tl.float32) - corrected * before.to(tl.float32)
+    tl.store(rows + number, weighed.to(rows.dtype.element_ty), mask=inside)
