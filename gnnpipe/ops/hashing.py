@@ -42,18 +42,23 @@ class HashedMask:
         """What kept entries are multiplied with."""
         return RESOLUTION / (RESOLUTION - self.threshold)
 
+    @property
+    def _salt(self) -> int | Tensor:
+        """The key; on the device, if it is there, as a recorded CUDA graph would repeat today's number."""
+        return self.key if self.key_on_device is None else self.key_on_device
+
     def bytes_of(self, num_cols: int) -> Tensor:
         """A random byte for each entry, uint8 ``[num_rows, num_cols]``."""
         if self.bits is not None:
             return self.bits
         groups = column_groups(num_cols, self.node_id.device)
-        hashed = mixed((self.node_id * NODE + self.key).unsqueeze(1) + groups)
+        hashed = mixed((self.node_id * NODE + self._salt).unsqueeze(1) + groups)
         return hashed.view(torch.uint8)[:, :num_cols]
 
     def keeps_at(self, row: Tensor, col: Tensor) -> Tensor:
         """Which single entries are kept under the same mask, bool ``[num_entries]``."""
         col = col.to(torch.int64)
-        hashed = mixed((self.node_id * NODE + self.key)[row] + (col // COLUMNS_PER_HASH) * GROUP)
+        hashed = mixed((self.node_id * NODE + self._salt)[row] + (col // COLUMNS_PER_HASH) * GROUP)
         byte = (hashed >> (col % COLUMNS_PER_HASH * 8)) & (RESOLUTION - 1)
         return byte >= self.threshold
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +31,22 @@ class EpochResult:
     """When the gradients of all weights were summed over the parts."""
 
 
+class ChunkWork(Protocol):
+    """What is done with chunks: a stage, or a stage's recorded work; see `Stage` for the methods."""
+
+    def begin_epoch(self, epoch: int, order: list[int]) -> None:
+        """An epoch begins."""
+
+    def forward(self, position: int, rows: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Bring in a chunk."""
+
+    def backward(self, position: int, rows: Tensor | None) -> Tensor | None:
+        """Bring in a chunk's gradient."""
+
+    def add_products(self) -> None:
+        """Compute the gradients of weights that were left."""
+
+
 class Engine:
     """Interprets actions; it knows stages and messages, but no schedule by name.
 
@@ -48,8 +65,10 @@ class Engine:
         messages: Messages,
         clock: Clock,
         wire: Wire = AS_IT_IS,
+        work: ChunkWork | None = None,
     ) -> None:
         self._stage = stage
+        self._work = work or stage
         self._wire = wire
         self._actions = actions
         self._messages = messages
@@ -57,7 +76,7 @@ class Engine:
 
     def run_epoch(self, epoch: int, order: list[int]) -> EpochResult:
         """Run all actions with the chunks in ``order``."""
-        self._stage.begin_epoch(epoch, order)
+        self._work.begin_epoch(epoch, order)
         marks: list[Mark] = []
         halo: list[tuple[HaloWait, ...]] = []
         losses: list[Tensor] = []
@@ -93,17 +112,17 @@ class Engine:
     def _perform(self, action: Action, rows: Tensor | None) -> list[Tensor]:
         """Compute and send on; return the loss that came out, if any did."""
         if action.kind == "F":
-            out, loss = self._stage.forward(action.position, rows)
+            out, loss = self._work.forward(action.position, rows)
             if out is not None:
                 position = action.position - self._stage.lag
                 self._send(out if self._stage.place.is_last else self._wire.encode(out), 1, "F", position)
             return [] if loss is None else [loss]
-        back = self._stage.backward(action.position, rows)
+        back = self._work.backward(action.position, rows)
         if back is not None:
             position = action.position + self._stage.lag
             noise = self._stage.noise(position) if self._wire.format == "int8" else None
             self._send(self._wire.encode(back, noise), -1, "B", position)
-        self._stage.add_products()
+        self._work.add_products()
         return []
 
     def _send(self, message: Tensor, toward: int, kind: str, position: int) -> None:

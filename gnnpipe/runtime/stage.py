@@ -110,6 +110,26 @@ class Stage:
         return self.layers if self.initial is None else [self.initial, *self.layers]
 
     @property
+    def owes_products(self) -> bool:
+        """Whether gradients of weights are left for `add_products`."""
+        return bool(self._owed)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a chunk's work is the same operations on the same memory in every epoch, in any order.
+
+        It is unless rows travel in the middle of it, or a setting is fitted."""
+        return self.place.num_parts == 1 and self.lag == 0 and not self._settings.fitted
+
+    def chunk_at(self, position: int) -> int:
+        """Number of the chunk at a position of this epoch's order."""
+        return self._order[position]
+
+    def kept_of(self, index: int) -> ChunkPass:
+        """What is kept of a chunk that has run forward and not backward."""
+        return self._passes[index]
+
+    @property
     def lag(self) -> int:
         """Positions by which what leaves the stage is behind what enters it."""
         return sum(layer.lookahead for layer in self.layers)

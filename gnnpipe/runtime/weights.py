@@ -76,7 +76,10 @@ class WeightSums:
             with self._links.waiting.on("the gradients of weights that other ranks hold too"):
                 item.work.wait()
             for part, weight in zip(_split(item.flat, item.parameters), item.parameters, strict=True):
-                weight.grad = part.clone()
+                if weight.grad is None:
+                    weight.grad = part.clone()
+                else:
+                    weight.grad.copy_(part)
         self._under_way = []
 
 

@@ -63,7 +63,8 @@ def clip_gradients(
     """
     gradients = [weight.grad for weight in modules.parameters() if weight.grad is not None]
     mine = modules.parameters() if counted is None else counted
-    squares = [float(weight.grad.double().square().sum()) for weight in mine if weight.grad is not None]
+    found = [weight.grad.double().square().sum() for weight in mine if weight.grad is not None]
+    squares = torch.stack(found).tolist() if found else []  # read at once: each read waits for the device
     norm = math.sqrt(math.fsum(square for part in gather(squares) for square in part))
     if norm > limit:
         for gradient in gradients:

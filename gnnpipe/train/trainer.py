@@ -17,6 +17,7 @@ from gnnpipe.runtime.gradient_check import CheckResult, GradientCheck
 from gnnpipe.runtime.memory import peak_memory_bytes
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.nonfinite import clear_nonfinite, finite_gradients, first_nonfinite, first_of
+from gnnpipe.runtime.replay import replayed
 from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.sweep import REFRESH, refresh, table_errors
 from gnnpipe.runtime.tables import TableSettings
@@ -71,7 +72,8 @@ class Trainer:
         self._clock = Clock(world.device)
         self._messages = Messages(stage.place, world.device, world.links)
         actions = job.plan.schedule.stages[stage.place.stage]
-        self._engine = Engine(stage, actions, self._messages, self._clock, Wire(job.plan.wire))
+        work = replayed(stage) if config.cuda_graphs else stage
+        self._engine = Engine(stage, actions, self._messages, self._clock, Wire(job.plan.wire), work)
         self._first_epoch = job.start.epochs if job.start else 0
         self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
         self._scheduler = make_scheduler(self._optimizer, config.optimizer, config.epochs, self._first_epoch)
@@ -146,7 +148,7 @@ class Trainer:
         """One epoch; before an evaluation it includes what a stale halo still has under way, which would
         otherwise travel unbilled. Also whether a checkpoint is due."""
         began = self._clock.now()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=False)  # they stay where they are, for recorded CUDA graphs
         self._refresh(epoch)
         result = self._engine.run_epoch(epoch, order)
         lr = float(self._scheduler.get_last_lr()[0])

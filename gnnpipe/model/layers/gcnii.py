@@ -37,8 +37,6 @@ class GcniiLayer(Layer):
         self.alpha = alpha
         self.beta = math.log(theta / number + 1.0)
         self.weight = glorot(hidden, hidden, generator)
-        self.register_buffer("_blended", torch.empty_like(self.weight.detach()), persistent=False)
-        self.register_buffer("_blended_back", torch.empty(hidden, hidden), persistent=False)
 
     def message(self, h: FeatureRows, drop: Drop) -> tuple[Tensor, None]:
         """Dropped rows."""
@@ -56,7 +54,11 @@ class GcniiLayer(Layer):
     def begin_epoch(self) -> None:
         """Blend the weights with the identity once, forward and, scaled for the aggregates, backward."""
         super().begin_epoch()
-        # in the same place every epoch, where a recorded CUDA graph reads them
+        if not hasattr(
+            self, "_blended"
+        ):  # in the same place every epoch, where a recorded CUDA graph reads it
+            self._blended = torch.empty_like(self.weight.detach())
+            self._blended_back = torch.empty_like(self._blended.t())
         torch.mul(self.weight.detach(), self.beta, out=self._blended)
         self._blended.diagonal().add_(1.0 - self.beta)
         torch.mul(self._blended.t(), 1.0 - self.alpha, out=self._blended_back)

@@ -1,0 +1,116 @@
+"""An epoch of the engine on one device, on a graph that is made there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+
+from benchmarks.gpu.rival import CLASSES, DROPOUT, FEATURES
+from gnnpipe.base.clock import Clock
+from gnnpipe.base.config import GcniiConfig, Model, StalenessConfig, TableFormat
+from gnnpipe.graph.chunks import Chunk
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.prepared import GraphFacts, PreparedGraph
+from gnnpipe.model.stack import ModelSpec
+from gnnpipe.plan.plan import make_plan
+from gnnpipe.plan.staleness import chunk_orders
+from gnnpipe.runtime.engine import Engine
+from gnnpipe.runtime.links import Links
+from gnnpipe.runtime.masks import DropoutSettings
+from gnnpipe.runtime.messages import Messages
+from gnnpipe.runtime.nonfinite import finite_gradients
+from gnnpipe.runtime.place import Place
+from gnnpipe.runtime.replay import replayed
+from gnnpipe.runtime.stage import Stage
+from gnnpipe.runtime.tables import TableSettings
+
+
+def prepared(matrix: Csr, chunks: int) -> PreparedGraph:
+    """The graph as the engine wants it; nodes are numbered in blocks already."""
+    nodes = matrix.num_rows
+    bounds = [nodes * number // chunks for number in range(chunks + 1)]
+    ranges = (tuple(Chunk(a, b) for a, b in pairwise(bounds)),)
+    generator = torch.Generator().manual_seed(0)
+    host = matrix.to(torch.device("cpu"))
+    train = torch.rand(nodes, generator=generator) < 0.6
+    none = torch.zeros(0, dtype=torch.int64)
+    facts = GraphFacts(
+        "made", nodes, matrix.num_entries - nodes, FEATURES, nodes * FEATURES, CLASSES, "multiclass", "whole",
+        "metis", 0.0, 1.0, 1.0, [nodes], [0], [0], None,
+    )  # fmt: skip
+    return PreparedGraph(
+        facts,
+        ranges,
+        torch.arange(nodes),
+        host,
+        host,
+        torch.randn(nodes, FEATURES, generator=generator),
+        torch.randint(CLASSES, (nodes,), generator=generator),
+        {"train": train, "val": ~train, "test": ~train},
+        (none,),
+        (none,),
+        torch.eye(chunks, dtype=torch.int64).repeat(2, 1, 1),
+    )
+
+
+class Ours:
+    """Trains; `step` is one epoch, with what the trainer does around the engine.
+
+    Args:
+        model: of the engine.
+        layers: of it.
+        hidden: width.
+        graph: as `prepared` made it.
+        device: where.
+        tables: how rows are held.
+        graphs: whether CUDA graphs are recorded and replayed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        layers: int,
+        hidden: int,
+        graph: PreparedGraph,
+        device: torch.device,
+        tables: TableFormat = "fp32",
+        *,
+        graphs: bool = True,
+    ) -> None:
+        nodes, chunks = graph.facts.num_nodes, len(graph.ranges[0])
+        plan = replace(make_plan(1, 1, chunks, layers, nodes), tables=tables)
+        spec = ModelSpec(model, layers, hidden, FEATURES, CLASSES, False, 0, GcniiConfig())
+        rule = StalenessConfig("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0)
+        links, place = Links(), Place.of_rank(0, 1, 1)
+        self.stage = Stage(
+            place,
+            plan,
+            spec,
+            graph,
+            TableSettings.of(rule, plan),
+            DropoutSettings(DROPOUT, 0, 1),
+            device,
+            links,
+        )
+        self._engine = Engine(
+            self.stage,
+            plan.schedule.stages[0],
+            Messages(place, device, links),
+            Clock(device),
+            work=replayed(self.stage) if graphs else self.stage,
+        )
+        self._orders = chunk_orders("shuffled", chunks, 0)
+        self._optimizer = torch.optim.Adam(self.stage.modules.parameters(), lr=0.005)
+        self._epoch = 0
+        self.losses: list[float] = []
+
+    def step(self) -> None:
+        self._optimizer.zero_grad(set_to_none=False)
+        result = self._engine.run_epoch(self._epoch, next(self._orders))
+        self.losses.append(result.loss_sum / self.stage.num_train)
+        if not finite_gradients(self.stage):
+            raise FloatingPointError("a gradient is not finite")
+        self._optimizer.step()
+        self._epoch += 1
