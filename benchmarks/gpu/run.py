@@ -239,7 +239,7 @@ def _pulls(scale: int) -> dict[str, Any]:
 
 
 def _stages(scale: int) -> dict[str, Any]:
-    """One and two stages that share the device, by the command line: losses, seconds, memory predicted too."""
+    """One and two stages that share the device, by the command line; memory predicted and measured."""
     import tempfile
 
     nodes, layers = (20_000, 32) if scale == 1 else (600, 4)

@@ -67,7 +67,7 @@ class Masks:
         place = number - self._layers[0]
         bits = hashed.bits(place) if hashed is not None and number > 0 else None
         key = self._keys[place] if place >= 0 else self._key(number, self._epoch)
-        there = self._each[place]
+        there = self._each[max(place, -1)]
         return [Dropout(self._settings.rate, key, tile.node_id, bits, there) for tile in data.tiles]
 
     def of_tile(self, number: int, tile: Tile, epoch: int) -> Dropout:
