@@ -102,7 +102,9 @@ class Ours:
             work=replayed(self.stage) if graphs else self.stage,
         )
         self._orders = chunk_orders("shuffled", chunks, 0)
-        self._optimizer = torch.optim.Adam(self.stage.modules.parameters(), lr=0.005)
+        self._optimizer = torch.optim.Adam(
+            self.stage.modules.parameters(), lr=0.005, fused=device.type == "cuda"
+        )
         self._epoch = 0
         self.losses: list[float] = []
 

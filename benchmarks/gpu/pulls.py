@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +43,8 @@ def _ways(matrix: Csr, table: Tensor) -> Iterator[tuple[str, Callable[[], Tensor
     ours, plain, half = ops.of(table.device), TorchOps(), table.bfloat16()
     yield "ours fp32", lambda: ours.pull(matrix, table)
     yield "ours bf16", lambda: ours.pull(matrix, half)
+    if table.is_cuda:
+        yield from _shapes(matrix, table, half)
     yield "embedding_bag fp32", lambda: plain.pull(matrix, table)
     yield "embedding_bag bf16", lambda: plain.pull(matrix, half)
     size = (matrix.num_rows, matrix.num_cols)
@@ -58,6 +61,18 @@ def _ways(matrix: Csr, table: Tensor) -> Iterator[tuple[str, Callable[[], Tensor
                 0, row, table.index_select(0, col) * matrix.value[:, None]
             ),
         )
+
+
+def _shapes(matrix: Csr, table: Tensor, half: Tensor) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+    """Other shapes of our programs, to choose by."""
+    from gnnpipe.ops.triton import TritonOps
+
+    for rows in (1, 4):
+        for under_way in (512, 1024):
+            shaped = TritonOps(under_way={4: under_way, 2: under_way}, rows_each=rows)
+            name = f"{rows} rows a program, {under_way} numbers under way"
+            yield f"ours fp32, {name}", partial(shaped.pull, matrix, table)
+            yield f"ours bf16, {name}", partial(shaped.pull, matrix, half)
 
 
 def _exact(matrix: Csr, table: Tensor, rows: Tensor) -> Tensor:

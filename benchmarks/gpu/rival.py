@@ -21,7 +21,7 @@ from torch_geometric.utils import spmm
 
 from gnnpipe.graph.csr import Csr
 
-FORMS = ("edges", "csr", "edgeindex", "cusparse")
+FORMS = ("edges", "csr", "edgeindex", "cusparse", "recorded")
 FEATURES, CLASSES, DROPOUT = 128, 41, 0.5
 
 
@@ -81,25 +81,42 @@ class Rival:
     def __init__(self, form: str, model: str, layers: int, hidden: int, matrix: Csr) -> None:
         device = matrix.value.device
         self._graph = _graph(form, matrix)
-        _choose_product(both=form == "cusparse")
+        _choose_product(both=form in ("cusparse", "recorded"))
         torch.manual_seed(0)
         self._net = Net(model, layers, hidden).to(device)
         nodes = matrix.num_rows
         self._x = torch.randn(nodes, FEATURES, device=device)
         self._y = torch.randint(CLASSES, (nodes,), device=device)
         self._train = (torch.rand(nodes, device=device) < 0.6).nonzero().squeeze(1)
-        self._optimizer = torch.optim.Adam(self._net.parameters(), lr=0.005)
+        cuda = device.type == "cuda"
+        self._optimizer = torch.optim.Adam(self._net.parameters(), lr=0.005, fused=cuda, capturable=cuda)
+        self.step = self._epoch
+        if form == "recorded" and cuda:
+            self._record()
 
-    def step(self) -> None:
+    def _epoch(self) -> None:
         self._optimizer.zero_grad()
         logits = self._net(self._x, *self._graph)
         F.cross_entropy(logits[self._train], self._y[self._train]).backward()
         self._optimizer.step()
 
+    def _record(self) -> None:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                self._epoch()
+        torch.cuda.current_stream().wait_stream(side)
+        self._optimizer.zero_grad()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._epoch()
+        self.step = graph.replay
+
 
 def _graph(form: str, matrix: Csr) -> tuple[Tensor, ...]:
     size = (matrix.num_rows, matrix.num_cols)
-    if form in ("csr", "cusparse"):
+    if form in ("csr", "cusparse", "recorded"):
         return (
             torch.sparse_csr_tensor(matrix.rowptr, matrix.col, matrix.value, size, check_invariants=False),
         )

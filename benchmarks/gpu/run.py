@@ -138,7 +138,7 @@ def _epochs(
             build = partial(ours.Ours, model, layers, hidden, graphs[chunks], DEVICE, tables)
             found[name] = _timed(partial(build, graphs=how == GRAPHS), epochs)
         for model, layers, form in rivals:
-            if precision == "high" and form != "cusparse":
+            if precision == "high" and form not in ("cusparse", "recorded"):
                 continue
             name = f"torch_geometric {model}-{layers} {form}{suffix}"
             found[name] = _timed(partial(rival.Rival, form, model, layers, hidden, matrix), epochs)
@@ -213,7 +213,7 @@ def _reddit(scale: int) -> dict[str, Any]:
             ("gcnii", layers, "bf16", 1, GRAPHS),
             ("gcn", layers, "fp32", 1, GRAPHS),
         ],
-        [("gcnii", layers, "cusparse"), ("gcn", layers, "cusparse")],
+        [("gcnii", layers, "cusparse"), ("gcnii", layers, "recorded"), ("gcn", layers, "cusparse")],
         3 if scale == 1 else 1,
     )
 
@@ -225,7 +225,12 @@ def _others(scale: int) -> dict[str, Any]:
         128,
         scale,
         [("resgcn", layers, "fp32", 1, GRAPHS), ("gcn", 3, "fp32", 1, GRAPHS), ("gcn", 3, "bf16", 1, GRAPHS)],
-        [("resgcn", layers, "cusparse"), ("gcn", 3, "cusparse"), ("gcn", 3, "csr")],
+        [
+            ("resgcn", layers, "cusparse"),
+            ("resgcn", layers, "recorded"),
+            ("gcn", 3, "cusparse"),
+            ("gcn", 3, "recorded"),
+        ],
         10 if scale == 1 else 1,
     )
 

@@ -5,6 +5,7 @@ No kernel adds atomically, so that results repeat bit for bit. Sums are float32 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -70,8 +71,13 @@ class TritonOps:
 
     hashes_ahead = False
 
-    def __init__(self, longest: int = LONGEST_PIECE) -> None:
-        self._longest = longest
+    def __init__(
+        self,
+        longest: int = LONGEST_PIECE,
+        under_way: Mapping[int, int] = UNDER_WAY,
+        rows_each: int | None = None,
+    ) -> None:
+        self._longest, self._under_way, self._rows_each = longest, under_way, rows_each
 
     def pull(self, matrix: Csr, table: Tensor, add_to: Tensor | None = None) -> Tensor:
         """One program a few rows; long rows in pieces, which are then added in their order."""
@@ -86,11 +92,11 @@ class TritonOps:
         shape = {
             "width": width,
             "stride": table.stride(0),
-            "entries": min(16, max(4, UNDER_WAY[table.element_size()] // columns)),
+            "entries": min(16, max(4, self._under_way[table.element_size()] // columns)),
             "columns": columns,
         }
         end = {"out_stride": out.stride(0), "adds": add_to is not None}
-        each = ROWS_PER_PROGRAM if num_rows >= MANY_ROWS else 1
+        each = self._rows_each or (ROWS_PER_PROGRAM if num_rows >= MANY_ROWS else 1)
         _pull_rows[(triton.cdiv(num_rows, each),)](
             matrix.rowptr,
             matrix.col,
@@ -98,7 +104,8 @@ class TritonOps:
             table,
             out,
             num_rows,
-            longest=2**62 if long_rows is None else self._longest,
+            longest=self._longest,
+            any_long=long_rows is not None,
             rows_each=each,
             num_warps=1,
             **shape,
@@ -204,7 +211,8 @@ def _store(total, out, row, column, inside, out_stride: tl.constexpr, adds: tl.c
 def _pull_rows(
     rowptr, col, value, table, out, num_rows,
     width: tl.constexpr, stride: tl.constexpr, out_stride: tl.constexpr, adds: tl.constexpr,
-    longest: tl.constexpr, rows_each: tl.constexpr, entries: tl.constexpr, columns: tl.constexpr,
+    longest: tl.constexpr, any_long: tl.constexpr, rows_each: tl.constexpr, entries: tl.constexpr,
+    columns: tl.constexpr,
 ):  # fmt: skip
     column = tl.arange(0, columns)
     inside = column < width
@@ -213,7 +221,7 @@ def _pull_rows(
         if row < num_rows:
             begin = tl.load(rowptr + row)
             end = tl.load(rowptr + row + 1)
-            if end - begin <= longest:
+            if not any_long or end - begin <= longest:
                 total = _sum_entries(begin, end, col, value, table, column, inside, stride, entries, columns)
                 _store(total, out, row, column, inside, out_stride, adds)
 

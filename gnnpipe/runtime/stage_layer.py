@@ -114,8 +114,12 @@ class StageLayer:
         tiles = []
         for rows, space, drop in zip(h, spaces, drops, strict=True):
             tile = RowsPass(None, drop, products=products)
-            with floats(space) as tile.x:
+            if self.module.only_drops:
+                tile.x = space
                 self.module.forward_message(tile, rows)
+            else:
+                with floats(space) as tile.x:
+                    self.module.forward_message(tile, rows)
             tile.x, tile.drop = space, drop.without_bits()
             tiles.append(tile)
         if self.rows is not None:

@@ -19,7 +19,9 @@ def make_optimizer(modules: nn.Module, config: OptimizerConfig, lr: float, weigh
     """Adam or AdamW over one stage's weights."""
     assert config.betas is not None
     kind = AdamW if config.name == "adamw" else Adam
-    return kind(modules.parameters(), lr=lr, betas=config.betas, weight_decay=weight_decay)
+    weights = list(modules.parameters())
+    fused = bool(weights) and weights[0].is_cuda  # one kernel for all weights
+    return kind(weights, lr=lr, betas=config.betas, weight_decay=weight_decay, fused=fused)
 
 
 def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int, done: int = 0) -> LambdaLR:

@@ -78,6 +78,15 @@ def test_pull_of_a_chunk_is_rows_of_the_whole() -> None:
     assert back_end.pull(csr.rows(4, 4), table).shape == (0, 24)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pull_as_it_is_used(dtype: torch.dtype) -> None:
+    """With the sizes that the engine runs with: several programs, no row that is long."""
+    made = matrix(600, 600, 0.03, 3)
+    table = torch.randn(600, 20, generator=torch.Generator().manual_seed(0)).to(dtype)
+    found = TritonOps().pull(Csr.from_scipy(made).to(DEVICE), table.to(DEVICE))
+    close(found, made.astype(np.float64) @ table.double().numpy())
+
+
 def test_pieces_of_long_rows_cover_their_entries_once() -> None:
     rowptr = torch.tensor([0, 3, 20, 20, 28])
     found = LongRows.of(rowptr, longest=7)
@@ -114,6 +123,15 @@ def test_dropout_is_that_of_pytorch_bit_for_bit(num_rows: int, width: int, rate:
             torch.testing.assert_close(found[:num_rows, :width], wanted, rtol=2**-7, atol=0)
         assert bool((found[num_rows] == 7).all())  # nothing beside the rows is written
         assert bool((found[:, width:] == 7).all())
+
+
+def test_dropout_of_many_rows_is_that_of_pytorch() -> None:
+    rows, nodes = torch.randn(700, 20, device=DEVICE), torch.arange(700, device=DEVICE)
+    mask = Dropout(0.5, 5, nodes).mask
+    wanted, found = torch.empty_like(rows), torch.empty_like(rows)
+    TorchOps().drop(rows, mask, wanted)
+    TritonOps().drop(rows, mask, found)
+    assert torch.equal(found, wanted)
 
 
 def test_a_key_on_the_device_is_read_when_the_kernel_runs() -> None:

@@ -22,8 +22,8 @@ class RowsPass:
 
     x: Tensor | None
     """Where the rows to aggregate go, ``[n, width]``: these rows of the layer's table, where they stand until
-    the next epoch. Written as float32; a table of another type is written behind the layer's back. None for a
-    layer that aggregates nothing."""
+    the next epoch. Written as float32; a table of another type is written behind the layer's back, unless
+    the layer only drops (`Layer.only_drops`). None for a layer that aggregates nothing."""
     drop: Dropout
     kept: tuple[Any, ...] = ()
     """Whatever the layer needs besides."""
@@ -72,6 +72,9 @@ class Layer(nn.Module):
 
     width: int | None = None
     """Columns of ``x``, the rows that are aggregated; None for a layer that aggregates nothing."""
+    only_drops = False
+    """Whether `forward_message` writes dropped rows and nothing else, which `Dropout.into` does in any
+    format."""
     in_features: int
     """Columns of the input."""
     out_features: int
@@ -204,6 +207,7 @@ class Convolution(Layer):
         self.in_features, self.out_features = in_features, out_features
         self.sparse_input = sparse_input
         self.transform_first = sparse_input or out_features < in_features
+        self.only_drops = not self.transform_first
         self.width = out_features if self.transform_first else in_features
         self.bias = zeros(out_features)
         self.relu = relu

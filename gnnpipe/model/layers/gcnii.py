@@ -29,6 +29,8 @@ class GcniiLayer(Layer):
     _blended: Tensor
     _blended_back: Tensor
 
+    only_drops = True
+
     def __init__(
         self, hidden: int, number: int, alpha: float, theta: float, generator: torch.Generator
     ) -> None:
