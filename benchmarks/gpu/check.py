@@ -55,11 +55,12 @@ class Case:
     tables: TableFormat
     chunks: int
     lookahead: int = 0
+    epochs: int = EPOCHS
 
     @property
     def name(self) -> str:
         features = "sparse" if self.sparse else "dense"
-        return f"{self.model}, {features}, {self.rule}, {self.tables}, K={self.chunks}, q={self.lookahead}"
+        return f"{self.model}, {features}, {self.rule}, {self.tables}, K={self.chunks}, q={self.lookahead}, {self.epochs} epochs"
 
 
 @dataclass
@@ -75,6 +76,8 @@ class Found:
 
 def cases(models: tuple[Model, ...]) -> Iterator[Case]:
     """Every model with dense and sparse features, every rule, both formats, one and several chunks."""
+    yield Case("gcnii", False, "reuse", "fp32", 1, epochs=20)
+    yield Case("gcnii", False, "reuse", "fp32", 4, epochs=20)
     for model in models:
         for sparse in (False, True):
             yield Case(model, sparse, "reuse", "fp32", 1)
@@ -132,7 +135,7 @@ def train(case: Case, graph: PreparedGraph, device: torch.device, *, graphs: boo
     work = replayed(stage) if graphs else stage
     engine = Engine(stage, plan.schedule.stages[0], messages, Clock(device), work=work)
     orders, losses, gradients = chunk_orders("shuffled", case.chunks, 0), [], []
-    for epoch in range(EPOCHS):
+    for epoch in range(case.epochs):
         if rule.refresh and epoch % rule.refresh == 0:
             refresh(stage, messages, epoch)
         losses.append(engine.run_epoch(epoch, next(orders)).loss_sum)

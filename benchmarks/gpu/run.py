@@ -14,6 +14,7 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from benchmarks.gpu.timing import epoch_seconds
 from gnnpipe.base.config import Model, TableFormat
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-LIMITS = {"check": 70, "planted": 70, "reddit": 70, "others": 50, "pulls": 60, "stages": 60}
+LIMITS = {"check": 70, "planted": 70, "reddit": 75, "stages": 60, "pulls": 60, "others": 60}
 EAGER, GRAPHS = "eager", "graphs"
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--section", choices=LIMITS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.section:
-        print(json.dumps(SECTIONS[options.section](1 if not options.tiny else 100)))
+        _tell(SECTIONS[options.section](1 if not options.tiny else 100))
         return
     found: dict[str, Any] = {"about": about()}
     ends = time.monotonic() + options.seconds
@@ -77,20 +78,25 @@ def about() -> dict[str, str]:
 def _section(name: str, limit: float, *, tiny: bool) -> Any:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.run", "--section", name]
     began = time.monotonic()
-    try:
-        done = subprocess.run(
-            [*command, *(["--tiny"] if tiny else [])],
-            capture_output=True,
-            text=True,
-            timeout=limit,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        partly = error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or ""
-        return {"failed": f"over {limit:.0f} s", "output": partly[-3000:]}
-    if done.returncode:
-        return {"failed": f"exit {done.returncode}", "output": done.stderr[-3000:]}
-    return json.loads(done.stdout.splitlines()[-1]) | {"seconds": round(time.monotonic() - began, 1)}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen([*command, *(["--tiny"] if tiny else [])], stdout=out, stderr=errors)
+        try:
+            ended = f"exit {process.wait(timeout=limit)}"
+        except subprocess.TimeoutExpired:
+            process.kill()
+            ended = f"over {limit:.0f} s"
+        out.seek(0)
+        errors.seek(0)
+        lines = [line for line in out.read().splitlines(keepends=True) if line.endswith("\n")]
+        found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        if ended != "exit 0":  # what was found until then counts
+            found |= {"failed": ended, "output": errors.read()[-3000:]}
+    return found | {"took": round(time.monotonic() - began, 1)}
+
+
+def _tell(found: dict[str, Any]) -> None:
+    """Hand what was found so far to the process that waits for the section."""
+    print(json.dumps(found), flush=True)
 
 
 def _lines(found: Any) -> list[str]:
@@ -137,11 +143,13 @@ def _epochs(
             name = f"ours {model}-{layers} {tables} K={chunks} {how}{suffix}"
             build = partial(ours.Ours, model, layers, hidden, graphs[chunks], DEVICE, tables)
             found[name] = _timed(partial(build, graphs=how == GRAPHS), epochs)
+            _tell(found)
         for model, layers, form in rivals:
             if precision == "high" and form not in ("cusparse", "recorded"):
                 continue
             name = f"torch_geometric {model}-{layers} {form}{suffix}"
             found[name] = _timed(partial(rival.Rival, form, model, layers, hidden, matrix), epochs)
+            _tell(found)
     torch.set_float32_matmul_precision("highest")
     return found
 
@@ -151,13 +159,12 @@ def _timed(build: Any, epochs: int) -> dict[str, Any]:
         trainer = build()
         result: dict[str, Any] = epoch_seconds(trainer.step, DEVICE, epochs)
         if isinstance(trainer, ours.Ours) and DEVICE.type == "cuda":
-            result |= _profile(trainer)
+            result |= _profile(trainer) | {"losses": trainer.losses[:4]}
     except (RuntimeError, torch.OutOfMemoryError, FloatingPointError) as error:
         result = {"failed": f"{type(error).__name__}: {str(error)[:300]}"}
     if DEVICE.type == "cuda":
         trainer = None
         torch.cuda.empty_cache()
-    print(result.get("seconds", result), file=sys.stderr, flush=True)
     return result
 
 
@@ -240,13 +247,12 @@ def _pulls(scale: int) -> dict[str, Any]:
     for kind in KINDS:
         for width in (100, 128) if kind == "reddit" else (64, 128):
             found[f"{kind}, {width} columns"] = pulls.race(kind, width, DEVICE, scale)
+            _tell(found)
     return found
 
 
 def _stages(scale: int) -> dict[str, Any]:
     """One and two stages that share the device, by the command line; memory predicted and measured."""
-    import tempfile
-
     nodes, layers = (20_000, 32) if scale == 1 else (600, 4)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -276,9 +282,9 @@ SECTIONS = {
     "check": _checked,
     "planted": _planted,
     "reddit": _reddit,
-    "others": _others,
-    "pulls": _pulls,
     "stages": _stages,
+    "pulls": _pulls,
+    "others": _others,
 }
 
 if __name__ == "__main__":

@@ -97,9 +97,7 @@ class RankState:
                 ]
                 for moment in moments:
                     tensor = stored.read(f"adam.{key}.{moment}")
-                    self.optimizer.state[weight][moment] = (
-                        tensor if moment == "step" else tensor.to(weight.device)
-                    )
+                    self.optimizer.state[weight][moment] = tensor.to(weight.device)
                 if f"averaged.{key}" in stored.tensors:
                     inner = f"{layer.spec.name.replace('.', '_')}.{name}"
                     averages[inner] = stored.read(f"averaged.{key}")
