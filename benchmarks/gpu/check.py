@@ -60,7 +60,8 @@ class Case:
     @property
     def name(self) -> str:
         features = "sparse" if self.sparse else "dense"
-        return f"{self.model}, {features}, {self.rule}, {self.tables}, K={self.chunks}, q={self.lookahead}, {self.epochs} epochs"
+        plan = f"K={self.chunks}, q={self.lookahead}, {self.epochs} epochs"
+        return f"{self.model}, {features}, {self.rule}, {self.tables}, {plan}"
 
 
 @dataclass
@@ -149,7 +150,7 @@ def _descend(stage: Stage) -> Tensor:
     gradients = []
     for weight in stage.modules.parameters():
         if weight.grad is not None:
-            gradients.append(weight.grad.flatten().cpu())
+            gradients.append(weight.grad.flatten().cpu().clone())  # it is zeroed below
             weight -= RATE * weight.grad
             weight.grad.zero_()
     return torch.cat(gradients)

@@ -203,10 +203,11 @@ class RunConfig:
     device: Device = "auto"
     """auto: one CUDA device a process where there are enough, else the CPU. cuda: processes share devices
     where there are too few, and their messages go through host memory."""
-    cuda_graphs: bool = True
+    cuda_graphs: bool = False
     """On CUDA, record the work on each chunk in the second epoch, and replay it from then on: the device is
-    asked once a chunk instead of kernel by kernel. It makes small graphs and many chunks several times as
-    fast, and gives the same numbers. Runs with several parts, a lookahead or a fitted weight do without."""
+    asked once a chunk instead of kernel by kernel, which makes many chunks of a small graph several times as
+    fast. Not proved yet with several chunks. Runs with several parts, a lookahead or a fitted weight do
+    without."""
     threads: int = 0
     """CPU threads a process; 0 shares the cores of the host out among its processes."""
     eval_every: int = 5

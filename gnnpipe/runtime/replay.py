@@ -35,11 +35,12 @@ class Recorded:
     """What other graphs read of it: memory that must not be given to anybody else."""
 
     def replay(self, rows: Tensor | None) -> Result:
-        """Do it once more."""
+        """Do it once more. The result is the caller's to keep: a neighbour may read it while others run."""
         if self.rows is not None and rows is not None:
             self.rows.copy_(rows)
         self.graph.replay()
-        return self.result
+        out, loss = self.result
+        return None if out is None else out.clone(), None if loss is None else loss.clone()
 
 
 class Replay:
@@ -59,9 +60,8 @@ class Replay:
 
     def _forget(self) -> None:
         self._recorded: dict[tuple[str, int], Recorded | None] = {}
-        # What chunks keep from forward to backward is in a pool of its own, so that no backward graph was
-        # ever given memory of it, whatever the order in which chunks are recorded and replayed.
-        self._pools = {kind: torch.cuda.graph_pool_handle() for kind in ("forward", "backward")}
+        # Backward graphs share memory: what one leaves behind is used up before the next one runs.
+        self._pool = torch.cuda.graph_pool_handle()
 
     def begin_epoch(self, epoch: int, order: list[int]) -> None:
         """Begin the stage's epoch; record anew if weights or gradients have moved."""
@@ -127,11 +127,13 @@ class Replay:
         """Record without running: memory and Python's side of it are as if it had run."""
         if not self._recorded:
             torch.cuda.empty_cache()  # of the epoch without graphs
+        # Forward graphs share nothing: what a chunk keeps until its backward lies where another chunk's
+        # forward, recorded earlier but replayed later, would have its intermediate rows.
+        pool = None if kind == "forward" else self._pool
         graph, into = torch.cuda.CUDAGraph(), None if rows is None else torch.empty_like(rows)
         now = torch.cuda.current_stream(self._stage.device)
         self._stream.wait_stream(now)
         with torch.cuda.stream(self._stream):
-            pool = self._pools["forward" if kind == "forward" else "backward"]
             # other threads, such as those that watch over messages, may go on talking to the device
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
