@@ -20,7 +20,7 @@ from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError, DataError
 from gnnpipe.train.lock import LOCK, OWNER
 from gnnpipe.train.progress import is_record
-from gnnpipe.train.resume import is_resumed, shape_of
+from gnnpipe.train.resume import is_resumed, plan_since, shape_of
 
 CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
     "config.yaml",
@@ -98,7 +98,7 @@ class RunFolder:
             model: the best weights of those epochs; if there is no such file, there were none yet.
 
         Returns:
-            the epoch from which the plan is the one that goes on.
+            the epoch from which the last plan is in charge, see `plan_since`.
 
         Raises:
             CheckpointError: there are fewer records than that.
@@ -117,20 +117,22 @@ class RunFolder:
                     "file back, or start the run anew"
                 )
         before = self.plan()
-        plan["resumed"] = [*before.get("resumed", []), {"epoch": epochs, "from": shape_of(before)}]
-        since = max((item["epoch"] for item in plan["resumed"] if item["from"] != shape_of(plan)), default=0)
+        resumed = [*before.get("resumed", []), {"epoch": epochs, "from": shape_of(before)}]
+        plan, kept = {**plan, "resumed": resumed}, config_as_yaml(config)
+        if epochs == config.epochs:  # none is left: plan and settings stay those of the epochs that ran
+            plan, kept = before, {**self.settings(), "epochs": epochs}
         for name in (SUMMARY, PICTURE, COMPARISON):
             (self.path / name).unlink(missing_ok=True)
-        text = "".join(_line(record) for record in records)
-        _write_aside(self.path / RECORDS, lambda aside: aside.write_text(text))
+        _write_aside(self.path / RECORDS, lambda aside: aside.write_text("".join(map(_line, records))))
         if model.is_file():
             _write_aside(self.path / MODEL, lambda aside: shutil.copyfile(model, aside))
         else:
             (self.path / MODEL).unlink(missing_ok=True)
         _write_json(self.path / PLAN, plan)
-        settings = yaml.safe_dump(config_as_yaml(config), sort_keys=False)
-        _write_aside(self.path / CONFIG, lambda aside: aside.write_text(settings))
-        return int(since)
+        _write_aside(
+            self.path / CONFIG, lambda aside: aside.write_text(yaml.safe_dump(kept, sort_keys=False))
+        )
+        return plan_since(plan, config.epochs)
 
     def _clear(self) -> None:
         """Remove an old run, but for the lock that keeps the folder ours."""

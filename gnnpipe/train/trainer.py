@@ -101,7 +101,7 @@ class Trainer:
         order = "fixed" if self._job.plan.exact else config.staleness.order or "shuffled"
         orders = chunk_orders(order, self._job.plan.num_chunks, config.seed)
         record = self._resume([next(orders) for _ in range(self._first_epoch)])
-        began = self._clock.now()
+        began = self._clock.now() - record.get("elapsed", 0.0)
         for epoch in range(self._first_epoch, config.epochs):
             evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
             record, due = self._train_epoch(epoch, next(orders), settles=evaluates)
@@ -171,7 +171,7 @@ class Trainer:
             self._skip(record)
         else:
             self._check_finite(record["loss"], epoch, finite=all(report.finite for report in reports))
-        if checks:
+        if checks and not skips:
             record |= gradient_record(epoch, checks, self._stage.num_train)
         if self._world.rank == 0:
             freshness = self._ages.epoch(epoch, order, refreshed=self._refreshes(epoch))
