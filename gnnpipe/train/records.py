@@ -89,16 +89,13 @@ class RunFolder:
         (self.path / RECORDS).touch()
 
     def rewind(self, config: RunConfig, plan: dict[str, Any], epochs: int, model: Path) -> int:
-        """Bring the folder back to where it was after so many epochs, for a run that goes on from there.
+        """Bring the folder back to where it was after so many epochs, to go on; return `plan_since`.
 
         Args:
             config: of the run that goes on.
             plan: of it, see `create`; what earlier plans ran is added.
             epochs: that are done.
             model: the best weights of those epochs; if there is no such file, there were none yet.
-
-        Returns:
-            the epoch from which the last plan is in charge, see `plan_since`.
 
         Raises:
             CheckpointError: there are fewer records than that.
