@@ -164,9 +164,9 @@ class RunConfig:
     initial: Initial = "relay"
     """How stages behind the first get GCNII's initial rows, which every layer reads. relay: they travel along
     with the hidden rows, which doubles what stages send, and any number of stages gives the same numbers bit
-    for bit, at equal --threads. recompute: every stage holds the features and computes them itself, and only the gradient of the
-    input layer's weights is summed over the ranks. Less is sent where there are many more nodes than
-    features; ``gnnpipe volume`` tells."""
+    for bit, at equal --threads. recompute: every stage holds the features and computes them itself, and only
+    the gradient of the input layer's weights is summed over the ranks. Less is sent where there are many more
+    nodes than features; ``gnnpipe volume`` tells."""
     wire: WireFormat = "fp32"
     """How rows and gradients travel between stages. fp32: as they are; bf16: half the bytes; int8: a quarter,
     each row scaled by its largest entry, gradients rounded at random so that they are right on average.

@@ -120,15 +120,15 @@ class Trainer:
         self._finish(record)
 
     def _resume(self, orders: list[list[int]]) -> dict[str, Any]:
-        """Go on from the job's checkpoint, if it has one; the records are cut back to it already. On rank 0,
-        the last of them."""
+        """Go on from the job's checkpoint, if any, as the records do already. On rank 0, the last of them."""
         start, record = self._job.start, dict[str, Any]()
         if start is None:
             return record
         stored = start.open()
         self._state.restore(stored)
         self._refreshed = bool(stored.about["refreshed"])
-        if reads_stale_rows(self._job) and not self._state.restore_tables(stored):
+        reads = reads_stale_rows(self._job) and self._first_epoch < self._job.config.epochs
+        if reads and not self._state.restore_tables(stored):
             refresh(self._stage, self._messages, self._first_epoch)
             self._refreshed = True
         self._world.links.take_bytes()

@@ -156,16 +156,16 @@ def test_stopped_between_the_last_checkpoint_and_the_summary(tmp_path: Path) -> 
 def test_a_plan_that_runs_no_epoch_leaves_the_summary_of_the_one_that_did(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run = Run.prepare(tmp_path / "run", stages=2).train()
+    run = Run.prepare(tmp_path / "run", parts=2, halo="stale").train()
     before, plan = run.folder.read("summary.json"), run.folder.plan()
     (run.folder.path / "summary.json").unlink()
-    assert main(["train", "--resume", str(run.folder.path), "--stages", "1", "--lr", "9"]) == 0
+    assert main(["train", "--resume", str(run.folder.path), "--parts", "1", "--lr", "9"]) == 0
     assert "all 6 epochs are done" in capfd.readouterr().out
     after = run.folder.read("summary.json")
     same = ("epochs", "best_val", "best_epoch", "median_epoch_seconds", "bytes_per_epoch_by_rank")
     assert [after[key] for key in same] == [before[key] for key in same]
     assert run.folder.plan() == plan
-    assert run.folder.settings()["stages"] == 2
+    assert run.folder.settings()["parts"] == 2
 
 
 def test_epochs_that_nothing_is_known_of_are_refused(
