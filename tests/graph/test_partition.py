@@ -18,7 +18,7 @@ from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.partition import Partition, halo_counts, node_cost, partition
 from gnnpipe.graph.prepared import PreparedGraph, prepare
 from gnnpipe.graph.synthetic import planted_partition
-from tests.graphs import banded_graph, dense, random_graph
+from tests.graphs import banded_graph, dense, local_graph, random_graph
 
 
 @given(st.integers(3, 40), st.integers(0, 120), st.integers(0, 99), st.data())
@@ -102,6 +102,14 @@ def test_messages_and_width_of_a_directed_graph(parts: int) -> None:
         assert torch.equal(graph.messages, expected)
         assert graph.width == max(int(abs(chunk[i] - chunk[j])) for i, j in A.nonzero().tolist())
     assert not torch.equal(expected.sum(dim=0), expected.sum(dim=0).T)
+
+
+@pytest.mark.parametrize("way", [(0, 1), (1, 0)])
+def test_width_counts_messages_either_way_along_the_line(way: tuple[int, int]) -> None:
+    """All messages of a directed path go one way."""
+    edges = torch.stack([torch.arange(39), torch.arange(1, 40)])[list(way)]
+    graph = prepare(local_graph(edges, 40, 0, undirected=False), CutSpec(1, 5, 4.0, local=True), "mean")
+    assert graph.width == 1
 
 
 def turned(data: GraphData) -> GraphData:

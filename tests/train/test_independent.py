@@ -21,7 +21,7 @@ from tests.faults.runs import Run
 from tests.graphs import dense
 from tests.pyg import edges, leaves, pyg_logits, pyg_loss
 
-EPOCHS, WARMUP, CLIP, LR, DECAY, AVERAGING = 8, 2, 0.05, 0.05, 0.01, 0.8
+EPOCHS, WARMUP, CLIP, LR, DECAY, AVERAGING = 8, 2, 0.35, 0.05, 0.01, 0.8
 OPTIMIZER = OptimizerConfig(
     "adam", (0.8, 0.95), averaging=AVERAGING, schedule="cosine", warmup=WARMUP, clip=CLIP
 )
@@ -129,7 +129,7 @@ def test_a_run_and_one_that_goes_on_equal_plain_training(
     )
     plain = train_plainly(config, load_dataset(config), w)
     # each of these settings changes something here
-    assert min(plain.norms) > CLIP
+    assert min(plain.norms) < CLIP < max(plain.norms)  # Adam does not feel a factor that is always there
     assert plain.scores != plain.raw_scores
     assert_same_run(run.train(), plain)
     for epochs in (6, 8):
