@@ -72,7 +72,9 @@ def is_record(record: dict[str, Any], epoch: int) -> bool:
         and record["epoch"] == epoch
         and {"loss", "seconds"} <= set(record)
         and ("val" in record) == ("test" in record)
-        and all(type(value) in (int, float) for value in numbers if value is not None)
+        and all(
+            type(value) in (int, float) and abs(value) < math.inf for value in numbers if value is not None
+        )
         and record["seconds"] is not None
         and record.get("elapsed", 0.0) is not None
         and isinstance(sent, list)

@@ -233,11 +233,11 @@ class RunFolder:
             raise self._damaged(CONFIG, error) from None
 
     def records(self) -> list[dict[str, Any]]:
-        """All complete lines of records.jsonl; raises DataError where one is damaged."""
+        """All complete lines of records.jsonl; raises DataError where one is damaged, or the file is gone."""
         try:
             lines = (self.path / RECORDS).read_text().split("\n")
             return [_parsed(line) for line in lines[:-1]]
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError, OSError) as error:
             raise self._damaged(RECORDS, error) from None
 
     def _damaged(self, name: str, error: Exception) -> DataError:
