@@ -164,9 +164,9 @@ class RunConfig:
     initial: Initial = "relay"
     """How stages behind the first get GCNII's initial rows, which every layer reads. relay: they travel along
     with the hidden rows, which doubles what stages send, and any number of stages gives the same numbers bit
-    for bit. recompute: every stage holds the features and computes them itself, and only the gradient of the
-    input layer's weights is summed over the ranks. Less is sent where there are many more nodes than
-    features; ``gnnpipe volume`` tells."""
+    for bit, at equal --threads. recompute: every stage holds the features and computes them itself, and only
+    the gradient of the input layer's weights is summed over the ranks. Less is sent where there are many more
+    nodes than features; ``gnnpipe volume`` tells."""
     wire: WireFormat = "fp32"
     """How rows and gradients travel between stages. fp32: as they are; bf16: half the bytes; int8: a quarter,
     each row scaled by its largest entry, gradients rounded at random so that they are right on average.
@@ -209,7 +209,8 @@ class RunConfig:
     fast. Not proved yet with several chunks. Runs with several parts, a lookahead or a fitted weight do
     without."""
     threads: int = 0
-    """CPU threads a process; 0 shares the cores of the host out among its processes."""
+    """CPU threads a process; 0 shares the cores of the host out among its processes. Another number adds in
+    another order: results agree bit for bit at equal --threads, and else to the eighth digit or so."""
     eval_every: int = 5
     """Exact evaluation on the whole graph after every so many epochs, and after the last."""
     check_gradient: int = 0

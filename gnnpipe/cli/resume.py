@@ -51,6 +51,11 @@ def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
             f"resume: all {config.epochs} epochs of '{folder.path}' are done; give more, as in --epochs "
             f"{2 * config.epochs}"
         )
+    if epochs == config.epochs and not any("val" in record for record in folder.records()[:epochs]):
+        raise ConfigError(
+            f"epochs: none of the {epochs} that are done was evaluated, so there is no best one to name; "
+            f"give more, as in --epochs {epochs + 1}"
+        )
     return Start(stored.folder, epochs)
 
 

@@ -36,7 +36,7 @@ from gnnpipe.train.machine import outdated
 from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
 from gnnpipe.train.records import CONFIG, MODEL, RunFolder
-from gnnpipe.train.resume import changes, with_stored_plan
+from gnnpipe.train.resume import changes, continued, with_stored_plan
 
 # torchrun ends all ranks of a host as soon as one ends; rank 0, which says why, may be the last to know.
 SECONDS_TO_SPEAK = 30.0
@@ -235,6 +235,8 @@ def _prepare(
             folder.create(config, plan)
         else:
             console.say(f"going on from epoch {start.epochs}")
+            for line in continued(config, folder.settings(), start.epochs):
+                console.say(line)
             remove_leftovers(folder.path)
             since = folder.rewind(config, plan, start.epochs, start.folder / MODEL)
             job = replace(job, start=replace(start, plan_since=since))

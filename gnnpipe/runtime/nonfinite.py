@@ -45,15 +45,21 @@ def finite_gradients(stage: Stage) -> bool:
 
 
 def clear_nonfinite(stage: Stage) -> None:
-    """Put 0 for what is not finite in the tables, as if those rows had not been computed yet."""
+    """Put 0 for what is not finite in the tables, as if those rows had not been computed yet.
+
+    So too in the rows of a stale halo that the next epoch reads, once they have arrived; the other parts do
+    the same.
+    """
+    stage.settle()
     for layer in stage.layers:
         tensors: list[Tensor] = []
         if layer.rows is not None:
             table = layer.rows.table
-            tensors += [table.rows, table.newest, table.snapshot]
+            tensors += [table.rows, table.newest, table.snapshot, *layer.rows.boundary.state().values()]
         if layer.gradients is not None:
-            tensors += [layer.gradients.table.rows, layer.gradients.table.newest]
-            layer.gradients.table.fit.nan_to_num_(0.0, 0.0, 0.0)
+            gradients = layer.gradients.table
+            tensors += [gradients.rows, gradients.newest, *layer.gradients.boundary.state().values()]
+            gradients.fit.nan_to_num_(0.0, 0.0, 0.0)
         for rows in tensors:
             rows.nan_to_num_(0.0, 0.0, 0.0)
 

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gnnpipe.base.config import OptimizerConfig
+from gnnpipe.train.rates import rate_factor
 
 
 def make_optimizer(modules: nn.Module, config: OptimizerConfig, lr: float, weight_decay: float) -> Optimizer:
@@ -25,22 +26,10 @@ def make_optimizer(modules: nn.Module, config: OptimizerConfig, lr: float, weigh
 
 
 def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int, done: int = 0) -> LambdaLR:
-    """Linear warm-up, then constant or a cosine down to 0 at the last epoch; ``done`` epochs are over."""
-
-    warmup = config.warmup
-    assert warmup is not None
-
-    def factor(epoch: int) -> float:
-        if epoch < warmup:
-            return (epoch + 1) / (warmup + 1)
-        if config.schedule == "constant":
-            return 1.0
-        done = (epoch - warmup) / max(1, epochs - warmup)
-        return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
-
+    """See `rate_factor`; ``done`` epochs are over."""
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
-    return LambdaLR(optimizer, factor, done - 1)
+    return LambdaLR(optimizer, lambda epoch: rate_factor(config, epochs, epoch), done - 1)
 
 
 def clip_gradients(

@@ -65,15 +65,18 @@ class Progress:
 
 def is_record(record: dict[str, Any], epoch: int) -> bool:
     """Whether a line of a file has what `Progress.add` takes from it."""
-    numbers = [record.get(key) for key in ("loss", "seconds", "val", "test") if key in record]
+    numbers = [record.get(key) for key in ("loss", "seconds", "val", "test", "elapsed") if key in record]
     sent = record.get("bytes_sent_by_rank")
     return (
         type(record.get("epoch")) is int
         and record["epoch"] == epoch
         and {"loss", "seconds"} <= set(record)
         and ("val" in record) == ("test" in record)
-        and all(type(value) in (int, float) for value in numbers if value is not None)
+        and all(
+            type(value) in (int, float) and abs(value) < math.inf for value in numbers if value is not None
+        )
         and record["seconds"] is not None
+        and record.get("elapsed", 0.0) is not None
         and isinstance(sent, list)
         and all(isinstance(item, dict) and all(type(n) is int for n in item.values()) for item in sent)
     )

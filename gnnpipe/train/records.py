@@ -20,7 +20,7 @@ from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError, DataError
 from gnnpipe.train.lock import LOCK, OWNER
 from gnnpipe.train.progress import is_record
-from gnnpipe.train.resume import is_resumed, shape_of
+from gnnpipe.train.resume import is_resumed, plan_since, shape_of
 
 CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
     "config.yaml",
@@ -89,16 +89,13 @@ class RunFolder:
         (self.path / RECORDS).touch()
 
     def rewind(self, config: RunConfig, plan: dict[str, Any], epochs: int, model: Path) -> int:
-        """Bring the folder back to where it was after so many epochs, for a run that goes on from there.
+        """Bring the folder back to where it was after so many epochs, to go on; return `plan_since`.
 
         Args:
             config: of the run that goes on.
             plan: of it, see `create`; what earlier plans ran is added.
             epochs: that are done.
             model: the best weights of those epochs; if there is no such file, there were none yet.
-
-        Returns:
-            the epoch from which the plan is the one that goes on.
 
         Raises:
             CheckpointError: there are fewer records than that.
@@ -117,20 +114,22 @@ class RunFolder:
                     "file back, or start the run anew"
                 )
         before = self.plan()
-        plan["resumed"] = [*before.get("resumed", []), {"epoch": epochs, "from": shape_of(before)}]
-        since = max((item["epoch"] for item in plan["resumed"] if item["from"] != shape_of(plan)), default=0)
+        resumed = [*before.get("resumed", []), {"epoch": epochs, "from": shape_of(before)}]
+        plan, kept = {**plan, "resumed": resumed}, config_as_yaml(config)
+        if epochs == config.epochs:  # none is left: plan and settings stay those of the epochs that ran
+            plan, kept = before, {**self.settings(), "epochs": epochs}
         for name in (SUMMARY, PICTURE, COMPARISON):
             (self.path / name).unlink(missing_ok=True)
-        text = "".join(_line(record) for record in records)
-        _write_aside(self.path / RECORDS, lambda aside: aside.write_text(text))
+        _write_aside(self.path / RECORDS, lambda aside: aside.write_text("".join(map(_line, records))))
         if model.is_file():
             _write_aside(self.path / MODEL, lambda aside: shutil.copyfile(model, aside))
         else:
             (self.path / MODEL).unlink(missing_ok=True)
         _write_json(self.path / PLAN, plan)
-        settings = yaml.safe_dump(config_as_yaml(config), sort_keys=False)
-        _write_aside(self.path / CONFIG, lambda aside: aside.write_text(settings))
-        return int(since)
+        _write_aside(
+            self.path / CONFIG, lambda aside: aside.write_text(yaml.safe_dump(kept, sort_keys=False))
+        )
+        return plan_since(plan, config.epochs)
 
     def _clear(self) -> None:
         """Remove an old run, but for the lock that keeps the folder ours."""
@@ -234,11 +233,11 @@ class RunFolder:
             raise self._damaged(CONFIG, error) from None
 
     def records(self) -> list[dict[str, Any]]:
-        """All complete lines of records.jsonl; raises DataError where one is damaged."""
+        """All complete lines of records.jsonl; raises DataError where one is damaged, or the file is gone."""
         try:
             lines = (self.path / RECORDS).read_text().split("\n")
             return [_parsed(line) for line in lines[:-1]]
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError, OSError) as error:
             raise self._damaged(RECORDS, error) from None
 
     def _damaged(self, name: str, error: Exception) -> DataError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import yaml
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError
+from gnnpipe.train.rates import rate_factor
 
 # What weights, tables and records of a run are about; the files of a data set may lie elsewhere.
 FIXED = (
@@ -103,6 +106,77 @@ def is_resumed(item: object) -> bool:
 def shape_of(plan: dict[str, Any]) -> list[Any]:
     """Stages, parts and chunks of the content of a plan.json."""
     return [plan["plan"].get(key) for key in ("num_stages", "num_parts", "num_chunks")]
+
+
+def plan_since(plan: dict[str, Any], epochs: int) -> int:
+    """The epoch from which the last plan of a run has been in charge.
+
+    A plan that was given up, or took over, without running an epoch does not count.
+
+    Args:
+        plan: the content of its plan.json.
+        epochs: of the whole run.
+    """
+    resumed = plan.get("resumed", [])
+    starts = [0, *(item["epoch"] for item in resumed)]
+    shapes = [*(item["from"] for item in resumed), shape_of(plan)]
+    stops = [*starts[1:], epochs]
+    ran = [item for *item, stop in zip(starts, shapes, stops, strict=True) if item[0] < stop]
+    last = itertools.takewhile(lambda item: item[1] == ran[-1][1], reversed(ran))
+    return min(int(start) for start, _ in last)
+
+
+def continued(config: RunConfig, before: dict[str, Any], epochs: int) -> list[str]:
+    """What the user should know who goes on after so many epochs, beyond what has changed.
+
+    Args:
+        config: of the run that goes on.
+        before: the content of its config.yaml until now.
+        epochs: that are done.
+    """
+    if epochs == config.epochs:
+        return [f"all {epochs} epochs are done and only the summary is left; other settings change nothing"]
+    lines = [_rate_change(config, before, epochs)]
+    new, old = _flat(asdict(config)), _flat(before)
+    averages, averaged = new["optimizer.averaging"], old.get("optimizer.averaging", 0.0)
+    if averages and not averaged:
+        lines.append(f"optimizer.averaging: averages begin at the weights of epoch {epochs}")
+    if averaged and not averages:
+        lines.append("optimizer.averaging: the averages so far are dropped, and the weights are evaluated")
+    if new["staleness.history"] != old.get("staleness.history", new["staleness.history"]):
+        lines.append(
+            f"staleness.history: an exact sweep makes {new['staleness.history']} rows for chunks to read, "
+            f"and gradients of epoch {epochs} count 0"
+        )
+    return [line for line in lines if line]
+
+
+def _rate_change(config: RunConfig, before: dict[str, Any], epochs: int) -> str:
+    """Says so if the learning rate is not what the run was to go on with."""
+    optimizer = before.get("optimizer") or {}
+    known = {key: optimizer[key] for key in ("schedule", "warmup") if optimizer.get(key) is not None}
+    old = replace(config.optimizer, **known)
+    old_epochs, old_lr = int(before.get("epochs", config.epochs)), float(before.get("lr", config.lr))
+    planned = old_lr * rate_factor(old, old_epochs, epochs)
+    rate = config.lr * rate_factor(config.optimizer, config.epochs, epochs)
+    if math.isclose(rate, planned, rel_tol=1e-6):
+        return ""
+    last = old_lr * rate_factor(old, old_epochs, epochs - 1)
+    reasons = [
+        f"{name} {new} (was {was})"
+        for name, new, was in (
+            ("epochs", config.epochs, old_epochs),
+            ("lr", config.lr, old_lr),
+            ("optimizer.schedule", config.optimizer.schedule, old.schedule),
+            ("optimizer.warmup", config.optimizer.warmup, old.warmup),
+        )
+        if new != was
+    ]
+    return (
+        f"learning rate: {last:.3g} in epoch {epochs}, {rate:.3g} from epoch {epochs + 1} on, by "
+        f"{', '.join(reasons)}; to stay at the last rate, resume with --lr {last:.3g} "
+        "--optimizer.schedule constant --optimizer.warmup 0"
+    )
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

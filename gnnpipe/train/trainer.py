@@ -103,7 +103,7 @@ class Trainer:
         order = "fixed" if self._job.plan.exact else config.staleness.order or "shuffled"
         orders = chunk_orders(order, self._job.plan.num_chunks, config.seed)
         record = self._resume([next(orders) for _ in range(self._first_epoch)])
-        began = self._clock.now()
+        began = self._clock.now() - record.get("elapsed", 0.0)
         for epoch in range(self._first_epoch, config.epochs):
             evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
             record, due = self._train_epoch(epoch, next(orders), settles=evaluates)
@@ -122,15 +122,15 @@ class Trainer:
         self._finish(record)
 
     def _resume(self, orders: list[list[int]]) -> dict[str, Any]:
-        """Go on from the job's checkpoint, if it has one; the records are cut back to it already. On rank 0,
-        the last of them."""
+        """Go on from the job's checkpoint, if any, as the records do already. On rank 0, the last of them."""
         start, record = self._job.start, dict[str, Any]()
         if start is None:
             return record
         stored = start.open()
         self._state.restore(stored)
         self._refreshed = bool(stored.about["refreshed"])
-        if reads_stale_rows(self._job) and not self._state.restore_tables(stored):
+        reads = reads_stale_rows(self._job) and self._first_epoch < self._job.config.epochs
+        if reads and not self._state.restore_tables(stored):
             refresh(self._stage, self._messages, self._first_epoch)
             self._refreshed = True
         self._world.links.take_bytes()
@@ -173,7 +173,7 @@ class Trainer:
             self._skip(record)
         else:
             self._check_finite(record["loss"], epoch, finite=all(report.finite for report in reports))
-        if checks:
+        if checks and not skips:
             record |= gradient_record(epoch, checks, self._stage.num_train)
         if self._world.rank == 0:
             freshness = self._ages.epoch(epoch, order, refreshed=self._refreshes(epoch))

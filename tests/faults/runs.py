@@ -75,6 +75,11 @@ class Run:
         launch_local(_poisoned, (self.job, rank, epoch), self.job.plan.num_ranks, _nothing)
         return self
 
+    def train_overflowed(self, rank: int, epoch: int) -> Run:
+        """The same, but through one epoch the first weight of a rank is not a number."""
+        launch_local(_overflowed, (self.job, rank, epoch), self.job.plan.num_ranks, _nothing)
+        return self
+
     def again(self) -> Run:
         """The run as it goes on from its last checkpoint."""
         return replace(self, job=restarted(self.job, self.folder))
@@ -133,4 +138,21 @@ def _poisoned(job: Job, rank: int, epoch: int, store: str) -> None:
             return run_epoch(self, number, order)
 
         Engine.run_epoch = poisoned  # type: ignore[method-assign]
+    local_rank_main(job, store)
+
+
+def _overflowed(job: Job, rank: int, epoch: int, store: str) -> None:
+    if int(os.environ["RANK"]) == rank:
+        run_epoch = Engine.run_epoch
+
+        def overflowed(self: Engine, number: int, order: list[int]) -> EpochResult:
+            weight = next(self._stage.modules.parameters()).data
+            before = weight.clone()
+            if number == epoch:
+                weight.fill_(torch.nan)
+            result = run_epoch(self, number, order)
+            weight.copy_(before)
+            return result
+
+        Engine.run_epoch = overflowed  # type: ignore[method-assign]
     local_rank_main(job, store)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gnnpipe.base.config import StalenessConfig
 from gnnpipe.base.errors import TrainingError
 from gnnpipe.train.checkpoint import latest
 from tests.faults.runs import Run
@@ -30,6 +31,18 @@ def test_skip_leaves_one_step_out(tmp_path: Path) -> None:
     losses = run.train_poisoned(1, 3).losses()
     assert [loss is None for loss in losses] == [False, False, False, True, False, False]
     assert run.folder.read("summary.json")["epochs"] == 6
+
+
+@pytest.mark.parametrize("chunks", [1, 4])
+def test_a_stale_halo_loses_no_more_than_the_epoch_that_went_wrong(chunks: int, tmp_path: Path) -> None:
+    """Rows that are under way between parts as the epoch is skipped arrive in the next one."""
+    changes = {"parts": 2, "chunks": chunks, "staleness": StalenessConfig(weight="fitted")}
+    run = Run.prepare(tmp_path / "run", halo="stale", on_nonfinite="skip", check_gradient=1, **changes)
+    losses = run.train_overflowed(1, 3).losses()
+    assert [loss is None for loss in losses] == [False, False, False, True, False, False]
+    for name, tensor in run.state().items():
+        assert tensor.isfinite().all(), name
+    assert ["estimate" in record for record in run.folder.records()] == [loss is not None for loss in losses]
 
 
 def test_skip_gives_up(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from gnnpipe.base.config import StalenessConfig
 from gnnpipe.base.errors import LostRankError
 from gnnpipe.cli import run as cli
+from gnnpipe.cli.main import main
 from tests.faults.runs import Run, assert_same_state, dies_once
 
 PLANS = [(2, 1), (1, 2), (2, 2)]
@@ -149,3 +151,40 @@ def test_stopped_between_the_last_checkpoint_and_the_summary(tmp_path: Path) -> 
     after = again.train().folder.read("summary.json")
     same = ("epochs", "best_val", "test_at_best_val", "best_epoch", "bytes_per_epoch")
     assert [after[key] for key in same] == [before[key] for key in same]
+
+
+def test_a_plan_that_runs_no_epoch_leaves_the_summary_of_the_one_that_did(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = Run.prepare(tmp_path / "run", parts=2, halo="stale").train()
+    before, plan = run.folder.read("summary.json"), run.folder.plan()
+    (run.folder.path / "summary.json").unlink()
+    assert main(["train", "--resume", str(run.folder.path), "--parts", "1", "--lr", "9"]) == 0
+    assert "all 6 epochs are done" in capfd.readouterr().out
+    after = run.folder.read("summary.json")
+    same = ("epochs", "best_val", "best_epoch", "median_epoch_seconds", "bytes_per_epoch_by_rank")
+    assert [after[key] for key in same] == [before[key] for key in same]
+    assert run.folder.plan() == plan
+    assert run.folder.settings()["parts"] == 2
+
+
+def test_epochs_that_nothing_is_known_of_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = Run.prepare(tmp_path / "run", keep_checkpoints=9).train()
+    (run.folder.path / "summary.json").unlink()
+    for epochs in (4, 6):
+        shutil.rmtree(run.folder.path / "checkpoints" / f"epoch-{epochs:08d}")
+    assert main(["train", "--resume", str(run.folder.path), "--epochs", "2"]) == 2
+    assert "epochs: none of the 2 that are done was evaluated" in capfd.readouterr().err
+
+
+def test_elapsed_counts_all_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = Run.prepare(tmp_path / "run").train()
+    assert main(["train", "--resume", str(run.folder.path), "--epochs", "8"]) == 0
+    records = run.folder.records()
+    elapsed = [record["elapsed"] for record in records]
+    assert len(elapsed) == 8
+    assert elapsed == sorted(elapsed)
+    assert elapsed[7] - elapsed[5] >= sum(record["seconds"] for record in records[6:])
+    assert elapsed[6] >= elapsed[5] + records[6]["seconds"]

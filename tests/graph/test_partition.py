@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from gnnpipe.base.config import SyntheticConfig
 from gnnpipe.graph.chunks import CutSpec, cut_graph
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.partition import Partition, halo_counts, partition
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.partition import Partition, halo_counts, node_cost, partition
 from gnnpipe.graph.prepared import PreparedGraph, prepare
 from gnnpipe.graph.synthetic import planted_partition
-from tests.graphs import dense, random_graph
+from tests.graphs import banded_graph, dense, local_graph, random_graph
 
 
 @given(st.integers(3, 40), st.integers(0, 120), st.integers(0, 99), st.data())
@@ -73,6 +74,50 @@ def test_halo_of_a_small_graph() -> None:
     adjacency = Csr.from_scipy(sp.coo_matrix((np.ones(4), (edges[1], edges[0])), shape=(4, 4)).tocsr())
     groups = Partition(np.array([0, 0, 1, 2]), 3, "metis")
     assert halo_counts(adjacency, groups) == (2 + 1 + 1, 2 + 1)
+
+
+def test_work_of_a_node_is_its_row_and_the_mean_of_its_edges() -> None:
+    # 0 -> 1, 0 -> 2, 0 -> 3, 1 -> 3
+    edges = torch.tensor([[0, 0, 0, 1], [1, 2, 3, 3]])
+    plain = random_graph(4, 0)
+    masks = (plain.train_mask, plain.val_mask, plain.test_mask)
+    data = GraphData.from_edge_index(edges, torch.ones(4, 1), plain.labels, masks)
+    assert node_cost(data.adjacency, 10.0).tolist() == [11.5, 11.0, 10.5, 11.0]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_messages_and_width_of_a_directed_graph(parts: int) -> None:
+    """Counted edge by edge: from the chunk that reads to the one that is read."""
+    one_way = banded_graph(40, 3, seed=1)
+    for data in (one_way, turned(one_way)):
+        graph = prepare(data, CutSpec(parts, 5, 4.0), "mean")
+        chunk, part = torch.empty(40, dtype=torch.int64), torch.empty(40, dtype=torch.int64)
+        for p, ranges in enumerate(graph.ranges):
+            for c, span in enumerate(ranges):
+                chunk[span.start : span.stop], part[span.start : span.stop] = c, p
+        expected = torch.zeros(2, 5, 5, dtype=torch.int64)
+        A = dense(data.adjacency)[graph.node_id][:, graph.node_id]
+        for reader, owner in A.nonzero().tolist():
+            expected[int(part[reader] != part[owner]), chunk[reader], chunk[owner]] += 1
+        assert torch.equal(graph.messages, expected)
+        assert graph.width == max(int(abs(chunk[i] - chunk[j])) for i, j in A.nonzero().tolist())
+    assert not torch.equal(expected.sum(dim=0), expected.sum(dim=0).T)
+
+
+@pytest.mark.parametrize("way", [(0, 1), (1, 0)])
+def test_width_counts_messages_either_way_along_the_line(way: tuple[int, int]) -> None:
+    """All messages of a directed path go one way."""
+    edges = torch.stack([torch.arange(39), torch.arange(1, 40)])[list(way)]
+    graph = prepare(local_graph(edges, 40, 0, undirected=False), CutSpec(1, 5, 4.0, local=True), "mean")
+    assert graph.width == 1
+
+
+def turned(data: GraphData) -> GraphData:
+    """With every edge the other way round, from the higher number to the lower one."""
+    adjacency = dense(data.adjacency)
+    index = (adjacency + adjacency.T).triu(1).nonzero().T
+    masks = (data.train_mask, data.val_mask, data.test_mask)
+    return GraphData.from_edge_index(index.flip(0), data.features, data.labels, masks)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("undirected", [True, False])

@@ -9,8 +9,9 @@ import torch
 import yaml
 
 from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.errors import ConfigError, DataError
 from gnnpipe.train.checks import check_config
+from gnnpipe.train.progress import is_record
 from gnnpipe.train.records import RunFolder
 
 
@@ -101,3 +102,16 @@ def test_model_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_nothing_saved_yet(tmp_path: Path) -> None:
     assert RunFolder(tmp_path / "x").saved() == "nothing was saved yet"
+
+
+def test_records_that_are_gone_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"records.jsonl' is damaged .*No such file.*bring it back"):
+        RunFolder(tmp_path).records()
+
+
+@pytest.mark.parametrize("value", [1e400, -1e400, float("nan"), None, "1", True])
+def test_a_record_with_an_odd_number_is_none(value: object) -> None:
+    record = {"epoch": 0, "loss": 1.0, "seconds": 1.0, "elapsed": 2.0, "bytes_sent_by_rank": []}
+    assert is_record(record, 0)
+    for key in ("seconds", "elapsed"):
+        assert not is_record({**record, key: value}, 0)

@@ -1,0 +1,333 @@
+"""Changes to the core that a tired engineer might make. The tests must notice every one; see ``mutate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change."""
+
+    name: str
+    """What is wrong with it, in a few words."""
+    file: str
+    """Of the package."""
+    old: str
+    """Found exactly once."""
+    new: str
+    tests: str
+    """Arguments for pytest: the fast tests that ought to notice."""
+
+
+PYG = "tests/runtime/test_pyg.py"
+INDEPENDENT = "tests/train/test_independent.py"
+OPTIMIZER = "tests/train/test_optimizer.py"
+SCHEDULE = "tests/plan/test_schedule.py"
+RULES = "tests/plan/test_staleness.py"
+AGES = "tests/plan/test_ages.py"
+STALENESS = "tests/runtime/test_staleness.py"
+LOOKAHEAD = "tests/runtime/test_lookahead.py"
+PARTS = "tests/runtime/test_parts.py"
+BOUNDARIES = "tests/runtime/test_boundaries.py"
+GRADIENT_CHECK = "tests/runtime/test_gradient_check.py"
+RESUME = "tests/faults/test_resume.py -k every_setting"
+NUMBERS = "tests/faults/test_numbers.py -k stale_halo"
+PARTITION = "tests/graph/test_partition.py"
+SPLITS = "tests/graph/test_splits.py"
+METRICS = "tests/model/test_metrics.py"
+DROPOUT = "tests/model/test_dropout.py"
+
+CHANGES = (
+    # normalisation and layers
+    Change(
+        "GraphSAGE multiplies with GCN's adjacency",
+        "model/stack.py",
+        'return "mean" if self.model == "sage" else "gcn"',
+        'return "gcn"',
+        PYG,
+    ),
+    Change(
+        "self loops of the graph count beside the added ones",
+        "graph/normalize.py",
+        "matrix - sp.diags(loops) + sp.identity",
+        "matrix + sp.identity",
+        PYG,
+    ),
+    Change(
+        "layers of GCNII behind the first count one less",
+        "model/stack.py",
+        "GcniiLayer(spec.hidden, index + 1,",
+        "GcniiLayer(spec.hidden, index or 1,",
+        PYG,
+    ),
+    # evaluation, weights on disk, what is best
+    Change(
+        "evaluation takes the weights themselves, not their averages",
+        "train/trainer.py",
+        "with self._averaged.in_place():\n            job",
+        "if True:\n            job",
+        INDEPENDENT,
+    ),
+    Change(
+        "model.safetensors gets the weights themselves, not their averages",
+        "train/trainer.py",
+        "with self._averaged.in_place():\n            for layer",
+        "if True:\n            for layer",
+        INDEPENDENT,
+    ),
+    Change(
+        "only one part's nodes are evaluated",
+        "train/evaluation.py",
+        "for _, state in parts:",
+        "for _, state in parts[:1]:",
+        INDEPENDENT,
+    ),
+    Change(
+        "of two epochs that are as good the later one is the best",
+        "train/progress.py",
+        '<= self.best["best_val"]',
+        '< self.best["best_val"]',
+        "tests/train/test_records.py tests/train/test_progress.py",
+    ),
+    Change(
+        "micro-F1 is macro-F1",
+        "model/metrics.py",
+        'num_labels=num_classes, average="micro"',
+        'num_labels=num_classes, average="macro"',
+        METRICS,
+    ),
+    Change(
+        "the table error adds up from one refresh to the next",
+        "runtime/sweep.py",
+        "    table.forget_error()\n",
+        "",
+        f"{STALENESS} {GRADIENT_CHECK} tests/runtime/test_sweep.py",
+    ),
+    # optimiser
+    Change(
+        "the learning-rate schedule begins anew at a resume",
+        "train/trainer.py",
+        "config.epochs, self._first_epoch)",
+        "config.epochs, 0)",
+        INDEPENDENT,
+    ),
+    Change(
+        "clipping counts each part's copy of the weights",
+        "train/trainer.py",
+        "self._world.gather, stage.counted_weights)",
+        "self._world.gather)",
+        INDEPENDENT,
+    ),
+    Change(
+        "averages keep the share that the new weights should have",
+        "train/optimizer.py",
+        "get_ema_multi_avg_fn(decay)",
+        "get_ema_multi_avg_fn(1 - decay)",
+        OPTIMIZER,
+    ),
+    Change(
+        "the cosine is stretched over the warm-up too",
+        "train/rates.py",
+        "max(1, epochs - config.warmup)",
+        "max(1, epochs)",
+        OPTIMIZER,
+    ),
+    # resume
+    Change(
+        "averages begin anew at a resume",
+        "train/optimizer.py",
+        "n_averaged.fill_(epochs)",
+        "n_averaged.fill_(0)",
+        INDEPENDENT,
+    ),
+    Change(
+        "the chunk orders begin anew at a resume",
+        "train/trainer.py",
+        "[next(orders) for _ in range(self._first_epoch)]",
+        "[next(chunk_orders(order, self._job.plan.num_chunks, config.seed))] * self._first_epoch",
+        RESUME,
+    ),
+    Change(
+        "rows under way between parts are lost at a resume",
+        "runtime/boundary.py",
+        'self._incoming.copy_(state["incoming"])',
+        "pass",
+        RESUME,
+    ),
+    Change(
+        "table rows are read from a checkpoint by the wrong permutation",
+        "runtime/stage_state.py",
+        "place[node_id] = torch.arange(len(node_id))",
+        "place = node_id",
+        RESUME,
+    ),
+    Change(
+        "rows that are not finite stay under way in a stale halo",
+        "runtime/nonfinite.py",
+        ", *layer.rows.boundary.state().values()",
+        "",
+        NUMBERS,
+    ),
+    # schedules and orders
+    Change(
+        "a chunk runs backward before those that read its rows",
+        "plan/schedule.py",
+        "later = action.position + 1",
+        "later = action.position - 1",
+        SCHEDULE,
+    ),
+    Change(
+        "a backward step is fed by the wrong one of the stage behind",
+        "plan/schedule.py",
+        'if kind == "F" else position - lag',
+        'if kind == "F" else position + lag',
+        SCHEDULE,
+    ),
+    Change(
+        "antithetic reverses an order that nobody saw",
+        "plan/staleness.py",
+        'order == "antithetic" and epoch % 2',
+        'order == "antithetic" and not epoch % 2',
+        RULES,
+    ),
+    # staleness rules
+    Change(
+        "corrected subtracts last epoch's rows too often",
+        "plan/staleness.py",
+        "weight * (1 / fresh - 1), weight)",
+        "weight / fresh, weight)",
+        RULES,
+    ),
+    Change(
+        "the first snapshot of a freeze comes an epoch late",
+        "plan/staleness.py",
+        "(epoch - max(start, 1)) % epochs",
+        "(epoch - start) % epochs",
+        RULES,
+    ),
+    Change(
+        "dropout masks change each epoch, whatever dropout_hold",
+        "runtime/masks.py",
+        "epoch // self._settings.hold",
+        "epoch",
+        STALENESS,
+    ),
+    Change(
+        "a reader with lookahead finds one chunk less fresh",
+        "plan/ages.py",
+        "position[None, :] <= position",
+        "position[None, :] < position",
+        AGES,
+    ),
+    # tables
+    Change(
+        "corrected adds what it should subtract",
+        "runtime/tables.py",
+        "sub_(previous",
+        "add_(previous",
+        STALENESS,
+    ),
+    Change(
+        "a snapshot is taken of dropped rows where history is clean",
+        "runtime/tables.py",
+        "self.snapshot.copy_(self.newest)",
+        "self.snapshot.copy_(self.rows)",
+        STALENESS,
+    ),
+    Change(
+        "what a weight is fitted to adds up over epochs",
+        "runtime/tables.py",
+        "self.fit.zero_()",
+        "pass",
+        STALENESS,
+    ),
+    Change(
+        "with lookahead a chunk's own gradient counts as for others",
+        "runtime/tables.py",
+        " or (self.waits and rule.fresh != 1)",
+        "",
+        f"{STALENESS} {PARTS} -k lookahead",
+    ),
+    Change(
+        "the width of a directed graph is that of one direction",
+        "graph/prepared.py",
+        "(reader - owner).abs().max()",
+        "(reader - owner).max()",
+        f"{LOOKAHEAD} {PARTITION}",
+    ),
+    # parts and halo
+    Change(
+        "a boundary node is looked for in the chunk before",
+        "graph/halo.py",
+        "right=True",
+        "right=False",
+        f"{PARTS} -k equal_full_graph",
+    ),
+    Change(
+        "halo columns are numbered by id, not as they arrive",
+        "runtime/chunk_data.py",
+        "ascending[torch.searchsorted(halo[ascending], col[remote])]",
+        "torch.searchsorted(halo[ascending], col[remote])",
+        PARTS,
+    ),
+    Change(
+        "a row that reads only the first halo row is no border row",
+        "runtime/chunk_data.py",
+        "rows.col >= num_own",
+        "rows.col > num_own",
+        f"{PARTS} tests/runtime/test_overlap.py tests/runtime/test_chunk_cut.py",
+    ),
+    # wire
+    Change(
+        "int8 steps go up to 128",
+        "runtime/wire.py",
+        "_MOST = 127",
+        "_MOST = 128",
+        BOUNDARIES,
+    ),
+    Change(
+        "rounding at random rounds down a little more often",
+        "runtime/wire.py",
+        "(noise.float() + 0.5) / 256",
+        "noise.float() / 256",
+        BOUNDARIES,
+    ),
+    # dropout, loss
+    Change(
+        "kept entries are scaled by the rate asked for, not by that of the mask",
+        "model/dropout.py",
+        "_RESOLUTION / (_RESOLUTION - self.threshold)",
+        "1 / (1 - self.rate)",
+        DROPOUT,
+    ),
+    Change(
+        "the loss is a mean over the chunk's training nodes",
+        "model/loss.py",
+        "total / num_train",
+        "total / mask.sum().clamp(min=1)",
+        STALENESS,
+    ),
+    # splits, partition, chunks
+    Change(
+        "a split leaves a node out",
+        "graph/splits.py",
+        "order[train : train + val]",
+        "order[train : train + val - 1]",
+        SPLITS,
+    ),
+    Change(
+        "work of a node counts the edges of one direction only",
+        "graph/partition.py",
+        "row_cost + (in_degree + out_degree) / 2",
+        "row_cost + in_degree",
+        PARTITION,
+    ),
+    Change(
+        "messages are counted from reader to owner",
+        "graph/prepared.py",
+        "(across * num_chunks + reader % num_chunks) * num_chunks + owner % num_chunks",
+        "(across * num_chunks + owner % num_chunks) * num_chunks + reader % num_chunks",
+        f"{PARTITION} {AGES}",
+    ),
+)

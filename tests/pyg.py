@@ -1,0 +1,73 @@
+"""The models built from torch_geometric's own layers: a reference that shares no code with the package.
+
+Weights go by the names that the package gives them; everything else, normalisation included, is PyG's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch_geometric.nn import DeepGCNLayer, GCN2Conv, GCNConv, LayerNorm, SAGEConv
+
+ALPHA, THETA = 0.1, 0.5
+
+
+def pyg_logits(model: str, layers: int, w: Mapping[str, Tensor], X: Tensor, edge_index: Tensor) -> Tensor:
+    """Logits without dropout; ``edge_index`` has sources in its first row."""
+    if model in ("gcn", "sage"):
+        h = X
+        for i in range(layers):
+            conv, weights = (_gcn if model == "gcn" else _sage)(w, f"layers.{i}")
+            h = functional_call(conv, weights, (h, edge_index))
+            h = h.relu() if i < layers - 1 else h
+        return h
+    h = X @ w["input.weight"] + w["input.bias"]
+    if model == "gcnii":
+        h = h0 = h.relu()
+        for i in range(layers):
+            conv = GCN2Conv(h.shape[1], ALPHA, THETA, layer=i + 1)
+            h = functional_call(conv, {"weight1": w[f"layers.{i}.weight"]}, (h, h0, edge_index)).relu()
+    else:
+        for i in range(layers):
+            conv, weights = _gcn(w, f"layers.{i}")
+            block = DeepGCNLayer(conv, _norm(h.shape[1]), nn.ReLU(), block="res+")
+            weights = {f"conv.{name}": weight for name, weight in weights.items()}
+            weights |= {f"norm.{name}": w[f"layers.{i}.norm.{name}"] for name in ("weight", "bias")}
+            h = functional_call(block, weights, (h, edge_index))
+        weights = {name: w[f"output.norm.{name}"] for name in ("weight", "bias")}
+        h = functional_call(_norm(h.shape[1]), weights, (h,)).relu()
+    return h @ w["output.weight"] + w["output.bias"]
+
+
+def pyg_loss(logits: Tensor, labels: Tensor, train_mask: Tensor) -> Tensor:
+    """Mean over the training nodes."""
+    return F.cross_entropy(logits[train_mask], labels[train_mask])
+
+
+def edges(adjacency: Tensor) -> Tensor:
+    """``edge_index`` of a dense adjacency whose rows are the nodes that read."""
+    return adjacency.nonzero().T.flip(0).contiguous()
+
+
+def _gcn(w: Mapping[str, Tensor], layer: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    weight = w[f"{layer}.weight"]
+    return GCNConv(*weight.shape), {"lin.weight": weight.T, "bias": w[f"{layer}.bias"]}
+
+
+def _sage(w: Mapping[str, Tensor], layer: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    own, neighbours = w[f"{layer}.weight_self"], w[f"{layer}.weight_neighbour"]
+    weights = {"lin_l.weight": neighbours.T, "lin_l.bias": w[f"{layer}.bias"], "lin_r.weight": own.T}
+    return SAGEConv(*own.shape, aggr="mean"), weights
+
+
+def _norm(width: int) -> nn.Module:
+    return LayerNorm(width, mode="node")
+
+
+def leaves(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies to differentiate for."""
+    return {name: torch.nn.Parameter(weight.detach().clone()) for name, weight in weights.items()}
