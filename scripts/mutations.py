@@ -223,7 +223,7 @@ CHANGES = (
     # tables
     Change(
         "corrected adds what it should subtract",
-        "runtime/tables.py",
+        "ops/torch.py",
         "sub_(previous",
         "add_(previous",
         STALENESS,
@@ -238,7 +238,7 @@ CHANGES = (
     Change(
         "what a weight is fitted to adds up over epochs",
         "runtime/tables.py",
-        "self.fit.zero_()",
+        "table.fit.zero_()",
         "pass",
         STALENESS,
     ),
@@ -295,17 +295,17 @@ CHANGES = (
     ),
     # dropout, loss
     Change(
-        "kept entries are scaled by the rate asked for, not by that of the mask",
-        "model/dropout.py",
-        "_RESOLUTION / (_RESOLUTION - self.threshold)",
-        "1 / (1 - self.rate)",
+        "kept entries are scaled as if one byte fewer was kept",
+        "ops/hashing.py",
+        "RESOLUTION / (RESOLUTION - self.threshold)",
+        "RESOLUTION / (RESOLUTION - 1 - self.threshold)",
         DROPOUT,
     ),
     Change(
         "the loss is a mean over the chunk's training nodes",
         "model/loss.py",
-        "total / num_train",
-        "total / mask.sum().clamp(min=1)",
+        ")).div_(num_train)",
+        ")).div_(max(len(rows), 1))",
         STALENESS,
     ),
     # splits, partition, chunks
