@@ -93,6 +93,9 @@ class OptimizerConfig:
 
     name: Literal["adam", "adamw"] = "adam"
     """Adam, or AdamW (weight decay apart from the gradient)."""
+    dense_weight_decay: float | None = None
+    """Weight decay of the dense layers before the first and after the last convolution (GCNII, ResGCN+). By
+    default it is the convolutions', which is --weight-decay; GCNII's paper has 0.0005 here and 0.01 there."""
     betas: tuple[float, float] | None = None
     """Adam's beta1 and beta2, as ``[0.9, 0.999]``. By default the staleness preset's: stale rows act like
     extra momentum, so beta1 goes down to 0.5, and a short memory (beta2 0.9) meets gradients that grow. What
@@ -197,7 +200,7 @@ class RunConfig:
     lr: float = 0.005
     """Learning rate."""
     weight_decay: float = 0.0
-    """Weight decay."""
+    """Weight decay; --optimizer.dense_weight_decay sets that of the dense layers apart."""
     seed: int = 0
     """Seed of the weights, the dropout masks and the chunk order."""
     device: Device = "auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gnnpipe.base.errors import DataError, did_you_mean
+from gnnpipe.base.errors import DataError, not_known
 
 SYNTHETIC = "synthetic"
 _SINGLE = ("Flickr", "Reddit", "Reddit2", "Yelp", "AmazonProducts")
@@ -41,10 +41,7 @@ def find_source(name: str) -> Source:
     for source in _sources():
         if source.name.lower() == name.lower():
             return source
-    names = dataset_names()
-    raise DataError(
-        f"dataset: '{name}' is not known; choose one of {', '.join(names)}{did_you_mean(name, names)}"
-    )
+    raise DataError(f"dataset: {not_known(name, dataset_names(), 'choose')}")
 
 
 def dataset_names() -> list[str]:

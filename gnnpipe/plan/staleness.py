@@ -16,7 +16,7 @@ from gnnpipe.base.config import (
     RunConfig,
     StalenessConfig,
 )
-from gnnpipe.base.errors import ConfigError, check_choice
+from gnnpipe.base.errors import ConfigError, check_choice, shown
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def parse_freeze(freeze: int | str) -> Freeze:
         in_order = start > result[-1][0] if result else start == 0
         if not found or int(found[1]) < 1 or not in_order:
             raise ConfigError(
-                f"staleness.freeze: '{freeze}' can't be used; write a number of epochs, 1 or more, or a "
-                "schedule such as 1,23@20 (every epoch, from epoch 20 on every 23)"
+                f"staleness.freeze: '{shown(freeze)}' can't be used; write a number of epochs, 1 or more, or "
+                "a schedule such as 1,23@20 (every epoch, from epoch 20 on every 23)"
             )
         result.append((start, int(found[1])))
     return tuple(result)
@@ -159,7 +159,9 @@ def parse_weight(weight: float | str | None) -> float | None:
     if weight == "fitted":
         return None
     if isinstance(weight, str) or weight is None or not 0 <= weight <= 1:
-        raise ConfigError(f"staleness.weight: {weight!r} can't be used; use a number from 0 to 1, or fitted")
+        raise ConfigError(
+            f"staleness.weight: '{shown(weight)}' can't be used; use a number from 0 to 1, or fitted"
+        )
     return weight
 
 
@@ -173,7 +175,8 @@ def parse_lookahead(lookahead: int | str | None) -> int | None:
         return None
     if isinstance(lookahead, str) or lookahead is None or lookahead < 0:
         raise ConfigError(
-            f"staleness.lookahead: {lookahead!r} can't be used; use a number of chunks, 0 or more, or exact"
+            f"staleness.lookahead: '{shown(lookahead)}' can't be used; use a number of chunks, 0 or more, or "
+            "exact"
         )
     return lookahead
 

@@ -24,7 +24,7 @@ from tests.graphs import dense, private_root
 
 def test_unknown_name() -> None:
     with pytest.raises(
-        DataError, match=r"dataset: 'Coar' is not known; choose one of synthetic, Cora.*mean 'Cora'"
+        DataError, match=r"dataset: 'Coar' is not known; did you mean 'Cora'\? Choose one of synthetic, Cora"
     ):
         load_dataset(RunConfig(dataset="Coar"))
 

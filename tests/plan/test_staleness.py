@@ -66,12 +66,12 @@ def test_resolving_twice_changes_nothing() -> None:
         (StalenessConfig(freeze="23@20"), "staleness.freeze: '23@20' can't be used"),
         (
             StalenessConfig(weight=1.5),
-            "staleness.weight: 1.5 can't be used; use a number from 0 to 1, or fit",
+            "staleness.weight: '1.5' can't be used; use a number from 0 to 1, or fit",
         ),
         (StalenessConfig(weight="best"), "staleness.weight: 'best' can't be used"),
         (
             StalenessConfig(lookahead=-1),
-            "staleness.lookahead: -1 can't be used; use a number of chunks, 0 or",
+            "staleness.lookahead: '-1' can't be used; use a number of chunks, 0 or",
         ),
         (StalenessConfig(lookahead="all"), "staleness.lookahead: 'all' can't be used"),
         (StalenessConfig(refresh=-1), "staleness.refresh: -1 is too small; use 0 or more epochs"),
