@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Model = Literal["gcn", "sage", "gcnii", "resgcn"]
-Metric = Literal["auto", "accuracy", "f1", "roc_auc"]
+Metric = Literal["auto", "accuracy", "f1", "roc_auc", "macro_f1", "balanced_accuracy"]
 MakeSplit = Literal["random", "per-class"]
 Device = Literal["auto", "cpu", "cuda"]
 Order = Literal["shuffled", "antithetic", "fixed"]
@@ -128,10 +128,10 @@ class RunConfig:
 
     dataset: str = "synthetic"
     """Name of the data set: synthetic (built in) or one that torch_geometric knows, for example Cora,
-    Physics, Photo, squirrel, tolokers, Flickr, Reddit, Yelp; ogbn-arxiv and its kin with the ogb extra."""
+    Physics, Photo, squirrel, tolokers, Flickr, Reddit, Yelp; ogbn-arxiv, ogbn-products, ogbn-papers100M."""
     root: str | None = None
     """Folder that the torch_geometric data set class is given; its files are looked for there, and
-    downloaded if absent. By default data/CLASS."""
+    downloaded if absent. For ogbn-* the folder where OGB's archive was unpacked. By default data/CLASS."""
     split: int = 0
     """Which of the data set's splits to use, or, where it ships none, the seed of the one that is made."""
     make_split: MakeSplit = "random"
@@ -140,9 +140,12 @@ class RunConfig:
     undirected: bool = False
     """Add the reverse of every edge."""
     normalize_features: bool = False
-    """Scale every feature row to sum 1."""
+    """Subtract the smallest entry of all features, then divide every row by its sum where that is above 1, as
+    torch_geometric's NormalizeFeatures does."""
     metric: Metric = "auto"
-    """What is reported. auto: micro-F1 for several labels a node, ROC AUC for two classes, else accuracy."""
+    """What is reported, and chooses the best epoch. auto: micro-F1 for several labels a node, ROC AUC for two
+    classes, else accuracy. macro_f1 and balanced_accuracy (mean recall) count every class alike, however few
+    nodes it has."""
 
     model: Model = "gcnii"
     """gcn, sage (mean), gcnii, or resgcn (ResGCN+: norm, ReLU, dropout, convolution, plus skip)."""

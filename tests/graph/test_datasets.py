@@ -51,12 +51,6 @@ def test_corrupt_files(tmp_path: Path) -> None:
         load_dataset(RunConfig(dataset="photo", root=str(raw / "amazon_electronics_photo.npz")))
 
 
-def test_ogb_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "ogb.nodeproppred", None)
-    with pytest.raises(DataError, match=r"ogbn-arxiv needs the ogb package; pip install 'gnnpipe\[ogb\]'"):
-        load_dataset(RunConfig(dataset="ogbn-arxiv"))
-
-
 def test_names_are_unique_in_any_case() -> None:
     names = dataset_names()
     assert len({name.lower() for name in names}) == len(names)
@@ -187,3 +181,13 @@ def test_per_class_split() -> None:
     small_train, small_val, small_test = per_class_split(labels[:100], seed=0)
     assert int(small_train.sum() + small_val.sum() + small_test.sum()) == 100
     assert not (small_val & small_test).any()
+
+
+def test_own_splits_leave_out_nodes_without_a_label() -> None:
+    labels = torch.arange(1000) % 4
+    labels[torch.arange(0, 1000, 7)] = -1
+    known = labels >= 0
+    for masks in (random_split(1000, seed=1, among=known), per_class_split(labels, seed=1)):
+        assert all(bool((mask & known).any()) and not bool((mask & ~known).any()) for mask in masks)
+    shares = [int(mask.sum()) for mask in random_split(1000, seed=1, among=known)]
+    assert shares == [514, 171, 172]  # 60, 20 and 20 % of 857
