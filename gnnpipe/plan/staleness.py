@@ -35,7 +35,7 @@ PRESETS: dict[str, Preset] = {
     ),
     # The original system's three techniques, with the customary Adam.
     "paper": Preset(
-        StalenessConfig("paper", "shuffled", 23, "fresh", 0.0, "dropped", 1, 0, 0),
+        StalenessConfig("paper", "shuffled", 23, "fresh", 0.7, "dropped", 1, 0, 0),  # fresh uses no weight
         OptimizerConfig(betas=(0.9, 0.999), averaging=0.0, schedule="constant", warmup=0, clip=0.0),
     ),
     # One chunk, or a lookahead as wide as the graph: everything is computed before it is read.
@@ -58,6 +58,36 @@ def resolve_staleness(config: RunConfig) -> RunConfig:
     optimizer = _filled(config.optimizer, preset.optimizer)
     _check(staleness)
     return replace(config, staleness=staleness, optimizer=optimizer)
+
+
+def check_statistics(config: RunConfig) -> None:
+    """Refuse settings of a resolved config whose gradient is wrong on average, in all epochs alike.
+
+    ``fresh`` and ``corrected`` divide fresh rows by the probability that a pair of chunks is fresh, which is
+    right on average if each pair is fresh as often as any other: in an order that is drawn anew, or reversed
+    every other epoch. In a fixed order the same pairs are fresh for ever, and the others never are.
+
+    Raises:
+        ConfigError: with the way out.
+    """
+    staleness = config.staleness
+    if not _may_be_stale(config):
+        return
+    if staleness.order == "fixed" and staleness.gradient in ("fresh", "corrected"):
+        raise ConfigError(
+            f"staleness.gradient: {staleness.gradient} contradicts --staleness.order fixed, under which the "
+            "same pairs of chunks are fresh in every epoch: they would count double for ever, and the others "
+            "never; use --staleness.order shuffled or antithetic, --staleness.gradient reuse, or --chunks 1"
+        )
+
+
+def _may_be_stale(config: RunConfig) -> bool:
+    """Whether chunks may read rows of an earlier epoch, as far as that is known without a graph."""
+    lookahead = parse_lookahead(config.staleness.lookahead)
+    chunks = 1 if config.chunks is None and config.stages == 1 and config.plan == "given" else config.chunks
+    if lookahead is None or config.staleness.preset == "exact":
+        return False
+    return chunks is None or chunks > lookahead + 1
 
 
 def chunk_orders(order: Order, num_chunks: int, seed: int) -> Iterator[list[int]]:

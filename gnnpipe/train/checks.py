@@ -23,7 +23,7 @@ from gnnpipe.base.config import (
 )
 from gnnpipe.base.errors import ConfigError, check_choice, shown
 from gnnpipe.graph.catalog import find_source, is_synthetic
-from gnnpipe.plan.staleness import resolve_staleness
+from gnnpipe.plan.staleness import check_statistics, resolve_staleness
 from gnnpipe.train.every import parse_every
 
 # Below what arithmetic and other libraries can hold, above what anybody needs.
@@ -91,6 +91,7 @@ def check_config(config: RunConfig) -> RunConfig:
     resolved = resolve_staleness(config)
     for key, (least, most) in _BOUNDS.items():
         _check_number(resolved, key, least, most)
+    check_statistics(resolved)
     if resolved.halo == "stale" and resolved.staleness.preset == "exact":
         raise ConfigError(
             "halo: stale contradicts --staleness exact, which reads this epoch's rows alone; leave one of "

@@ -142,8 +142,8 @@ def test_a_minority_that_is_never_predicted_is_said() -> None:
 def test_a_minority_that_is_rarely_found_is_said() -> None:
     summary = summary_of([1950, 50], [1900, 20], [1930, 70], "f1")
     assert class_warnings(summary) == [
-        "warning: class 1 (50 of 2,000 test labels) is found less than half as often as nodes are on average; "
-        "micro-F1 hardly shows it, --metric macro_f1 counts all alike"
+        "warning: class 1 (50 of 2,000 test labels) is found less than half as often as nodes are on "
+        "average; micro-F1 hardly shows it, --metric macro_f1 counts all alike"
     ]
     assert class_warnings(summary_of([1950, 50], [1900, 40], [1920, 80])) == []
 
