@@ -15,6 +15,7 @@ from typing import Any, get_args
 from gnnpipe.base.config import HaloMode, Initial, RunConfig, TableFormat, WireFormat
 from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.cli.parser import build, make_parser
+from gnnpipe.cli.values import Value
 from gnnpipe.train.checks import check_config
 
 DESCRIPTION = """Put runs side by side: accuracy, median epoch, speed-up, bytes by kind, where the time goes,
@@ -72,7 +73,7 @@ class PlanName:
 def run(arguments: list[str]) -> int:
     """Compare as ``arguments`` say; return the exit code."""
     parser = make_parser("compare", RunConfig, DESCRIPTION, EPILOG, " [RUN ...] [--plans PLAN ...]")
-    parser.add_argument("runs", nargs="*", type=str, help="Folders of finished runs.")
+    parser.add_argument("runs", nargs="*", type=Value("runs", str), help="Folders of finished runs.")
     parser.add_argument(
         "--plans", nargs="+", type=str, metavar="PLAN",
         help="Plans to run: stages x parts, as in 4x1 1x4 2x2; with a number of chunks as in 4x1x32; with "

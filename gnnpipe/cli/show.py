@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 from gnnpipe.cli.parser import Parser
+from gnnpipe.cli.values import Value
 
 DESCRIPTION = """Show what a run reached: accuracy, time and bytes as a table, learning curves and the
 breakdown of an epoch as a picture (RUN/report.png; needs matplotlib: pip install 'gnnpipe[plot]').
@@ -14,7 +15,7 @@ Everything is read from the run's folder, so it works for a run that is still go
 def run(arguments: list[str]) -> int:
     """Show as ``arguments`` say; return the exit code."""
     parser = Parser("gnnpipe show", description=DESCRIPTION)
-    parser.add_argument("run", type=str, help="Folder of a run.")
+    parser.add_argument("run", type=Value("run", str), help="Folder of a run.")
     parser.add_argument("--json", action="store_true", help="Print summary.json instead of the table.")
     chosen = parser.read(arguments)
     result: int = importlib.import_module("gnnpipe.report.show").show(chosen.run, as_json=chosen.json)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from gnnpipe.base.errors import shown
 from gnnpipe.base.plain_yaml import load_yaml
 
+MOST_BYTES_OF_A_NAME, MOST_BYTES_OF_A_PATH = 255, 4000
 _NAMES: dict[Any, tuple[str, str]] = {
     int: ("int", "a whole number"),
     float: ("float", "a number"),
@@ -50,11 +51,21 @@ class Value:
         for kind in self.kinds:
             found = _as_list(kind, value) if get_origin(kind) is tuple else _as_plain(kind, value)
             if found is not None:
-                return found
+                return self._word(str(found)) if kind is str else found
         if str in self.kinds and isinstance(given, str):  # such as [a], which is a word after all
-            return given
+            return self._word(given)
         expected = [_NAMES[kind][1] if kind in _NAMES else _example(kind) for kind in self.kinds]
         raise RefusedError(f"{self.flag}: '{shown(given)}' can't be used; expected {' or '.join(expected)}")
+
+    def _word(self, word: str) -> str:
+        """A word that may name a file: no system takes longer ones, or a NUL."""
+        longest = max(len(part.encode()) for part in word.split("/"))
+        if "\0" in word or longest > MOST_BYTES_OF_A_NAME or len(word.encode()) > MOST_BYTES_OF_A_PATH:
+            raise RefusedError(
+                f"{self.flag}: '{shown(word)}' can't be used; a name has {MOST_BYTES_OF_A_NAME} bytes at most, "
+                f"a path {MOST_BYTES_OF_A_PATH}, and neither has a NUL"
+            )
+        return word
 
 
 def _loaded(text: str) -> Any:

@@ -117,7 +117,7 @@ def describe_start(plan: dict[str, Any], halo: str) -> list[str]:
     lines = [
         f"{facts['name']}: {facts['num_nodes']:,} nodes, {facts['num_edges']:,} edges, "
         f"{facts['num_features']:,} features, {facts['num_classes']} classes",
-        *(f"note: {line}" for line in facts.get("notes", ())),
+        *(f"note: {line}" for line in facts["notes"]),
     ]
     if shape["num_parts"] > 1:
         rows = sum(facts["halo_forward"])

@@ -235,6 +235,24 @@ def test_a_message_repeats_the_beginning_of_a_long_value() -> None:
         assert len(str(caught.value)) < 800
 
 
+@pytest.mark.parametrize("path", ["z" * 300, "a/" * 3000, "a\0b"])
+@pytest.mark.parametrize(
+    "command",
+    ["train --out", "train --resume", "train --root", "train --config", "show", "compare x", "profile --out",
+     "plan --hardware", "compare --plans 1x1 2x1 --out"],
+)  # fmt: skip
+def test_a_path_that_no_system_takes_is_one_short_line(
+    command: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command.split()
+    if arguments[-1] == "--root":
+        arguments = ["train", "--dataset", "Photo", "--root"]
+    assert main([*arguments, path]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert len(error) < 500
+
+
 @pytest.mark.parametrize(
     ("value", "choices", "meant"),
     [

@@ -70,7 +70,7 @@ def test_start_describes_graph_cut_and_plan() -> None:
     facts = {
         "name": "x", "num_nodes": 1000, "num_edges": 2000, "num_features": 3, "num_classes": 2,
         "part_method": "rcm", "part_imbalance": 1.3, "halo_forward": [200, 250], "chunk_method": "metis",
-        "cut_fraction": 0.25, "chunk_imbalance": 1.1,
+        "cut_fraction": 0.25, "chunk_imbalance": 1.1, "notes": [],
     }  # fmt: skip
     shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
     shape |= {
@@ -89,6 +89,8 @@ def test_start_describes_graph_cut_and_plan() -> None:
     )
     assert "2 stages with layers 0-2, 3-5; 4 chunks; bubble 20.0%" in lines[2]
     assert len(lines) == 3
+    noted = describe_start(content | {"graph": facts | {"notes": ["weights are not used"]}}, "exact")
+    assert noted == [lines[0], "note: weights are not used", *lines[1:]]
     coded = describe_start(content | {"plan": shape | {"wire": "int8", "initial": "recompute"}}, "exact")
     assert coded[3].startswith("rows travel between stages as int8; initial rows, if the model has them, are")
     short = describe_start(content | {"plan": shape | {"tables": "bf16"}}, "exact")
