@@ -62,8 +62,8 @@ class Value:
         longest = max(len(part.encode()) for part in word.split("/"))
         if "\0" in word or longest > MOST_BYTES_OF_A_NAME or len(word.encode()) > MOST_BYTES_OF_A_PATH:
             raise RefusedError(
-                f"{self.flag}: '{shown(word)}' can't be used; a name has {MOST_BYTES_OF_A_NAME} bytes at most, "
-                f"a path {MOST_BYTES_OF_A_PATH}, and neither has a NUL"
+                f"{self.flag}: '{shown(word)}' can't be used; a name has {MOST_BYTES_OF_A_NAME} bytes at "
+                f"most, a path {MOST_BYTES_OF_A_PATH}, and neither has a NUL"
             )
         return word
 
