@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Model = Literal["gcn", "sage", "gcnii", "resgcn"]
-Metric = Literal["auto", "accuracy", "f1", "roc_auc"]
+Metric = Literal["auto", "accuracy", "f1", "roc_auc", "macro_f1", "balanced_accuracy"]
 MakeSplit = Literal["random", "per-class"]
 Device = Literal["auto", "cpu", "cuda"]
 Order = Literal["shuffled", "antithetic", "fixed"]
@@ -93,6 +93,9 @@ class OptimizerConfig:
 
     name: Literal["adam", "adamw"] = "adam"
     """Adam, or AdamW (weight decay apart from the gradient)."""
+    dense_weight_decay: float | None = None
+    """Weight decay of the dense layers before the first and after the last convolution (GCNII, ResGCN+). By
+    default it is the convolutions', which is --weight-decay; GCNII's paper has 0.0005 here and 0.01 there."""
     betas: tuple[float, float] | None = None
     """Adam's beta1 and beta2, as ``[0.9, 0.999]``. By default the staleness preset's: stale rows act like
     extra momentum, so beta1 goes down to 0.5, and a short memory (beta2 0.9) meets gradients that grow. What
@@ -125,10 +128,10 @@ class RunConfig:
 
     dataset: str = "synthetic"
     """Name of the data set: synthetic (built in) or one that torch_geometric knows, for example Cora,
-    Physics, Photo, squirrel, tolokers, Flickr, Reddit, Yelp; ogbn-arxiv and its kin with the ogb extra."""
+    Physics, Photo, squirrel, tolokers, Flickr, Reddit, Yelp; ogbn-arxiv, ogbn-products, ogbn-papers100M."""
     root: str | None = None
     """Folder that the torch_geometric data set class is given; its files are looked for there, and
-    downloaded if absent. By default data/CLASS."""
+    downloaded if absent. For ogbn-* the folder where OGB's archive was unpacked. By default data/CLASS."""
     split: int = 0
     """Which of the data set's splits to use, or, where it ships none, the seed of the one that is made."""
     make_split: MakeSplit = "random"
@@ -137,9 +140,12 @@ class RunConfig:
     undirected: bool = False
     """Add the reverse of every edge."""
     normalize_features: bool = False
-    """Scale every feature row to sum 1."""
+    """Subtract the smallest entry of all features, then divide every row by its sum where that is above 1, as
+    torch_geometric's NormalizeFeatures does."""
     metric: Metric = "auto"
-    """What is reported. auto: micro-F1 for several labels a node, ROC AUC for two classes, else accuracy."""
+    """What is reported, and chooses the best epoch. auto: micro-F1 for several labels a node, ROC AUC for two
+    classes, else accuracy. macro_f1 and balanced_accuracy (mean recall) count every class alike, however few
+    nodes it has."""
 
     model: Model = "gcnii"
     """gcn, sage (mean), gcnii, or resgcn (ResGCN+: norm, ReLU, dropout, convolution, plus skip)."""
@@ -197,7 +203,7 @@ class RunConfig:
     lr: float = 0.005
     """Learning rate."""
     weight_decay: float = 0.0
-    """Weight decay."""
+    """Weight decay; --optimizer.dense_weight_decay sets that of the dense layers apart."""
     seed: int = 0
     """Seed of the weights, the dropout masks and the chunk order."""
     device: Device = "auto"

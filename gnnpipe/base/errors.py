@@ -11,7 +11,14 @@ GnnpipeError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+
+# Characters of a user's value that a message repeats.
+MOST_SHOWN = 200
+# Below this share of letters in common two words are not taken for the same one.
+LEAST_LIKENESS = 0.6
 
 
 class GnnpipeError(Exception):
@@ -51,24 +58,95 @@ def exit_code(error: GnnpipeError) -> int:
     return 2 if isinstance(error, UserError) else 1
 
 
+def shown(value: object, limit: int = MOST_SHOWN) -> str:
+    """A user's value as a message repeats it: on one line, and cut where it is long.
+
+    Nested values are spelt out only as far as they are shown: aliases of a YAML file can make a small object
+    whose whole text would fill the memory.
+
+    >>> shown("a" * 300, limit=12)
+    'aaaaaaaaaaaa... (300 characters)'
+    """
+    if isinstance(value, str):
+        text = " ".join(value[: 2 * limit].split())
+        text = "".join(letter if letter.isprintable() else "?" for letter in text)
+        cut = len(text) > limit or len(value) > 2 * limit
+        return f"{text[:limit]}... ({len(value):,} characters)" if cut else text
+    pieces, length = [], 0
+    for piece in _spelt(value):
+        pieces.append(piece)
+        length += len(piece)
+        if length > limit:
+            return "".join(pieces)[:limit] + "..."
+    return "".join(pieces)
+
+
+def _spelt(value: object) -> Iterator[str]:
+    """The text of a value, piece by piece."""
+    if isinstance(value, dict):
+        for number, (key, item) in enumerate(value.items()):
+            yield ", " if number else "{"
+            yield f"{shown(key)}: "
+            yield from _spelt(item)
+        yield "}" if value else "{}"
+    elif isinstance(value, list | tuple):
+        yield "["
+        for number, item in enumerate(value):
+            yield ", " if number else ""
+            yield from _spelt(item)
+        yield "]"
+    elif isinstance(value, int) and value.bit_length() > MOST_SHOWN:
+        yield f"a whole number of {value.bit_length()} bits"
+    else:
+        yield shown(str(value))
+
+
 def did_you_mean(value: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the choice nearest to ``value``, or an empty string.
 
-    Letter case is ignored.
+    A choice that begins with the value comes first, then what has most letters in common, those at the
+    beginning counting twice. Letter case and leading dashes are ignored.
 
     >>> did_you_mean("gncii", ["gcn", "gcnii"])
     "; did you mean 'gcnii'?"
+    >>> did_you_mean("a500", ["a100", "a5000x8"])
+    "; did you mean 'a5000x8'?"
     """
-    by_lower = {choice.lower(): choice for choice in choices}
-    nearest = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean '{by_lower[nearest[0]]}'?" if nearest else ""
+    wanted = value.lower().lstrip("-")[:MOST_SHOWN]
+    scored = [(_likeness(wanted, choice.lower().lstrip("-")), choice) for choice in choices]
+    best, choice = max(scored, key=lambda item: item[0], default=(0.0, ""))
+    return f"; did you mean '{choice}'?" if wanted and best >= LEAST_LIKENESS else ""
+
+
+def _likeness(wanted: str, choice: str) -> float:
+    """0 to 3: how likely somebody who wrote the one meant the other."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(wanted, choice, strict=False))
+    common = sum(1 for _ in same) / max(len(wanted), len(choice), 1)
+    ratio = difflib.SequenceMatcher(None, wanted, choice).ratio()
+    if choice.startswith(wanted):
+        return 2.0 + common
+    words = set(re.split(r"[-_.]", wanted)), set(re.split(r"[-_.]", choice))
+    if len(words[0]) > 1 and words[0] <= words[1]:  # the same words in another order
+        return 2.0 + ratio
+    return ratio + common if ratio >= LEAST_LIKENESS else ratio
+
+
+def not_known(value: object, choices: Iterable[str], then: str) -> str:
+    """The nearest choice, then all of them: ``'a500' is not known; did you mean 'a5000x8'? Use one of``.
+
+    Args:
+        value: what was given.
+        choices: what there is.
+        then: verb in front of the list, as in ``choose``.
+    """
+    known = list(choices)
+    hint = did_you_mean(value if isinstance(value, str) else "", known)
+    verb = f" {then.capitalize()}" if hint else f"; {then}"
+    return f"'{shown(value)}' is not known{hint}{verb} one of {', '.join(known)}"
 
 
 def check_choice(key: str, value: str | None, choices: Iterable[str]) -> None:
     """Raise ConfigError unless ``value`` is one of ``choices``."""
     known = list(choices)
     if value not in known:
-        raise ConfigError(
-            f"{key}: '{value}' is not known; choose one of {', '.join(known)}"
-            f"{did_you_mean(value or '', known)}"
-        )
+        raise ConfigError(f"{key}: {not_known(value, known, 'choose')}")

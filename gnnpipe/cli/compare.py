@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gnnpipe.base.config import HaloMode, Initial, RunConfig, TableFormat, WireFormat
-from gnnpipe.base.errors import ConfigError
-from gnnpipe.cli.parser import build, make_parser, read
+from gnnpipe.base.errors import ConfigError, shown
+from gnnpipe.cli.parser import build, make_parser
+from gnnpipe.cli.values import Value
 from gnnpipe.train.checks import check_config
 
 DESCRIPTION = """Put runs side by side: accuracy, median epoch, speed-up, bytes by kind, where the time goes,
@@ -56,8 +57,8 @@ class PlanName:
         known = [WORDS[word] for word in words if word in WORDS]
         if not found or len(dict(known)) < len(words):
             raise ConfigError(
-                f"plans: '{text}' is no plan; write stages x parts as in 4x1, with a number of chunks as in "
-                f"4x1x32, with words as in 4x1+recompute+int8 ({', '.join(WORDS)})"
+                f"plans: '{shown(text)}' is no plan; write stages x parts as in 4x1, with a number of chunks "
+                f"as in 4x1x32, with words as in 4x1+recompute+int8 ({', '.join(WORDS)})"
             )
         chunks = {"chunks": int(found[3])} if found[3] else {}
         changes = {"stages": int(found[1]), "parts": int(found[2]), "halo": "exact", "plan": "given"}
@@ -72,7 +73,7 @@ class PlanName:
 def run(arguments: list[str]) -> int:
     """Compare as ``arguments`` say; return the exit code."""
     parser = make_parser("compare", RunConfig, DESCRIPTION, EPILOG, " [RUN ...] [--plans PLAN ...]")
-    parser.add_argument("runs", nargs="*", type=str, help="Folders of finished runs.")
+    parser.add_argument("runs", nargs="*", type=Value("runs", str), help="Folders of finished runs.")
     parser.add_argument(
         "--plans", nargs="+", type=str, metavar="PLAN",
         help="Plans to run: stages x parts, as in 4x1 1x4 2x2; with a number of chunks as in 4x1x32; with "
@@ -80,17 +81,19 @@ def run(arguments: list[str]) -> int:
         "4x1+recompute+int8 or 1x4+tables-bf16. They take the place of the flags of the same names.",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    chosen = read(parser, arguments)
+    chosen = parser.read(arguments)
     if chosen.plans and chosen.runs:
-        raise ConfigError(f"runs: '{chosen.runs[0]}' and --plans can't go together; give one of the two")
+        raise ConfigError(
+            f"runs: '{shown(chosen.runs[0])}' and --plans can't go together; give one of the two"
+        )
     plans = [PlanName.parse(text) for text in chosen.plans or ()]
     if len(plans or chosen.runs or ()) < 2:
         raise ConfigError("runs: there is nothing to compare; name two runs or more, or two --plans or more")
     config = build(RunConfig, chosen)
     if chosen.runs and config != RunConfig():
         raise ConfigError(
-            f"runs: '{chosen.runs[0]}' is run already, so flags of a run say nothing about it; leave them "
-            "out, or give --plans"
+            f"runs: '{shown(chosen.runs[0])}' is run already, so flags of a run say nothing about it; leave "
+            "them out, or give --plans"
         )
     folders = [Path(path) for path in chosen.runs or ()]
     if plans:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gnnpipe
-from gnnpipe.base.errors import ConfigError, GnnpipeError, did_you_mean, exit_code
+from gnnpipe.base.errors import ConfigError, GnnpipeError, UserError, exit_code, not_known, shown
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+# Characters of an error that a user can mend; it is one line.
+MOST_PRINTED = 2000
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except GnnpipeError as error:
-        sys.stderr.write(f"gnnpipe: error: {error}\n")
+        text = shown(str(error), MOST_PRINTED) if isinstance(error, UserError) else error
+        sys.stderr.write(f"gnnpipe: error: {text}\n")
         return exit_code(error)
     except MemoryError as error:
         sys.stderr.write(f"gnnpipe: error: out of memory ({error}); use a smaller graph or --hidden\n")
@@ -83,9 +86,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name = arguments[0]
     if name not in COMMANDS:
-        raise ConfigError(
-            f"'{name}' is not a command; use one of {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
-        )
+        raise ConfigError(f"command: {not_known(name, COMMANDS, 'use')}")
     result: int = importlib.import_module(COMMANDS[name].module).run(arguments[1:])
     return result
 

@@ -10,7 +10,9 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_ty
 import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from gnnpipe.base.errors import ConfigError, did_you_mean
+from gnnpipe.base.errors import ConfigError, shown
+from gnnpipe.cli.config_file import as_flags, check_flag, split_off
+from gnnpipe.cli.values import RefusedError, Value
 
 _Config = TypeVar("_Config")
 
@@ -26,14 +28,29 @@ class HelpFormatter(DefaultHelpFormatter):
 
 
 class Parser(ArgumentParser):
-    """Raises ConfigError, in one line with the nearest known flag, instead of printing its usage."""
+    """Raises ConfigError, in one line with the nearest known flag, instead of printing its usage.
+
+    A flag is its whole name: neither the beginning of one nor a part of its value (``--lr.x``) stands for it.
+    """
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog=prog, formatter_class=HelpFormatter, allow_abbrev=False, **options)
+
+    def read(self, arguments: Sequence[str]) -> Namespace:
+        """Parse a command line; flags win over files, wherever they stand. Raises ConfigError."""
+        known = [option for action in self._actions for option in action.option_strings]
+        paths, flags = split_off([_long_form(argument) for argument in arguments])
+        for flag in flags:
+            if flag.startswith("--") and flag != "--":
+                check_flag(flag.partition("=")[0], known)
+        try:
+            return self.parse_args([*(flag for path in paths for flag in as_flags(path, known)), *flags])
+        except RefusedError as error:
+            raise ConfigError(str(error)) from None
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn the library's message into ours."""
-        raise ConfigError(_explain(message, self._known_flags()))
-
-    def _known_flags(self) -> list[str]:
-        return [option for action in self._actions for option in action.option_strings]
+        raise ConfigError(_explain(message))
 
 
 def make_parser(command: str, config: type, description: str, epilog: str, operands: str = "") -> Parser:
@@ -47,11 +64,10 @@ def make_parser(command: str, config: type, description: str, epilog: str, opera
         operands: what else the usage line shows.
     """
     parser = Parser(
-        prog=f"gnnpipe {command}",
+        f"gnnpipe {command}",
         usage=f"gnnpipe {command}{operands} [--config FILE] [flags]",
         description=description,
         epilog=epilog,
-        formatter_class=HelpFormatter,
     )
     parser.add_argument("--config", action="config", help="YAML file with any of these fields; flags win.")
     groups = {"": parser.add_argument_group(command)}
@@ -68,19 +84,7 @@ def make_parser(command: str, config: type, description: str, epilog: str, opera
 
 def parse(parser: Parser, config: type[_Config], arguments: Sequence[str]) -> _Config:
     """Parse a command line into ``config``; raises ConfigError."""
-    return build(config, read(parser, arguments))
-
-
-def read(parser: Parser, arguments: Sequence[str]) -> Namespace:
-    """Parse a command line; raises ConfigError."""
-    for argument in arguments:
-        value = argument.rpartition("=")[2]
-        if re.fullmatch(r"\d+(:[0-5]?\d)+", value):  # YAML 1.1 reads 20:23 as 20 * 60 + 23
-            raise ConfigError(f"'{value}' is no value of any flag; --help says how schedules are written")
-    try:
-        return parser.parse_args([_long_form(argument) for argument in arguments])
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"config: the file is not text ({error}); name a YAML file") from None
+    return build(config, parser.read(arguments))
 
 
 def _walk(config: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any, str]]:
@@ -102,12 +106,13 @@ def _add(group: Any, key: str, item: Field[Any], hint: Any, doc: str) -> None:
     flag = key if "." in key else key.replace("_", "-")
     choices = _choices(hint)
     assert item.default is not MISSING
+    default = list(item.default) if isinstance(item.default, tuple) else item.default
     options: dict[str, Any] = {"metavar": "{" + ",".join(choices) + "}"} if choices else {}
     if hint is bool:
         options["action"] = ActionYesNo(no_prefix="no-")
     else:
-        options["type"] = (str if type(None) not in get_args(hint) else str | None) if choices else hint
-    group.add_argument(f"--{flag}", default=item.default, help=_help(doc), **options)
+        options["type"] = Value(flag, hint)
+    group.add_argument(f"--{flag}", default=default, help=_help(doc), **options)
 
 
 def _help(doc: str) -> str:
@@ -137,55 +142,36 @@ def build(config: type[_Config], namespace: Namespace) -> _Config:
     values = {}
     for item in fields(config):  # type: ignore[arg-type]
         value, hint = namespace[item.name], hints[item.name]
-        if is_dataclass(hint) and not isinstance(value, Namespace):
-            first = fields(hint)[0]
-            example = value if isinstance(value, str) else first.default
-            raise ConfigError(
-                f"{item.name}: '{value}' must be written with its fields, "
-                f"as in {item.name}: {{{first.name}: {example}}}"
-            )
-        if value is None and type(None) not in get_args(hint):
-            raise ConfigError(
-                f"{item.name}: null can't be used here; leave it out for its default, {item.default}"
-            )
+        value = tuple(value) if isinstance(value, list) else value
         values[item.name] = build(hint, value) if isinstance(value, Namespace) else value
     return config(**values)
 
 
-def _explain(message: str, flags: list[str]) -> str:
+def _explain(message: str) -> str:
     """The library's message as one line: the key, the value, what was expected, the cure."""
     message = re.sub(r"\s+", " ", message).strip()
-    unknown = re.match(r"unrecognized arguments: ([^\s=]+)|Option '(.+)' is not accepted", message)
-    if unknown:
-        flag = unknown[1] or f"--{unknown[2]}".replace("_", "-" if "." not in unknown[2] else "_")
-        if not flag.startswith("-"):
-            return f"'{flag}' stands alone; a value follows its flag, as in --dataset {flag}"
-        return f"{flag} is not known{did_you_mean(flag, flags)}; --help lists all flags"
-    wrong = re.match(r'Parser key "(.+?)": (.*)(?:Given value|Got value): (.*)', message)
-    if wrong:
-        key, expected, value = wrong.groups()
-        names = re.findall(r"(?:Expected a <class '|Expected an? )(\w+)", expected)
-        kinds = list(dict.fromkeys(_KINDS[name] for name in names if name in _KINDS))
-        kinds = _LISTS.get(key, kinds)
-        flag = key if "." in key else key.replace("_", "-")
-        return f"{flag}: '{value}' can't be used; expected {' or '.join(kinds) or 'another kind of value'}"
-    missing = re.match(r'Parser key "config": (File does not exist.*)', message)
-    if missing:
-        return f"config: {missing[1]}; name a YAML file, as --print_config prints one"
-    if message.startswith("Unexpected config"):
-        return f"config: the file holds no fields; write lines such as 'layers: 32' ({message})"
-    return message
+    for pattern, words in _MESSAGES:
+        found = re.match(pattern, message)
+        if found:
+            return words.format(*(shown(group) for group in found.groups()))
+    return shown(message)
 
 
-_LISTS = {
-    "optimizer.betas": ["a list such as [0.9, 0.999]"],
-    "models": ["a list of gcn, sage, gcnii and resgcn, such as [gcnii,resgcn]"],
-    "hidden": ["a whole number", "for profile a list such as [64,128]"],
-}
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "a word",
-    "bool": "true or false",
-    "NoneType": "null",
-}
+_MESSAGES = (
+    (
+        r"unrecognized arguments: (-[^-\s][^\s]*)",
+        "{0} is not known; flags begin with two dashes; --help lists all flags",
+    ),
+    (
+        r"unrecognized arguments: (?:-- )?([^\s]+)",
+        "'{0}' stands alone; a value follows its flag, as in --dataset {0}",
+    ),
+    (
+        r"argument --(\S+): expected .*argument",
+        "{0}: its value is missing; write it behind --{0}, or leave the flag out",
+    ),
+    (
+        r"argument --(\S+?)/\S+: ignored explicit argument '(.*)'",
+        "{0}: '{1}' can't be used; write --{0} or --no-{0}",
+    ),
+)

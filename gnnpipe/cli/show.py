@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-from gnnpipe.cli.parser import HelpFormatter, Parser
+from gnnpipe.cli.parser import Parser
+from gnnpipe.cli.values import Value
 
 DESCRIPTION = """Show what a run reached: accuracy, time and bytes as a table, learning curves and the
 breakdown of an epoch as a picture (RUN/report.png; needs matplotlib: pip install 'gnnpipe[plot]').
@@ -13,9 +14,9 @@ Everything is read from the run's folder, so it works for a run that is still go
 
 def run(arguments: list[str]) -> int:
     """Show as ``arguments`` say; return the exit code."""
-    parser = Parser(prog="gnnpipe show", description=DESCRIPTION, formatter_class=HelpFormatter)
-    parser.add_argument("run", type=str, help="Folder of a run.")
+    parser = Parser("gnnpipe show", description=DESCRIPTION)
+    parser.add_argument("run", type=Value("run", str), help="Folder of a run.")
     parser.add_argument("--json", action="store_true", help="Print summary.json instead of the table.")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.read(arguments)
     result: int = importlib.import_module("gnnpipe.report.show").show(chosen.run, as_json=chosen.json)
     return result

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gnnpipe.base.errors import DataError, did_you_mean
+from gnnpipe.base.errors import DataError, not_known
 
 SYNTHETIC = "synthetic"
-_SINGLE = ("Flickr", "Reddit", "Reddit2", "Yelp", "AmazonProducts")
+_SAINT = ("Flickr", "Reddit2", "Yelp", "AmazonProducts")
 _FAMILIES = {
     "Planetoid": "Cora CiteSeer PubMed",
     "Coauthor": "CS Physics",
@@ -28,8 +28,8 @@ class Source:
     """Class of ``torch_geometric.datasets``; ``ogbn`` for those of OGB."""
     arguments: tuple[str, ...]
     """What the class is given after its root."""
-    reader: Literal["pyg", "npz", "ogb"]
-    """pyg: let the class read its files. npz: read them ourselves, keeping features sparse."""
+    reader: Literal["pyg", "npz", "saint", "ogb"]
+    """pyg: let the class read its files. The others are layouts of raw files that we read ourselves."""
 
 
 def find_source(name: str) -> Source:
@@ -41,10 +41,7 @@ def find_source(name: str) -> Source:
     for source in _sources():
         if source.name.lower() == name.lower():
             return source
-    names = dataset_names()
-    raise DataError(
-        f"dataset: '{name}' is not known; choose one of {', '.join(names)}{did_you_mean(name, names)}"
-    )
+    raise DataError(f"dataset: {not_known(name, dataset_names(), 'choose')}")
 
 
 def dataset_names() -> list[str]:
@@ -64,5 +61,5 @@ def _sources() -> list[Source]:
         for class_name, names in _FAMILIES.items()
         for name in names.split()
     ]
-    single = [Source(name, name, (), "pyg") for name in _SINGLE]
+    single = [Source(name, name, (), "saint") for name in _SAINT] + [Source("Reddit", "Reddit", (), "pyg")]
     return families + single + [Source(name, "ogbn", (name,), "ogb") for name in _OGB.split()]

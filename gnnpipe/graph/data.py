@@ -11,10 +11,20 @@ import torch
 from torch import Tensor
 
 from gnnpipe.base.errors import DataError
+from gnnpipe.graph.convert import (
+    as_features,
+    as_ids,
+    as_labels,
+    as_tensor,
+    check_finite,
+    label_notes,
+    masks_with_labels,
+)
 from gnnpipe.graph.csr import Csr
 
-# Below this share of non-zeros sparse features are both smaller and faster (a CSR entry takes 8 bytes).
-SPARSE_FEATURES_BELOW = 0.1
+# Features that would have to be filled up are, to this size.
+MOST_FILLED_BYTES = 2**30
+NO_NODES = "graph: it has no nodes; at least one is needed"
 
 Task = Literal["multiclass", "binary", "multilabel"]
 
@@ -35,7 +45,8 @@ class GraphData:
     features: Tensor | Csr
     """float32 ``[num_nodes, num_features]``, dense or sparse."""
     labels: Tensor
-    """int64 ``[num_nodes]`` class numbers, or float32 ``[num_nodes, num_classes]`` of 0 and 1."""
+    """int64 ``[num_nodes]`` class numbers, or float32 ``[num_nodes, num_classes]`` of 0 and 1. Nodes without
+    a label, which no mask names, have -1 or NaN."""
     num_classes: int
     """Number of classes (or of labels a node may have)."""
     train_mask: Tensor
@@ -44,6 +55,8 @@ class GraphData:
     """bool ``[num_nodes]``."""
     test_mask: Tensor
     """bool ``[num_nodes]``."""
+    notes: tuple[str, ...] = ()
+    """What was left out or changed on the way here, a line each, for the user to see."""
 
     def __post_init__(self) -> None:
         """Check everything that a user's data may get wrong."""
@@ -90,69 +103,100 @@ class GraphData:
         num_classes: int | None = None,
         name: str = "graph",
         undirected: bool = False,
+        notes: tuple[str, ...] = (),
     ) -> GraphData:
         """Build from PyG's form.
 
         Args:
             edge_index: int64 ``[2, num_edges]``, row 0 the sources and row 1 the targets.
-            features: ``[num_nodes, num_features]``, dense or a scipy sparse matrix. A dense matrix with
-                few non-zeros is stored sparse.
-            labels: ``[num_nodes]`` class numbers or ``[num_nodes, num_classes]`` of 0 and 1.
-            masks: training, validation and test masks, bool ``[num_nodes]``.
+            features: ``[num_nodes, num_features]``, dense or a sparse matrix (scipy's or torch's). A dense
+                matrix with few non-zeros is stored sparse.
+            labels: ``[num_nodes]`` class numbers or ``[num_nodes, num_classes]`` of 0 and 1. -1, or NaN, is
+                no label; such nodes are taken out of the masks.
+            masks: training, validation and test masks, ``[num_nodes]`` of bool, or of 0 and 1.
             num_classes: by default the largest label plus one.
             name: what to call the graph in messages.
             undirected: add the reverse of every edge.
+            notes: what is to be said of how the arguments came about.
+
+        Raises:
+            DataError: what can't be converted without loss; see also the class.
         """
-        num_nodes = int(features.shape[0])
-        labels = labels.squeeze(-1) if labels.dim() == 2 and labels.shape[1] == 1 else labels
-        labels = labels.to(torch.float32 if labels.dim() == 2 else torch.int64)
-        return cls(
-            name,
-            _adjacency(edge_index, num_nodes, undirected),
-            _features(features),
-            labels,
-            num_classes or _count_classes(labels),
-            *masks,
-        )
+        rows, of_features = as_features(features)
+        num_nodes = rows.num_rows if isinstance(rows, Csr) else rows.shape[0]
+        if num_nodes == 0:
+            raise DataError(NO_NODES)
+        adjacency, of_edges = _adjacency(edge_index, num_nodes, undirected)
+        labels = as_labels(labels)
+        _check_rows(labels, num_nodes)
+        kept, of_masks = masks_with_labels(masks, labels)
+        classes = num_classes or _count_classes(labels)
+        notes = (*notes, *of_edges, *of_features, *label_notes(labels, classes), *of_masks)
+        return cls(name, adjacency, rows, labels, classes, *kept, notes=notes)
 
     def with_normalized_features(self) -> GraphData:
-        """The same graph with every feature row scaled to sum 1 (rows of zeros stay)."""
-        if isinstance(self.features, Csr):
-            matrix = self.features.to_scipy()
-            total = np.asarray(matrix.sum(axis=1)).ravel()
-            scale = np.divide(1.0, total, out=np.zeros_like(total), where=total != 0)
-            return replace(self, features=Csr.from_scipy(sp.diags(scale) @ matrix))
-        total_dense = self.features.sum(dim=1, keepdim=True)
-        return replace(self, features=self.features / total_dense.masked_fill(total_dense == 0, 1.0))
+        """The same graph with features as torch_geometric's NormalizeFeatures makes them: less the smallest
+        entry of all, then each row divided by its sum, where that is above 1.
+
+        Raises:
+            DataError: to shift sparse features would make them dense, and that is too much; or sums of rows
+                are beyond float32.
+        """
+        if not isinstance(self.features, Csr):
+            return replace(self, features=_normalized(self.features))
+        matrix = self.features.to_scipy()
+        least = float(matrix.min()) if min(matrix.shape) else 0.0  # knows of the zeros that are not stored
+        if least != 0:
+            size = 4 * self.num_nodes * self.num_features
+            if size > MOST_FILLED_BYTES:
+                raise DataError(
+                    f"normalize-features: the smallest entry is {least:g}, and to shift all by it makes "
+                    f"sparse features dense ({size / 2**30:.1f} GiB); leave it out, or shift them first"
+                )
+            return replace(self, features=_normalized(torch.from_numpy(matrix.toarray())))
+        total = np.asarray(matrix.sum(axis=1)).ravel()
+        _check_sums(torch.from_numpy(total))
+        return replace(self, features=Csr.from_scipy(sp.diags(1 / np.maximum(total, 1)) @ matrix))
 
 
-def _adjacency(edge_index: Tensor, num_nodes: int, undirected: bool) -> Csr:
-    """Rows by target, columns by source; parallel edges become a count."""
+def _normalized(features: Tensor) -> Tensor:
+    if not features.numel():
+        return features
+    shifted = features - features.min()
+    total = shifted.sum(dim=1, keepdim=True)
+    _check_sums(total)
+    return shifted / total.clamp(min=1.0)
+
+
+def _check_sums(total: Tensor) -> None:
+    bad = ~torch.isfinite(total).flatten()
+    if bad.any():
+        raise DataError(
+            f"normalize-features: the entries of node {int(bad.nonzero()[0])} are too large to be added up "
+            "in float32; scale the features down first"
+        )
+
+
+def _adjacency(edge_index: Tensor, num_nodes: int, undirected: bool) -> tuple[Csr, tuple[str, ...]]:
+    """Rows by target, columns by source; parallel edges become a count. Also what is to be said of it."""
+    edge_index = as_tensor(edge_index, "edge_index")
     if edge_index.dim() != 2 or edge_index.shape[0] != 2:
         raise DataError(f"edge_index: expected shape [2, num_edges], got {list(edge_index.shape)}")
-    if edge_index.numel() and (int(edge_index.min()) < 0 or int(edge_index.max()) >= num_nodes):
-        bad = edge_index.max() if int(edge_index.max()) >= num_nodes else edge_index.min()
-        raise DataError(
-            f"edge_index: node id {int(bad)} is out of range for {num_nodes} nodes (0 to {num_nodes - 1}); "
-            "renumber the edges or add the missing feature rows"
-        )
-    source, target = edge_index.cpu().numpy()
+    source, target = as_ids(edge_index, "edge_index", num_nodes).numpy()
     ones = np.ones(len(source), dtype=np.float32)
     matrix = sp.coo_matrix((ones, (target, source)), shape=(num_nodes, num_nodes)).tocsr()
+    repeated = len(source) - matrix.nnz
     if undirected:
         matrix = (matrix + matrix.T).tocsr()
         matrix.data[:] = 1.0
-    return Csr.from_scipy(matrix)
+    weigh = "once, as --undirected is given" if undirected else "as often as it occurs"
+    said = f"edges: {repeated:,} of {len(source):,} repeat others; each counts {weigh}"
+    return Csr.from_scipy(matrix), (said,) if repeated else ()
 
 
-def _features(features: Tensor | sp.spmatrix) -> Tensor | Csr:
-    """Store sparse what is mostly zero."""
-    if not isinstance(features, Tensor):
-        return Csr.from_scipy(sp.csr_matrix(features))
-    features = features.to(torch.float32)
-    if features.numel() and torch.count_nonzero(features).item() < SPARSE_FEATURES_BELOW * features.numel():
-        return Csr.from_scipy(sp.csr_matrix(features.numpy()))
-    return features.contiguous()
+def _check_rows(labels: Tensor, num_nodes: int) -> None:
+    if labels.shape[0] != num_nodes:
+        raise DataError(f"labels: {labels.shape[0]} rows for {num_nodes} nodes; give one for each node")
 
 
 def _count_classes(labels: Tensor) -> int:
@@ -170,11 +214,14 @@ def _count_classes(labels: Tensor) -> int:
 
 def _check_adjacency(adjacency: Csr) -> None:
     if adjacency.num_rows == 0:
-        raise DataError("graph: it has no nodes; at least one is needed")
+        raise DataError(NO_NODES)
     if adjacency.num_rows != adjacency.num_cols:
         raise DataError(
             f"adjacency: expected a square matrix, got {adjacency.num_rows} x {adjacency.num_cols}"
         )
+    value = adjacency.value
+    if value.numel() and not bool((torch.isfinite(value) & (value >= 0)).all()):
+        raise DataError("adjacency: an entry is negative or not finite; entries count edges")
     col = adjacency.col
     if col.numel() and (int(col.min()) < 0 or int(col.max()) >= adjacency.num_cols):
         raise DataError(
@@ -184,15 +231,12 @@ def _check_adjacency(adjacency: Csr) -> None:
 
 
 def _check_features(features: Tensor | Csr, num_nodes: int) -> None:
+    if (features.num_cols if isinstance(features, Csr) else features.shape[1]) == 0:
+        raise DataError("features: there are no columns; give one at least")
     rows = features.num_rows if isinstance(features, Csr) else features.shape[0]
     if rows != num_nodes:
         raise DataError(f"features: {rows} rows for {num_nodes} nodes; give one row for each node")
-    value = features.value if isinstance(features, Csr) else features
-    bad = int((~torch.isfinite(value)).sum())
-    if bad:
-        raise DataError(
-            f"features: {bad} of {value.numel()} entries are NaN or infinite; replace them before training"
-        )
+    check_finite(features)
 
 
 def _check_masks(masks: dict[str, Tensor], num_nodes: int) -> None:
@@ -213,8 +257,7 @@ def _check_masks(masks: dict[str, Tensor], num_nodes: int) -> None:
 
 def _check_labels(data: GraphData) -> None:
     labels, num_nodes = data.labels, data.num_nodes
-    if labels.shape[0] != num_nodes:
-        raise DataError(f"labels: {labels.shape[0]} rows for {num_nodes} nodes; give one for each node")
+    _check_rows(labels, num_nodes)
     used = labels[data.train_mask | data.val_mask | data.test_mask]
     low, high = (0, 1) if labels.dim() == 2 else (0, data.num_classes - 1)
     if labels.dim() == 2 and labels.shape[1] != data.num_classes:

@@ -1,4 +1,4 @@
-"""Data sets by name, through torch_geometric's classes (and OGB's, where it is installed)."""
+"""Data sets by name: raw files that we read ourselves, or torch_geometric's classes."""
 
 from __future__ import annotations
 
@@ -7,32 +7,23 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy.sparse as sp
-import torch
 from filelock import FileLock
-from torch import Tensor
 
 from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import DataError
+from gnnpipe.base.errors import DataError, shown
 from gnnpipe.graph.catalog import Source, find_source, is_synthetic
+from gnnpipe.graph.convert import as_labels, labelled
 from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.ogb import read_ogb
+from gnnpipe.graph.raw_files import RawGraph, read_npz, read_saint
 from gnnpipe.graph.splits import Masks, per_class_split, random_split
 from gnnpipe.graph.synthetic import planted_partition
 
-
-@dataclass(frozen=True)
-class RawGraph:
-    """What a file holds, before it is checked; masks are ``[num_nodes]`` or ``[num_nodes, num_splits]``."""
-
-    edge_index: Tensor
-    features: Tensor | sp.csr_matrix
-    labels: Tensor
-    masks: Masks | None
+# For three masks that are not empty.
+LEAST_FOR_SPLIT = 5
 
 
 def load_dataset(config: RunConfig) -> GraphData:
@@ -46,7 +37,7 @@ def load_dataset(config: RunConfig) -> GraphData:
         data = planted_partition(config.synthetic, split=config.split)
     else:
         source = find_source(config.dataset)
-        read = {"pyg": _read_pyg, "npz": _read_npz, "ogb": _read_ogb}[source.reader]
+        read = {"pyg": _read_pyg, "npz": _read_npz, "saint": _read_saint, "ogb": _read_ogb}[source.reader]
         root = config.root or str(Path("data") / source.class_name)
         try:
             with _alone(root):
@@ -55,8 +46,8 @@ def load_dataset(config: RunConfig) -> GraphData:
             raise
         except Exception as error:  # whatever a class makes of files that are not what it expects
             raise DataError(
-                f"root: can't read {source.name} from '{root}' ({type(error).__name__}: "
-                f"{' '.join(str(error).split())}); give the folder that the torch_geometric class is given, "
+                f"root: can't read {source.name} from '{shown(root)}' ({type(error).__name__}: "
+                f"{shown(str(error))}); give the folder that the torch_geometric class is given, "
                 "or delete its files and load them anew"
             ) from error
         data = GraphData.from_edge_index(
@@ -66,6 +57,7 @@ def load_dataset(config: RunConfig) -> GraphData:
             _choose_masks(raw, config),
             name=source.name,
             undirected=config.undirected,
+            notes=raw.notes,
         )
     return data.with_normalized_features() if config.normalize_features else data
 
@@ -79,19 +71,26 @@ def _alone(root: str) -> FileLock:
 
 
 def _choose_masks(raw: RawGraph, config: RunConfig) -> Masks:
-    """Pick a split that the data set ships, or make a seeded one."""
+    """Pick a split that the data set ships, or make a seeded one of the nodes that have a label."""
     if raw.masks is None:
-        if config.make_split == "per-class" and raw.labels.dim() == 1:
-            return per_class_split(raw.labels, seed=config.split)
-        return random_split(raw.features.shape[0], seed=config.split)
-    num_splits = max(mask.shape[1] if mask.dim() == 2 else 1 for mask in raw.masks)
+        labels = as_labels(raw.labels)
+        known = labelled(labels)
+        if int(known.sum()) < LEAST_FOR_SPLIT:
+            raise DataError(
+                f"labels: {int(known.sum())} nodes have one, and {config.dataset} ships no split; "
+                f"{LEAST_FOR_SPLIT} are needed to make one"
+            )
+        if config.make_split == "per-class" and labels.dim() == 1:
+            return per_class_split(labels, seed=config.split)
+        return random_split(len(labels), seed=config.split, among=known)
+    num_splits = min((mask.shape[1] for mask in raw.masks if mask.dim() == 2), default=1)
     if not 0 <= config.split < num_splits:
         raise DataError(
             f"split: {config.split} does not exist; {config.dataset} ships {num_splits} "
             f"(use 0 to {num_splits - 1})"
         )
     train, val, test = (
-        (mask[:, config.split] if mask.dim() == 2 else mask).bool().contiguous() for mask in raw.masks
+        (mask[:, config.split] if mask.dim() == 2 else mask).contiguous() for mask in raw.masks
     )
     return train, val, test
 
@@ -125,43 +124,27 @@ def _download_or_explain(dataset: Any, download: Callable[[Any], None]) -> None:
 
 def _read_pyg(source: Source, root: str) -> RawGraph:
     data = _open(source, root, process=True)[0]
-    masks = (data.train_mask, data.val_mask, data.test_mask) if "train_mask" in data else None
-    return RawGraph(data.edge_index, data.x, data.y, masks)
+    for key, what in (("x", "features"), ("y", "labels"), ("edge_index", "edges")):
+        if key not in data:
+            raise DataError(f"dataset: {source.name} has no {what} ({key}), which training needs")
+    splits = [f"{split}_mask" for split in ("train", "val", "test")]
+    there = [name for name in splits if name in data]
+    if there and len(there) < len(splits):
+        absent = next(name for name in splits if name not in there)
+        raise DataError(f"dataset: {source.name} has {there[0]}, but no {absent}; all three are needed")
+    masks = (data.train_mask, data.val_mask, data.test_mask) if there else None
+    others = sorted(set(data.keys()) - {"x", "y", "edge_index", *splits})
+    notes = (f"{source.name}: not used: {', '.join(others)}",) if others else ()
+    return RawGraph(data.edge_index, data.x, data.y, masks, notes)
 
 
 def _read_npz(source: Source, root: str) -> RawGraph:
-    """Coauthor and Amazon: read the class's raw file without its dense copy of the features.
-
-    (Coauthor Physics' features have 1.1 million non-zeros; dense they take 1.16 GB.)
-    As in torch_geometric, features become 0 or 1, self loops go, and every edge gets its reverse.
-    """
-    with np.load(_open(source, root, process=False).raw_paths[0], allow_pickle=False) as file:
-        features = _csr_of(file, "attr")
-        adjacency = _csr_of(file, "adj").tocoo()
-        labels = torch.from_numpy(file["labels"].astype(np.int64))
-    features.data[features.data > 0] = 1.0
-    proper = adjacency.row != adjacency.col
-    ends = np.stack([adjacency.row[proper], adjacency.col[proper]]).astype(np.int64)
-    both = np.unique(np.concatenate([ends, ends[::-1]], axis=1), axis=1)
-    return RawGraph(torch.from_numpy(both), features, labels, None)
+    return read_npz(Path(_open(source, root, process=False).raw_paths[0]))
 
 
-def _csr_of(file: Any, name: str) -> sp.csr_matrix:
-    data, indices, indptr, shape = (file[f"{name}_{part}"] for part in ("data", "indices", "indptr", "shape"))
-    return sp.csr_matrix((data.astype(np.float32), indices, indptr), shape)
+def _read_saint(source: Source, root: str) -> RawGraph:
+    return read_saint(Path(_open(source, root, process=False).raw_dir))
 
 
 def _read_ogb(source: Source, root: str) -> RawGraph:
-    name = source.name
-    try:
-        from ogb.nodeproppred import PygNodePropPredDataset
-    except ImportError:
-        raise DataError(f"dataset: {name} needs the ogb package; pip install 'gnnpipe[ogb]'") from None
-    dataset = PygNodePropPredDataset(name, root)
-    data, index = dataset[0], dataset.get_idx_split()
-    masks = []
-    for part in ("train", "valid", "test"):
-        mask = torch.zeros(data.num_nodes, dtype=torch.bool)
-        mask[index[part]] = True
-        masks.append(mask)
-    return RawGraph(data.edge_index, data.x, data.y, (masks[0], masks[1], masks[2]))
+    return read_ogb(source.name, Path(root))

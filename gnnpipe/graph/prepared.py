@@ -47,6 +47,8 @@ class GraphFacts:
     """The same going backward; differs on directed graphs."""
     rival_halo: list[int] | None
     """Sums of both, were the graph cut into as many parts as there are ranks (graph parallelism)."""
+    notes: list[str]
+    """What was left out or changed when it was loaded."""
 
     @property
     def alpha(self) -> float:
@@ -170,6 +172,7 @@ def prepare(
         [sum(map(len, halo_forward)), sum(map(len, halo_backward))]
         if num_rivals == spec.num_parts > 1
         else _rival_halo(data.adjacency, spec, num_rivals),
+        list(data.notes),
     )
     return PreparedGraph(
         facts,

@@ -5,19 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gnnpipe.graph.convert import labelled
+
 Masks = tuple[Tensor, Tensor, Tensor]
 
 
-def random_split(num_nodes: int, seed: int, fractions: tuple[float, float] = (0.6, 0.2)) -> Masks:
+def random_split(
+    num_nodes: int, seed: int, fractions: tuple[float, float] = (0.6, 0.2), among: Tensor | None = None
+) -> Masks:
     """Training, validation and test masks with 60, 20 and 20 % of the nodes.
 
     Args:
         num_nodes: number of nodes, 5 or more for three masks that are not empty.
         seed: the split is a pure function of it.
         fractions: shares of training and validation; testing gets the rest.
+        among: bool ``[num_nodes]``: nodes to choose from; by default all.
     """
     order = torch.randperm(num_nodes, generator=torch.Generator().manual_seed(seed))
-    train, val = (round(num_nodes * fraction) for fraction in fractions)
+    order = order if among is None else order[among[order]]
+    train, val = (round(len(order) * fraction) for fraction in fractions)
     return (
         _mask(order[:train], num_nodes),
         _mask(order[train : train + val], num_nodes),
@@ -30,9 +36,11 @@ def per_class_split(
 ) -> Masks:
     """Planetoid's way: 20 training nodes of each class, then 500 and 1000 of the others.
 
-    Small graphs get validation and test masks in the same proportion from what is left.
+    Small graphs get validation and test masks in the same proportion from what is left. Nodes without a
+    label (-1) are in none.
     """
     order = torch.randperm(labels.shape[0], generator=torch.Generator().manual_seed(seed))
+    order = order[labelled(labels)[order]]
     classes = labels[order]
     train = torch.cat([order[classes == c][:train_per_class] for c in classes.unique()])
     taken = _mask(train, labels.shape[0])

@@ -8,9 +8,9 @@ from gnnpipe.graph.data import Task
 
 DEFAULT_METRIC: dict[Task, Metric] = {"multilabel": "f1", "binary": "roc_auc", "multiclass": "accuracy"}
 _ALLOWED: dict[Task, tuple[Metric, ...]] = {
-    "multilabel": ("f1",),
-    "binary": ("roc_auc", "accuracy"),
-    "multiclass": ("accuracy",),
+    "multilabel": ("f1", "macro_f1"),
+    "binary": ("roc_auc", "accuracy", "macro_f1", "balanced_accuracy"),
+    "multiclass": ("accuracy", "macro_f1", "balanced_accuracy"),
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gnnpipe.base.errors import PlanError, did_you_mean
+from gnnpipe.base.errors import PlanError, not_known, shown
 
 GIB = 2**30
 
@@ -123,16 +123,19 @@ def load_hardware(name: str) -> Hardware:
     if name in SHIPPED:
         return SHIPPED[name]
     path = Path(name)
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # no file can have that name
+        found = False
+    if not found:
         raise PlanError(
-            f"hardware: '{name}' is not known{did_you_mean(name, list(SHIPPED))}; use one of "
-            f"{', '.join(SHIPPED)}, or the file that gnnpipe profile --out writes"
+            f"hardware: {not_known(name, SHIPPED, 'use')}, or the file that gnnpipe profile --out writes"
         )
     try:
         return _from_json(json.loads(path.read_text()))
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError, RecursionError) as error:
         raise PlanError(
-            f"hardware: '{name}' is no profile ({error}); make one with gnnpipe profile --out {name}"
+            f"hardware: '{shown(name)}' is no profile ({shown(str(error))}); make one with gnnpipe profile"
         ) from error
 
 

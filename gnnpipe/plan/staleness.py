@@ -16,7 +16,7 @@ from gnnpipe.base.config import (
     RunConfig,
     StalenessConfig,
 )
-from gnnpipe.base.errors import ConfigError, check_choice
+from gnnpipe.base.errors import ConfigError, check_choice, shown
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ PRESETS: dict[str, Preset] = {
     ),
     # The original system's three techniques, with the customary Adam.
     "paper": Preset(
-        StalenessConfig("paper", "shuffled", 23, "fresh", 0.0, "dropped", 1, 0, 0),
+        StalenessConfig("paper", "shuffled", 23, "fresh", 0.7, "dropped", 1, 0, 0),  # fresh uses no weight
         OptimizerConfig(betas=(0.9, 0.999), averaging=0.0, schedule="constant", warmup=0, clip=0.0),
     ),
     # One chunk, or a lookahead as wide as the graph: everything is computed before it is read.
@@ -58,6 +58,36 @@ def resolve_staleness(config: RunConfig) -> RunConfig:
     optimizer = _filled(config.optimizer, preset.optimizer)
     _check(staleness)
     return replace(config, staleness=staleness, optimizer=optimizer)
+
+
+def check_statistics(config: RunConfig) -> None:
+    """Refuse settings of a resolved config whose gradient is wrong on average, in all epochs alike.
+
+    ``fresh`` and ``corrected`` divide fresh rows by the probability that a pair of chunks is fresh, which is
+    right on average if each pair is fresh as often as any other: in an order that is drawn anew, or reversed
+    every other epoch. In a fixed order the same pairs are fresh for ever, and the others never are.
+
+    Raises:
+        ConfigError: with the way out.
+    """
+    staleness = config.staleness
+    if not _may_be_stale(config):
+        return
+    if staleness.order == "fixed" and staleness.gradient in ("fresh", "corrected"):
+        raise ConfigError(
+            f"staleness.gradient: {staleness.gradient} contradicts --staleness.order fixed, under which the "
+            "same pairs of chunks are fresh in every epoch: they would count double for ever, and the others "
+            "never; use --staleness.order shuffled or antithetic, --staleness.gradient reuse, or --chunks 1"
+        )
+
+
+def _may_be_stale(config: RunConfig) -> bool:
+    """Whether chunks may read rows of an earlier epoch, as far as that is known without a graph."""
+    lookahead = parse_lookahead(config.staleness.lookahead)
+    chunks = 1 if config.chunks is None and config.stages == 1 and config.plan == "given" else config.chunks
+    if lookahead is None or config.staleness.preset == "exact":
+        return False
+    return chunks is None or chunks > lookahead + 1
 
 
 def chunk_orders(order: Order, num_chunks: int, seed: int) -> Iterator[list[int]]:
@@ -137,8 +167,8 @@ def parse_freeze(freeze: int | str) -> Freeze:
         in_order = start > result[-1][0] if result else start == 0
         if not found or int(found[1]) < 1 or not in_order:
             raise ConfigError(
-                f"staleness.freeze: '{freeze}' can't be used; write a number of epochs, 1 or more, or a "
-                "schedule such as 1,23@20 (every epoch, from epoch 20 on every 23)"
+                f"staleness.freeze: '{shown(freeze)}' can't be used; write a number of epochs, 1 or more, or "
+                "a schedule such as 1,23@20 (every epoch, from epoch 20 on every 23)"
             )
         result.append((start, int(found[1])))
     return tuple(result)
@@ -159,7 +189,9 @@ def parse_weight(weight: float | str | None) -> float | None:
     if weight == "fitted":
         return None
     if isinstance(weight, str) or weight is None or not 0 <= weight <= 1:
-        raise ConfigError(f"staleness.weight: {weight!r} can't be used; use a number from 0 to 1, or fitted")
+        raise ConfigError(
+            f"staleness.weight: '{shown(weight)}' can't be used; use a number from 0 to 1, or fitted"
+        )
     return weight
 
 
@@ -173,7 +205,8 @@ def parse_lookahead(lookahead: int | str | None) -> int | None:
         return None
     if isinstance(lookahead, str) or lookahead is None or lookahead < 0:
         raise ConfigError(
-            f"staleness.lookahead: {lookahead!r} can't be used; use a number of chunks, 0 or more, or exact"
+            f"staleness.lookahead: '{shown(lookahead)}' can't be used; use a number of chunks, 0 or more, or "
+            "exact"
         )
     return lookahead
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.report.console import METRIC_NAMES, readable_bytes, wide_console
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import PIECES, draw_comparison, median_breakdown
@@ -90,7 +90,7 @@ def _differences(folders: Sequence[RunFolder]) -> list[str]:
         settings |= _flat({"versions": summary["versions"], "hardware": hardware})
     keys = sorted({key for settings in seen for key in settings} - OF_THE_PLAN)
     return [
-        f"{key}: {', '.join(str(settings.get(key)) for settings in seen)}"
+        f"{shown(key)}: {', '.join(shown(settings.get(key)) for settings in seen)}"
         for key in keys
         if len({json.dumps(settings.get(key)) for settings in seen}) > 1
     ]

@@ -15,6 +15,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from gnnpipe.report.classes import class_rows, class_warnings
 from gnnpipe.train.records import RunFolder
 
 INITIAL_IN_WORDS = {
@@ -22,7 +23,13 @@ INITIAL_IN_WORDS = {
     "recompute": "initial rows, if the model has them, are computed on every stage",
 }
 HALO_IN_WORDS = {"exact": "this", "stale": "last"}
-METRIC_NAMES = {"accuracy": "accuracy", "f1": "micro-F1", "roc_auc": "ROC AUC"}
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "f1": "micro-F1",
+    "roc_auc": "ROC AUC",
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+}
 
 
 class PatientConsole(Console):
@@ -110,6 +117,7 @@ def describe_start(plan: dict[str, Any], halo: str) -> list[str]:
     lines = [
         f"{facts['name']}: {facts['num_nodes']:,} nodes, {facts['num_edges']:,} edges, "
         f"{facts['num_features']:,} features, {facts['num_classes']} classes",
+        *(f"note: {line}" for line in facts["notes"]),
     ]
     if shape["num_parts"] > 1:
         rows = sum(facts["halo_forward"])
@@ -174,7 +182,10 @@ def print_summary(folder: RunFolder) -> None:
     table = Table(title=str(folder.path), title_justify="left", show_header=False)
     for name, value in summary_rows(summary, plan):
         table.add_row(name, value)
-    PatientConsole(highlight=False).print(table)
+    console = PatientConsole(highlight=False)
+    console.print(table)
+    for line in class_warnings(summary):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[str, str]]:
@@ -188,6 +199,7 @@ def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[st
             f"{summary['test_at_best_val']:.4f} (validation {summary['best_val']:.4f}, "
             f"epoch {summary['best_epoch'] + 1} of {summary['epochs']})",
         ),
+        *class_rows(summary),
         ("median epoch", f"{summary['median_epoch_seconds']:.3f} s"),
         ("sent per epoch", readable_bytes(sent)),
     ]

@@ -28,6 +28,7 @@ def print_plans(found: list[Candidate], config: PlanConfig, question: Question, 
     if config.json:
         content = {
             "graph": question.name,
+            "notes": question.notes,
             "hardware": hardware.name,
             "devices": config.devices,
             "why": why(found),
@@ -44,6 +45,8 @@ def print_plans(found: list[Candidate], config: PlanConfig, question: Question, 
         f"{hardware.name} ({hardware.source})",
         markup=False,
     )
+    for line in question.notes:
+        console.print(f"note: {line}", markup=False)
     table = Table()
     columns = ("plan", "", "epoch", "compute", "idle", "rows", "boundary rows", "sent", "memory")
     for name in columns:

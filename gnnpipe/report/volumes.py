@@ -29,6 +29,8 @@ def print_volumes(found: Volumes, config: VolumeConfig) -> None:
         f"{config.hidden}; bytes of one epoch over all {config.devices} devices",
         markup=False,
     )
+    for line in found.notes:
+        console.print(f"note: {line}", markup=False)
     table = Table()
     for name in ("plan", "", "alpha", "halo rows", "layer", "graph", "weights", "total", "ratio"):
         table.add_column(name, justify="left" if name in ("plan", "") else "right", no_wrap=True)

@@ -21,9 +21,9 @@ from gnnpipe.base.config import (
     TableFormat,
     WireFormat,
 )
-from gnnpipe.base.errors import ConfigError, check_choice
+from gnnpipe.base.errors import ConfigError, check_choice, shown
 from gnnpipe.graph.catalog import find_source, is_synthetic
-from gnnpipe.plan.staleness import resolve_staleness
+from gnnpipe.plan.staleness import check_statistics, resolve_staleness
 from gnnpipe.train.every import parse_every
 
 # Below what arithmetic and other libraries can hold, above what anybody needs.
@@ -91,6 +91,7 @@ def check_config(config: RunConfig) -> RunConfig:
     resolved = resolve_staleness(config)
     for key, (least, most) in _BOUNDS.items():
         _check_number(resolved, key, least, most)
+    check_statistics(resolved)
     if resolved.halo == "stale" and resolved.staleness.preset == "exact":
         raise ConfigError(
             "halo: stale contradicts --staleness exact, which reads this epoch's rows alone; leave one of "
@@ -212,6 +213,13 @@ def _check_optimizer(config: RunConfig) -> None:
     optimizer = config.optimizer
     check_choice("optimizer.name", optimizer.name, ("adam", "adamw"))
     check_choice("optimizer.schedule", optimizer.schedule, get_args(LrSchedule))
+    if optimizer.dense_weight_decay is not None:
+        _check_number(config, "optimizer.dense_weight_decay", 0, _FLOAT)
+        if config.model not in ("gcnii", "resgcn"):
+            raise ConfigError(
+                f"optimizer.dense_weight_decay: {optimizer.dense_weight_decay} says nothing about "
+                f"{config.model}, which has no dense layers beside its convolutions; use --weight-decay"
+            )
     assert optimizer.betas is not None
     assert optimizer.averaging is not None
     if len(optimizer.betas) != 2 or any(not 0 <= beta < 1 for beta in optimizer.betas):
@@ -228,7 +236,7 @@ def _check_number(config: RunConfig | VolumeConfig | PlanConfig, key: str, least
     value = getattr(getattr(config, section) if section else config, name)
     if not least <= value <= most:
         flag = key if section else _flag(key)
-        raise ConfigError(f"{flag}: {value} is out of range; use {least:g} to {most:g}")
+        raise ConfigError(f"{flag}: {shown(value)} is out of range; use {least:g} to {most:g}")
 
 
 def _flag(key: str) -> str:

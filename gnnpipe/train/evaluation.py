@@ -14,6 +14,9 @@ from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.sweep import sweep
 
+# Counts of more classes would swell the records.
+MOST_CLASSES_RECORDED = 1000
+
 
 def evaluate(
     stage: Stage,
@@ -22,7 +25,7 @@ def evaluate(
     num_classes: int,
     gather: Callable[[Any], list[Any]],
     refill: int | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """The metric on each split with the weights that the stages hold now.
 
     Args:
@@ -34,7 +37,8 @@ def evaluate(
         refill: epoch whose historical rows are to be those of this sweep, if any.
 
     Returns:
-        train, val and test, the same on every rank; all NaN if a logit is not finite.
+        train, val and test, the same on every rank; all NaN if a logit is not finite. Also, as ``classes``,
+        counts of val and test by class, see `SplitMetrics.by_class`.
     """
     metrics = SplitMetrics(metric, num_classes)
     finite = True
@@ -49,4 +53,5 @@ def evaluate(
     whole = SplitMetrics(metric, num_classes)
     for _, state in parts:
         whole.merge(state)
-    return whole.compute()
+    classes = {name: whole.by_class(name) for name in ("val", "test")}
+    return {**whole.compute(), **({"classes": classes} if num_classes <= MOST_CLASSES_RECORDED else {})}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.errors import ConfigError, shown
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ def parse_every(text: int | str) -> Every:
     found = re.fullmatch(r"(\d{1,9})(\s*min)?", str(text).strip())
     if not found:
         raise ConfigError(
-            f"checkpoint-every: '{text}' can't be used; write a number of epochs such as 20, minutes as in "
-            "15min, or 0 for never"
+            f"checkpoint-every: '{shown(text)}' can't be used; write a number of epochs such as 20, minutes "
+            "as in 15min, or 0 for never"
         )
     number = int(found[1])
     return Every(seconds=60.0 * number) if found[2] else Every(epochs=number)

@@ -13,16 +13,25 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gnnpipe.base.config import OptimizerConfig
+from gnnpipe.model.layers.dense import Dense
 from gnnpipe.train.rates import rate_factor
 
 
 def make_optimizer(modules: nn.Module, config: OptimizerConfig, lr: float, weight_decay: float) -> Optimizer:
-    """Adam or AdamW over one stage's weights."""
+    """Adam or AdamW over one stage's weights; dense layers at the ends may decay on their own."""
     assert config.betas is not None
-    kind = AdamW if config.name == "adamw" else Adam
-    weights = list(modules.parameters())
-    fused = bool(weights) and weights[0].is_cuda  # one kernel for all weights
-    return kind(weights, lr=lr, betas=config.betas, weight_decay=weight_decay, fused=fused)
+    ends = [layer for layer in modules.children() if isinstance(layer, Dense)]
+    dense = [weight for layer in ends for weight in layer.parameters()]
+    names = {id(weight) for weight in dense}
+    others = [weight for weight in modules.parameters() if id(weight) not in names]
+    apart = weight_decay if config.dense_weight_decay is None else config.dense_weight_decay
+    groups = [
+        {"params": weights, "weight_decay": decay}
+        for weights, decay in ((others, weight_decay), (dense, apart))
+        if weights
+    ]
+    fused = all(weight.is_cuda for weight in modules.parameters()) and bool(groups)  # one kernel for all
+    return (AdamW if config.name == "adamw" else Adam)(groups, lr=lr, betas=config.betas, fused=fused)
 
 
 def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int, done: int = 0) -> LambdaLR:

@@ -24,7 +24,7 @@ class Progress:
     """Epochs in a row whose step was skipped."""
 
     def add(self, record: dict[str, Any]) -> bool:
-        """Take an epoch in; whether it is the best yet."""
+        """Take an epoch in; whether it is the best yet. Only such records keep their counts by class."""
         self.epochs += 1
         if record["epoch"] >= self.since:
             self.seconds.append(record["seconds"])
@@ -35,11 +35,13 @@ class Progress:
         skipped = record["loss"] is None
         self.skipped = self.skipped + 1 if skipped else 0
         if record.get("val", -math.inf) <= self.best["best_val"]:
+            record.pop("classes", None)
             return False
         values = {
             "best_val": record["val"],
             "test_at_best_val": record["test"],
             "best_epoch": record["epoch"],
+            "classes": record.get("classes"),
         }
         self.best = values
         return True
@@ -77,6 +79,22 @@ def is_record(record: dict[str, Any], epoch: int) -> bool:
         )
         and record["seconds"] is not None
         and record.get("elapsed", 0.0) is not None
+        and ("classes" not in record or _are_counts(record["classes"]))
         and isinstance(sent, list)
         and all(isinstance(item, dict) and all(type(n) is int for n in item.values()) for item in sent)
     )
+
+
+def _are_counts(classes: object) -> bool:
+    """Whether it is what `gnnpipe.train.evaluation.evaluate` counts of val and test."""
+    if not isinstance(classes, dict) or set(classes) != {"val", "test"}:
+        return False
+    for table in classes.values():
+        if not isinstance(table, dict) or set(table) != {"count", "correct", "predicted"}:
+            return False
+        columns = list(table.values())
+        if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+            return False
+        if not all(type(number) is int for column in columns for number in column):
+            return False
+    return True

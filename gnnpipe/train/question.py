@@ -30,6 +30,8 @@ class Question:
     cuts: dict[int, PartCut]
     """By number of parts."""
     feature_bytes: int
+    notes: tuple[str, ...] = ()
+    """What was left out or changed when the graph was loaded."""
 
 
 def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
@@ -56,7 +58,8 @@ def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
     cuts = {
         parts: _cut(config, data, parts) for parts in _divisors(config.devices) if parts <= data.num_nodes
     }
-    return Question(data.name, graph_size(spec, data), spec, cuts, (8 if sparse else 4) * entries)
+    size = graph_size(spec, data)
+    return Question(data.name, size, spec, cuts, (8 if sparse else 4) * entries, data.notes)
 
 
 def _divisors(devices: int) -> list[int]:

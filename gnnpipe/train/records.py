@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import CheckpointError, ConfigError, DataError
+from gnnpipe.base.errors import CheckpointError, ConfigError, DataError, shown
+from gnnpipe.base.plain_yaml import load_yaml
 from gnnpipe.train.lock import LOCK, OWNER
 from gnnpipe.train.progress import is_record
 from gnnpipe.train.resume import is_resumed, plan_since, shape_of
@@ -218,9 +219,10 @@ class RunFolder:
         found = self.settings()
         for key, value in config_as_yaml(config).items():
             if key not in OPERATION and found.get(key) != value:
-                keep = "" if isinstance(value, dict) else f", give --{key.replace('_', '-')} {found.get(key)}"
+                old = shown(found.get(key))
+                keep = "" if isinstance(value, dict) else f", give --{key.replace('_', '-')} {old}"
                 raise ConfigError(
-                    f"out: '{self.path}' holds a run with {key} {found.get(key)}, not {value}; choose "
+                    f"out: '{self.path}' holds a run with {key} {old}, not {shown(value)}; choose "
                     f"another --out{keep}, or add --overwrite to run it again"
                 )
         return "finished" if (self.path / SUMMARY).exists() else "begun"
@@ -228,8 +230,8 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """Read config.yaml; raises DataError where that is damaged."""
         try:
-            return dict(yaml.safe_load((self.path / CONFIG).read_text()) or {})
-        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+            return dict(load_yaml((self.path / CONFIG).read_text()) or {})
+        except (ValueError, TypeError) as error:
             raise self._damaged(CONFIG, error) from None
 
     def records(self) -> list[dict[str, Any]]:
@@ -241,7 +243,7 @@ class RunFolder:
             raise self._damaged(RECORDS, error) from None
 
     def _damaged(self, name: str, error: Exception) -> DataError:
-        return DataError(f"'{self.path / name}' is damaged ({error}); bring it back, or run it anew")
+        return DataError(f"'{self.path / name}' is damaged ({shown(str(error))}); bring it back or run anew")
 
     def saved(self) -> str:
         """One line that says what is there, for a run that was interrupted."""
@@ -261,7 +263,7 @@ class RunFolder:
 def _new_name(config: RunConfig) -> Path:
     """runs/DATE-DATASET-MODEL, with a number behind it where several runs start in one second."""
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.dataset.lower()}-{config.model}"
-    names = (Path("runs") / (name if count == 1 else f"{name}-{count}") for count in itertools.count(1))
+    names = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
     return next(path for path in names if not path.exists())
 
 
@@ -288,8 +290,7 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    _write_aside(path, lambda aside: aside.write_text(text))
+    _write_aside(path, lambda a: a.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n"))
 
 
 def _write_aside(path: Path, write: Callable[[Path], object]) -> None:

@@ -8,10 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import CheckpointError, ConfigError
+from gnnpipe.base.errors import CheckpointError, ConfigError, shown
+from gnnpipe.base.plain_yaml import load_yaml
 from gnnpipe.train.rates import rate_factor
 
 # What weights, tables and records of a run are about; the files of a data set may lie elsewhere.
@@ -30,12 +29,12 @@ def stored_settings(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.yaml"
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = load_yaml(path.read_text())
     except OSError as error:
         raise ConfigError(
             f"resume: '{folder}' holds no run ({error.strerror}: '{path.name}'); name the folder of one"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"resume: '{path}' can't be read ({error}); bring the file back") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"resume: '{path}' holds no settings; bring the file back")
@@ -56,7 +55,8 @@ def check_resumed(config: RunConfig, before: RunConfig) -> None:
         new, old = getattr(config, key), getattr(before, key)
         if new != old:
             raise ConfigError(
-                f"{key.replace('_', '-')}: {new} is not what '{config.resume}' was trained with ({old}), and "
+                f"{key.replace('_', '-')}: {shown(new)} is not what '{config.resume}' was trained with "
+                f"({shown(old)}), and "
                 "that can't change on the way; leave it out, or start another run"
             )
     if config.optimizer.name != before.optimizer.name:
@@ -69,10 +69,10 @@ def check_resumed(config: RunConfig, before: RunConfig) -> None:
 def changes(config: RunConfig, before: RunConfig) -> list[str]:
     """What is different from here on, for the user to see."""
     new, old = _flat(asdict(config)), _flat(asdict(before))
-    shown = (key for key in new if key not in ("out", "overwrite", "resume"))
+    keys = (key for key in new if key not in ("out", "overwrite", "resume"))
     return [
-        f"{key} {new[key]} (was {old[key]})"
-        for key in shown
+        f"{key} {shown(new[key])} (was {shown(old[key])})"
+        for key in keys
         if new[key] != old[key] and (key, old[key]) != ("chunks", None)
     ]
 

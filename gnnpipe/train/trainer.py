@@ -245,7 +245,7 @@ class Trainer:
                 f"warning: epoch {record['epoch'] + 1} was skipped: its numbers are not finite{self._where}"
             )
 
-    def _evaluate(self, epoch: int) -> dict[str, float]:
+    def _evaluate(self, epoch: int) -> dict[str, Any]:
         """Evaluate the averaged weights. Weights that are not averaged are the next epoch's, so that its
         refresh may share the sweep."""
         shares = self._refreshes(epoch + 1) and not self._job.config.optimizer.averaging

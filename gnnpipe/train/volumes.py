@@ -43,6 +43,8 @@ class Volumes:
     num_edges: int | None
     plans: list[PlanVolume]
     """Graph parallelism first, the pipeline last."""
+    notes: tuple[str, ...] = ()
+    """What was left out or changed when the graph was loaded."""
 
     @property
     def rival(self) -> int | None:
@@ -66,7 +68,7 @@ def volumes(config: VolumeConfig) -> Volumes:
     for stages, parts in _shapes(config, data.num_nodes):
         method, halo = _cut(config, data, parts)
         found.append(_plan_volume(config, spec, data.num_nodes, stages, parts, method, halo))
-    return Volumes(data.name, data.num_nodes, data.num_edges, found)
+    return Volumes(data.name, data.num_nodes, data.num_edges, found, data.notes)
 
 
 def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:

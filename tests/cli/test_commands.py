@@ -227,7 +227,7 @@ def test_torchrun_tells_every_rank_of_bad_data(tmp_path: Path) -> None:
         (["--device", "cuda"], "device: cuda needs a CUDA device, but PyTorch sees none"),
         (["--synthetic.homophily", "2"], "synthetic.homophily: 2.0 is out of range; use 0 to 1"),
         (["--metric", "f1"], "metric: 'f1' does not fit multiclass labels"),
-        (["--config", "absent.yaml"], "config: File does not exist"),
+        (["--config", "absent.yaml"], "config: 'absent.yaml' can't be read (No such file or directory)"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(

@@ -13,6 +13,7 @@ from gnnpipe.cli.main import main
 from gnnpipe.plan.hardware import SHIPPED, load_hardware
 from gnnpipe.train.profile import FEW_CORES
 from tests.cli.commands import SMALL, gnnpipe
+from tests.graph.test_raw_files import saint, weighted
 
 GRAPH = ["--synthetic.num_nodes", "600", "--layers", "8"]
 
@@ -115,3 +116,14 @@ def test_profile(tmp_path: Path) -> None:
     planned = gnnpipe("plan", *GRAPH, "--devices", "2", "--hardware", "here.json", cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
     assert "warning" not in planned.stderr
+
+
+def test_what_a_graph_has_and_nobody_uses_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = saint(tmp_path / "graph", adj=weighted()).root
+    said = "adj_full.npz: edge weights (0.5 to 0.5) are not used; every edge counts 1"
+    flags = ["--dataset", "Flickr", "--root", str(root), "--layers", "4", "--devices", "2"]
+    for command in ("plan", "volume"):
+        assert main([command, *flags]) == 0
+        assert f"note: {said}" in capsys.readouterr().out
+    assert main(["plan", *flags, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [said]

@@ -50,7 +50,7 @@ def test_more_epochs_on_other_ranks(folder: Path) -> None:
         (["--optimizer.name", "adamw"], "optimizer.name: adamw can't go on with the moments of adam"),
         (["--out", "x"], "out: x contradicts --resume"),
         (["--overwrite"], "overwrite: True contradicts --resume"),
-        (["--config", "x.yaml"], "config: --resume takes the settings of its own run|config: File does not"),
+        (["--config", "x.yaml"], "config: --resume takes the settings of its own run|config: 'x.yaml' can't"),
         (
             ["--checkpoint-every", "often"],
             "checkpoint-every: 'often' can't be used; write a number of epochs",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from torch_geometric.data import Data
+from torch_geometric.transforms import NormalizeFeatures
 
 from gnnpipe.base.errors import DataError
 from gnnpipe.graph.csr import Csr
@@ -59,16 +62,123 @@ def test_mostly_zero_features_are_stored_sparse() -> None:
     assert isinstance(make(features=sp.identity(4, format="csr")).features, Csr)
 
 
-def test_normalized_features() -> None:
-    features = torch.tensor([[1.0, 3.0], [0.0, 0.0], [2.0, 2.0], [5.0, 0.0]])
-    expected = torch.tensor([[0.25, 0.75], [0.0, 0.0], [0.5, 0.5], [1.0, 0.0]])
-    for given in (features, sp.csr_matrix(features.numpy())):
-        got = make(features=given).with_normalized_features().features
-        assert torch.equal(dense(got) if isinstance(got, Csr) else got, expected)
+def pyg_normalized(features: torch.Tensor) -> torch.Tensor:
+    return NormalizeFeatures()(Data(x=features.clone())).x
+
+
+@pytest.mark.parametrize("kind", ["negative", "counts", "small", "above zero", "mostly zero", "constant"])
+@pytest.mark.parametrize("form", ["dense", "scipy", "torch"])
+def test_features_are_normalised_as_torch_geometric_does(kind: str, form: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(40, 7, generator=generator)
+    features = {
+        "negative": drawn,
+        "counts": (drawn * 3).round().abs() * (drawn > 0.3),
+        "small": drawn.abs() * 0.01 * (drawn > 0),
+        "above zero": drawn.abs() + 0.5,
+        "mostly zero": drawn * (drawn.abs() > 1.9),
+        "constant": torch.full((40, 7), -2.0),
+    }[kind]
+    sparse = {"scipy": sp.csr_matrix(features.numpy()), "torch": features.to_sparse()}
+    given = sparse.get(form, features)
+    labels = torch.arange(40) % 3
+    data = make(features=given, labels=labels, masks=one_node_each(40)).with_normalized_features()
+    got = dense(data.features) if isinstance(data.features, Csr) else data.features
+    assert torch.allclose(got, pyg_normalized(features), rtol=1e-6, atol=1e-7)
+
+
+def test_sparse_features_too_large_to_fill_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gnnpipe.graph.data.MOST_FILLED_BYTES", 31)
+    features = sp.csr_matrix(np.array([[0, -1.5], [0, 0], [2, 0], [0, 0]], dtype=np.float32))
+    with pytest.raises(DataError, match=r"normalize-features: the smallest entry is -1\.5, and to shift"):
+        make(features=features).with_normalized_features()
+
+
+def test_sums_beyond_float32_are_refused() -> None:
+    features = torch.ones(4, 30)
+    features[2, :2] = 3e38
+    with pytest.raises(DataError, match=r"normalize-features: .* node 2 are too large"):
+        make(features=features).with_normalized_features()
+
+
+def test_conversions_without_loss_pass() -> None:
+    expected = make()
+    for changes in (
+        {"labels": torch.tensor([0.0, 1.0, 2.0, 0.0], dtype=torch.float64)},
+        {"labels": np.array([0, 1, 2, 0], dtype=np.uint8)},
+        {"edge_index": EDGES.to(torch.int32)},
+        {"edge_index": EDGES.double()},
+        {"masks": tuple(mask.to(torch.int64) for mask in one_node_each(4))},
+        {"features": torch.ones(4, 2, dtype=torch.float16)},
+        {"features": torch.ones(4, 2, dtype=torch.int64)},
+        {"features": torch.ones(4, 2, dtype=torch.float64)},
+        {"features": np.ones((4, 2), dtype=">f4")},
+    ):
+        data = make(**changes)
+        assert torch.equal(data.labels, expected.labels)
+        assert torch.equal(dense(data.adjacency), dense(expected.adjacency))
+        assert torch.equal(data.val_mask, expected.val_mask)
+        assert isinstance(data.features, torch.Tensor)
+        assert torch.equal(data.features, torch.ones(4, 2))
+        assert data.notes == expected.notes
+
+
+def test_what_is_rounded_is_said() -> None:
+    features = torch.tensor([[0.1, 1.0], [2.0, 2.0], [1.0, 1.0], [0.5, 0.5]], dtype=torch.float64)
+    assert (
+        "features: 12.5% of the entries are rounded from float64 to float32" in make(features=features).notes
+    )
+    counts = torch.tensor([[2**24 + 1, 1]] * 4)
+    assert "features: 50.0% of the entries are rounded from int64 to float32" in make(features=counts).notes
+
+
+def test_edges_that_repeat_others_are_said() -> None:
+    assert make().notes == ("edges: 1 of 6 repeat others; each counts as often as it occurs",)
+    assert make(undirected=True).notes == (
+        "edges: 1 of 6 repeat others; each counts once, as --undirected is given",
+    )
+    assert make(edge_index=EDGES[:, :5]).notes == ()
+
+
+@pytest.mark.parametrize("none", [-1, float("nan")])
+def test_nodes_without_a_label_leave_the_masks_and_it_is_said(none: float) -> None:
+    labels = torch.tensor([0, 1, 0, none, 1, none])
+    masks = tuple(torch.tensor(row, dtype=torch.bool) for row in
+                  ([1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 1, 0, 1, 1]))  # fmt: skip
+    data = make(features=torch.ones(6, 2), labels=labels, masks=masks, edge_index=EDGES[:, :5])
+    assert data.labels.tolist() == [0, 1, 0, -1, 1, -1]
+    assert data.notes == (
+        "train_mask: 1 of 2 nodes have no label and are left out",
+        "test_mask: 1 of 3 nodes have no label and are left out",
+    )
+    assert [mask.nonzero().flatten().tolist() for mask in data.masks.values()] == [[0], [1], [2, 4]]
+
+
+def test_rows_of_several_labels_may_be_unknown() -> None:
+    nan = float("nan")
+    labels = torch.tensor([[0, 1.0], [1, 1], [1, 0], [nan, nan]])
+    assert make(labels=labels).labels[3].isnan().all()
+    masks = (torch.tensor([True, False, False, True]), *one_node_each(4)[1:])
+    assert make(labels=labels, masks=masks).train_mask.tolist() == [True, False, False, False]
+
+
+def test_labels_that_look_misread_are_said() -> None:
+    one_hot = torch.eye(3)[torch.tensor([0, 1, 2, 0])]
+    assert any("each node has one of 3, but columns" in note for note in make(labels=one_hot).notes)
+    gaps = make(labels=torch.tensor([1, 3, 3, 1]))
+    assert "labels: 2 of 4 classes have no node, first class 0" in gaps.notes
 
 
 def masks(*rows: list[int]) -> tuple[torch.Tensor, ...]:
     return tuple(torch.tensor(row, dtype=torch.bool) for row in rows)
+
+
+def numbers(*rows: list[float]) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.tensor(row, dtype=torch.float32) for row in rows)
+
+
+ODD_FEATURE = torch.ones(4, 2)
+ODD_FEATURE[2, 1] = float("nan")
 
 
 @pytest.mark.parametrize(
@@ -78,10 +188,64 @@ def masks(*rows: list[int]) -> tuple[torch.Tensor, ...]:
         ({"edge_index": torch.tensor([[-1], [0]])}, "node id -1 is out of range"),
         ({"edge_index": torch.zeros(3, 2, dtype=torch.int64)}, r"expected shape \[2, num_edges\]"),
         ({"features": torch.full((4, 2), float("nan"))}, "features: 8 of 8 entries are NaN or infinite"),
-        ({"features": torch.ones(0, 2), "edge_index": EDGES[:, :0]}, "graph: it has no nodes"),
+        ({"features": ODD_FEATURE}, "first nan of node 2, column 1; replace them"),
+        ({"features": sp.csr_matrix(ODD_FEATURE.numpy())}, "first nan of node 2, column 1; replace them"),
+        (
+            {"features": torch.full((4, 2), 1e300, dtype=torch.float64)},
+            "infinite as float32, first inf",
+        ),
+        (
+            {"features": torch.ones(4, 2, dtype=torch.complex64)},
+            "features: it holds values of type complex64",
+        ),
+        ({"features": torch.ones(4)}, r"features: expected shape \[num_nodes, num_features\], got \[4\]"),
+        ({"features": torch.ones(4, 0)}, "features: there are no columns"),
+        (
+            {"features": torch.ones(0, 2), "edge_index": EDGES[:, :0], "labels": torch.zeros(0)},
+            "graph: it has no nodes",
+        ),
+        ({"edge_index": torch.tensor([[0.0], [1.5]])}, "edge_index: 1.5 is no whole number"),
+        ({"edge_index": torch.tensor([[0.0], [float("nan")]])}, "edge_index: nan is no whole number"),
+        (
+            {"edge_index": torch.tensor([[0.0], [2.0**25]])},
+            "edge_index: 3.3554432e\\+07 is no whole number that float32",
+        ),
+        (
+            {"edge_index": torch.tensor([[True], [False]])},
+            "edge_index: true and false are no numbers of nodes",
+        ),
+        ({"labels": torch.tensor([4.206, 2.43, 1.0, 0.0])}, "labels: 4.206.* of node 0 is no class number"),
+        ({"labels": torch.tensor([0, 1, float("inf"), 0])}, "labels: inf of node 2 is no class number"),
+        (
+            {"labels": torch.tensor([0, 1, 2, 0], dtype=torch.complex64)},
+            "labels: it holds values of type complex",
+        ),
+        ({"labels": np.array(["a", "b", "c", "d"])}, "labels: it holds values of type <U1"),
+        (
+            {"labels": torch.tensor([-1, 1, 1, -1])},
+            "labels: all are -1 or 1, but -1 means that a node has no",
+        ),
+        ({"labels": torch.tensor([0, -2, 2, 0])}, "labels: -2 lies outside 0 to 2"),
+        (
+            {"labels": torch.tensor([[1, float("nan")]] * 4)},
+            r"labels: nan lies outside 0 to 1 \(node 0, column 1",
+        ),
+        ({"labels": torch.tensor([[1.0, 1.0000001]] * 4)}, "labels: 1.0000001.* lies outside 0 to 1"),
+        (
+            {"masks": numbers([1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 1, 0])},
+            "val_mask: 2.0 of node 1 is neither 0 nor 1",
+        ),
+        (
+            {"masks": numbers([1, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, 1, 0])},
+            "val_mask: 0.5 of node 1 is neither",
+        ),
+        (
+            {"masks": numbers([1, 0, 0, 0], [0, float("nan"), 0, 0], [0, 0, 1, 0])},
+            "val_mask: nan of node 1 is neither",
+        ),
         ({"labels": torch.tensor([0, 1, 7, 0]), "num_classes": 3}, "labels: 7 lies outside 0 to 2"),
         ({"labels": torch.tensor([0, 1, 10**9, 0])}, "labels: 1000000000 can't be a class of a graph with 4"),
-        ({"labels": torch.tensor([0, -1, 2, 0])}, "labels: -1 lies outside 0 to 2"),
+        ({"labels": torch.tensor([0, -1, 2, 0])}, "val_mask: none of its 1 nodes has a label"),
         ({"labels": torch.full((4, 2), 2.0)}, "labels: 2.0 lies outside 0 to 1"),
         ({"labels": torch.tensor([0, 1])}, "labels: 2 rows for 4 nodes"),
         ({"masks": masks([1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0])}, "train_mask and val_mask overlap in 1"),

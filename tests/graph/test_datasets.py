@@ -5,26 +5,29 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import Data
 from torch_geometric.datasets import Amazon
 
 from gnnpipe.base.config import RunConfig, SyntheticConfig
 from gnnpipe.base.errors import ConfigError, DataError
 from gnnpipe.graph.catalog import dataset_names
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.locality import Locality
 from gnnpipe.graph.splits import per_class_split, random_split
 from gnnpipe.graph.synthetic import planted_partition
-from tests.graphs import dense, private_root
+from tests.graphs import dense, one_node_each, private_root
 
 
 def test_unknown_name() -> None:
     with pytest.raises(
-        DataError, match=r"dataset: 'Coar' is not known; choose one of synthetic, Cora.*mean 'Cora'"
+        DataError, match=r"dataset: 'Coar' is not known; did you mean 'Cora'\? Choose one of synthetic, Cora"
     ):
         load_dataset(RunConfig(dataset="Coar"))
 
@@ -49,12 +52,6 @@ def test_corrupt_files(tmp_path: Path) -> None:
         load_dataset(RunConfig(dataset="photo", root=str(tmp_path)))
     with pytest.raises(DataError, match=r"root: can't read Photo from '.*npz' \(NotADirectoryError"):
         load_dataset(RunConfig(dataset="photo", root=str(raw / "amazon_electronics_photo.npz")))
-
-
-def test_ogb_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "ogb.nodeproppred", None)
-    with pytest.raises(DataError, match=r"ogbn-arxiv needs the ogb package; pip install 'gnnpipe\[ogb\]'"):
-        load_dataset(RunConfig(dataset="ogbn-arxiv"))
 
 
 def test_names_are_unique_in_any_case() -> None:
@@ -187,3 +184,57 @@ def test_per_class_split() -> None:
     small_train, small_val, small_test = per_class_split(labels[:100], seed=0)
     assert int(small_train.sum() + small_val.sum() + small_test.sum()) == 100
     assert not (small_val & small_test).any()
+
+
+def test_own_splits_leave_out_nodes_without_a_label() -> None:
+    labels = torch.arange(1000) % 4
+    labels[torch.arange(0, 1000, 7)] = -1
+    known = labels >= 0
+    for masks in (random_split(1000, seed=1, among=known), per_class_split(labels, seed=1)):
+        assert all(bool((mask & known).any()) and not bool((mask & ~known).any()) for mask in masks)
+    shares = [int(mask.sum()) for mask in random_split(1000, seed=1, among=known)]
+    assert shares == [514, 171, 172]  # 60, 20 and 20 % of 857
+
+
+def of_pyg(monkeypatch: pytest.MonkeyPatch, **contents: Any) -> GraphData:
+    """Cora, were these its contents."""
+    edge_index = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    whole: dict[str, Any] = {
+        "x": torch.ones(5, 2),
+        "y": torch.tensor([0, 1, 0, 1, 0]),
+        "edge_index": edge_index,
+    }
+    masks = {
+        f"{name}_mask": mask for name, mask in zip(("train", "val", "test"), one_node_each(5), strict=True)
+    }
+    kept = {key: value for key, value in (whole | masks | contents).items() if value is not None}
+    monkeypatch.setattr("gnnpipe.graph.datasets._open", lambda *_, **__: [Data(**kept)])
+    return load_dataset(RunConfig(dataset="Cora"))
+
+
+def test_what_a_pyg_graph_has_and_nobody_uses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = of_pyg(monkeypatch, edge_weight=torch.tensor([0.5, 2.0, 1.0]), node_year=torch.zeros(5))
+    assert data.notes == ("Cora: not used: edge_weight, node_year",)
+    assert data.adjacency.value.tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"val_mask": None}, "dataset: Cora has train_mask, but no val_mask; all three are needed"),
+        ({"x": None}, r"dataset: Cora has no features \(x\), which training needs"),
+        ({"y": None}, r"dataset: Cora has no labels \(y\)"),
+        ({"val_mask": torch.zeros(5, dtype=torch.bool)}, "val_mask: it is empty; mark at least one node"),
+        ({"val_mask": torch.tensor([0, 2, 0, 0, 0])}, "val_mask: 2 of node 1 is neither 0 nor 1"),
+        ({"y": torch.tensor([0.0, 4.206, 1, 0, 1])}, "labels: 4.206 of node 1 is no class number"),
+        (
+            {"x": torch.tensor([[1.0, float("inf")]] * 5)},
+            "features: .* first inf of node 0, column 1",
+        ),
+    ],
+)
+def test_what_a_pyg_graph_may_not_lack(
+    contents: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=message):
+        of_pyg(monkeypatch, **contents)

@@ -19,6 +19,7 @@ from gnnpipe.plan.staleness import (
     resolve_staleness,
     snapshot_due,
 )
+from gnnpipe.train.checks import check_config
 
 
 def test_default_preset() -> None:
@@ -66,12 +67,12 @@ def test_resolving_twice_changes_nothing() -> None:
         (StalenessConfig(freeze="23@20"), "staleness.freeze: '23@20' can't be used"),
         (
             StalenessConfig(weight=1.5),
-            "staleness.weight: 1.5 can't be used; use a number from 0 to 1, or fit",
+            "staleness.weight: '1.5' can't be used; use a number from 0 to 1, or fit",
         ),
         (StalenessConfig(weight="best"), "staleness.weight: 'best' can't be used"),
         (
             StalenessConfig(lookahead=-1),
-            "staleness.lookahead: -1 can't be used; use a number of chunks, 0 or",
+            "staleness.lookahead: '-1' can't be used; use a number of chunks, 0 or",
         ),
         (StalenessConfig(lookahead="all"), "staleness.lookahead: 'all' can't be used"),
         (StalenessConfig(refresh=-1), "staleness.refresh: -1 is too small; use 0 or more epochs"),
@@ -123,3 +124,63 @@ def test_freeze_schedule() -> None:
     assert freeze == ((0, 1), (4, 3))
     assert [epoch for epoch in range(12) if snapshot_due(freeze, epoch)] == [1, 2, 3, 4, 7, 10]
     assert [epoch for epoch in range(9) if snapshot_due(parse_freeze(3), epoch)] == [1, 4, 7]
+
+
+def mean_weight_of_pairs(config: RunConfig, chunks: int, lookahead: int, epochs: int) -> list[float]:
+    """How much the gradient between each ordered pair of chunks counts on average, while nothing changes
+    (d = d_prev = 1), found by walking through epochs of the rules."""
+    staleness = config.staleness
+    assert staleness.gradient is not None
+    assert staleness.order is not None
+    assert isinstance(staleness.weight, float)
+    rule = gradient_rule(staleness.gradient, staleness.weight, fresh_probability(chunks, lookahead))
+    total = [[0.0] * chunks for _ in range(chunks)]
+    for order in islice(chunk_orders(staleness.order, chunks, 0), epochs):
+        for reader, place in enumerate(order):
+            for other in range(chunks):
+                fresh = order.index(other) <= reader + lookahead
+                total[place][other] += rule.fresh - rule.corrected if fresh else rule.historical
+    return [total[i][j] / epochs for i in range(chunks) for j in range(chunks) if i != j]
+
+
+@pytest.mark.parametrize("order", ["shuffled", "antithetic", "fixed"])
+@pytest.mark.parametrize(("gradient", "weight"), [("fresh", 0.7), ("corrected", 0.7), ("reuse", 1.0)])
+@pytest.mark.parametrize("lookahead", [0, 1, 3])
+def test_what_is_wrong_on_average_is_refused_and_the_rest_is_not(
+    order: str, gradient: str, weight: float, lookahead: int
+) -> None:
+    staleness = StalenessConfig(order=order, gradient=gradient, weight=weight, lookahead=lookahead)  # type: ignore[arg-type]
+    config = resolve_staleness(RunConfig(chunks=4, staleness=staleness))
+    weights = mean_weight_of_pairs(config, 4, lookahead, 4000)
+    if all(found == pytest.approx(1.0, abs=0.1) for found in weights):
+        check_config(config)
+    else:
+        with pytest.raises(ConfigError, match=r"staleness\.gradient: .* contradicts --staleness\.order"):
+            check_config(config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chunks": 1},
+        {},  # one stage: one chunk
+        {"chunks": 8, "staleness": {"lookahead": "exact"}},
+        {"chunks": 8, "staleness": {"lookahead": 7}},
+        {"stages": 2, "staleness": {"preset": "exact"}},
+    ],
+)
+def test_where_nothing_is_stale_any_rule_will_do(changes: dict) -> None:
+    staleness = StalenessConfig(**({"order": "fixed", "gradient": "fresh"} | changes.get("staleness", {})))
+    check_config(RunConfig(**(changes | {"staleness": staleness})))
+
+
+def test_stages_whose_chunks_are_not_known_yet_may_be_stale() -> None:
+    staleness = StalenessConfig(order="fixed", gradient="corrected")
+    for config in (RunConfig(stages=2, staleness=staleness), RunConfig(plan="auto", staleness=staleness)):
+        with pytest.raises(ConfigError, match=r"corrected contradicts --staleness\.order fixed"):
+            check_config(config)
+
+
+def test_reuse_in_the_papers_preset_reuses_something() -> None:
+    resolved = resolve_staleness(RunConfig(staleness=StalenessConfig("paper", gradient="reuse")))
+    assert resolved.staleness.weight == 0.7

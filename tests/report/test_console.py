@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gnnpipe.report.classes import class_rows, class_warnings
 from gnnpipe.report.console import (
     ConsoleReporter,
     describe_estimate,
@@ -69,7 +70,7 @@ def test_start_describes_graph_cut_and_plan() -> None:
     facts = {
         "name": "x", "num_nodes": 1000, "num_edges": 2000, "num_features": 3, "num_classes": 2,
         "part_method": "rcm", "part_imbalance": 1.3, "halo_forward": [200, 250], "chunk_method": "metis",
-        "cut_fraction": 0.25, "chunk_imbalance": 1.1,
+        "cut_fraction": 0.25, "chunk_imbalance": 1.1, "notes": [],
     }  # fmt: skip
     shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
     shape |= {
@@ -88,6 +89,8 @@ def test_start_describes_graph_cut_and_plan() -> None:
     )
     assert "2 stages with layers 0-2, 3-5; 4 chunks; bubble 20.0%" in lines[2]
     assert len(lines) == 3
+    noted = describe_start(content | {"graph": facts | {"notes": ["weights are not used"]}}, "exact")
+    assert noted == [lines[0], "note: weights are not used", *lines[1:]]
     coded = describe_start(content | {"plan": shape | {"wire": "int8", "initial": "recompute"}}, "exact")
     assert coded[3].startswith("rows travel between stages as int8; initial rows, if the model has them, are")
     short = describe_start(content | {"plan": shape | {"tables": "bf16"}}, "exact")
@@ -117,3 +120,49 @@ def test_estimate_in_a_line() -> None:
 def test_median_breakdown() -> None:
     ranks = [{"compute": c, "bubble": 0.0, "communication_layer": 0.0, "other": 0.0} for c in (3.0, 1.0, 2.0)]
     assert median_breakdown([{"ranks": [rank]} for rank in ranks])[0]["compute"] == 2.0
+
+
+def summary_of(count: list[int], correct: list[int], predicted: list[int], metric: str = "accuracy") -> dict:
+    table = {"count": count, "correct": correct, "predicted": predicted}
+    return {"metric": metric, "classes": {"val": table, "test": table}}
+
+
+def test_a_minority_that_is_never_predicted_is_said() -> None:
+    summary = summary_of([1950, 50], [1950, 0], [2000, 0])
+    assert class_rows(summary) == [
+        ("recall on test nodes", ""), ("  class 0", "1.0000 of 1,950"), ("  class 1", "0.0000 of 50"),
+    ]  # fmt: skip
+    assert class_warnings(summary) == [
+        "warning: class 1 (50 of 2,000 test labels) is never predicted; accuracy hardly shows it, "
+        "--metric macro_f1 counts all alike"
+    ]
+    assert class_warnings(summary_of([1950, 50], [1950, 0], [2000, 0], "balanced_accuracy")) == [
+        "warning: class 1 (50 of 2,000 test labels) is never predicted"
+    ]
+
+
+def test_a_minority_that_is_rarely_found_is_said() -> None:
+    summary = summary_of([1950, 50], [1900, 20], [1930, 70], "f1")
+    assert class_warnings(summary) == [
+        "warning: class 1 (50 of 2,000 test labels) is found less than half as often as nodes are on "
+        "average; micro-F1 hardly shows it, --metric macro_f1 counts all alike"
+    ]
+    assert class_warnings(summary_of([1950, 50], [1900, 40], [1920, 80])) == []
+
+
+def test_of_many_classes_the_worst_are_listed() -> None:
+    count, correct = [10] * 20, [*range(8), *[9] * 12]
+    summary = summary_of(count, correct, [0, *[5] * 19])
+    rows = class_rows(summary)
+    assert rows[0] == ("recall on test nodes, worst 5 of 20 classes", "")
+    assert rows[1:] == [(f"  class {i}", f"{i / 10:.4f} of 10") for i in range(5)]
+    warnings = class_warnings(summary)
+    assert warnings[0].startswith("warning: class 0 (10 of 200 test labels) is never predicted")
+    assert warnings[1].startswith(
+        "warning: 3 classes (1, 2, 3; 30 of 200 test labels) are found less than half"
+    )
+
+
+def test_runs_of_versions_that_did_not_count_classes_say_nothing_of_them() -> None:
+    assert class_rows({"metric": "accuracy"}) == class_warnings({"metric": "accuracy"}) == []
+    assert class_rows({"metric": "accuracy", "classes": None}) == []

@@ -9,7 +9,10 @@ import torch
 from torch import nn
 from torch.optim import Adam, AdamW
 
-from gnnpipe.base.config import OptimizerConfig
+from gnnpipe.base.config import GcniiConfig, OptimizerConfig, RunConfig
+from gnnpipe.base.errors import ConfigError
+from gnnpipe.model.stack import ModelSpec, build_stack
+from gnnpipe.train.checks import check_config
 from gnnpipe.train.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
 
 
@@ -77,3 +80,28 @@ def test_without_averaging_the_weights_are_their_own() -> None:
     before = module.weight.item()
     with averaged.in_place():
         assert module.weight.item() == before
+
+
+def test_dense_layers_decay_on_their_own() -> None:
+    """Against Adam over two groups that this test names by hand."""
+    spec = ModelSpec("gcnii", 3, 4, 5, 2, False, 0, GcniiConfig())
+    ours, theirs = ({layer.name.replace(".", "_"): layer() for layer in build_stack(spec)} for _ in range(2))
+    dense = [*theirs["input"].parameters(), *theirs["output"].parameters()]
+    others = [weight for index in range(3) for weight in theirs[f"layers_{index}"].parameters()]
+    config = OptimizerConfig(betas=(0.9, 0.99), dense_weight_decay=0.5)
+    expected = Adam(
+        [{"params": dense, "weight_decay": 0.5}, {"params": others, "weight_decay": 0.1}], 0.01, (0.9, 0.99)
+    )
+    found = make_optimizer(nn.ModuleDict(ours), config, 0.01, 0.1)
+    for optimizer, modules in ((found, ours), (expected, theirs)):
+        for weight in nn.ModuleDict(modules).parameters():
+            weight.grad = torch.full_like(weight, 1e-3)
+        optimizer.step()
+    for one, other in zip(nn.ModuleDict(ours).parameters(), nn.ModuleDict(theirs).parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_models_without_dense_layers_refuse_their_decay() -> None:
+    config = RunConfig(model="gcn", optimizer=OptimizerConfig(dense_weight_decay=0.1))
+    with pytest.raises(ConfigError, match=r"dense_weight_decay: 0\.1 says nothing about gcn, which has no"):
+        check_config(config)

@@ -153,7 +153,9 @@ def test_hardware_survives_its_file(tmp_path: Path) -> None:
 def test_files_that_are_no_profile(content: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     path.write_text(content)
-    with pytest.raises(PlanError, match=r"hardware: '.*bad.json' is no profile .*gnnpipe profile --out"):
+    with pytest.raises(
+        PlanError, match=r"hardware: '.*bad.json' is no profile .*make one with gnnpipe profile"
+    ):
         load_hardware(str(path))
 
 

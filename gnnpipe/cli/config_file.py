@@ -1,0 +1,115 @@
+"""A config file as flags: what ``--config`` reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gnnpipe.base.errors import ConfigError, did_you_mean, shown
+from gnnpipe.base.plain_yaml import MOST_CHARACTERS, load_yaml
+
+
+def split_off(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files that ``--config`` names, and the other arguments."""
+    paths, others = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        name, given, value = argument.partition("=")
+        if name != "--config":
+            others.append(argument)
+            continue
+        path = value if given else next(rest, "")
+        if not path or path.startswith("--"):
+            raise ConfigError("config: its value is missing; name a YAML file, as --print_config prints one")
+        paths.append(path)
+    return paths, others
+
+
+def as_flags(path: str, known: Sequence[str]) -> list[str]:
+    """The flags that a file stands for.
+
+    Args:
+        path: of the file.
+        known: all flags there are.
+
+    Raises:
+        ConfigError: it can't be read, or has a field that is no flag.
+    """
+    content = _content(path)
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(
+            f"config: '{shown(path)}' holds no fields ({shown(content)}); write lines such as 'layers: 32'"
+        )
+    return list(_flags(content, known, ""))
+
+
+def check_flag(flag: str, known: Sequence[str]) -> None:
+    """Raise ConfigError unless it is one of those that are known, to the letter."""
+    if flag in known:
+        return
+    hint = did_you_mean(flag, known)
+    whole, _, part = flag.rpartition(".")
+    if whole in known:
+        raise ConfigError(
+            f"{shown(flag)} is not known, as {whole} has one value and no part '{shown(part)}'"
+            f"{hint or '; --help lists all flags'}"
+        )
+    raise ConfigError(f"{shown(flag)} is not known{f'{hint} --help' if hint else '; --help'} lists all flags")
+
+
+def _content(path: str) -> Any:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(4 * MOST_CHARACTERS + 1)
+        return load_yaml(data.decode())
+    except OSError as error:
+        raise ConfigError(
+            f"config: '{shown(path)}' can't be read ({error.strerror or error}); name a YAML file, as "
+            "--print_config prints one"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(
+            f"config: '{shown(path)}' can't be read ({shown(str(error))}); name a YAML file, as "
+            "--print_config prints one"
+        ) from None
+
+
+def _flags(content: dict[Any, Any], known: Sequence[str], section: str) -> Iterator[str]:
+    for name, value in content.items():
+        key = f"{section}{name}"
+        flag = f"--{key}" if "." in key else f"--{key.replace('_', '-')}"
+        if key == "config":
+            raise ConfigError("config: a file can't name another one; give --config twice")
+        members = [other for other in known if other.startswith(f"--{key}.")]
+        if members and flag not in known:
+            if not isinstance(value, dict):
+                first = members[0].rpartition(".")[2]
+                raise ConfigError(
+                    f"{shown(key)}: '{shown(value)}' must be written with its fields, as in "
+                    f"{shown(key)}: {{{first}: ...}}"
+                )
+            yield from _flags(value, known, f"{key}.")
+            continue
+        check_flag(flag, known)
+        yield _flag(flag, value, known)
+
+
+def _flag(flag: str, value: Any, known: Sequence[str]) -> str:
+    opposite = f"--no-{flag[2:]}"
+    if opposite in known:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{flag[2:]}: '{shown(value)}' can't be used; expected true or false")
+        return flag if value else opposite
+    if value is None:
+        return f"{flag}=null"
+    return f"{flag}={value}" if isinstance(value, str) else f"{flag}={_text(value)}"
+
+
+def _text(value: Any) -> str:
+    """JSON is YAML, and spells what Python spells in another way."""
+    try:
+        return json.dumps(value, default=str)
+    except (TypeError, ValueError, RecursionError):
+        return shown(value)

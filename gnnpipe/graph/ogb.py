@@ -1,0 +1,171 @@
+"""Node data sets of the Open Graph Benchmark, from the raw files of its archives (arXiv 2005.00687).
+
+    ogbn_arxiv/raw    edge.csv.gz  node-feat.csv.gz  node-label.csv.gz      or data.npz  node-label.npz
+    ogbn_arxiv/split/time    train.csv.gz  valid.csv.gz  test.csv.gz
+
+The ``.pt`` files that OGB's package leaves beside them are pickles; nothing here opens one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnpipe.base.errors import DataError, shown
+from gnnpipe.graph.convert import as_integers, as_tensor
+from gnnpipe.graph.raw_files import RawGraph, mask_of
+
+_ARCHIVES = "snap.stanford.edu/ogb/data/nodeproppred"
+_ENDINGS = (".csv.gz", ".csv", ".npz", ".npy")
+
+
+@dataclass(frozen=True)
+class _Release:
+    """How OGB hands out a data set."""
+
+    archive: str
+    """Name of its zip file, and of the folder inside."""
+    split: str
+    one_way: bool
+    """Whether each undirected edge is listed once, in the CSV files."""
+
+
+_RELEASES = {
+    "ogbn-arxiv": _Release("arxiv", "time", one_way=False),
+    "ogbn-products": _Release("products", "sales_ranking", one_way=True),
+    "ogbn-papers100M": _Release("papers100M-bin", "time", one_way=False),
+}
+
+
+def read_ogb(name: str, root: Path) -> RawGraph:
+    """Read a data set by the name that OGB gives it.
+
+    Raises:
+        DataError: files are absent, which are then named with the places they were looked for.
+    """
+    release = _RELEASES[name]
+    folder = _folder(name, release, root)
+    raw = folder / "raw"
+    packed = raw / "data.npz"
+    edge_index, features, notes = _read_packed(packed) if packed.is_file() else _read_tables(raw)
+    if release.one_way and not packed.is_file():
+        edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+    labels = as_tensor(_read(raw, "node-label"), "node-label")
+    split = _split_folder(folder, release)
+    train, val, test = (
+        mask_of(_read(split, part), f"{split.name}/{part}", len(features))
+        for part in ("train", "valid", "test")
+    )
+    return RawGraph(edge_index, features, labels, (train, val, test), tuple(notes))
+
+
+def _folder(name: str, release: _Release, root: Path) -> Path:
+    """Where the archive was unpacked: OGB's own package renames the folder."""
+    places = [root / name.replace("-", "_"), root / release.archive, root / name, root]
+    for place in places:
+        if (place / "raw").is_dir():
+            return place
+    looked = ", ".join(f"'{shown(str(place))}'" for place in places)
+    raise DataError(
+        f"root: {name} is not in {looked} (no folder raw); "
+        f"download {_ARCHIVES}/{release.archive}.zip, unpack it, and give --root the folder it is in"
+    )
+
+
+def _split_folder(folder: Path, release: _Release) -> Path:
+    place = folder / "split" / release.split
+    if place.is_dir():
+        return place
+    others = sorted(path for path in (folder / "split").glob("*") if path.is_dir())
+    if len(others) == 1:
+        return others[0]
+    raise DataError(f"root: '{place}' is not there; it holds train.csv.gz, valid.csv.gz and test.csv.gz")
+
+
+def _read_packed(path: Path) -> tuple[Tensor, Tensor, list[str]]:
+    """``data.npz``: all arrays of the graph."""
+    with np.load(path, allow_pickle=False) as file:
+        if not {"edge_index", "node_feat"} <= set(file.files):
+            raise DataError(
+                f"{path.name}: it holds {shown(file.files)}, but edge_index and node_feat are needed"
+            )
+        edge_index = as_integers(file["edge_index"], "edge_index")
+        features = as_tensor(file["node_feat"], "node_feat")
+        sizes = [("num_nodes_list", len(features)), ("num_edges_list", edge_index.shape[-1])]
+        for key, found in sizes:
+            if key in file.files:
+                _check_size(as_integers(file[key], key), found, f"{path.name}: {key}")
+        known = {"edge_index", "node_feat", "num_nodes_list", "num_edges_list"}
+        return edge_index, features, _unused(set(file.files) - known, path.name)
+
+
+def _read_tables(raw: Path) -> tuple[Tensor, Tensor, list[str]]:
+    """A file for each table; edges are its rows."""
+    edge_index = as_integers(_read(raw, "edge"), "edge")
+    if edge_index.dim() != 2 or 2 not in edge_index.shape:
+        raise DataError(f"edge: expected two columns, got shape {list(edge_index.shape)}")
+    edge_index = edge_index if edge_index.shape[1] != 2 else edge_index.T.contiguous()
+    features = as_tensor(_read(raw, "node-feat"), "node-feat")
+    for name, found in (("num-node-list", len(features)), ("num-edge-list", edge_index.shape[1])):
+        if _find(raw, name):
+            _check_size(as_integers(_read(raw, name), name), found, name)
+    known = {"edge", "node-feat", "node-label", "num-node-list", "num-edge-list"}
+    others = {path.name.split(".")[0] for path in raw.iterdir() if path.name.endswith(_ENDINGS)}
+    return edge_index, features, _unused(others - known, "raw")
+
+
+def _unused(names: set[str], where: str) -> list[str]:
+    return [f"{where}: not used: {', '.join(sorted(map(shown, names)))}"] if names else []
+
+
+def _check_size(counts: Tensor, found: int, what: str) -> None:
+    if counts.numel() != 1:
+        raise DataError(f"{what}: it lists {counts.numel()} graphs, and one is needed")
+    if int(counts) != found:
+        raise DataError(
+            f"{what}: it says {int(counts)}, but there are {found}; the files don't belong together"
+        )
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((folder / f"{name}{end}" for end in _ENDINGS if (folder / f"{name}{end}").is_file()), None)
+
+
+def _read(folder: Path, name: str) -> np.ndarray:
+    """A table of numbers from whichever form it is there in; a single column becomes a vector."""
+    path = _find(folder, name)
+    if path is None:
+        forms = " or ".join(f"{name}{end}" for end in _ENDINGS)
+        raise DataError(f"root: '{folder}' holds no {name}; expected {forms} there")
+    try:
+        if path.suffix == ".npy":
+            table = np.load(path, allow_pickle=False)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                table = file[file.files[0]]
+        else:
+            table = _read_csv(path)
+    except (ValueError, OSError, EOFError, IndexError) as error:
+        raise DataError(f"root: '{path}' can't be read ({shown(str(error))}); download it anew") from None
+    return table[:, 0] if table.ndim == 2 and table.shape[1] == 1 else table
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    """Rows of numbers without a header, an empty cell being NaN; float64, which holds ids exactly."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
+        return np.loadtxt(_filled(file), delimiter=",", ndmin=2, comments=None)
+
+
+def _filled(lines: Iterator[str]) -> Iterator[str]:
+    """An empty line is a column without a value, which NumPy would skip."""
+    for line in lines:
+        yield line if line.strip() else "nan"
