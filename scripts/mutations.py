@@ -93,8 +93,8 @@ CHANGES = (
     Change(
         "micro-F1 is macro-F1",
         "model/metrics.py",
-        'num_labels=num_classes, average="micro"',
-        'num_labels=num_classes, average="macro"',
+        "float(2 * correct.sum() / (count.sum() + predicted.sum()).clamp(min=1))",
+        "_mean(2 * correct / (count + predicted).clamp(min=1))",
         METRICS,
     ),
     Change(
