@@ -1,9 +1,14 @@
-"""One thread for every test, so that several ranks and results repeat."""
+"""One thread for every test, so that several ranks and results repeat; Triton's interpreter without a GPU."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+
+if not torch.cuda.is_available():  # Triton reads it when it is first imported, which torch may do anywhere
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(autouse=True)

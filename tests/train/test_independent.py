@@ -23,7 +23,7 @@ from tests.pyg import edges, leaves, pyg_logits, pyg_loss
 
 EPOCHS, WARMUP, CLIP, LR, DECAY, AVERAGING = 8, 2, 0.35, 0.05, 0.01, 0.8
 OPTIMIZER = OptimizerConfig(
-    "adam", (0.8, 0.95), averaging=AVERAGING, schedule="cosine", warmup=WARMUP, clip=CLIP
+    "adam", betas=(0.8, 0.95), averaging=AVERAGING, schedule="cosine", warmup=WARMUP, clip=CLIP
 )
 
 

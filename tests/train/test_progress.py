@@ -21,7 +21,7 @@ def test_of_epochs_that_are_as_good_the_first_is_the_best() -> None:
     progress = Progress()
     better = [progress.add(record(epoch, val)) for epoch, val in enumerate([0.2, None, 0.5, 0.5, 0.4])]
     assert better == [True, False, True, False, False]
-    assert progress.best == {"best_val": 0.5, "test_at_best_val": 0.25, "best_epoch": 2}
+    assert progress.best == {"best_val": 0.5, "test_at_best_val": 0.25, "best_epoch": 2, "classes": None}
 
 
 def test_speed_and_bytes_are_of_the_plan_that_runs_now() -> None:
