@@ -11,6 +11,7 @@ import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from gnnpipe.base.errors import ConfigError, did_you_mean
+from gnnpipe.cli.roots import check_files
 
 _Config = TypeVar("_Config")
 
@@ -73,6 +74,7 @@ def parse(parser: Parser, config: type[_Config], arguments: Sequence[str]) -> _C
 
 def read(parser: Parser, arguments: Sequence[str]) -> Namespace:
     """Parse a command line; raises ConfigError."""
+    check_files(arguments)
     for argument in arguments:
         value = argument.rpartition("=")[2]
         if re.fullmatch(r"\d+(:[0-5]?\d)+", value):  # YAML 1.1 reads 20:23 as 20 * 60 + 23

@@ -9,6 +9,7 @@ from pathlib import Path
 from gnnpipe.base.commands import ProfileConfig
 from gnnpipe.base.errors import ConfigError
 from gnnpipe.cli.parser import make_parser, parse
+from gnnpipe.cli.roots import check_root
 from gnnpipe.train.checks import check_profile_config
 
 DESCRIPTION = """Measure what this machine's devices and links can do, for gnnpipe plan and train --plan auto:
@@ -24,6 +25,7 @@ def run(arguments: list[str]) -> int:
     """Measure as ``arguments`` say; return the exit code."""
     parser = make_parser("profile", ProfileConfig, DESCRIPTION, EPILOG)
     config = check_profile_config(parse(parser, ProfileConfig, arguments))
+    check_root(arguments, config.dataset, config.root)
     path = Path(config.out)
     if path.exists() and not config.overwrite:
         raise ConfigError(f"out: '{path}' exists; give --overwrite, or another --out")

@@ -19,6 +19,9 @@ from torch import Tensor
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import DataError
+from gnnpipe.base.foreign import check_written_inside, safely
+from gnnpipe.base.reading import arrays, one_line
+from gnnpipe.base.writing import open_lock
 from gnnpipe.graph.catalog import Source, find_source, is_synthetic
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.splits import Masks, per_class_split, random_split
@@ -49,14 +52,14 @@ def load_dataset(config: RunConfig) -> GraphData:
         read = {"pyg": _read_pyg, "npz": _read_npz, "ogb": _read_ogb}[source.reader]
         root = config.root or str(Path("data") / source.class_name)
         try:
-            with _alone(root):
+            with _alone(root), safely():
                 raw = read(source, root)
         except DataError:
             raise
         except Exception as error:  # whatever a class makes of files that are not what it expects
             raise DataError(
                 f"root: can't read {source.name} from '{root}' ({type(error).__name__}: "
-                f"{' '.join(str(error).split())}); give the folder that the torch_geometric class is given, "
+                f"{one_line(str(error))}); give the folder that the torch_geometric class is given, "
                 "or delete its files and load them anew"
             ) from error
         data = GraphData.from_edge_index(
@@ -75,7 +78,9 @@ def _alone(root: str) -> FileLock:
     would read half. It stands in the temporary folder, as the data may be read-only."""
     user = os.getuid() if hasattr(os, "getuid") else "everyone"
     name = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir()) / f"gnnpipe-{user}-{name}.lock")
+    path = Path(tempfile.gettempdir()) / f"gnnpipe-{user}-{name}.lock"
+    os.close(open_lock(path, own=True))  # anybody could have put a link there
+    return FileLock(path)
 
 
 def _choose_masks(raw: RawGraph, config: RunConfig) -> Masks:
@@ -104,7 +109,11 @@ def _open(source: Source, root: str, *, process: bool) -> Any:
     import torch_geometric.datasets
 
     cls = getattr(torch_geometric.datasets, source.class_name)
-    changes: dict[str, Any] = {"download": functools.partialmethod(_download_or_explain, cls.download)}
+    changes: dict[str, Any] = {
+        "download": functools.partialmethod(_download_or_explain, cls.download),
+        "_download": functools.partialmethod(_inside, cls._download, "raw"),
+        "_process": functools.partialmethod(_inside, cls._process, "processed"),
+    }
     if not process:
         changes |= {"_process": lambda self: None, "load": lambda self, path: None}
     return type(cls.__name__, (cls,), changes)(root, *source.arguments)
@@ -123,6 +132,13 @@ def _download_or_explain(dataset: Any, download: Callable[[Any], None]) -> None:
         ) from None
 
 
+def _inside(dataset: Any, make: Callable[[Any], None], kind: str) -> None:
+    """Let a class make its raw or processed files, if need be, but nowhere else than below the root."""
+    if not all(Path(path).exists() for path in getattr(dataset, f"{kind}_paths")):
+        check_written_inside(Path(getattr(dataset, f"{kind}_dir")), Path(dataset.root))
+    make(dataset)
+
+
 def _read_pyg(source: Source, root: str) -> RawGraph:
     data = _open(source, root, process=True)[0]
     masks = (data.train_mask, data.val_mask, data.test_mask) if "train_mask" in data else None
@@ -135,7 +151,7 @@ def _read_npz(source: Source, root: str) -> RawGraph:
     (Coauthor Physics' features have 1.1 million non-zeros; dense they take 1.16 GB.)
     As in torch_geometric, features become 0 or 1, self loops go, and every edge gets its reverse.
     """
-    with np.load(_open(source, root, process=False).raw_paths[0], allow_pickle=False) as file:
+    with arrays(Path(_open(source, root, process=False).raw_paths[0])) as file:
         features = _csr_of(file, "attr")
         adjacency = _csr_of(file, "adj").tocoo()
         labels = torch.from_numpy(file["labels"].astype(np.int64))
@@ -148,7 +164,9 @@ def _read_npz(source: Source, root: str) -> RawGraph:
 
 def _csr_of(file: Any, name: str) -> sp.csr_matrix:
     data, indices, indptr, shape = (file[f"{name}_{part}"] for part in ("data", "indices", "indptr", "shape"))
-    return sp.csr_matrix((data.astype(np.float32), indices, indptr), shape)
+    matrix = sp.csr_matrix((data.astype(np.float32), indices, indptr), shape)
+    matrix.check_format(full_check=True)  # scipy takes for granted that indices lie inside
+    return matrix
 
 
 def _read_ogb(source: Source, root: str) -> RawGraph:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gnnpipe.base.errors import PlanError, did_you_mean
+from gnnpipe.base.reading import one_line, read_json
+from gnnpipe.base.writing import write_file
 
 GIB = 2**30
 
@@ -111,7 +113,7 @@ class Hardware:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        write_file(path, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def load_hardware(name: str) -> Hardware:
@@ -129,10 +131,11 @@ def load_hardware(name: str) -> Hardware:
             f"{', '.join(SHIPPED)}, or the file that gnnpipe profile --out writes"
         )
     try:
-        return _from_json(json.loads(path.read_text()))
+        return _from_json(read_json(path, link=True))
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise PlanError(
-            f"hardware: '{name}' is no profile ({error}); make one with gnnpipe profile --out {name}"
+            f"hardware: '{name}' is no profile ({one_line(str(error))}); make one with gnnpipe profile "
+            f"--out {name}"
         ) from error
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gnnpipe.runtime.world import World
-from gnnpipe.train.checkpoint import Clockwork, RankState, describe, prune, write
+from gnnpipe.train.checkpoint import Clockwork, RankState, checkpoint_path, describe, prune, write
 from gnnpipe.train.every import parse_every
 from gnnpipe.train.job import Job, reads_stale_rows
 from gnnpipe.train.recorder import Recorder
@@ -21,6 +23,8 @@ class Keeper:
 
     def __init__(self, job: Job, world: World, state: RankState, recorder: Recorder) -> None:
         self._job, self._world, self._state, self._recorder = job, world, state, recorder
+        self._whole: set[Path] = set()  # checkpoints that were written here, or looked at
+        self._epochs = 0  # of the one that is being written
         self._clockwork = Clockwork(parse_every(job.config.checkpoint_every), job.config.epochs)
 
     def due(self, epoch: int) -> bool:
@@ -46,12 +50,14 @@ class Keeper:
         tensors = self._state.tensors(tables=keeps)
         about = describe(job.plan, self._state.settings, epoch + 1, tables=keeps, refreshed=refreshed)
         write(self._world.storage, job.out, tensors, about)
+        self._epochs = epoch + 1
         self._clockwork.wrote()
 
     def finish(self) -> None:
         """Wait for the last checkpoint, if one is being written; raises as `after` does."""
         try:
             if self._world.storage.finish() and self._world.rank == 0:
-                prune(self._job.out, self._job.config.keep_checkpoints)
+                self._whole.add(checkpoint_path(self._job.out, self._epochs))
+                prune(self._job.out, self._job.config.keep_checkpoints, self._whole)
         except OSError as error:
             self._recorder.failed(error)

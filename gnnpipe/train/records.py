@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError, DataError
-from gnnpipe.train.lock import LOCK, OWNER
+from gnnpipe.base.failures import advice, reason
+from gnnpipe.base.reading import one_line, read_json, read_json_lines, read_yaml_text
+from gnnpipe.base.writing import PART, append_text, copy_file, make_folder, remove, write_file, write_tensors
 from gnnpipe.train.progress import is_record
 from gnnpipe.train.resume import is_resumed, shape_of
-
-CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
-    "config.yaml",
-    "plan.json",
-    "records.jsonl",
-    "summary.json",
-    "model.safetensors",
+from gnnpipe.train.taking import (
+    CHECKPOINTS,
+    COMPARISON,
+    CONFIG,
+    MODEL,
+    PICTURE,
+    PLAN,
+    RECORDS,
+    SUMMARY,
+    check_may_take,
+    clear,
+    is_of_launch,
+    launch_id,
+    mark,
 )
-PICTURE, COMPARISON = "report.png", "comparison.png"
-PART = ".part"
-CHECKPOINTS = "checkpoints"
-RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON, CHECKPOINTS, LOCK, OWNER}
+
 # Settings that change nothing about what comes out.
 OPERATION = {
     "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error",
@@ -48,10 +52,13 @@ class RunFolder:
     records.jsonl      one line an epoch
     summary.json       what came out
     model.safetensors  the best weights so far, by global layer number
-    checkpoints/       all that the run needs to go on, after some of its epochs; .lock: held while it runs
+    checkpoints/       all that the run needs to go on, after some of its epochs
+    .lock              held while it runs; .launch.json: what started it
     """
 
     path: Path
+    launches: tuple[str, ...] = ()
+    """What makes the folder, see `launch_id`: of each host. By default this process's."""
 
     @classmethod
     def for_config(cls, config: RunConfig) -> RunFolder:
@@ -62,7 +69,8 @@ class RunFolder:
                 be made there.
         """
         folder = cls(Path(config.out) if config.out else _new_name(config))
-        folder._check(config.overwrite)
+        with folder._writing():
+            check_may_take(folder.path, overwrite=config.overwrite)
         return folder
 
     def create(self, config: RunConfig, plan: dict[str, Any]) -> None:
@@ -71,22 +79,24 @@ class RunFolder:
         Raises:
             ConfigError: as `for_config`, if that has changed since.
         """
-        self._check(config.overwrite)
+        with self._writing():
+            check_may_take(self.path, overwrite=config.overwrite)
+            make_folder(self.path, link=True)
+            clear(self.path)
+            mark(self.path, self.launches or (launch_id(),))
+            write_file(self.path / CONFIG, _settings_text(config))
+            _write_json(self.path / PLAN, plan)
+            write_file(self.path / RECORDS, "")  # last: what has no records was never made
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say in one line what the system would not do."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._clear()
-            with (self.path / CONFIG).open("x") as file:  # whoever makes this file owns the folder
-                yaml.safe_dump(config_as_yaml(config), file, sort_keys=False)
-        except FileExistsError:
-            raise ConfigError(
-                f"out: another run has just taken '{self.path}'; choose another --out"
-            ) from None
+            yield
         except OSError as error:
             raise ConfigError(
-                f"out: can't make '{self.path}' ({error.strerror}); choose another --out"
+                f"out: can't make or write '{self.path}' ({reason(error, str(self.path))}); {advice(error)}"
             ) from None
-        _write_json(self.path / PLAN, plan)
-        (self.path / RECORDS).touch()
 
     def rewind(self, config: RunConfig, plan: dict[str, Any], epochs: int, model: Path) -> int:
         """Bring the folder back to where it was after so many epochs, for a run that goes on from there.
@@ -102,7 +112,7 @@ class RunFolder:
 
         Raises:
             CheckpointError: there are fewer records than that.
-            OSError: something can't be written.
+            ConfigError: something can't be written.
         """
         records = self.records()[:epochs]
         if len(records) < epochs:
@@ -119,72 +129,42 @@ class RunFolder:
         before = self.plan()
         plan["resumed"] = [*before.get("resumed", []), {"epoch": epochs, "from": shape_of(before)}]
         since = max((item["epoch"] for item in plan["resumed"] if item["from"] != shape_of(plan)), default=0)
-        for name in (SUMMARY, PICTURE, COMPARISON):
-            (self.path / name).unlink(missing_ok=True)
-        text = "".join(_line(record) for record in records)
-        _write_aside(self.path / RECORDS, lambda aside: aside.write_text(text))
-        if model.is_file():
-            _write_aside(self.path / MODEL, lambda aside: shutil.copyfile(model, aside))
-        else:
-            (self.path / MODEL).unlink(missing_ok=True)
-        _write_json(self.path / PLAN, plan)
-        settings = yaml.safe_dump(config_as_yaml(config), sort_keys=False)
-        _write_aside(self.path / CONFIG, lambda aside: aside.write_text(settings))
+        with self._writing():
+            write_file(self.path / RECORDS, "".join(_line(record) for record in records))
+            if model.is_file():
+                copy_file(model, self.path / MODEL)
+            else:
+                remove(self.path / MODEL)
+            _write_json(self.path / PLAN, plan)
+            for name in (SUMMARY, PICTURE, COMPARISON):
+                remove(self.path / name)
+            write_file(self.path / CONFIG, _settings_text(config))
+            mark(self.path, self.launches or (launch_id(),))
         return int(since)
 
-    def _clear(self) -> None:
-        """Remove an old run, but for the lock that keeps the folder ours."""
-        for old in self.path.iterdir():
-            if old.name == CHECKPOINTS:
-                shutil.rmtree(old)
-            elif old.name not in (LOCK, OWNER):
-                old.unlink()
-
-    def _check(self, overwrite: bool) -> None:
-        """Refuse what is not ours to replace, and places where nothing can be written."""
-        path = self.path
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"out: '{path}' is a file; name a folder")
-        parent = next(place for place in (path, *path.absolute().parents) if place.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise ConfigError(
-                f"out: '{path}' can't be made, as '{parent}' is no folder that may be written to"
-            )
-        found = {item.name for item in path.iterdir()} - {LOCK, OWNER} if path.exists() else set()
-        if found and not overwrite:
-            raise ConfigError(f"out: '{path}' exists already; choose another --out or add --overwrite")
-        foreign = sorted(name for name in found if name.removesuffix(PART) not in RUN_FILES)
-        if foreign or (found and not {CONFIG, RECORDS} <= found):
-            what = f"'{foreign[0]}' is not a run's" if foreign else f"{CONFIG} or {RECORDS} is absent"
-            raise ConfigError(
-                f"out: '{path}' is not just a run ({what}), so it is not replaced; choose another"
-            )
+    def is_begun_by(self, launch: str, config: RunConfig) -> bool:
+        """Whether the run that is there is the one that a launch has begun, with these settings."""
+        try:
+            return is_of_launch(self.path, launch) and self.settings() == config_as_yaml(config)
+        except DataError:
+            return False
 
     def append(self, record: dict[str, Any]) -> None:
         """Add an epoch's line, whole or not at all; the system has it when this returns."""
-        with (self.path / RECORDS).open("r+b") as file:  # a file that is gone is not begun anew
-            end = file.seek(0, os.SEEK_END)
-            try:
-                file.write(_line(record).encode())
-                file.flush()
-            except OSError:
-                file.truncate(end)
-                raise
+        append_text(self.path / RECORDS, _line(record))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json whole or not at all."""
         _write_json(self.path / SUMMARY, summary)
 
-    def write_model(self, weights: dict[str, Tensor]) -> None:
-        """Write model.safetensors whole or not at all."""
-        _write_aside(self.path / MODEL, lambda aside: save_file(weights, aside))
+    def write_model(self, weights: dict[str, Tensor], about: dict[str, str] | None = None) -> None:
+        """Write model.safetensors, and what it says of itself, whole or not at all."""
+        write_tensors(self.path / MODEL, weights, {"format": "pt", **(about or {})})
 
     def read(self, name: str) -> dict[str, Any]:
-        """Read plan.json or summary.json; raises DataError where that is damaged."""
-        try:
-            return _parsed((self.path / name).read_text())
-        except (ValueError, TypeError, RecursionError) as error:
-            raise self._damaged(name, error) from None
+        """Read plan.json or summary.json; raises DataError where that is damaged or absent."""
+        with self._reading(name):
+            return read_json(self.path / name)
 
     def plan(self) -> dict[str, Any]:
         """Read plan.json.
@@ -202,7 +182,7 @@ class RunFolder:
             ):
                 return content
             raise DataError("it names no plan")
-        except (OSError, DataError) as error:
+        except DataError as error:
             raise ConfigError(
                 f"resume: '{self.path / PLAN}' can't be read ({error}); bring the file back, or start "
                 "the run anew"
@@ -219,30 +199,37 @@ class RunFolder:
         found = self.settings()
         for key, value in config_as_yaml(config).items():
             if key not in OPERATION and found.get(key) != value:
-                keep = "" if isinstance(value, dict) else f", give --{key.replace('_', '-')} {found.get(key)}"
+                there = one_line(str(found.get(key)))
+                keep = "" if isinstance(value, dict) else f", give --{key.replace('_', '-')} {there}"
                 raise ConfigError(
-                    f"out: '{self.path}' holds a run with {key} {found.get(key)}, not {value}; choose "
+                    f"out: '{self.path}' holds a run with {key} {there}, not {value}; choose "
                     f"another --out{keep}, or add --overwrite to run it again"
                 )
         return "finished" if (self.path / SUMMARY).exists() else "begun"
 
     def settings(self) -> dict[str, Any]:
-        """Read config.yaml; raises DataError where that is damaged."""
-        try:
-            return dict(yaml.safe_load((self.path / CONFIG).read_text()) or {})
-        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-            raise self._damaged(CONFIG, error) from None
+        """Read config.yaml; raises DataError where that is damaged or absent."""
+        with self._reading(CONFIG):
+            return read_yaml_text(self.path / CONFIG)[1]
 
     def records(self) -> list[dict[str, Any]]:
         """All complete lines of records.jsonl; raises DataError where one is damaged."""
-        try:
-            lines = (self.path / RECORDS).read_text().split("\n")
-            return [_parsed(line) for line in lines[:-1]]
-        except (ValueError, TypeError, RecursionError) as error:
-            raise self._damaged(RECORDS, error) from None
+        with self._reading(RECORDS):
+            return read_json_lines(self.path / RECORDS)
 
-    def _damaged(self, name: str, error: Exception) -> DataError:
-        return DataError(f"'{self.path / name}' is damaged ({error}); bring it back, or run it anew")
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        path = self.path / name
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"'{path}' can't be read ({reason(error, str(path))}); bring it back, or run it anew"
+            ) from None
+        except ValueError as error:
+            raise DataError(
+                f"'{path}' is damaged ({one_line(str(error))}); bring it back, or run it anew"
+            ) from None
 
     def saved(self) -> str:
         """One line that says what is there, for a run that was interrupted."""
@@ -275,13 +262,8 @@ def config_as_yaml(config: RunConfig) -> dict[str, Any]:
     return values
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    """JSON as it is written here: an object, without NaN."""
-
-    def refuse(word: str) -> float:
-        raise ValueError(f"{word} is no number")
-
-    return dict(json.loads(text, parse_constant=refuse))
+def _settings_text(config: RunConfig) -> str:
+    return yaml.safe_dump(config_as_yaml(config), sort_keys=False)
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -289,12 +271,4 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    _write_aside(path, lambda aside: aside.write_text(text))
-
-
-def _write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under another name, then rename: readers see the whole file or the one before it."""
-    aside = path.with_name(path.name + PART)
-    write(aside)
-    aside.replace(path)
+    write_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError
+from gnnpipe.base.failures import reason
+from gnnpipe.base.reading import one_line, read_yaml_text
 
 # What weights, tables and records of a run are about; the files of a data set may lie elsewhere.
 FIXED = (
@@ -17,26 +17,37 @@ FIXED = (
     "model", "layers", "hidden", "gcnii", "seed",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")
+ELSEWHERE = ("out", "overwrite", "resume", "config")
+"""Where a run is kept is no part of its settings."""
 
 
 def stored_settings(folder: Path) -> dict[str, Any]:
-    """The settings of a run.
+    """The settings of a run; raises ConfigError as `stored_config` does."""
+    return stored_config(folder)[1]
+
+
+def stored_config(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The settings of a run, as they are written and as values.
 
     Raises:
         ConfigError: the folder holds no run.
     """
     path = folder / "config.yaml"
     try:
-        settings = yaml.safe_load(path.read_text())
-    except OSError as error:
+        text, settings = read_yaml_text(path)
+    except FileNotFoundError as error:
         raise ConfigError(
             f"resume: '{folder}' holds no run ({error.strerror}: '{path.name}'); name the folder of one"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"resume: '{path}' can't be read ({error}); bring the file back") from None
-    if not isinstance(settings, dict):
-        raise ConfigError(f"resume: '{path}' holds no settings; bring the file back")
-    return settings
+    except (OSError, ValueError) as error:
+        why = reason(error, str(path)) if isinstance(error, OSError) else one_line(str(error))
+        raise ConfigError(f"resume: '{path}' can't be read ({why}); bring the file back") from None
+    for key in ELSEWHERE:
+        if key in settings:
+            raise ConfigError(
+                f"resume: '{path}' gives '{key}', which no run writes there; bring the file back"
+            )
+    return text, settings
 
 
 def check_resumed(config: RunConfig, before: RunConfig) -> None:
@@ -52,6 +63,7 @@ def check_resumed(config: RunConfig, before: RunConfig) -> None:
     for key in FIXED:
         new, old = getattr(config, key), getattr(before, key)
         if new != old:
+            new, old = one_line(str(new)), one_line(str(old))
             raise ConfigError(
                 f"{key.replace('_', '-')}: {new} is not what '{config.resume}' was trained with ({old}), and "
                 "that can't change on the way; leave it out, or start another run"
@@ -68,7 +80,7 @@ def changes(config: RunConfig, before: RunConfig) -> list[str]:
     new, old = _flat(asdict(config)), _flat(asdict(before))
     shown = (key for key in new if key not in ("out", "overwrite", "resume"))
     return [
-        f"{key} {new[key]} (was {old[key]})"
+        f"{key} {one_line(str(new[key]))} (was {one_line(str(old[key]))})"
         for key in shown
         if new[key] != old[key] and (key, old[key]) != ("chunks", None)
     ]
