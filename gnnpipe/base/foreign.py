@@ -24,7 +24,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from gnnpipe.base.reading import check_arrays, check_memory, checked_zip, one_line, open_file
+from gnnpipe.base.arrays import check_arrays, check_memory, checked_zip
+from gnnpipe.base.reading import one_line, open_file
 
 
 class _Array:

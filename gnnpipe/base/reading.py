@@ -3,7 +3,8 @@
 Nothing is unpickled, no YAML tag makes an object, and no number in a header makes memory be taken that the
 file does not fill. Inside a run's folder no link is followed; a file that a user has named may be one.
 Whatever is wrong ends as an OSError or a ValueError whose words fit into one line; callers say which flag it
-is about. For torch_geometric's classes, which read by themselves, see `gnnpipe.base.foreign`.
+is about. Arrays: see `gnnpipe.base.arrays`; torch_geometric's classes, which read by themselves: see
+`gnnpipe.base.foreign`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,9 @@ import json
 import math
 import os
 import stat
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import psutil
 import yaml
 
 if TYPE_CHECKING:  # both take long to import, and most commands begin without them
@@ -137,8 +133,13 @@ def _values(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def parse_json(text: str | bytes) -> dict[str, Any]:
-    """A JSON object without NaN or numbers beyond all bounds, as it is written here; raises ValueError."""
+def parse_json(text: str | bytes, *, finite: bool = True) -> dict[str, Any]:
+    """A JSON object; raises ValueError.
+
+    Args:
+        text: to be parsed.
+        finite: whether NaN and numbers beyond all bounds are refused, as none is ever written.
+    """
 
     def refuse(word: str) -> float:
         raise ValueError(f"{one_line(word)} is no number")
@@ -147,7 +148,7 @@ def parse_json(text: str | bytes) -> dict[str, Any]:
         return float(word) if math.isfinite(float(word)) else refuse(word)
 
     try:
-        found = json.loads(text, parse_constant=refuse, parse_float=number)
+        found = json.loads(text, parse_constant=refuse, parse_float=number) if finite else json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(found, dict):
@@ -155,9 +156,9 @@ def parse_json(text: str | bytes) -> dict[str, Any]:
     return found
 
 
-def read_json(path: Path, *, link: bool = False) -> dict[str, Any]:
-    """A JSON object from a file; raises OSError or ValueError."""
-    return parse_json(read_bytes(path, JSON_BYTES, link=link))
+def read_json(path: Path, *, link: bool = False, finite: bool = True) -> dict[str, Any]:
+    """A JSON object from a file; raises OSError or ValueError. See `open_file` and `parse_json`."""
+    return parse_json(read_bytes(path, JSON_BYTES, link=link), finite=finite)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -179,83 +180,6 @@ def one_line(text: str, most: int = _WORDS) -> str:
     text = "".join(letter if letter.isprintable() else " " for letter in text[: 4 * most])
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-@contextmanager
-def arrays(path: Path) -> Iterator[Any]:
-    """The arrays of an npz file, by name, read when they are asked for.
-
-    Raises:
-        OSError: the file can't be read.
-        ValueError: it is no npz file, holds objects (which would be unpickled), or claims more than it holds.
-    """
-    import numpy as np
-
-    with open_file(path, link=True) as file:
-        check_arrays(file)
-        try:
-            with np.load(file, allow_pickle=False) as found:
-                yield found
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(one_line(str(error))) from None
-
-
-def check_arrays(file: IO[bytes]) -> None:
-    """Compare what an npy or npz file says of itself with what it holds; raises ValueError."""
-    file.seek(0)
-    if file.read(6) == b"\x93NUMPY":
-        check_array(file, file.seek(0, os.SEEK_END))
-    else:
-        with checked_zip(file) as archive:
-            for info in archive.infolist():
-                if info.filename.endswith(".npy"):
-                    with archive.open(info) as member:
-                        check_array(member, info.file_size)
-    file.seek(0)
-
-
-def check_array(file: IO[bytes], size: int) -> None:
-    """Compare an npy header with the bytes that follow it."""
-    from numpy.lib import format as npy
-
-    file.seek(0)
-    try:
-        version = npy.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"arrays of format {version} are not read")
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(file)
-    except (EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, TypeError, RecursionError) as error:
-        raise ValueError(f"an array's header can't be read ({one_line(str(error))})") from None
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, which would be unpickled")
-    claimed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if claimed != there or min(shape, default=0) < 0:
-        raise ValueError(f"an array of shape {shape} takes {claimed:,} bytes, but {there:,} are there")
-    check_memory(claimed)
-
-
-@contextmanager
-def checked_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    """A zip archive that does not unfold into far more than it is; raises ValueError."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            total = sum(info.file_size for info in archive.infolist())
-            if total > max(SMALL, RATIO * size):
-                raise ValueError(f"{size:,} bytes of it would unfold into {total:,}")
-            check_memory(total)
-            yield archive
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ValueError(one_line(str(error))) from None
-
-
-def check_memory(size: int) -> None:
-    """Raise ValueError if so many bytes are more than what is free: the system would kill us."""
-    free = psutil.virtual_memory().available
-    if size > free:
-        raise ValueError(f"it takes {size:,} bytes of memory, and {free:,} are free")
 
 
 def read_tensor(path: Path, name: str) -> Tensor:

@@ -19,7 +19,7 @@ from gnnpipe.base.reading import one_line, read_yaml_text
 from gnnpipe.graph.catalog import find_source, is_synthetic
 from gnnpipe.train.resume import stored_settings
 
-OF_A_RUN = ("records.jsonl", "plan.json", "summary.json", "checkpoints", ".launch.json")
+OF_A_RUN = ("records.jsonl", "plan.json", "summary.json", "checkpoints")
 
 
 def check_files(arguments: Sequence[str]) -> None:

@@ -17,10 +17,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from gnnpipe.base.arrays import arrays
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import DataError
 from gnnpipe.base.foreign import check_written_inside, safely
-from gnnpipe.base.reading import arrays, one_line
+from gnnpipe.base.reading import one_line
 from gnnpipe.base.writing import open_lock
 from gnnpipe.graph.catalog import Source, find_source, is_synthetic
 from gnnpipe.graph.data import GraphData

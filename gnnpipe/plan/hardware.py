@@ -131,7 +131,7 @@ def load_hardware(name: str) -> Hardware:
             f"{', '.join(SHIPPED)}, or the file that gnnpipe profile --out writes"
         )
     try:
-        return _from_json(read_json(path, link=True))
+        return _from_json(read_json(path, link=True, finite=False))
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise PlanError(
             f"hardware: '{name}' is no profile ({one_line(str(error))}); make one with gnnpipe profile "

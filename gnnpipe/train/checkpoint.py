@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,34 +23,11 @@ from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.stage_state import restore_tables, table_state
 from gnnpipe.runtime.storage import Storage, StoredCheckpoint
 from gnnpipe.runtime.tables import TableSettings
-from gnnpipe.train.every import Every
 from gnnpipe.train.optimizer import AveragedWeights
 from gnnpipe.train.taking import CHECKPOINTS, MODEL
 
 FORMAT = 2
 MODEL_BYTES = 64 << 30
-
-
-class Clockwork:
-    """Says when the next checkpoint is due.
-
-    Args:
-        every: how often.
-        epochs: of the whole run, after which one is due too where epochs are counted.
-    """
-
-    def __init__(self, every: Every, epochs: int) -> None:
-        self._every, self._epochs, self._last = every, epochs, time.monotonic()
-
-    def due(self, epoch: int) -> bool:
-        """Whether to write one now that an epoch, counted from 0, is done."""
-        if self._every.epochs:
-            return (epoch + 1) % self._every.epochs == 0 or epoch + 1 == self._epochs
-        return bool(self._every.seconds) and time.monotonic() - self._last >= self._every.seconds
-
-    def wrote(self) -> None:
-        """One was written."""
-        self._last = time.monotonic()
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from gnnpipe.runtime.world import World
-from gnnpipe.train.checkpoint import Clockwork, RankState, checkpoint_path, describe, prune, write
-from gnnpipe.train.every import parse_every
+from gnnpipe.train.checkpoint import RankState, checkpoint_path, describe, prune, write
+from gnnpipe.train.every import Every, parse_every
 from gnnpipe.train.job import Job, reads_stale_rows
 from gnnpipe.train.recorder import Recorder
+
+
+class Clockwork:
+    """Says when the next checkpoint is due.
+
+    Args:
+        every: how often.
+        epochs: of the whole run, after which one is due too where epochs are counted.
+    """
+
+    def __init__(self, every: Every, epochs: int) -> None:
+        self._every, self._epochs, self._last = every, epochs, time.monotonic()
+
+    def due(self, epoch: int) -> bool:
+        """Whether to write one now that an epoch, counted from 0, is done."""
+        if self._every.epochs:
+            return (epoch + 1) % self._every.epochs == 0 or epoch + 1 == self._epochs
+        return bool(self._every.seconds) and time.monotonic() - self._last >= self._every.seconds
+
+    def wrote(self) -> None:
+        """One was written."""
+        self._last = time.monotonic()
 
 
 class Keeper:

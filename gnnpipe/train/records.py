@@ -32,9 +32,8 @@ from gnnpipe.train.taking import (
     SUMMARY,
     check_may_take,
     clear,
-    is_of_launch,
     launch_id,
-    mark,
+    made,
 )
 
 # Settings that change nothing about what comes out.
@@ -53,7 +52,7 @@ class RunFolder:
     summary.json       what came out
     model.safetensors  the best weights so far, by global layer number
     checkpoints/       all that the run needs to go on, after some of its epochs
-    .lock              held while it runs; .launch.json: what started it
+    .lock              held while it runs
     """
 
     path: Path
@@ -83,10 +82,10 @@ class RunFolder:
             check_may_take(self.path, overwrite=config.overwrite)
             make_folder(self.path, link=True)
             clear(self.path)
-            mark(self.path, self.launches or (launch_id(),))
+            self._write_plan(plan)
             write_file(self.path / CONFIG, _settings_text(config))
-            _write_json(self.path / PLAN, plan)
-            write_file(self.path / RECORDS, "")  # last: what has no records was never made
+            write_file(self.path / RECORDS, "")
+            made(self.path)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -135,19 +134,25 @@ class RunFolder:
                 copy_file(model, self.path / MODEL)
             else:
                 remove(self.path / MODEL)
-            _write_json(self.path / PLAN, plan)
+            self._write_plan(plan)
             for name in (SUMMARY, PICTURE, COMPARISON):
                 remove(self.path / name)
             write_file(self.path / CONFIG, _settings_text(config))
-            mark(self.path, self.launches or (launch_id(),))
         return int(since)
 
     def is_begun_by(self, launch: str, config: RunConfig) -> bool:
         """Whether the run that is there is the one that a launch has begun, with these settings."""
         try:
-            return is_of_launch(self.path, launch) and self.settings() == config_as_yaml(config)
+            launches = self.read(PLAN).get("launches")
+            ours = isinstance(launches, list) and launch in launches
+            return ours and self.settings() == config_as_yaml(config)
         except DataError:
             return False
+
+    def _write_plan(self, plan: dict[str, Any]) -> None:
+        """With what made the run, or went on with it, last."""
+        launches = sorted(set(self.launches or (launch_id(),)))
+        _write_json(self.path / PLAN, plan | {"launches": launches})
 
     def append(self, record: dict[str, Any]) -> None:
         """Add an epoch's line, whole or not at all; the system has it when this returns."""

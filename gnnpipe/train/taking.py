@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import uuid
 from pathlib import Path
 
 from gnnpipe.base.errors import ConfigError
-from gnnpipe.base.reading import one_line, read_json
+from gnnpipe.base.reading import one_line
 from gnnpipe.base.writing import PART, is_leftover, remove, write_file
 from gnnpipe.train.lock import LOCK, OWNER
 
@@ -22,8 +21,8 @@ CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
 )
 PICTURE, COMPARISON = "report.png", "comparison.png"
 CHECKPOINTS = "checkpoints"
-LAUNCH = ".launch.json"
-RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON, CHECKPOINTS, LAUNCH, LOCK, OWNER}
+MAKING = ".making"  # there while a folder is emptied and made
+RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON, CHECKPOINTS, MAKING, LOCK, OWNER}
 RESULTS = {CHECKPOINTS, MODEL, SUMMARY}
 
 
@@ -52,20 +51,6 @@ def _agent() -> str:
     return f"{parent}-{began}"
 
 
-def mark(folder: Path, launches: tuple[str, ...]) -> None:
-    """Write down whose a folder is, before anything else is in it: what was only begun can be told by it."""
-    write_file(folder / LAUNCH, json.dumps({"launches": sorted(set(launches))}) + "\n")
-
-
-def is_of_launch(folder: Path, launch: str) -> bool:
-    """Whether a launch has made a folder, or gone on in it, last."""
-    try:
-        launches = read_json(folder / LAUNCH).get("launches")
-    except (OSError, ValueError):
-        return False
-    return isinstance(launches, list) and launch in launches
-
-
 def check_may_take(path: Path, *, overwrite: bool) -> None:
     """Refuse what is not ours to replace, and places where nothing can be written.
 
@@ -81,12 +66,13 @@ def check_may_take(path: Path, *, overwrite: bool) -> None:
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ConfigError(f"out: '{path}' can't be made, as '{parent}' is no folder that may be written to")
     names = {item.name for item in path.iterdir()} if path.exists() else set()
-    found = {name for name in names if name not in (LOCK, OWNER, LAUNCH) and not is_leftover(name)}
-    only_begun = LAUNCH in names and RECORDS not in found and not found & RESULTS
+    found = {name for name in names if name not in (LOCK, OWNER, MAKING) and not is_leftover(name)}
+    records = (path / RECORDS).stat().st_size if RECORDS in found else 0
+    only_begun = MAKING in names and not records and not found & RESULTS
     if found and not overwrite and not only_begun:
         raise ConfigError(f"out: '{path}' exists already; choose another --out or add --overwrite")
     foreign = sorted(name for name in found if not _is_of_a_run(path / name))
-    is_run = LAUNCH in names or {CONFIG, RECORDS} <= found
+    is_run = MAKING in names or {CONFIG, RECORDS} <= found
     if foreign or (found and not is_run):
         what = f"'{one_line(foreign[0])}' is not a run's" if foreign else f"{CONFIG} or {RECORDS} is absent"
         raise ConfigError(f"out: '{path}' is not just a run ({what}), so it is not replaced; choose another")
@@ -100,11 +86,17 @@ def _is_of_a_run(path: Path) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove an old run, but for the lock that keeps the folder ours. Its records go first: whatever is left
-    when this is cut short is no run."""
-    if not (folder / LAUNCH).exists():
-        mark(folder, ())
+    """Mark a folder as one that is being made, and remove the old run, but for the lock that keeps it ours.
+
+    The records go first: whatever is left when this is cut short is no run.
+    """
+    write_file(folder / MAKING, "")
     remove(folder / RECORDS)
-    for old in sorted(folder.iterdir()):
-        if old.name not in (LOCK, OWNER, LAUNCH):
+    for old in folder.iterdir():
+        if old.name not in (LOCK, OWNER, MAKING):
             remove(old)
+
+
+def made(folder: Path) -> None:
+    """All that a run begins with is there."""
+    remove(folder / MAKING)
