@@ -12,6 +12,7 @@ import io
 import math
 import os
 import pickle
+import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -75,6 +76,10 @@ _RENAMED = {
 }
 
 
+def _not_run(name: str) -> str:
+    return f"it names '{one_line(name, 80)}', which is not unpickled, as it could run anything"
+
+
 class PlainUnpickler(pickle.Unpickler):
     """Unpickles numpy arrays, scipy's CSR matrices and plain containers; anything else is an error."""
 
@@ -82,10 +87,7 @@ class PlainUnpickler(pickle.Unpickler):
         """Called for each global that a pickle names, before it can be called."""
         wanted = f"{_RENAMED.get(module, module)}.{name}"
         if wanted not in PLAIN:
-            raise pickle.UnpicklingError(
-                f"'{one_line(wanted, 80)}' is not unpickled, as it could run anything; only arrays, matrices "
-                "and plain containers are"
-            )
+            raise pickle.UnpicklingError(_not_run(wanted))
         return PLAIN[wanted]
 
 
@@ -143,7 +145,11 @@ def _safe_torch_load(load: Callable[..., Any]) -> Callable[..., Any]:
             if any(info.filename.endswith("constants.pkl") for info in members):
                 raise pickle.UnpicklingError("it holds a program, not tensors")
             file.seek(0)
-            found = load(file, map_location, weights_only=True)
+            try:
+                found = load(file, map_location, weights_only=True)
+            except pickle.UnpicklingError as error:  # PyTorch's words are a page, about switching it off
+                named = re.search(r"GLOBAL ([\w.]+)", str(error))
+                raise pickle.UnpicklingError(_not_run(named[1]) if named else one_line(str(error))) from None
         for tensor in _tensors(found):
             _check_tensor(tensor, max(info.file_size for info in members))
         return found

@@ -253,10 +253,10 @@ def test_pickles_of_arrays_and_nothing_else(tmp_path: Path) -> None:
     shared = [0] * 1000
     wide = sp.csr_matrix(([1.0], [0], [0, 1]), (1, 10**13))
     for bad, message in (
-        (Payload(tmp_path / "proof"), "'posix.mkdir' is not unpickled"),
-        ([np.eye(2), Payload(tmp_path / "proof")], "'posix.mkdir' is not unpickled"),
-        (eval, "'builtins.eval' is not unpickled"),
-        (np.load, "is not unpickled"),
+        (Payload(tmp_path / "proof"), "'posix.mkdir', which is not unpickled"),
+        ([np.eye(2), Payload(tmp_path / "proof")], "'posix.mkdir', which is not unpickled"),
+        (eval, "'builtins.eval', which is not unpickled"),
+        (np.load, "not unpickled"),
         (beyond, "indices"),
         (negative, "indices"),
         (objects, "objects"),

@@ -30,7 +30,8 @@ PACKAGE = Path(__file__).parents[2] / "gnnpipe"
 WRITERS = {
     "write_text", "write_bytes", "touch", "mkdir", "makedirs", "save", "savez", "savez_compressed", "savetxt",
     "tofile", "save_file", "serialize_file", "savefig", "rmtree", "copyfile", "copy2", "copytree",
-    "symlink_to", "unlink", "rename", "renames", "hardlink_to", "NamedTemporaryFile", "mkstemp", "truncate", "ftruncate",
+    "symlink_to", "unlink", "rename", "renames", "hardlink_to", "NamedTemporaryFile", "mkstemp", "truncate",
+    "ftruncate",
 }  # fmt: skip
 # Functions that write through the module, PyTorch's that is given our own writer, and a picture into memory.
 OURS = {
