@@ -10,9 +10,11 @@ is about. Arrays: see `gnnpipe.base.arrays`; torch_geometric's classes, which re
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
+import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,8 +25,9 @@ if TYPE_CHECKING:  # both take long to import, and most commands begin without t
     from torch import Tensor
 
 MIB = 1 << 20
-CONFIG_BYTES, JSON_BYTES, LINE_BYTES, RECORDS_BYTES = MIB, 256 * MIB, 16 * MIB, 1024 * MIB
+CONFIG_BYTES, JSON_BYTES, LINE_BYTES, RECORDS_BYTES = MIB // 4, 256 * MIB, 16 * MIB, 1024 * MIB
 HEADER_BYTES = 100 * MIB  # of a safetensors file, as its own library has it
+YAML_DEPTH = 100
 YAML_VALUES = 20_000
 """So many values a config may spell out, aliases included."""
 SMALL, RATIO = 256 * MIB, 100
@@ -97,6 +100,8 @@ def read_yaml_text(path: Path, *, link: bool = False) -> tuple[str, dict[str, An
 
 def parse_yaml(text: str) -> Any:
     """Plain values from YAML; raises ValueError."""
+    if _depth(text) > YAML_DEPTH:
+        raise ValueError("it is nested too deeply")
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -111,6 +116,12 @@ def parse_yaml(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
     except (TypeError, OverflowError, AttributeError, KeyError) as error:  # of odd keys, dates and numbers
         raise ValueError(one_line(str(error))) from None
+
+
+def _depth(text: str) -> int:
+    """How deep brackets stand in each other, roughly: PyYAML takes seconds to get as far as its limit."""
+    steps = (1 if letter in "[{" else -1 for letter in re.sub(r"[^][{}]", "", text))
+    return max(itertools.accumulate(steps), default=0)
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def run(arguments: list[str]) -> int:
     path = Path(config.out)
     if path.exists() and not config.overwrite:
         raise ConfigError(f"out: '{path}' exists; give --overwrite, or another --out")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"out: '{path}' is no file; give another --out")
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"out: the folder '{path.parent}' can't be written to; give another --out")
     if not path.parent.is_dir():
         raise ConfigError(f"out: the folder '{path.parent}' does not exist; make it, or give another --out")
     found = importlib.import_module("gnnpipe.train.profile").profile(config)

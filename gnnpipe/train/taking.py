@@ -64,7 +64,9 @@ def check_may_take(path: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"out: '{path}' is a file; name a folder")
     parent = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ConfigError(f"out: '{path}' can't be made, as '{parent}' is no folder that may be written to")
+        raise ConfigError(
+            f"out: '{path}' can't be made, as '{parent}' is no folder that may be written to; choose another --out"
+        )
     names = {item.name for item in path.iterdir()} if path.exists() else set()
     found = {name for name in names if name not in (LOCK, OWNER, MAKING) and not is_leftover(name)}
     records = (path / RECORDS).stat().st_size if RECORDS in found else 0
