@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import math
 import os
 import zipfile
@@ -82,6 +84,36 @@ def checked_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise ValueError(one_line(str(error))) from None
+
+
+@contextmanager
+def unzipped(path: Path) -> Iterator[IO[bytes]]:
+    """What a gzip file holds; reading raises ValueError where it unfolds into far more than it is."""
+    with open_file(path, link=True) as file, gzip.open(file) as inner:
+        yield io.BufferedReader(_Bounded(inner, max(SMALL, RATIO * os.fstat(file.fileno()).st_size)))
+
+
+class _Bounded(io.RawIOBase):
+    """Lets so many bytes through."""
+
+    def __init__(self, inner: IO[bytes], most: int) -> None:
+        self._inner, self._left = inner, most
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as many bytes as fit into ``buffer``."""
+        try:
+            content = self._inner.read(len(buffer))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(one_line(str(error))) from None
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError("it would unfold into far more than it is")
+        buffer[: len(content)] = content
+        return len(content)
 
 
 def check_memory(size: int) -> None:

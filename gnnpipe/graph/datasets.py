@@ -21,7 +21,7 @@ from gnnpipe.base.arrays import arrays
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import DataError
 from gnnpipe.base.foreign import check_written_inside, safely
-from gnnpipe.base.reading import one_line
+from gnnpipe.base.reading import one_line, open_file
 from gnnpipe.base.writing import open_lock
 from gnnpipe.graph.catalog import Source, find_source, is_synthetic
 from gnnpipe.graph.data import GraphData
@@ -135,7 +135,11 @@ def _download_or_explain(dataset: Any, download: Callable[[Any], None]) -> None:
 
 def _inside(dataset: Any, make: Callable[[Any], None], kind: str) -> None:
     """Let a class make its raw or processed files, if need be, but nowhere else than below the root."""
-    if not all(Path(path).exists() for path in getattr(dataset, f"{kind}_paths")):
+    paths = [Path(path) for path in getattr(dataset, f"{kind}_paths")]
+    for path in paths:
+        if path.exists():
+            open_file(path, link=True).close()  # a pipe would be waited for, and holes would be read
+    if not all(path.exists() for path in paths):
         check_written_inside(Path(getattr(dataset, f"{kind}_dir")), Path(dataset.root))
     make(dataset)
 

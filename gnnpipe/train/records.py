@@ -18,7 +18,7 @@ from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError, DataError
 from gnnpipe.base.failures import advice, reason
 from gnnpipe.base.reading import one_line, read_json, read_json_lines, read_yaml_text
-from gnnpipe.base.writing import PART, append_text, copy_file, make_folder, remove, write_file, write_tensors
+from gnnpipe.base.writing import append_text, copy_file, make_folder, remove, write_file, write_tensors
 from gnnpipe.train.progress import is_record
 from gnnpipe.train.resume import is_resumed, shape_of
 from gnnpipe.train.taking import (
@@ -244,11 +244,11 @@ class RunFolder:
         if (self.path / MODEL).exists():
             parts.append(f"the best weights so far in {MODEL}")
         found = f"saved in {self.path}: {', '.join(parts)}"
-        kept = sorted(path.name for path in (self.path / CHECKPOINTS).glob("epoch-*") if path.suffix != PART)
+        names = [path.name.removeprefix("epoch-") for path in (self.path / CHECKPOINTS).glob("epoch-*")]
+        kept = [int(name) for name in names if name.isdecimal()]
         if not kept:
             return found
-        epochs = int(kept[-1].removeprefix("epoch-"))
-        return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {epochs}"
+        return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {max(kept)}"
 
 
 def _new_name(config: RunConfig) -> Path:

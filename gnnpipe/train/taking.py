@@ -65,7 +65,8 @@ def check_may_take(path: Path, *, overwrite: bool) -> None:
     parent = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ConfigError(
-            f"out: '{path}' can't be made, as '{parent}' is no folder that may be written to; choose another --out"
+            f"out: '{path}' can't be made, as '{parent}' is no folder that may be written to; "
+            "choose another --out"
         )
     names = {item.name for item in path.iterdir()} if path.exists() else set()
     found = {name for name in names if name not in (LOCK, OWNER, MAKING) and not is_leftover(name)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from gnnpipe.base.arrays import arrays
+from gnnpipe.base.arrays import arrays, unzipped
 from gnnpipe.base.foreign import PlainUnpickler, safely
 from gnnpipe.base.reading import (
     map_tensors,
@@ -179,6 +180,23 @@ def test_a_zip_bomb_is_not_unfolded(tmp_path: Path) -> None:
             member.write(bytes(1 << 20))
     with pytest.raises(ValueError, match=r"bytes of it would unfold into 314,57\d,\d\d\d"), arrays(path):
         pass
+
+
+def test_a_gzip_bomb_is_not_unfolded(tmp_path: Path) -> None:
+    path = tmp_path / "edge.csv.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(b"0,1\n1,2\n")
+    with unzipped(path) as found:
+        assert list(found) == [b"0,1\n", b"1,2\n"]
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+    with unzipped(path) as found, pytest.raises(ValueError, match="would unfold into far more than it is"):
+        while found.read(1 << 20):
+            pass
+    path.write_bytes(path.read_bytes()[:1000])
+    with unzipped(path) as found, pytest.raises(ValueError, match=r"\w"):
+        found.read()
 
 
 def test_a_sparse_file_is_not_filled(tmp_path: Path) -> None:

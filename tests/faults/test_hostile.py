@@ -28,6 +28,7 @@ from tests.payload import Payload
 
 SECRET = "the user's own words"
 TEN_GIB = 10 << 30
+HOLES, PIPE = b"ten gigabytes that are not there", b"a file that never ends"
 FLAGS = ["--layers", "2", "--hidden", "8", "--epochs", "1", "--threads", "1", "--checkpoint-every", "0"]
 
 
@@ -55,7 +56,11 @@ def refused(home: Path, proof: Path, capsys: pytest.CaptureFixture[str]) -> Call
         capsys.readouterr()
         before = {path for path in home.iterdir() if path.name not in ("runs", "new")}
         assert main([*arguments]) == 2
-        error = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")]
+        error = [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if not line.startswith("warning: ") and not line.endswith(" ...")
+        ]
         assert len([line for line in error if line.startswith("gnnpipe: error: ")]) == 1, error
         assert len(error) == 1 or error[0].startswith("data are read from"), error
         assert len(error[-1]) < 1500
@@ -100,7 +105,14 @@ def flickr(root: Path, **files: bytes) -> Path:
     roles = {"tr": list(range(6)), "va": list(range(6, 9)), "te": list(range(9, 12))}
     (raw / "role.json").write_text(json.dumps(roles))
     for name, content in files.items():
-        (raw / name.replace("__", ".")).write_bytes(content)
+        path = raw / name.replace("__", ".")
+        path.unlink()
+        if content is PIPE:
+            os.mkfifo(path)
+        elif content is HOLES:
+            ten_gigabytes(path)
+        else:
+            path.write_bytes(content)
     return root
 
 
@@ -194,6 +206,8 @@ FILES = {
     "zip bomb": (lambda proof: {"adj_full__npz": bomb()}, "would unfold into"),
     "ten gigabytes": (lambda proof: {"feats__npy": npy((TEN_GIB // 8,), b"x" * 80)}, "takes 10,737,418,240"),
     "objects": (lambda proof: {"adj_full__npz": objects(proof)}, "would be unpickled"),
+    "holes": (lambda proof: {"role__json": HOLES}, "claims 10,737,418,240 bytes, of which"),
+    "pipe": (lambda proof: {"class_map__json": PIPE}, "it is no ordinary file"),
     "pickle": (lambda proof: {"feats__npy": pickle.dumps(Payload(proof))}, "can't read Flickr"),
 }
 
