@@ -96,7 +96,7 @@ def unzipped(path: Path) -> Iterator[IO[bytes]]:
 class _Bounded(io.RawIOBase):
     """Lets so many bytes through."""
 
-    def __init__(self, inner: IO[bytes], most: int) -> None:
+    def __init__(self, inner: gzip.GzipFile, most: int) -> None:
         self._inner, self._left = inner, most
 
     def readable(self) -> bool:

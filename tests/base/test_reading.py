@@ -192,8 +192,7 @@ def test_a_gzip_bomb_is_not_unfolded(tmp_path: Path) -> None:
         for _ in range(300):
             file.write(bytes(1 << 20))
     with unzipped(path) as found, pytest.raises(ValueError, match="would unfold into far more than it is"):
-        while found.read(1 << 20):
-            pass
+        found.read()
     path.write_bytes(path.read_bytes()[:1000])
     with unzipped(path) as found, pytest.raises(ValueError, match=r"\w"):
         found.read()
