@@ -15,6 +15,7 @@ from typing import Any, get_args
 from gnnpipe.base.config import HaloMode, Initial, RunConfig, TableFormat, WireFormat
 from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.cli.parser import build, make_parser
+from gnnpipe.cli.roots import check_root
 from gnnpipe.cli.values import Value
 from gnnpipe.train.checks import check_config
 
@@ -90,6 +91,7 @@ def run(arguments: list[str]) -> int:
     if len(plans or chosen.runs or ()) < 2:
         raise ConfigError("runs: there is nothing to compare; name two runs or more, or two --plans or more")
     config = build(RunConfig, chosen)
+    check_root(arguments, config.dataset, config.root)
     if chosen.runs and config != RunConfig():
         raise ConfigError(
             f"runs: '{shown(chosen.runs[0])}' is run already, so flags of a run say nothing about it; leave "

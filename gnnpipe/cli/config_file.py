@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gnnpipe.base.errors import ConfigError, did_you_mean, shown
-from gnnpipe.base.plain_yaml import MOST_CHARACTERS, load_yaml
+from gnnpipe.base.failures import reason
+from gnnpipe.base.reading import read_yaml_text
 
 
 def split_off(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -59,19 +60,13 @@ def check_flag(flag: str, known: Sequence[str]) -> None:
     raise ConfigError(f"{shown(flag)} is not known{f'{hint} --help' if hint else '; --help'} lists all flags")
 
 
-def _content(path: str) -> Any:
+def _content(path: str) -> dict[str, Any]:
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(4 * MOST_CHARACTERS + 1)
-        return load_yaml(data.decode())
-    except OSError as error:
+        return read_yaml_text(Path(path), link=True)[1]
+    except (OSError, ValueError) as error:
+        why = reason(error, path) if isinstance(error, OSError) else str(error)
         raise ConfigError(
-            f"config: '{shown(path)}' can't be read ({error.strerror or error}); name a YAML file, as "
-            "--print_config prints one"
-        ) from None
-    except ValueError as error:
-        raise ConfigError(
-            f"config: '{shown(path)}' can't be read ({shown(str(error))}); name a YAML file, as "
+            f"config: '{shown(path)}' can't be read ({shown(why)}); name a YAML file, as "
             "--print_config prints one"
         ) from None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import gnnpipe
 from gnnpipe.base.errors import ConfigError, GnnpipeError, UserError, exit_code, not_known, shown
+from gnnpipe.base.failures import advice, reason
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 # Characters of an error that a user can mend; it is one line.
@@ -74,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
+        return EXIT_FAILED
+    except OSError as error:  # what no command has words of its own for
+        sys.stderr.write(f"gnnpipe: error: {reason(error)}; {advice(error)}\n")
         return EXIT_FAILED
 
 

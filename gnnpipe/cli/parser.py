@@ -12,6 +12,7 @@ from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Name
 
 from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.cli.config_file import as_flags, check_flag, split_off
+from gnnpipe.cli.roots import check_files
 from gnnpipe.cli.values import RefusedError, Value
 
 _Config = TypeVar("_Config")
@@ -38,6 +39,7 @@ class Parser(ArgumentParser):
 
     def read(self, arguments: Sequence[str]) -> Namespace:
         """Parse a command line; flags win over files, wherever they stand. Raises ConfigError."""
+        check_files(arguments)
         known = [option for action in self._actions for option in action.option_strings]
         paths, flags = split_off([_long_form(argument) for argument in arguments])
         for flag in flags:

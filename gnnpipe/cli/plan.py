@@ -7,6 +7,7 @@ import sys
 
 from gnnpipe.base.commands import PlanConfig
 from gnnpipe.cli.parser import make_parser, parse
+from gnnpipe.cli.roots import check_root
 from gnnpipe.train.checks import check_plan_config
 
 DESCRIPTION = """Say which plan is fastest for a graph, a model and some devices, without having them: every
@@ -23,6 +24,7 @@ def run(arguments: list[str]) -> int:
     """Plan as ``arguments`` say; return the exit code."""
     parser = make_parser("plan", PlanConfig, DESCRIPTION, EPILOG)
     config = check_plan_config(parse(parser, PlanConfig, arguments))
+    check_root(arguments, config.dataset, config.root)
     hardware = importlib.import_module("gnnpipe.plan.hardware").load_hardware(config.hardware)
     warning = importlib.import_module("gnnpipe.train.machine").outdated(hardware)
     if warning:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
 from gnnpipe.base.commands import ProfileConfig
 from gnnpipe.base.errors import ConfigError
 from gnnpipe.cli.parser import make_parser, parse
+from gnnpipe.cli.roots import check_root
 from gnnpipe.train.checks import check_profile_config
 
 DESCRIPTION = """Measure what this machine's devices and links can do, for gnnpipe plan and train --plan auto:
@@ -24,9 +26,14 @@ def run(arguments: list[str]) -> int:
     """Measure as ``arguments`` say; return the exit code."""
     parser = make_parser("profile", ProfileConfig, DESCRIPTION, EPILOG)
     config = check_profile_config(parse(parser, ProfileConfig, arguments))
+    check_root(arguments, config.dataset, config.root)
     path = Path(config.out)
     if path.exists() and not config.overwrite:
         raise ConfigError(f"out: '{path}' exists; give --overwrite, or another --out")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"out: '{path}' is no file; give another --out")
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"out: the folder '{path.parent}' can't be written to; give another --out")
     if not path.parent.is_dir():
         raise ConfigError(f"out: the folder '{path.parent}' does not exist; make it, or give another --out")
     found = importlib.import_module("gnnpipe.train.profile").profile(config)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import ConfigError
-from gnnpipe.train.checkpoint import latest, remove_leftovers
+from gnnpipe.train.checkpoint import complete, latest, remove_leftovers
 from gnnpipe.train.job import Job, Start
-from gnnpipe.train.records import CHECKPOINTS, CONFIG, MODEL, SUMMARY, RunFolder
+from gnnpipe.train.records import RunFolder
+from gnnpipe.train.taking import CONFIG, MODEL, SUMMARY, launch_id
 
 
 def restarted(job: Job, folder: RunFolder) -> Job:
@@ -56,6 +57,11 @@ def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
             f"epochs: none of the {epochs} that are done was evaluated, so there is no best one to name; "
             f"give more, as in --epochs {epochs + 1}"
         )
+    if epochs == config.epochs and stored.about.get("best", True) is None:
+        raise ConfigError(
+            f"resume: all {epochs} epochs of '{folder.path}' are done, but their best weights could not be "
+            f"written; give more, as in --epochs {2 * epochs}"
+        )
     return Start(stored.folder, epochs)
 
 
@@ -64,7 +70,8 @@ def warn(line: str) -> None:
 
 
 def for_restart(config: RunConfig) -> RunConfig:
-    """What a process does that torchrun has started again: go on, or begin again if nothing was saved.
+    """What a process does that torchrun has started again: go on with what this launch has begun, or begin it
+    again if nothing was saved. A folder with another run is not touched; as at first, it is refused.
 
     Raises:
         ConfigError: torchrun is to restart a run whose folder would be a new one each time.
@@ -73,14 +80,16 @@ def for_restart(config: RunConfig) -> RunConfig:
         raise ConfigError(
             "out: torchrun --max-restarts needs a folder that a restart finds again; give --out, or resume"
         )
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+    is_first_start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    if is_first_start or os.environ.get("RANK", "0") != "0":  # rank 0 tells the others
         return config
-    return as_far_as_it_got(config)
+    begun = RunFolder(Path(str(config.out))).is_begun_by(launch_id(), config)
+    return as_far_as_it_got(config) if begun else config
 
 
 def as_far_as_it_got(config: RunConfig) -> RunConfig:
     """Go on with the run that ``config.out`` holds from its last checkpoint, or begin it again."""
     out = Path(str(config.out))
-    if (out / CHECKPOINTS).is_dir() and latest(out, warn) is not None:
+    if complete(out) and latest(out, warn) is not None:
         return replace(config, resume=config.out, overwrite=False)
     return replace(config, overwrite=True)

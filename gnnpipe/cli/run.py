@@ -35,8 +35,9 @@ from gnnpipe.train.lock import held
 from gnnpipe.train.machine import outdated
 from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
-from gnnpipe.train.records import CONFIG, MODEL, RunFolder
+from gnnpipe.train.records import RunFolder
 from gnnpipe.train.resume import changes, continued, with_stored_plan
+from gnnpipe.train.taking import CONFIG, MODEL, launch_id
 
 # torchrun ends all ranks of a host as soon as one ends; rank 0, which says why, may be the last to know.
 SECONDS_TO_SPEAK = 30.0
@@ -183,6 +184,8 @@ def _share_job(
     held_until: ExitStack,
 ) -> Job:
     """Prepare once a host; an error on one is everyone's."""
+    launches = tuple(world.gather(launch_id()))  # of all hosts: a restart may make another one the first
+    folder = folder and replace(folder, launches=launches)
     job: Job | None = None
     failure: UserError | None = None
     if os.environ.get("LOCAL_RANK", "0") == "0":

@@ -11,7 +11,9 @@ import yaml
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.writing import write_file
 from gnnpipe.cli.parser import make_parser, parse
+from gnnpipe.cli.roots import check_root
 from gnnpipe.train.checks import check_config
 from gnnpipe.train.resume import check_resumed, stored_settings
 
@@ -30,6 +32,7 @@ def run(arguments: list[str]) -> int:
     before = None
     if config.resume:
         before, config = _resumed(config, arguments)
+    check_root(arguments, config.dataset, config.root, config.resume)
     config = check_config(config)
     if before is not None:
         check_resumed(config, before)
@@ -55,13 +58,13 @@ def _resumed(given: RunConfig, arguments: list[str]) -> tuple[RunConfig, RunConf
     settings = stored_settings(Path(given.resume))
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as folder:
         path = Path(folder) / "config.yaml"
-        path.write_text(yaml.safe_dump(settings))
+        write_file(path, yaml.safe_dump(settings))
         try:
             before = check_config(_parse(["--config", str(path)]))
         except ConfigError as error:
             raise ConfigError(f"resume: the settings of '{given.resume}' can't be used: {error}") from None
         config = _parse(["--config", str(path), *arguments])
         if config.staleness.preset != before.staleness.preset:  # then what the old one decided is open again
-            path.write_text(yaml.safe_dump({**settings, "staleness": {}, "optimizer": {}}))
+            write_file(path, yaml.safe_dump({**settings, "staleness": {}, "optimizer": {}}))
             config = _parse(["--config", str(path), *arguments])
     return before, replace(config, out=given.resume)

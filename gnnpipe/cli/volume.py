@@ -6,6 +6,7 @@ import importlib
 
 from gnnpipe.base.commands import VolumeConfig
 from gnnpipe.cli.parser import make_parser, parse
+from gnnpipe.cli.roots import check_root
 from gnnpipe.train.checks import check_volume_config
 
 DESCRIPTION = """Print what an epoch sends under every plan (stages x parts) for a number of devices, without
@@ -21,6 +22,7 @@ def run(arguments: list[str]) -> int:
     """Print the volumes as ``arguments`` say; return the exit code."""
     parser = make_parser("volume", VolumeConfig, DESCRIPTION, EPILOG)
     config = check_volume_config(parse(parser, VolumeConfig, arguments))
+    check_root(arguments, config.dataset, config.root)
     volumes = importlib.import_module("gnnpipe.train.volumes")
     with importlib.import_module("gnnpipe.report.busy").busy("loading and cutting the graph"):
         found = volumes.volumes(config)

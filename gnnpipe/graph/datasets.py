@@ -14,6 +14,9 @@ from filelock import FileLock
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import DataError, shown
+from gnnpipe.base.foreign import check_written_inside, safely
+from gnnpipe.base.reading import open_file
+from gnnpipe.base.writing import open_lock
 from gnnpipe.graph.catalog import Source, find_source, is_synthetic
 from gnnpipe.graph.convert import as_labels, labelled
 from gnnpipe.graph.data import GraphData
@@ -40,7 +43,7 @@ def load_dataset(config: RunConfig) -> GraphData:
         read = {"pyg": _read_pyg, "npz": _read_npz, "saint": _read_saint, "ogb": _read_ogb}[source.reader]
         root = config.root or str(Path("data") / source.class_name)
         try:
-            with _alone(root):
+            with _alone(root), safely():
                 raw = read(source, root)
         except DataError:
             raise
@@ -67,7 +70,9 @@ def _alone(root: str) -> FileLock:
     would read half. It stands in the temporary folder, as the data may be read-only."""
     user = os.getuid() if hasattr(os, "getuid") else "everyone"
     name = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir()) / f"gnnpipe-{user}-{name}.lock")
+    path = Path(tempfile.gettempdir()) / f"gnnpipe-{user}-{name}.lock"
+    os.close(open_lock(path, own=True))  # anybody could have put a link there
+    return FileLock(path)
 
 
 def _choose_masks(raw: RawGraph, config: RunConfig) -> Masks:
@@ -103,7 +108,11 @@ def _open(source: Source, root: str, *, process: bool) -> Any:
     import torch_geometric.datasets
 
     cls = getattr(torch_geometric.datasets, source.class_name)
-    changes: dict[str, Any] = {"download": functools.partialmethod(_download_or_explain, cls.download)}
+    changes: dict[str, Any] = {
+        "download": functools.partialmethod(_download_or_explain, cls.download),
+        "_download": functools.partialmethod(_inside, cls._download, "raw"),
+        "_process": functools.partialmethod(_inside, cls._process, "processed"),
+    }
     if not process:
         changes |= {"_process": lambda self: None, "load": lambda self, path: None}
     return type(cls.__name__, (cls,), changes)(root, *source.arguments)
@@ -120,6 +129,17 @@ def _download_or_explain(dataset: Any, download: Callable[[Any], None]) -> None:
             f"root: {dataset.__class__.__name__} finds no files in '{dataset.raw_dir}' and can't download "
             f"them ({type(error).__name__}); put there: {files}; or point --root at a folder that has them"
         ) from None
+
+
+def _inside(dataset: Any, make: Callable[[Any], None], kind: str) -> None:
+    """Let a class make its raw or processed files, if need be, but nowhere else than below the root."""
+    paths = [Path(path) for path in getattr(dataset, f"{kind}_paths")]
+    for path in paths:
+        if path.exists():
+            open_file(path, link=True).close()  # a pipe would be waited for, and holes would be read
+    if not all(path.exists() for path in paths):
+        check_written_inside(Path(getattr(dataset, f"{kind}_dir")), Path(dataset.root))
+    make(dataset)
 
 
 def _read_pyg(source: Source, root: str) -> RawGraph:

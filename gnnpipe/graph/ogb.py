@@ -8,7 +8,7 @@ The ``.pt`` files that OGB's package leaves beside them are pickles; nothing her
 
 from __future__ import annotations
 
-import gzip
+import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnpipe.base.arrays import arrays, read_array, unzipped
 from gnnpipe.base.errors import DataError, shown
+from gnnpipe.base.reading import open_file
 from gnnpipe.graph.convert import as_integers, as_tensor
 from gnnpipe.graph.raw_files import RawGraph, mask_of
 
@@ -91,7 +93,7 @@ def _split_folder(folder: Path, release: _Release) -> Path:
 
 def _read_packed(path: Path) -> tuple[Tensor, Tensor, list[str]]:
     """``data.npz``: all arrays of the graph."""
-    with np.load(path, allow_pickle=False) as file:
+    with arrays(path) as file:
         if not {"edge_index", "node_feat"} <= set(file.files):
             raise DataError(
                 f"{path.name}: it holds {shown(file.files)}, but edge_index and node_feat are needed"
@@ -146,9 +148,9 @@ def _read(folder: Path, name: str) -> np.ndarray:
         raise DataError(f"root: '{folder}' holds no {name}; expected {forms} there")
     try:
         if path.suffix == ".npy":
-            table = np.load(path, allow_pickle=False)
+            table = read_array(path)
         elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with arrays(path) as file:
                 table = file[file.files[0]]
         else:
             table = _read_csv(path)
@@ -159,10 +161,11 @@ def _read(folder: Path, name: str) -> np.ndarray:
 
 def _read_csv(path: Path) -> np.ndarray:
     """Rows of numbers without a header, an empty cell being NaN; float64, which holds ids exactly."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt") as file, warnings.catch_warnings():
+    opened = unzipped(path) if path.suffix == ".gz" else open_file(path, link=True)
+    with opened as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
-        return np.loadtxt(_filled(file), delimiter=",", ndmin=2, comments=None)
+        text = io.TextIOWrapper(file, encoding="utf-8")
+        return np.loadtxt(_filled(text), delimiter=",", ndmin=2, comments=None)
 
 
 def _filled(lines: Iterator[str]) -> Iterator[str]:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from gnnpipe.base.reading import map_tensors, parse_json
+from gnnpipe.base.writing import write_tensors
 from gnnpipe.graph.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, renumbered, rows_of_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData, Task
@@ -104,14 +104,13 @@ class PreparedGraph:
         tensors["halo_forward"] = torch.cat(self.halo_forward)
         stops = [chunk.stop for chunks in self.ranges for chunk in chunks]
         facts = asdict(self.facts) | {"range_stops": stops}
-        save_file(tensors, path, metadata={"facts": json.dumps(facts)})
+        write_tensors(path, tensors, {"facts": json.dumps(facts)})
 
     @classmethod
     def load(cls, path: Path) -> PreparedGraph:
         """Map a saved graph into memory; pages are read when they are first used."""
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        metadata, tensors = map_tensors(path)
+        facts = parse_json(metadata["facts"])
         stops = facts.pop("range_stops")
         matrix = _unpack("matrix", tensors)
         assert isinstance(matrix, Csr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from gnnpipe.base.arrays import arrays, read_array
 from gnnpipe.base.errors import DataError, shown
+from gnnpipe.base.reading import read_json
 from gnnpipe.graph.convert import as_ids, as_integers, as_tensor
 from gnnpipe.graph.splits import Masks
 
@@ -36,7 +37,7 @@ def read_npz(path: Path) -> RawGraph:
     (Coauthor Physics' features have 1.1 million non-zeros; dense they take 1.16 GB.)
     As in torch_geometric, features become 0 or 1, self loops go, and every edge gets its reverse.
     """
-    with np.load(path, allow_pickle=False) as file:
+    with arrays(path) as file:
         features, adjacency = sparse_of(file, "attr_"), sparse_of(file, "adj_").tocoo()
         labels = as_tensor(file["labels"], "labels")
     notes = [*weights_note(f"{path.name}: adj_data", adjacency.data)]
@@ -58,9 +59,9 @@ def read_npz(path: Path) -> RawGraph:
 def read_saint(folder: Path) -> RawGraph:
     """Flickr, Reddit2, Yelp and AmazonProducts, in GraphSAINT's layout: ``adj_full.npz`` (a sparse matrix
     whose rows are the sources), ``feats.npy``, ``class_map.json`` and ``role.json``."""
-    with np.load(folder / "adj_full.npz", allow_pickle=False) as file:
+    with arrays(folder / "adj_full.npz") as file:
         adjacency = sparse_of(file, "").tocoo()
-    features = as_tensor(np.load(folder / "feats.npy", allow_pickle=False), "feats.npy")
+    features = as_tensor(read_array(folder / "feats.npy"), "feats.npy")
     num_nodes = len(features)
     edge_index = np.stack([adjacency.row, adjacency.col]).astype(np.int64)
     roles = _json(folder / "role.json")
@@ -151,6 +152,6 @@ def _class_map(classes: Any, num_nodes: int) -> Tensor:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
+        return read_json(path, link=True, finite=False)
+    except ValueError as error:
         raise DataError(f"{path.name}: it is no JSON ({shown(str(error))})") from None

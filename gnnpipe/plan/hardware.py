@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gnnpipe.base.errors import PlanError, not_known, shown
+from gnnpipe.base.reading import read_json
+from gnnpipe.base.writing import write_file
 
 GIB = 2**30
 
@@ -111,7 +113,7 @@ class Hardware:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        write_file(path, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def load_hardware(name: str) -> Hardware:
@@ -132,10 +134,11 @@ def load_hardware(name: str) -> Hardware:
             f"hardware: {not_known(name, SHIPPED, 'use')}, or the file that gnnpipe profile --out writes"
         )
     try:
-        return _from_json(json.loads(path.read_text()))
-    except (ValueError, TypeError, KeyError, OSError, RecursionError) as error:
+        return _from_json(read_json(path, link=True, finite=False))
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise PlanError(
-            f"hardware: '{shown(name)}' is no profile ({shown(str(error))}); make one with gnnpipe profile"
+            f"hardware: '{shown(name)}' is no profile ({shown(str(error))}); make one with gnnpipe profile "
+            f"--out {shown(name)}"
         ) from error
 
 

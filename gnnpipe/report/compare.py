@@ -15,7 +15,8 @@ from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.report.console import METRIC_NAMES, readable_bytes, wide_console
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import PIECES, draw_comparison, median_breakdown
-from gnnpipe.train.records import CONFIG, PLAN, SUMMARY, RunFolder
+from gnnpipe.train.records import RunFolder
+from gnnpipe.train.taking import CONFIG, PLAN, SUMMARY
 
 # What plans are allowed to differ in; other differences are told, as the comparison may be unfair.
 OF_THE_PLAN = {"stages", "parts", "chunks", "halo"}

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gnnpipe.base.errors import DataError, GnnpipeError
+from gnnpipe.base.reading import one_line
 
 
 @contextmanager
@@ -23,6 +24,7 @@ def as_written(paths: Sequence[Path]) -> Iterator[None]:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, OSError) as error:
         names = ", ".join(f"'{path}'" for path in paths)
         raise DataError(
-            f"run: {names}: a file is not as train wrote it ({type(error).__name__}: {error}); bring it "
+            f"run: {names}: a file is not as train wrote it ({type(error).__name__}: "
+            f"{one_line(str(error))}); bring it "
             "back, or run it anew"
         ) from error

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from math import nan
 from pathlib import Path
 from typing import Any
 
+from gnnpipe.base.failures import advice, reason
+from gnnpipe.base.writing import write_file
 from gnnpipe.report.console import METRIC_NAMES
-from gnnpipe.train.records import COMPARISON, PICTURE, PLAN, RunFolder
+from gnnpipe.train.records import RunFolder
+from gnnpipe.train.taking import COMPARISON, PICTURE, PLAN
 
 # The original's names and order, so that pictures compare; colours that colour-blind readers can tell apart.
 PIECES = {
@@ -57,9 +61,7 @@ def draw_report(folder: RunFolder) -> str:
     for axes in panels[len(draws) :]:
         axes.set_visible(False)
     figure.suptitle(folder.path.name)
-    path = folder.path / PICTURE
-    figure.savefig(path, dpi=110)
-    return f"picture: {path}"
+    return _save(figure, folder.path / PICTURE)
 
 
 def draw_comparison(columns: list[dict[str, Any]], folder: Path) -> str:
@@ -85,11 +87,17 @@ def draw_comparison(columns: list[dict[str, Any]], folder: Path) -> str:
     ]
     _stack(sent, labels, mebibytes, KINDS, legend_columns=2)
     sent.set(title="MiB sent per epoch, all ranks")
-    path = folder / COMPARISON
+    return _save(figure, folder / COMPARISON)
+
+
+def _save(figure: Any, path: Path) -> str:
+    """Write a picture; return a line that says so, or why there is none."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
     try:
-        figure.savefig(path, dpi=110)
+        write_file(path, content.getvalue())
     except OSError as error:
-        return f"no picture: can't write {path} ({error.strerror})"
+        return f"no picture: can't write {path} ({reason(error, str(path))}); {advice(error)}"
     return f"picture: {path}"
 
 

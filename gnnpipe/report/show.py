@@ -10,7 +10,8 @@ from gnnpipe.base.errors import ConfigError
 from gnnpipe.report.console import print_summary
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import draw_report
-from gnnpipe.train.records import CONFIG, SUMMARY, RunFolder
+from gnnpipe.train.records import RunFolder
+from gnnpipe.train.taking import CONFIG, SUMMARY
 
 
 def show(path: str, *, as_json: bool) -> int:

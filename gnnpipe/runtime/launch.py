@@ -21,6 +21,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from gnnpipe.base.errors import CheckpointError, LostRankError, TrainingError
+from gnnpipe.base.reading import read_json
+from gnnpipe.base.writing import write_file
 from gnnpipe.runtime.interruption import end_on_signal
 from gnnpipe.runtime.waiting import WaitTimeoutError
 
@@ -91,7 +93,7 @@ def _recorded(
     rank = int(os.environ["RANK"])
 
     def end(how: str) -> None:
-        (Path(folder) / f"{TOLD_TO_END}{rank}").touch()
+        write_file(Path(folder) / f"{TOLD_TO_END}{rank}", "")
         if rank == 0:
             farewell(how, *arguments)
 
@@ -100,15 +102,8 @@ def _recorded(
         function(*arguments, str(Path(folder) / "ranks"))
     except BaseException:
         report = {"rank": rank, "seconds": time.monotonic(), "traceback": traceback.format_exc()}
-        _leave(json.dumps(report), Path(folder) / f"{FAILED}{rank}")
+        write_file(Path(folder) / f"{FAILED}{rank}", json.dumps(report))
         raise
-
-
-def _leave(text: str, path: Path) -> None:
-    """Write a file that is whole or absent, as the launcher may end this process meanwhile."""
-    half = path.with_name(f"half-{path.name}")
-    half.write_text(text)
-    half.replace(path)
 
 
 def _set_local_environment() -> None:
@@ -125,7 +120,7 @@ def _first_failure(folder: Path, num_ranks: int) -> TrainingError:
     A rank that gave no answer makes all that wait for it fail. The launcher reports one of the ranks that it
     found dead, which may well have died of another one's end; so every rank leaves a file of its own.
     """
-    reports = [json.loads(path.read_text()) for path in folder.glob(f"{FAILED}*")]
+    reports = [read_json(path) for path in folder.glob(f"{FAILED}*")]
     late = [report for report in reports if WaitTimeoutError.__name__ in report["traceback"]]
     causes = [report for report in reports if not _is_echo(report["traceback"]) and report not in late]
     told = {int(path.name.removeprefix(TOLD_TO_END)) for path in folder.glob(f"{TOLD_TO_END}*")}

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import xxhash
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata
@@ -30,9 +29,12 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from gnnpipe.base.errors import CheckpointError
+from gnnpipe.base.failures import reason
+from gnnpipe.base.reading import one_line, open_file, parse_json, read_json, read_tensor
+from gnnpipe.base.writing import PART, make_folder, remove, rename, write_file
 from gnnpipe.runtime.tensor_file import BLOCK, write_tensors
 
-INDEX, ASIDE = "index.json", ".part"
+INDEX = "index.json"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class StoredCheckpoint:
             CheckpointError: it is absent or damaged.
         """
         try:
-            content = json.loads((folder / INDEX).read_bytes())
+            content = read_json(folder / INDEX)
             if "xxh3" not in content:
                 raise CheckpointError(
                     f"'{folder / INDEX}' has no checksum that this version of gnnpipe knows; resume with the "
@@ -79,7 +81,7 @@ class StoredCheckpoint:
             text = content["content"]
             if checksum(text.encode()) != content["xxh3"]:
                 raise CheckpointError(f"'{folder / INDEX}' is damaged: its checksum differs")
-            index = json.loads(text)
+            index = parse_json(text)
             tensors = dict(index["tensors"])
             files = {name: StoredFile(**item) for name, item in index["files"].items()}
             if any(Path(name).name != name for name in files) or not set(tensors.values()) <= set(files):
@@ -87,10 +89,14 @@ class StoredCheckpoint:
             return cls(folder, dict(index["about"]), tensors, files)
         except FileNotFoundError:
             raise CheckpointError(f"'{folder}' is not complete: it has no {INDEX}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except OSError as error:
+            raise CheckpointError(
+                f"'{folder / INDEX}' can't be read ({reason(error, str(folder / INDEX))})"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, CheckpointError):
                 raise
-            raise CheckpointError(f"'{folder / INDEX}' can't be read ({error})") from None
+            raise CheckpointError(f"'{folder / INDEX}' can't be read ({one_line(str(error))})") from None
 
     def verify(self) -> None:
         """Compare every file with its checksum.
@@ -103,7 +109,7 @@ class StoredCheckpoint:
             try:
                 found = _described(path)
             except OSError as error:
-                raise CheckpointError(f"'{path}' can't be read ({error.strerror})") from None
+                raise CheckpointError(f"'{path}' can't be read ({reason(error, str(path))})") from None
             if found.size != expected.size:
                 raise CheckpointError(f"'{path}' holds {found.size} bytes instead of {expected.size}")
             if found != expected:
@@ -118,11 +124,9 @@ class StoredCheckpoint:
         if name not in self.tensors:
             raise CheckpointError(f"'{self.folder}' holds no '{name}'; was it written by another model?")
         try:
-            with safe_open(self.folder / self.tensors[name], framework="pt") as file:
-                tensor: Tensor = file.get_tensor(name).clone()  # what was opened is mapped
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            return read_tensor(self.folder / self.tensors[name], name)
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"'{name}' of '{self.folder}' can't be read ({error})") from None
-        return tensor
 
 
 class Storage:
@@ -137,8 +141,16 @@ class Storage:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._copies: dict[str, Tensor] = {}
+        self._count = 0
 
-    def begin(self, target: Path, tensors: dict[str, Tensor], about: dict[str, Any], beside: Path) -> None:
+    @property
+    def is_first(self) -> bool:
+        """Whether what this rank tells of the run counts."""
+        return self._group is None or dist.get_rank(self._group) == 0
+
+    def begin(
+        self, target: Path, tensors: dict[str, Tensor], about: dict[str, Any], beside: dict[str, bytes]
+    ) -> None:
         """Start to write; `finish` must have been called since the last time.
 
         Args:
@@ -146,22 +158,23 @@ class Storage:
             tensors: this rank's, under names that no other rank uses. They are copied at once, into memory
                 that is kept for the next time: touching new memory takes longer than copying.
             about: what `StoredCheckpoint.about` is to hold; rank 0's counts.
-            beside: a small file to copy as it is now, if it exists; rank 0's counts.
+            beside: small files that belong to it, by name; rank 0's count.
         """
         assert self._thread is None
-        try:
-            copied = {beside.name: beside.read_bytes()}
-        except OSError:
-            copied = {}
+        self._count += 1  # on all ranks alike: what an attempt has left behind is in nobody's way
         rank = 0 if self._group is None else dist.get_rank(self._group)
         copies = {name: self._copied(name, tensor.detach()) for name, tensor in tensors.items()}
-        writer = _Writer(target, rank, about, copied)
+        aside = target.with_name(f"{target.name}-{self._count}{PART}")
+        writer = _Writer(target, aside, rank, about, beside)
 
         def write() -> None:
             try:
                 save(copies, storage_writer=writer, process_group=self._group)
             except BaseException as error:
                 self._failure = error
+                if rank == 0:  # all ranks have come to an end, as they tell each other how it went
+                    with suppress(OSError):
+                        remove(aside)
 
         self._thread = threading.Thread(target=write, daemon=True, name="checkpoint")
         self._thread.start()
@@ -199,8 +212,10 @@ class Storage:
 class _Writer(StorageWriter):
     """A file a rank, an index that is JSON where PyTorch's own writer pickles it, and a rename at the end."""
 
-    def __init__(self, target: Path, rank: int, about: dict[str, Any], beside: dict[str, bytes]) -> None:
-        self._target, self._aside = target, target.with_name(target.name + ASIDE)
+    def __init__(
+        self, target: Path, aside: Path, rank: int, about: dict[str, Any], beside: dict[str, bytes]
+    ) -> None:
+        self._target, self._aside = target, aside
         self._file = f"rank-{rank:05d}.safetensors"
         self._about, self._beside = about, beside
 
@@ -217,7 +232,8 @@ class _Writer(StorageWriter):
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
         """Every rank may come first."""
-        self._aside.mkdir(parents=True, exist_ok=True)
+        make_folder(self._aside.parent)
+        make_folder(self._aside)
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
@@ -241,7 +257,7 @@ class _Writer(StorageWriter):
         written = {result.index.fqn: result.storage_data for items in results for result in items}
         files = {item.name: item.file for item in written.values()}
         for name, content in self._beside.items():
-            (self._aside / name).write_bytes(content)
+            write_file(self._aside / name, content)
             files[name] = StoredFile(len(content), checksum(content))
         index = {
             "about": self._about,
@@ -250,13 +266,8 @@ class _Writer(StorageWriter):
         }
         text = json.dumps(index)
         whole = json.dumps({"xxh3": checksum(text.encode()), "content": text})
-        with (self._aside / INDEX).open("w") as file:
-            file.write(whole)
-            file.flush()
-            os.fsync(file.fileno())
-        if self._target.exists():
-            shutil.rmtree(self._target)
-        self._aside.rename(self._target)
+        write_file(self._aside / INDEX, whole, durable=True)
+        rename(self._aside, self._target)
 
 
 def checksum(content: bytes) -> str:
@@ -266,7 +277,7 @@ def checksum(content: bytes) -> str:
 
 def _described(path: Path) -> StoredFile:
     size, total = 0, xxhash.xxh3_64()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(BLOCK):
             size += len(block)
             total.update(block)

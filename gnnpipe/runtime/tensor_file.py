@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import errno
-import json
 import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 import xxhash
 from torch import Tensor
 
+from gnnpipe.base.writing import new_file, remove, tensor_bytes, tensor_header
+
 BLOCK = 1 << 20  # stays in a core's cache
-_BINARY = getattr(os, "O_BINARY", 0)
-_NAMES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
-    torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
 
 
 class UncachedFile:
@@ -34,14 +29,15 @@ class UncachedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._direct = path, getattr(os, "O_DIRECT", 0)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY
+        remove(path)  # a link itself, not what it leads to
+        self._direct = getattr(os, "O_DIRECT", 0)
         try:
-            self._file = os.open(path, flags | self._direct, 0o666)
+            self._file = new_file(path, self._direct)
         except OSError as error:
             if not self._direct or error.errno != errno.EINVAL:
                 raise
-            self._file, self._direct = os.open(path, flags, 0o666), 0
+            remove(path)  # some file systems make it, then refuse
+            self._file, self._direct = new_file(path), 0
         self._block = np.frombuffer(mmap.mmap(-1, BLOCK), np.uint8)  # at a page's begin
         self._filled = self._size = 0
         self._hash = xxhash.xxh3_64()
@@ -59,7 +55,7 @@ class UncachedFile:
 
     def finish(self) -> tuple[int, str]:
         """Write what is left, wait until the disk has all, and tell size and checksum; raises OSError."""
-        self._reopen(0)  # what is left is no whole block
+        self._go_on_cached(0)  # what is left is no whole block
         self._flush()
         os.fsync(self._file)
         return self._size, self._hash.hexdigest()
@@ -78,15 +74,18 @@ class UncachedFile:
                 # a file system that wants other blocks, or has taken part of one
                 if not self._direct or error.errno != errno.EINVAL:
                     raise
-                self._reopen(done)
+                self._go_on_cached(done)
         self._size += self._filled
         self._filled = 0
 
-    def _reopen(self, done: int) -> None:
+    def _go_on_cached(self, done: int) -> None:
         """Go on through the page cache, behind so many bytes of the block."""
-        again = os.open(self._path, os.O_WRONLY | _BINARY)
-        os.close(self._file)
-        self._file, self._direct = again, 0
+        if self._direct:
+            import fcntl  # not on Windows, where there is no such flag
+
+            flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
+            fcntl.fcntl(self._file, fcntl.F_SETFL, flags & ~self._direct)
+        self._direct = 0
         os.lseek(self._file, self._size + done, os.SEEK_SET)
 
 
@@ -103,22 +102,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
     Raises:
         OSError: the disk is full, or the folder gone.
     """
-    header: dict[str, object] = {}
-    end = 0
-    for name, tensor in tensors.items():
-        begin, end = end, end + tensor.nbytes
-        header[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, end],
-        }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    header, ordered = tensor_header(tensors)
     file = UncachedFile(path)
     try:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+        file.write(header)
+        for tensor in ordered:
+            file.write(tensor_bytes(tensor))
         return file.finish()
     finally:
         file.close()

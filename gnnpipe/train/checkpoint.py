@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import time
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,39 +14,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gnnpipe.base.errors import CheckpointError
+from gnnpipe.base.reading import LINK, read_bytes, tensor_file_metadata
+from gnnpipe.base.writing import PART, remove
+from gnnpipe.base.writing import remove_leftovers as remove_files_begun
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.plan.plan import Plan
 from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.stage_state import restore_tables, table_state
-from gnnpipe.runtime.storage import ASIDE, Storage, StoredCheckpoint
+from gnnpipe.runtime.storage import Storage, StoredCheckpoint
 from gnnpipe.runtime.tables import TableSettings
-from gnnpipe.train.every import Every
 from gnnpipe.train.optimizer import AveragedWeights
-from gnnpipe.train.records import CHECKPOINTS, MODEL
+from gnnpipe.train.taking import CHECKPOINTS, MODEL
 
 FORMAT = 2
-
-
-class Clockwork:
-    """Says when the next checkpoint is due.
-
-    Args:
-        every: how often.
-        epochs: of the whole run, after which one is due too where epochs are counted.
-    """
-
-    def __init__(self, every: Every, epochs: int) -> None:
-        self._every, self._epochs, self._last = every, epochs, time.monotonic()
-
-    def due(self, epoch: int) -> bool:
-        """Whether to write one now that an epoch, counted from 0, is done."""
-        if self._every.epochs:
-            return (epoch + 1) % self._every.epochs == 0 or epoch + 1 == self._epochs
-        return bool(self._every.seconds) and time.monotonic() - self._last >= self._every.seconds
-
-    def wrote(self) -> None:
-        """One was written."""
-        self._last = time.monotonic()
+MODEL_BYTES = 64 << 30
 
 
 @dataclass(frozen=True)
@@ -160,7 +141,7 @@ def describe(
 
 
 def write(storage: Storage, folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Begin to write a checkpoint of a run, with a copy of its best weights so far.
+    """Begin to write a checkpoint of a run, with a copy of its best weights so far and their score.
 
     Args:
         storage: takes it.
@@ -168,14 +149,61 @@ def write(storage: Storage, folder: Path, tensors: dict[str, Tensor], about: dic
         tensors: of this rank.
         about: see `describe`.
     """
-    target = folder / CHECKPOINTS / f"epoch-{about['epochs']:08d}"
-    storage.begin(target, tensors, about, folder / MODEL)
+    target = checkpoint_path(folder, about["epochs"])
+    try:
+        beside = {MODEL: read_bytes(folder / MODEL, MODEL_BYTES)} if storage.is_first else {}
+    except OSError:
+        beside = {}
+    storage.begin(target, tensors, about | best_on_disk(beside.get(MODEL)), beside)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest checkpoints of a run."""
-    for path in _complete(folder)[keep:]:
-        shutil.rmtree(path, ignore_errors=True)
+def checkpoint_path(folder: Path, epochs: int) -> Path:
+    """Where a run keeps its checkpoint after so many epochs."""
+    return folder / CHECKPOINTS / f"epoch-{epochs:08d}"
+
+
+def best_on_disk(model: bytes | None) -> dict[str, Any]:
+    """The score that a checkpoint may claim: that of the weights in it, as their own file has it.
+
+    Better weights may have been found and not been written, for want of room. Nothing is said of a file that
+    says nothing, as one by an older version.
+    """
+    if model is None:
+        return {"best": None}
+    try:
+        found = tensor_file_metadata(model)
+        return {"best": {"epoch": int(found["best_epoch"]), "val": float(found["best_val"])}}
+    except (ValueError, KeyError):
+        return {}
+
+
+def prune(folder: Path, keep: int, whole: set[Path]) -> None:
+    """Remove all but the newest checkpoints of a run; damaged ones don't count, and go with the old ones.
+
+    Args:
+        folder: of the run.
+        keep: how many whole ones stay.
+        whole: those that are known to be; others that are looked at and found to be are added.
+    """
+    kept: list[Path] = []
+    others: list[Path] = []
+    for path in complete(folder):
+        counts = len(kept) < keep and (path in whole or _is_whole(path))
+        (kept if counts else others).append(path)
+    whole.update(kept)
+    for path in others if len(kept) == keep else []:
+        with suppress(OSError):
+            remove(path)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        stored = StoredCheckpoint.open(path)
+        _check_about(stored)
+        stored.verify()
+    except CheckpointError:
+        return False
+    return True
 
 
 def latest(folder: Path, say: Callable[[str], None]) -> StoredCheckpoint | None:
@@ -189,7 +217,7 @@ def latest(folder: Path, say: Callable[[str], None]) -> StoredCheckpoint | None:
         CheckpointError: there are some, but none is whole.
     """
     failure: CheckpointError | None = None
-    for path in _complete(folder):
+    for path in complete(folder):
         try:
             stored = StoredCheckpoint.open(path)
             _check_about(stored)
@@ -206,14 +234,29 @@ def latest(folder: Path, say: Callable[[str], None]) -> StoredCheckpoint | None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove checkpoints that were being written when a run ended."""
-    for path in (folder / CHECKPOINTS).glob(f"*{ASIDE}"):
-        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        remove_files_begun(folder)
+        for path in _kept(folder):
+            if path.suffix == PART:
+                remove(path)
 
 
-def _complete(folder: Path) -> list[Path]:
-    """The checkpoints of a run, newest first."""
-    found = (folder / CHECKPOINTS).glob("epoch-*")
-    return sorted((path for path in found if path.suffix != ASIDE and path.is_dir()), reverse=True)
+def complete(folder: Path) -> list[Path]:
+    """The checkpoints of a run, newest first; raises CheckpointError if they are kept behind a link."""
+    found = [path for path in _kept(folder) if path.name.startswith("epoch-") and path.suffix != PART]
+    return sorted((path for path in found if path.is_dir() and not path.is_symlink()), reverse=True)
+
+
+def _kept(folder: Path) -> list[Path]:
+    place = folder / CHECKPOINTS
+    if place.is_symlink():
+        raise CheckpointError(f"'{place}': {LINK}; put the folder itself there")
+    try:
+        return list(place.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise CheckpointError(f"'{place}' can't be read ({error.strerror})") from None
 
 
 def _check_about(stored: StoredCheckpoint) -> None:
@@ -229,6 +272,14 @@ def _check_about(stored: StoredCheckpoint) -> None:
         and len(plan) == 3
         and all(isinstance(number, int) for number in plan)
         and (tables is None or (isinstance(tables, dict) and {"clean", "stale_halo"} <= set(tables)))
+        and _is_best(about.get("best"))
     )
     if not good:
         raise CheckpointError(f"'{stored.folder}' does not say what run it is of")
+
+
+def _is_best(found: object) -> bool:
+    """See `best_on_disk`."""
+    if not isinstance(found, dict):
+        return found is None
+    return type(found.get("epoch")) is int and type(found.get("val")) is float and math.isfinite(found["val"])

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import gnnpipe
 from gnnpipe.base.config import Metric, RunConfig
 from gnnpipe.base.errors import DataError, PlanError
+from gnnpipe.base.failures import advice, reason
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
@@ -159,12 +161,18 @@ def prepare_job(
     metric = resolve_metric(config.metric, data.task)
     if metric == "roc_auc":
         _check_both_classes(data)
+    path = scratch / "graph.safetensors"
     with step(f"cutting {data.num_nodes:,} nodes and {data.num_edges:,} edges"):
         plan = plan_for(config, data)
         spec = spec_for(config, data)
         graph = prepare_graph(config, data, plan, spec)
-        path = scratch / "graph.safetensors"
-        graph.save(path)
+        try:
+            graph.save(path)
+        except OSError as error:
+            raise DataError(
+                f"TMPDIR: can't write the prepared graph to '{scratch}' ({reason(error, str(path))}); "
+                f"{advice(error)} with TMPDIR"
+            ) from None
     predictions = predict(config, plan, spec, graph)
     return Job(config, plan, spec, path, out, metric), graph.facts, predictions
 
@@ -177,6 +185,28 @@ def _check_both_classes(data: GraphData) -> None:
                 f"metric: roc_auc is undefined, as all {name} labels are alike; use --metric accuracy "
                 "or another --split"
             )
+
+
+def about_model(job: Job, best: dict[str, Any]) -> dict[str, str]:
+    """What model.safetensors says of itself: whose weights they are, and what they reach.
+
+    Args:
+        job: the run.
+        best: epoch and scores, as summary.json has them.
+    """
+    spec = job.spec
+    found = {
+        "gnnpipe": gnnpipe.__version__,
+        "dataset": job.config.dataset,
+        "model": spec.model,
+        "layers": spec.layers,
+        "hidden": spec.hidden,
+        "features": spec.num_features,
+        "classes": spec.num_classes,
+        "metric": job.metric,
+        **best,
+    }
+    return {key: str(value) for key, value in found.items()}
 
 
 def describe_plan(job: Job, facts: GraphFacts, predictions: Predictions) -> dict[str, Any]:

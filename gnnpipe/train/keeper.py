@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 from gnnpipe.runtime.world import World
-from gnnpipe.train.checkpoint import Clockwork, RankState, describe, prune, write
-from gnnpipe.train.every import parse_every
+from gnnpipe.train.checkpoint import RankState, checkpoint_path, describe, prune, write
+from gnnpipe.train.every import Every, parse_every
 from gnnpipe.train.job import Job, reads_stale_rows
 from gnnpipe.train.recorder import Recorder
+
+
+class Clockwork:
+    """Says when the next checkpoint is due.
+
+    Args:
+        every: how often.
+        epochs: of the whole run, after which one is due too where epochs are counted.
+    """
+
+    def __init__(self, every: Every, epochs: int) -> None:
+        self._every, self._epochs, self._last = every, epochs, time.monotonic()
+
+    def due(self, epoch: int) -> bool:
+        """Whether to write one now that an epoch, counted from 0, is done."""
+        if self._every.epochs:
+            return (epoch + 1) % self._every.epochs == 0 or epoch + 1 == self._epochs
+        return bool(self._every.seconds) and time.monotonic() - self._last >= self._every.seconds
+
+    def wrote(self) -> None:
+        """One was written."""
+        self._last = time.monotonic()
 
 
 class Keeper:
@@ -21,6 +46,8 @@ class Keeper:
 
     def __init__(self, job: Job, world: World, state: RankState, recorder: Recorder) -> None:
         self._job, self._world, self._state, self._recorder = job, world, state, recorder
+        self._whole: set[Path] = set()  # checkpoints that were written here, or looked at
+        self._epochs = 0  # of the one that is being written
         self._clockwork = Clockwork(parse_every(job.config.checkpoint_every), job.config.epochs)
 
     def due(self, epoch: int) -> bool:
@@ -46,12 +73,14 @@ class Keeper:
         tensors = self._state.tensors(tables=keeps)
         about = describe(job.plan, self._state.settings, epoch + 1, tables=keeps, refreshed=refreshed)
         write(self._world.storage, job.out, tensors, about)
+        self._epochs = epoch + 1
         self._clockwork.wrote()
 
     def finish(self) -> None:
         """Wait for the last checkpoint, if one is being written; raises as `after` does."""
         try:
             if self._world.storage.finish() and self._world.rank == 0:
-                prune(self._job.out, self._job.config.keep_checkpoints)
+                self._whole.add(checkpoint_path(self._job.out, self._epochs))
+                prune(self._job.out, self._job.config.keep_checkpoints, self._whole)
         except OSError as error:
             self._recorder.failed(error)

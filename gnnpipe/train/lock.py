@@ -13,6 +13,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.failures import advice, reason
+from gnnpipe.base.reading import one_line, read_json
+from gnnpipe.base.writing import make_folder, open_lock, remove, write_file
 
 LOCK, OWNER = ".lock", ".owner.json"
 
@@ -28,27 +31,30 @@ def held(folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, link=True)
+        os.close(open_lock(folder / LOCK))
         lock.acquire()
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{datetime.now():%F %T}"}
-        (folder / OWNER).write_text(json.dumps(owner))
+        write_file(folder / OWNER, json.dumps(owner))
     except Timeout:
         raise ConfigError(
             f"out: '{folder}' is in use by {_owner(folder)}; choose another --out, or wait"
         ) from None
     except OSError as error:
         lock.release()
-        raise ConfigError(f"out: can't make '{folder}' ({error.strerror}); choose another --out") from None
+        raise ConfigError(
+            f"out: can't make or hold '{folder}' ({reason(error, str(folder))}); {advice(error)}"
+        ) from None
     try:
         yield
     finally:
-        (folder / OWNER).unlink(missing_ok=True)
+        remove(folder / OWNER)
         lock.release()
 
 
 def _owner(folder: Path) -> str:
     try:
-        owner = json.loads((folder / OWNER).read_text())
-        return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+        owner = read_json(folder / OWNER)
+        return one_line(f"process {owner['pid']} on {owner['host']} since {owner['since']}")
     except (OSError, ValueError, KeyError, TypeError):
         return "another run"

@@ -17,6 +17,8 @@ import torch
 from gnnpipe.base.commands import ProfileConfig
 from gnnpipe.base.config import Model, RunConfig
 from gnnpipe.base.errors import DataError
+from gnnpipe.base.reading import read_json
+from gnnpipe.base.writing import write_file
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
@@ -103,7 +105,7 @@ def profile(config: ProfileConfig) -> Profile:
             folder / "found.json",
         )
         launch_local(_rank, (task,), num_ranks + crowd, _nothing_to_say)
-        found = json.loads(task.out.read_text())
+        found = read_json(task.out)
     alone = [Sample(**item) for item in found["alone"]]
     busy, lone, crowded = ([Sample(**item) for item in found[name]] for name in ("busy", "lone", "crowded"))
     rates, off = fit(alone)
@@ -219,7 +221,7 @@ def _rank(task: _Task, store: str) -> None:
         every = world.gather(mine)
         if world.rank == 0:
             found = {name: [item for items in every for item in items[name]] for name in MEASURED}
-            task.out.write_text(json.dumps(found, default=asdict))
+            write_file(task.out, json.dumps(found, default=asdict))
 
 
 def _deep(sets: Sequence[tuple[str, PreparedGraph]], task: _Task, device: torch.device) -> list[Sample]:

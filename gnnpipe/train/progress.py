@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,14 +38,21 @@ class Progress:
         if record.get("val", -math.inf) <= self.best["best_val"]:
             record.pop("classes", None)
             return False
-        values = {
-            "best_val": record["val"],
-            "test_at_best_val": record["test"],
-            "best_epoch": record["epoch"],
-            "classes": record.get("classes"),
-        }
-        self.best = values
+        self.best = _as_best(record)
         return True
+
+    def hold(self, about: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+        """Go by the weights that there are: better ones that could not be written are gone with their run.
+
+        Args:
+            about: what a checkpoint says of itself; its ``best`` is None where it has no weights.
+            records: of all epochs until then.
+        """
+        if "best" not in about or not records:
+            return
+        best = about["best"]
+        known = [record for record in records if best and record["epoch"] == best["epoch"]]
+        self.best = _as_best(known[0]) if known and "val" in known[0] else {"best_val": -math.inf}
 
     def summary(self, kinds: list[str]) -> dict[str, Any]:
         """What summary.json says of it.
@@ -63,6 +71,15 @@ class Progress:
     def _per_epoch(self, total: Counter[str], kinds: list[str]) -> dict[str, int]:
         """Bytes of a mean epoch; only a refresh does not send as much in each."""
         return {kind: round(total[kind] / len(self.seconds)) for kind in kinds}
+
+
+def _as_best(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "best_val": record["val"],
+        "test_at_best_val": record["test"],
+        "best_epoch": record["epoch"],
+        "classes": record.get("classes"),
+    }
 
 
 def is_record(record: dict[str, Any], epoch: int) -> bool:

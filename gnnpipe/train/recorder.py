@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
 
 from gnnpipe.base.config import OnWriteError
 from gnnpipe.base.errors import TrainingError
+from gnnpipe.base.failures import advice, reason
 from gnnpipe.train.records import RunFolder
 
 
@@ -24,7 +26,7 @@ class Recorder:
     def __init__(self, folder: RunFolder, on_error: OnWriteError, say: Callable[[str], None]) -> None:
         self._folder, self._on_error, self._say = folder, on_error, say
         self._records: list[dict[str, Any]] = []
-        self._weights: dict[str, Tensor] | None = None
+        self._weights: tuple[dict[str, Tensor], dict[str, str]] | None = None
         self._failing = False
 
     def append(self, record: dict[str, Any]) -> None:
@@ -32,9 +34,9 @@ class Recorder:
         self._records.append(record)
         self._write()
 
-    def model(self, weights: dict[str, Tensor]) -> None:
-        """Write the best weights so far."""
-        self._weights = weights
+    def model(self, shares: Iterable[dict[str, Tensor]], about: dict[str, str]) -> None:
+        """Write the best weights so far, of which each rank has a share, with what they are and reach."""
+        self._weights = {name: tensor for share in shares for name, tensor in share.items()}, about
         self._write()
 
     def summary(self, summary: dict[str, Any]) -> None:
@@ -65,16 +67,25 @@ class Recorder:
             self.failed(error)
 
     def _flush(self) -> None:
-        while self._records:
-            self._folder.append(self._records[0])
-            self._records.pop(0)
-        if self._weights is not None:
-            self._folder.write_model(self._weights)
+        failure: OSError | None = None
+        while self._records and failure is None:
+            try:
+                self._folder.append(self._records[0])
+                self._records.pop(0)
+            except OSError as error:
+                failure = error
+        if self._weights is not None:  # there may be room for them where a record has none, and the reverse
+            self._folder.write_model(*self._weights)
             self._weights = None
+        if failure is not None:
+            raise failure
 
     def _failure(self, error: OSError) -> TrainingError:
         path = self._folder.path
+        in_the_way = error.errno in (errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.ENOTDIR, errno.EEXIST)
+        why = reason(error, str(path)) if in_the_way else error.strerror or error
+        cure = advice(error) if in_the_way else "make room or bring the folder back"
         return TrainingError(
-            f"out: can't write to '{path}' ({error.strerror or error}); make room or bring the folder back, "
+            f"out: can't write to '{path}' ({why}); {cure}, "
             f"then go on from the last checkpoint with gnnpipe train --resume {path}"
         )

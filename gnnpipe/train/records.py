@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError, DataError, shown
-from gnnpipe.base.plain_yaml import load_yaml
-from gnnpipe.train.lock import LOCK, OWNER
+from gnnpipe.base.failures import advice, reason
+from gnnpipe.base.reading import one_line, read_json, read_json_lines, read_yaml_text
+from gnnpipe.base.writing import append_text, copy_file, make_folder, remove, write_file, write_tensors
 from gnnpipe.train.progress import is_record
 from gnnpipe.train.resume import is_resumed, plan_since, shape_of
-
-CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
-    "config.yaml",
-    "plan.json",
-    "records.jsonl",
-    "summary.json",
-    "model.safetensors",
+from gnnpipe.train.taking import (
+    CHECKPOINTS,
+    COMPARISON,
+    CONFIG,
+    MODEL,
+    PICTURE,
+    PLAN,
+    RECORDS,
+    SUMMARY,
+    check_may_take,
+    clear,
+    launch_id,
+    made,
 )
-PICTURE, COMPARISON = "report.png", "comparison.png"
-PART = ".part"
-CHECKPOINTS = "checkpoints"
-RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON, CHECKPOINTS, LOCK, OWNER}
+
 # Settings that change nothing about what comes out.
 OPERATION = {
     "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error",
@@ -49,10 +51,13 @@ class RunFolder:
     records.jsonl      one line an epoch
     summary.json       what came out
     model.safetensors  the best weights so far, by global layer number
-    checkpoints/       all that the run needs to go on, after some of its epochs; .lock: held while it runs
+    checkpoints/       all that the run needs to go on, after some of its epochs
+    .lock              held while it runs
     """
 
     path: Path
+    launches: tuple[str, ...] = ()
+    """What makes the folder, see `launch_id`: of each host. By default this process's."""
 
     @classmethod
     def for_config(cls, config: RunConfig) -> RunFolder:
@@ -63,7 +68,8 @@ class RunFolder:
                 be made there.
         """
         folder = cls(Path(config.out) if config.out else _new_name(config))
-        folder._check(config.overwrite)
+        with folder._writing():
+            check_may_take(folder.path, overwrite=config.overwrite)
         return folder
 
     def create(self, config: RunConfig, plan: dict[str, Any]) -> None:
@@ -72,22 +78,24 @@ class RunFolder:
         Raises:
             ConfigError: as `for_config`, if that has changed since.
         """
-        self._check(config.overwrite)
+        with self._writing():
+            check_may_take(self.path, overwrite=config.overwrite)
+            make_folder(self.path, link=True)
+            clear(self.path)
+            self._write_plan(plan)
+            write_file(self.path / CONFIG, _settings_text(config))
+            write_file(self.path / RECORDS, "")
+            made(self.path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say in one line what the system would not do."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._clear()
-            with (self.path / CONFIG).open("x") as file:  # whoever makes this file owns the folder
-                yaml.safe_dump(config_as_yaml(config), file, sort_keys=False)
-        except FileExistsError:
-            raise ConfigError(
-                f"out: another run has just taken '{self.path}'; choose another --out"
-            ) from None
+            yield
         except OSError as error:
             raise ConfigError(
-                f"out: can't make '{self.path}' ({error.strerror}); choose another --out"
+                f"out: can't make or write '{self.path}' ({reason(error, str(self.path))}); {advice(error)}"
             ) from None
-        _write_json(self.path / PLAN, plan)
-        (self.path / RECORDS).touch()
 
     def rewind(self, config: RunConfig, plan: dict[str, Any], epochs: int, model: Path) -> int:
         """Bring the folder back to where it was after so many epochs, to go on; return `plan_since`.
@@ -100,7 +108,7 @@ class RunFolder:
 
         Raises:
             CheckpointError: there are fewer records than that.
-            OSError: something can't be written.
+            ConfigError: something can't be written.
         """
         records = self.records()[:epochs]
         if len(records) < epochs:
@@ -119,72 +127,48 @@ class RunFolder:
         plan, kept = {**plan, "resumed": resumed}, config_as_yaml(config)
         if epochs == config.epochs:  # none is left: plan and settings stay those of the epochs that ran
             plan, kept = before, {**self.settings(), "epochs": epochs}
-        for name in (SUMMARY, PICTURE, COMPARISON):
-            (self.path / name).unlink(missing_ok=True)
-        _write_aside(self.path / RECORDS, lambda aside: aside.write_text("".join(map(_line, records))))
-        if model.is_file():
-            _write_aside(self.path / MODEL, lambda aside: shutil.copyfile(model, aside))
-        else:
-            (self.path / MODEL).unlink(missing_ok=True)
-        _write_json(self.path / PLAN, plan)
-        _write_aside(
-            self.path / CONFIG, lambda aside: aside.write_text(yaml.safe_dump(kept, sort_keys=False))
-        )
+        with self._writing():
+            write_file(self.path / RECORDS, "".join(_line(record) for record in records))
+            if model.is_file():
+                copy_file(model, self.path / MODEL)
+            else:
+                remove(self.path / MODEL)
+            self._write_plan(plan)
+            for name in (SUMMARY, PICTURE, COMPARISON):
+                remove(self.path / name)
+            write_file(self.path / CONFIG, yaml.safe_dump(kept, sort_keys=False))
         return plan_since(plan, config.epochs)
 
-    def _clear(self) -> None:
-        """Remove an old run, but for the lock that keeps the folder ours."""
-        for old in self.path.iterdir():
-            if old.name == CHECKPOINTS:
-                shutil.rmtree(old)
-            elif old.name not in (LOCK, OWNER):
-                old.unlink()
+    def is_begun_by(self, launch: str, config: RunConfig) -> bool:
+        """Whether the run that is there is the one that a launch has begun, with these settings."""
+        try:
+            launches = self.read(PLAN).get("launches")
+            ours = isinstance(launches, list) and launch in launches
+            return ours and self.settings() == config_as_yaml(config)
+        except DataError:
+            return False
 
-    def _check(self, overwrite: bool) -> None:
-        """Refuse what is not ours to replace, and places where nothing can be written."""
-        path = self.path
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"out: '{path}' is a file; name a folder")
-        parent = next(place for place in (path, *path.absolute().parents) if place.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise ConfigError(
-                f"out: '{path}' can't be made, as '{parent}' is no folder that may be written to"
-            )
-        found = {item.name for item in path.iterdir()} - {LOCK, OWNER} if path.exists() else set()
-        if found and not overwrite:
-            raise ConfigError(f"out: '{path}' exists already; choose another --out or add --overwrite")
-        foreign = sorted(name for name in found if name.removesuffix(PART) not in RUN_FILES)
-        if foreign or (found and not {CONFIG, RECORDS} <= found):
-            what = f"'{foreign[0]}' is not a run's" if foreign else f"{CONFIG} or {RECORDS} is absent"
-            raise ConfigError(
-                f"out: '{path}' is not just a run ({what}), so it is not replaced; choose another"
-            )
+    def _write_plan(self, plan: dict[str, Any]) -> None:
+        """With what made the run, or went on with it, last."""
+        launches = sorted(set(self.launches or (launch_id(),)))
+        _write_json(self.path / PLAN, plan | {"launches": launches})
 
     def append(self, record: dict[str, Any]) -> None:
         """Add an epoch's line, whole or not at all; the system has it when this returns."""
-        with (self.path / RECORDS).open("r+b") as file:  # a file that is gone is not begun anew
-            end = file.seek(0, os.SEEK_END)
-            try:
-                file.write(_line(record).encode())
-                file.flush()
-            except OSError:
-                file.truncate(end)
-                raise
+        append_text(self.path / RECORDS, _line(record))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json whole or not at all."""
         _write_json(self.path / SUMMARY, summary)
 
-    def write_model(self, weights: dict[str, Tensor]) -> None:
-        """Write model.safetensors whole or not at all."""
-        _write_aside(self.path / MODEL, lambda aside: save_file(weights, aside))
+    def write_model(self, weights: dict[str, Tensor], about: dict[str, str] | None = None) -> None:
+        """Write model.safetensors, and what it says of itself, whole or not at all."""
+        write_tensors(self.path / MODEL, weights, {"format": "pt", **(about or {})})
 
     def read(self, name: str) -> dict[str, Any]:
-        """Read plan.json or summary.json; raises DataError where that is damaged."""
-        try:
-            return _parsed((self.path / name).read_text())
-        except (ValueError, TypeError, RecursionError) as error:
-            raise self._damaged(name, error) from None
+        """Read plan.json or summary.json; raises DataError where that is damaged or absent."""
+        with self._reading(name):
+            return read_json(self.path / name)
 
     def plan(self) -> dict[str, Any]:
         """Read plan.json.
@@ -202,7 +186,7 @@ class RunFolder:
             ):
                 return content
             raise DataError("it names no plan")
-        except (OSError, DataError) as error:
+        except DataError as error:
             raise ConfigError(
                 f"resume: '{self.path / PLAN}' can't be read ({error}); bring the file back, or start "
                 "the run anew"
@@ -228,22 +212,28 @@ class RunFolder:
         return "finished" if (self.path / SUMMARY).exists() else "begun"
 
     def settings(self) -> dict[str, Any]:
-        """Read config.yaml; raises DataError where that is damaged."""
-        try:
-            return dict(load_yaml((self.path / CONFIG).read_text()) or {})
-        except (ValueError, TypeError) as error:
-            raise self._damaged(CONFIG, error) from None
+        """Read config.yaml; raises DataError where that is damaged or absent."""
+        with self._reading(CONFIG):
+            return read_yaml_text(self.path / CONFIG)[1]
 
     def records(self) -> list[dict[str, Any]]:
-        """All complete lines of records.jsonl; raises DataError where one is damaged, or the file is gone."""
-        try:
-            lines = (self.path / RECORDS).read_text().split("\n")
-            return [_parsed(line) for line in lines[:-1]]
-        except (ValueError, TypeError, RecursionError, OSError) as error:
-            raise self._damaged(RECORDS, error) from None
+        """All complete lines of records.jsonl; raises DataError where one is damaged."""
+        with self._reading(RECORDS):
+            return read_json_lines(self.path / RECORDS)
 
-    def _damaged(self, name: str, error: Exception) -> DataError:
-        return DataError(f"'{self.path / name}' is damaged ({shown(str(error))}); bring it back or run anew")
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        path = self.path / name
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"'{path}' can't be read ({reason(error, str(path))}); bring it back, or run it anew"
+            ) from None
+        except ValueError as error:
+            raise DataError(
+                f"'{path}' is damaged ({one_line(str(error))}); bring it back, or run it anew"
+            ) from None
 
     def saved(self) -> str:
         """One line that says what is there, for a run that was interrupted."""
@@ -253,11 +243,11 @@ class RunFolder:
         if (self.path / MODEL).exists():
             parts.append(f"the best weights so far in {MODEL}")
         found = f"saved in {self.path}: {', '.join(parts)}"
-        kept = sorted(path.name for path in (self.path / CHECKPOINTS).glob("epoch-*") if path.suffix != PART)
+        names = [path.name.removeprefix("epoch-") for path in (self.path / CHECKPOINTS).glob("epoch-*")]
+        kept = [int(name) for name in names if name.isdecimal()]
         if not kept:
             return found
-        epochs = int(kept[-1].removeprefix("epoch-"))
-        return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {epochs}"
+        return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {max(kept)}"
 
 
 def _new_name(config: RunConfig) -> Path:
@@ -276,13 +266,8 @@ def config_as_yaml(config: RunConfig) -> dict[str, Any]:
     return values
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    """JSON as it is written here: an object, without NaN."""
-
-    def refuse(word: str) -> float:
-        raise ValueError(f"{word} is no number")
-
-    return dict(json.loads(text, parse_constant=refuse))
+def _settings_text(config: RunConfig) -> str:
+    return yaml.safe_dump(config_as_yaml(config), sort_keys=False)
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -290,11 +275,4 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    _write_aside(path, lambda a: a.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n"))
-
-
-def _write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under another name, then rename: readers see the whole file or the one before it."""
-    aside = path.with_name(path.name + PART)
-    write(aside)
-    aside.replace(path)
+    write_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

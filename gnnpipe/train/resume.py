@@ -10,7 +10,8 @@ from typing import Any
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError, shown
-from gnnpipe.base.plain_yaml import load_yaml
+from gnnpipe.base.failures import reason
+from gnnpipe.base.reading import one_line, read_yaml_text
 from gnnpipe.train.rates import rate_factor
 
 # What weights, tables and records of a run are about; the files of a data set may lie elsewhere.
@@ -19,26 +20,37 @@ FIXED = (
     "model", "layers", "hidden", "gcnii", "seed",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")
+ELSEWHERE = ("out", "overwrite", "resume", "config")
+"""Where a run is kept is no part of its settings."""
 
 
 def stored_settings(folder: Path) -> dict[str, Any]:
-    """The settings of a run.
+    """The settings of a run; raises ConfigError as `stored_config` does."""
+    return stored_config(folder)[1]
+
+
+def stored_config(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The settings of a run, as they are written and as values.
 
     Raises:
         ConfigError: the folder holds no run.
     """
     path = folder / "config.yaml"
     try:
-        settings = load_yaml(path.read_text())
-    except OSError as error:
+        text, settings = read_yaml_text(path)
+    except FileNotFoundError as error:
         raise ConfigError(
             f"resume: '{folder}' holds no run ({error.strerror}: '{path.name}'); name the folder of one"
         ) from None
-    except ValueError as error:
-        raise ConfigError(f"resume: '{path}' can't be read ({error}); bring the file back") from None
-    if not isinstance(settings, dict):
-        raise ConfigError(f"resume: '{path}' holds no settings; bring the file back")
-    return settings
+    except (OSError, ValueError) as error:
+        why = reason(error, str(path)) if isinstance(error, OSError) else one_line(str(error))
+        raise ConfigError(f"resume: '{path}' can't be read ({why}); bring the file back") from None
+    for key in ELSEWHERE:
+        if key in settings:
+            raise ConfigError(
+                f"resume: '{path}' gives '{key}', which no run writes there; bring the file back"
+            )
+    return text, settings
 
 
 def check_resumed(config: RunConfig, before: RunConfig) -> None:

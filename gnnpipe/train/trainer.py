@@ -26,7 +26,7 @@ from gnnpipe.runtime.world import World
 from gnnpipe.train.checkpoint import RankState
 from gnnpipe.train.epoch_record import KINDS, RankReport, check_finite, epoch_record, gradient_record
 from gnnpipe.train.evaluation import evaluate
-from gnnpipe.train.job import Job, dropout_settings, has_estimate, reads_stale_rows
+from gnnpipe.train.job import Job, about_model, dropout_settings, has_estimate, reads_stale_rows
 from gnnpipe.train.keeper import Keeper
 from gnnpipe.train.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
 from gnnpipe.train.progress import Progress
@@ -135,12 +135,12 @@ class Trainer:
             self._refreshed = True
         self._world.links.take_bytes()
         self._progress.since = start.plan_since
-        for record in self._folder.records() if self._world.rank == 0 else []:
+        for record in (records := self._folder.records() if self._world.rank == 0 else []):
             self._progress.add(record)
             list(self._watch.warnings(record))
-            self._ages.epoch(
-                record["epoch"], orders[record["epoch"]], refreshed=self._refreshes(record["epoch"])
-            )
+            epoch = record["epoch"]
+            self._ages.epoch(epoch, orders[epoch], refreshed=self._refreshes(epoch))
+        self._progress.hold(stored.about, records)
         self._progress = self._world.gather(self._progress)[0]
         return record
 
@@ -273,7 +273,7 @@ class Trainer:
                     weights[f"{layer.spec.name}.{name}"] = tensor.detach().cpu().clone().contiguous()
         parts = self._world.collect(weights)
         if parts is not None:
-            self._recorder.model({name: tensor for part in parts for name, tensor in part.items()})
+            self._recorder.model(parts, about_model(self._job, self._progress.best))
 
     def _finish(self, last: dict[str, Any]) -> None:
         peaks = self._world.gather(peak_memory_bytes(self._world.device))

@@ -1,0 +1,105 @@
+"""Config files from somebody else: what they may ask for.
+
+A file may say where the data lie, and a data set's folder is a way to bring files along. So a folder that
+came with the config is read only if the user names it too, and any other one is named.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.failures import reason
+from gnnpipe.base.reading import one_line, read_yaml_text
+from gnnpipe.graph.catalog import find_source, is_synthetic
+from gnnpipe.train.resume import stored_settings
+
+OF_A_RUN = ("records.jsonl", "plan.json", "summary.json", "checkpoints")
+
+
+def check_files(arguments: Sequence[str]) -> None:
+    """Read the files that ``--config`` names, before anything else does.
+
+    Raises:
+        ConfigError: one can't be read, would unfold into too much, or asks for an old run to be replaced.
+    """
+    for path in _files(arguments):
+        if _settings(path).get("overwrite") is True and "--overwrite" not in arguments:
+            raise ConfigError(
+                f"overwrite: '{path}' can't ask for it, as a run would be lost; give --overwrite itself"
+            )
+
+
+def check_root(arguments: Sequence[str], dataset: str, root: str | None, resume: str | None = None) -> None:
+    """Make sure that the user knows where data are read from.
+
+    Args:
+        arguments: of the command line.
+        dataset: its name.
+        root: of it, from wherever.
+        resume: folder of the run that goes on.
+
+    Raises:
+        ConfigError: the folder came with a config or a run, and the command line does not name it.
+    """
+    if is_synthetic(dataset) or any(argument.partition("=")[0] == "--root" for argument in arguments):
+        return
+    sources = [(Path(resume), stored_settings(Path(resume)))] if resume else []
+    sources += [(path.parent, settings) for path in _files(arguments) if (settings := _settings(path))]
+    place = root or str(Path("data") / find_source(dataset).class_name)
+    for folder, settings in sources:
+        asked = settings.get("root") == root and root is not None
+        if (asked or _is_run(folder)) and _is_inside(place, folder) and not _is_own_config(folder):
+            raise ConfigError(
+                f"root: '{one_line(place)}' lies in '{folder}', whose files may be somebody else's; give "
+                f"--root {one_line(place)} if you trust them"
+            )
+        if asked and os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(
+                f"data are read from '{one_line(os.path.realpath(place))}', as '{folder}' says\n"
+            )
+
+
+def _files(arguments: Sequence[str]) -> Iterator[Path]:
+    """What ``--config`` names."""
+    for argument, after in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        flag, given, value = argument.partition("=")
+        if flag == "--config" and (value if given else after):
+            yield Path(value if given else after)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return read_yaml_text(path, link=True)[1]
+    except FileNotFoundError:
+        raise ConfigError(
+            f"config: File does not exist: '{path}'; name a YAML file, as --print_config prints one"
+        ) from None
+    except (OSError, ValueError) as error:
+        why = reason(error, str(path)) if isinstance(error, OSError) else one_line(str(error))
+        raise ConfigError(
+            f"config: Problems parsing config '{one_line(str(path))}': {why}; name a YAML file, as "
+            "--print_config prints one"
+        ) from None
+
+
+def _is_inside(place: str, folder: Path) -> bool:
+    """By the name it has, and by where its links lead."""
+    inner = {Path(os.path.abspath(place)), Path(os.path.realpath(place))}  # noqa: PTH100 (keeps links)
+    outer = {Path(os.path.abspath(folder)), Path(os.path.realpath(folder))}  # noqa: PTH100
+    return any(one == other or other in one.parents for one in inner for other in outer)
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in OF_A_RUN)
+
+
+def _is_own_config(folder: Path) -> bool:
+    """A file in the folder that the user works in, which is no run."""
+    here, there = Path.cwd().resolve(), folder.resolve()
+    return not _is_run(folder) and (there == here or there in here.parents)
