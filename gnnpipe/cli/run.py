@@ -5,14 +5,23 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import ConfigError, GnnpipeError, LostRankError, PlanError, UserError, exit_code
+from gnnpipe.base.errors import (
+    ConfigError,
+    GnnpipeError,
+    LostRankError,
+    PlanError,
+    StoppedError,
+    UserError,
+    exit_code,
+    how_it_ended,
+)
+from gnnpipe.base.scratch import scratch_folder
 from gnnpipe.cli.resume import as_far_as_it_got, folder_of, for_restart, restarted, start_of
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.plan.hardware import load_hardware
@@ -24,9 +33,10 @@ from gnnpipe.report.console import (
     print_summary,
     readable_bytes,
 )
-from gnnpipe.runtime.interruption import end_on_signal
+from gnnpipe.runtime.interruption import exit_at_once
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.memory import free_memory_bytes
+from gnnpipe.runtime.parent import ended_with
 from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun, sharers
 from gnnpipe.train.auto import planned
 from gnnpipe.train.checkpoint import remove_leftovers
@@ -37,6 +47,9 @@ from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
 from gnnpipe.train.records import CONFIG, MODEL, RunFolder
 from gnnpipe.train.resume import changes, with_stored_plan
+
+Lock = tuple[int, ...]
+"""The open file that keeps a run's folder ours, if this process holds it."""
 
 # torchrun ends all ranks of a host as soon as one ends; rank 0, which says why, may be the last to know.
 SECONDS_TO_SPEAK = 30.0
@@ -89,7 +102,29 @@ def run_missing(configs: list[RunConfig]) -> None:
 def _run_local(config: RunConfig) -> int:
     """Start a process for each part of each stage."""
     folder = folder_of(config)
-    start = start_of(config, folder)
+    with ExitStack() as held_until:
+        try:
+            lock = _hold_what_goes_on(config, folder, held_until)
+            start = start_of(config, folder)
+            config = _with_plan(config)
+            warm_up()
+            scratch = held_until.enter_context(scratch_folder())
+            job, lock = _prepare(config, scratch, folder, start, held_until, lock)
+        except StoppedError as error:
+            raise _stopped(error.number, config, folder) from None
+        _launch(job, folder, lock)
+    print_summary(folder)
+    return 0
+
+
+def _hold_what_goes_on(config: RunConfig, folder: RunFolder, held_until: ExitStack) -> Lock:
+    """Hold the folder of a run that goes on before its checkpoints are looked at, as the run that wrote them
+    may be about to end; a new run's folder is made later."""
+    return (held_until.enter_context(held(folder.path)),) if config.resume else ()
+
+
+def _with_plan(config: RunConfig) -> RunConfig:
+    """Choose the plan if that is asked for; check that the devices are there."""
     if config.plan == "auto":
         with busy("choosing a plan"):
             config, note = planned(config, load_dataset(config))
@@ -98,24 +133,17 @@ def _run_local(config: RunConfig) -> int:
     if warning:
         sys.stderr.write(f"warning: {warning}\n")
     choose_device(config.device, config.stages * config.parts)
-    warm_up()
-    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch, ExitStack() as held_until:
-        try:
-            job = _prepare(config, Path(scratch), folder, start, held_until)
-        except KeyboardInterrupt:
-            sys.stderr.write("\ninterrupted; nothing was saved yet\n")
-            raise
-        _launch(job, folder)
-    print_summary(folder)
-    return 0
+    return config
 
 
-def _launch(job: Job, folder: RunFolder) -> None:
+def _launch(job: Job, folder: RunFolder, lock: Lock = ()) -> None:
     """Run all processes, again from the last checkpoint where one of them was lost."""
     for restart in itertools.count(1):
         try:
-            launch_local(local_rank_main, (job,), job.plan.num_ranks, _say_what_a_job_saved)
+            launch_local(local_rank_main, (job,), job.plan.num_ranks, lock)
             return
+        except StoppedError as error:
+            raise StoppedError(error.number, _saved(folder)) from None
         except LostRankError as error:
             if restart > job.config.max_restarts:
                 raise
@@ -151,17 +179,19 @@ def _run_under_torchrun(config: RunConfig) -> int:
             )
         config = for_restart(config)
         folder = folder_of(config) if rank == 0 else None
-        start = start_of(config, folder) if folder else None
-        end_on_signal(lambda how: _say_saved(how, folder) if folder else None)
-        everyones = False
-        with (
-            tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch,
-            ExitStack() as held_until,
-            join(config, None) as world,
-        ):
+        with ExitStack() as held_until:
+            if "TORCHELASTIC_RUN_ID" in os.environ:  # others may end after they have started ranks
+                held_until.enter_context(ended_with(os.getppid()))
+            lock = _hold_what_goes_on(config, folder, held_until) if folder else ()
+            start = start_of(config, folder) if folder else None
+            scratch = held_until.enter_context(scratch_folder())
+            everyones = False
+            world = held_until.enter_context(join(config, None))
             everyones = True
-            job = _share_job(config, world, Path(scratch), folder, start, held_until)
-            train(job, world, ConsoleReporter(config.epochs, job.metric))
+            job = _share_job(config, world, scratch, folder, start, held_until, lock)
+            train(job, world, ConsoleReporter(config.epochs, job.metric), lambda n: _leave(n, folder))
+    except StoppedError as error:
+        raise _stopped(error.number, config, folder) from None
     except GnnpipeError as error:
         if rank == 0 or not everyones:
             raise
@@ -181,13 +211,14 @@ def _share_job(
     folder: RunFolder | None,
     start: Start | None,
     held_until: ExitStack,
+    lock: Lock,
 ) -> Job:
     """Prepare once a host; an error on one is everyone's."""
     job: Job | None = None
     failure: UserError | None = None
     if os.environ.get("LOCAL_RANK", "0") == "0":
         try:
-            job = _prepare(config, scratch, folder, start, held_until)
+            job, _ = _prepare(config, scratch, folder, start, held_until, lock)
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")
@@ -215,8 +246,13 @@ def _check_folder_is_shared(job: Job, world: World) -> None:
 
 
 def _prepare(
-    config: RunConfig, scratch: Path, folder: RunFolder | None, start: Start | None, held_until: ExitStack
-) -> Job:
+    config: RunConfig,
+    scratch: Path,
+    folder: RunFolder | None,
+    start: Start | None,
+    held_until: ExitStack,
+    lock: Lock,
+) -> tuple[Job, Lock]:
     """Prepare the job; who is given the run's folder also makes it, or brings it back to where the run is to
     go on, holds it until ``held_until`` ends, and says what is about to run."""
     out = folder.path if folder else Path()
@@ -230,7 +266,7 @@ def _prepare(
         _warn_about_device(job, predictions, console)
         if config.check_gradient and not has_estimate(job):
             console.say("nothing to check: with one chunk the gradient is the exact one")
-        held_until.enter_context(held(folder.path))
+        lock = lock or (held_until.enter_context(held(folder.path)),)
         if start is None:
             folder.create(config, plan)
         else:
@@ -238,7 +274,7 @@ def _prepare(
             remove_leftovers(folder.path)
             since = folder.rewind(config, plan, start.epochs, start.folder / MODEL)
             job = replace(job, start=replace(start, plan_since=since))
-    return job
+    return job, lock
 
 
 def _warn_about_device(job: Job, predictions: Predictions, console: ConsoleReporter) -> None:
@@ -259,10 +295,25 @@ def _warn_about_device(job: Job, predictions: Predictions, console: ConsoleRepor
         )
 
 
-def _say_what_a_job_saved(how: str, job: Job) -> None:
-    _say_saved(how, RunFolder(job.out))
+def _stopped(number: int, config: RunConfig, folder: RunFolder | None) -> StoppedError:
+    """A signal ended this process while it prepared its run; the one that has the folder says so."""
+    if folder is None:
+        return StoppedError(number, None)
+    return StoppedError(number, _saved(folder) if config.resume else "nothing was saved yet")
 
 
-def _say_saved(how: str, folder: RunFolder) -> None:
-    sys.stderr.write(f"\n{how}; {folder.saved()}\n")
-    sys.stderr.flush()
+def _leave(number: int, folder: RunFolder | None) -> None:
+    """End this process of torchrun's at once."""
+    try:
+        if folder:
+            sys.stderr.write(f"\n{how_it_ended(number)}; {_saved(folder)}\n")
+            sys.stderr.flush()
+    finally:
+        exit_at_once(number)
+
+
+def _saved(folder: RunFolder) -> str:
+    try:
+        return folder.saved()
+    except (GnnpipeError, OSError) as error:
+        return f"see '{folder.path}' ({error})"

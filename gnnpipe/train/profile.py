@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from gnnpipe.base.commands import ProfileConfig
 from gnnpipe.base.config import Model, RunConfig
 from gnnpipe.base.errors import DataError
+from gnnpipe.base.scratch import scratch_folder
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
@@ -92,8 +92,7 @@ def profile(config: ProfileConfig) -> Profile:
     warm_up()
     data = load_dataset(run)
     check_memory(data, config, num_ranks + crowd, device)
-    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         task = _Task(
             tuple(_prepared(data, config.models, config.hidden, folder)),
             config.models,
@@ -102,7 +101,7 @@ def profile(config: ProfileConfig) -> Profile:
             crowd,
             folder / "found.json",
         )
-        launch_local(_rank, (task,), num_ranks + crowd, _nothing_to_say)
+        launch_local(_rank, (task,), num_ranks + crowd)
         found = json.loads(task.out.read_text())
     alone = [Sample(**item) for item in found["alone"]]
     busy, lone, crowded = ([Sample(**item) for item in found[name]] for name in ("busy", "lone", "crowded"))
@@ -163,10 +162,6 @@ def check_memory(data: GraphData, config: ProfileConfig, num_ranks: int, device:
             f"{num_ranks} ranks needs about {needed / GIB:.1f} GiB, but only {free / GIB:.1f} GiB are free; "
             f"give a smaller --hidden, or measure with a smaller graph"
         )
-
-
-def _nothing_to_say(how: str, task: _Task) -> None:
-    """Whoever interrupts a measurement loses nothing."""
 
 
 def _prepared(

@@ -254,7 +254,7 @@ class RunFolder:
         found = f"saved in {self.path}: {', '.join(parts)}"
         kept = sorted(path.name for path in (self.path / CHECKPOINTS).glob("epoch-*") if path.suffix != PART)
         if not kept:
-            return found
+            return f"{found}; no checkpoint, so --resume can't go on"
         epochs = int(kept[-1].removeprefix("epoch-"))
         return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {epochs}"
 
