@@ -22,34 +22,22 @@ from gnnpipe.base.errors import (
     how_it_ended,
 )
 from gnnpipe.base.scratch import scratch_folder
+from gnnpipe.cli.preparation import Lock, hold_what_goes_on, prepare_run, saved, stopped
 from gnnpipe.cli.resume import as_far_as_it_got, folder_of, for_restart, restarted, start_of
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.plan.hardware import load_hardware
 from gnnpipe.report.busy import busy
-from gnnpipe.report.console import (
-    ConsoleReporter,
-    PatientConsole,
-    describe_start,
-    print_summary,
-    readable_bytes,
-)
+from gnnpipe.report.console import ConsoleReporter, PatientConsole, print_summary
 from gnnpipe.runtime.interruption import exit_at_once
 from gnnpipe.runtime.launch import launch_local, warm_up
-from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.parent import ended_with
-from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun, sharers
+from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
 from gnnpipe.train.auto import planned
-from gnnpipe.train.checkpoint import remove_leftovers
-from gnnpipe.train.job import Job, Start, describe_plan, has_estimate, plan_for, prepare_job, silently
-from gnnpipe.train.lock import held
+from gnnpipe.train.job import Job, Start, plan_for
 from gnnpipe.train.machine import outdated
-from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
-from gnnpipe.train.records import CONFIG, MODEL, RunFolder
+from gnnpipe.train.records import CONFIG, RunFolder
 from gnnpipe.train.resume import changes, with_stored_plan
-
-Lock = tuple[int, ...]
-"""The open file that keeps a run's folder ours, if this process holds it."""
 
 # torchrun ends all ranks of a host as soon as one ends; rank 0, which says why, may be the last to know.
 SECONDS_TO_SPEAK = 30.0
@@ -104,23 +92,17 @@ def _run_local(config: RunConfig) -> int:
     folder = folder_of(config)
     with ExitStack() as held_until:
         try:
-            lock = _hold_what_goes_on(config, folder, held_until)
+            lock = hold_what_goes_on(config, folder, held_until)
             start = start_of(config, folder)
             config = _with_plan(config)
             warm_up()
             scratch = held_until.enter_context(scratch_folder())
-            job, lock = _prepare(config, scratch, folder, start, held_until, lock)
+            job, lock = prepare_run(config, scratch, folder, start, held_until, lock)
         except StoppedError as error:
-            raise _stopped(error.number, config, folder) from None
+            raise stopped(error.number, config, folder) from None
         _launch(job, folder, lock)
     print_summary(folder)
     return 0
-
-
-def _hold_what_goes_on(config: RunConfig, folder: RunFolder, held_until: ExitStack) -> Lock:
-    """Hold the folder of a run that goes on before its checkpoints are looked at, as the run that wrote them
-    may be about to end; a new run's folder is made later."""
-    return (held_until.enter_context(held(folder.path)),) if config.resume else ()
 
 
 def _with_plan(config: RunConfig) -> RunConfig:
@@ -143,7 +125,7 @@ def _launch(job: Job, folder: RunFolder, lock: Lock = ()) -> None:
             launch_local(local_rank_main, (job,), job.plan.num_ranks, lock)
             return
         except StoppedError as error:
-            raise StoppedError(error.number, _saved(folder)) from None
+            raise StoppedError(error.number, saved(folder)) from None
         except LostRankError as error:
             if restart > job.config.max_restarts:
                 raise
@@ -182,7 +164,7 @@ def _run_under_torchrun(config: RunConfig) -> int:
         with ExitStack() as held_until:
             if "TORCHELASTIC_RUN_ID" in os.environ:  # others may end after they have started ranks
                 held_until.enter_context(ended_with(os.getppid()))
-            lock = _hold_what_goes_on(config, folder, held_until) if folder else ()
+            lock = hold_what_goes_on(config, folder, held_until) if folder else ()
             start = start_of(config, folder) if folder else None
             scratch = held_until.enter_context(scratch_folder())
             everyones = False
@@ -191,7 +173,7 @@ def _run_under_torchrun(config: RunConfig) -> int:
             job = _share_job(config, world, scratch, folder, start, held_until, lock)
             train(job, world, ConsoleReporter(config.epochs, job.metric), lambda n: _leave(n, folder))
     except StoppedError as error:
-        raise _stopped(error.number, config, folder) from None
+        raise stopped(error.number, config, folder) from None
     except GnnpipeError as error:
         if rank == 0 or not everyones:
             raise
@@ -218,7 +200,7 @@ def _share_job(
     failure: UserError | None = None
     if os.environ.get("LOCAL_RANK", "0") == "0":
         try:
-            job, _ = _prepare(config, scratch, folder, start, held_until, lock)
+            job, _ = prepare_run(config, scratch, folder, start, held_until, lock)
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")
@@ -245,75 +227,11 @@ def _check_folder_is_shared(job: Job, world: World) -> None:
         )
 
 
-def _prepare(
-    config: RunConfig,
-    scratch: Path,
-    folder: RunFolder | None,
-    start: Start | None,
-    held_until: ExitStack,
-    lock: Lock,
-) -> tuple[Job, Lock]:
-    """Prepare the job; who is given the run's folder also makes it, or brings it back to where the run is to
-    go on, holds it until ``held_until`` ends, and says what is about to run."""
-    out = folder.path if folder else Path()
-    job, facts, predictions = prepare_job(config, scratch, out, busy if folder else silently)
-    job = replace(job, start=start)
-    if folder:
-        plan = describe_plan(job, facts, predictions)
-        console = ConsoleReporter(config.epochs, job.metric)
-        for line in describe_start(plan, config.halo):
-            console.say(line)
-        _warn_about_device(job, predictions, console)
-        if config.check_gradient and not has_estimate(job):
-            console.say("nothing to check: with one chunk the gradient is the exact one")
-        lock = lock or (held_until.enter_context(held(folder.path)),)
-        if start is None:
-            folder.create(config, plan)
-        else:
-            console.say(f"going on from epoch {start.epochs}")
-            remove_leftovers(folder.path)
-            since = folder.rewind(config, plan, start.epochs, start.folder / MODEL)
-            job = replace(job, start=replace(start, plan_since=since))
-    return job, lock
-
-
-def _warn_about_device(job: Job, predictions: Predictions, console: ConsoleReporter) -> None:
-    """Say so if ranks share a device, and before an epoch's activations don't fit on this host, whose ranks
-    are the first ones."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", job.plan.num_ranks))
-    here, copies = predictions.memory_bytes[:local], predictions.checkpoint_bytes[:local]
-    device = choose_device(job.config.device, len(here))
-    free, on_one = free_memory_bytes(device), sharers(device, len(here))
-    if on_one > 1:
-        console.say(f"up to {on_one} processes share a CUDA device; their messages go through host memory")
-    needed = on_one * max(here) if device.type == "cuda" else sum(here) + sum(copies)
-    if needed > free:
-        console.say(
-            f"warning: this run needs about {readable_bytes(needed)}, but only {readable_bytes(free)} are "
-            f"free on this {'device' if device.type == 'cuda' else 'host'}; lower --hidden or --layers, or "
-            f"spread the ranks over more hosts"
-        )
-
-
-def _stopped(number: int, config: RunConfig, folder: RunFolder | None) -> StoppedError:
-    """A signal ended this process while it prepared its run; the one that has the folder says so."""
-    if folder is None:
-        return StoppedError(number, None)
-    return StoppedError(number, _saved(folder) if config.resume else "nothing was saved yet")
-
-
 def _leave(number: int, folder: RunFolder | None) -> None:
     """End this process of torchrun's at once."""
     try:
         if folder:
-            sys.stderr.write(f"\n{how_it_ended(number)}; {_saved(folder)}\n")
+            sys.stderr.write(f"\n{how_it_ended(number)}; {saved(folder)}\n")
             sys.stderr.flush()
     finally:
         exit_at_once(number)
-
-
-def _saved(folder: RunFolder) -> str:
-    try:
-        return folder.saved()
-    except (GnnpipeError, OSError) as error:
-        return f"see '{folder.path}' ({error})"
