@@ -27,6 +27,8 @@ from gnnpipe.runtime.interruption import STOPS, exit_at_once, heard
 FAILED, TOLD_TO_END = "failed-", "told-to-end-"
 # The module that a process was started with, as one that is imported again is called.
 MAIN, MAIN_AGAIN = "__main__", "__mp_main__"
+# Of the environment, while a rank imports the launcher's main module: its name.
+IMPORTED = "GNNPIPE_IMPORTED_MAIN"
 
 
 @dataclass(frozen=True)
@@ -92,16 +94,11 @@ def _main_module() -> str:
     return str(found)
 
 
-def importing_main() -> bool:
-    """Whether this process is a rank that imports the launcher's main module."""
-    return MAIN_AGAIN in sys.modules and getattr(sys.modules[MAIN_AGAIN], "half", False)
-
-
 def check_guard() -> None:
     """Raise ConfigError in a rank that imports a script which starts its run as soon as it is imported."""
-    if importing_main():
+    if IMPORTED in os.environ:
         raise ConfigError(
-            f"the script '{getattr(sys.modules[MAIN_AGAIN], '__file__', '')}' starts a run whenever it is "
+            f"the script '{os.environ[IMPORTED]}' starts a run whenever it is "
             "imported, and each rank imports it for the functions and classes that it defines; put what "
             'starts the run under: if __name__ == "__main__":'
         )
@@ -158,17 +155,17 @@ def _set_environment(rank: int, task: Task) -> None:
 
 def _import_main(name: str) -> None:
     """Import the launcher's main module, under another name: it is not to do again what it did there."""
-    again = sys.modules[MAIN_AGAIN] = ModuleType(MAIN_AGAIN)
-    again.half = True  # type: ignore[attr-defined]
-    again.__file__ = name
+    os.environ[IMPORTED] = name
     if Path(name).is_file():
         content = runpy.run_path(name, run_name=MAIN_AGAIN)
     elif name.endswith(f".{MAIN}"):
         content = vars(importlib.import_module(name))
     else:
         content = runpy.run_module(name, run_name=MAIN_AGAIN, alter_sys=True)
-    again.__dict__.update(content, half=False)
-    sys.modules[MAIN] = again
+    again = ModuleType(MAIN_AGAIN)
+    again.__dict__.update(content)
+    sys.modules[MAIN] = sys.modules[MAIN_AGAIN] = again
+    del os.environ[IMPORTED]
 
 
 def _leave(text: str, path: Path) -> None:
