@@ -17,7 +17,7 @@ from gnnpipe.train.checkpoint import remove_leftovers
 from gnnpipe.train.job import Job, Start, describe_plan, has_estimate, prepare_job, silently
 from gnnpipe.train.lock import held
 from gnnpipe.train.predictions import Predictions
-from gnnpipe.train.records import MODEL, RunFolder
+from gnnpipe.train.records import MODEL, NOTHING_SAVED, RunFolder
 
 Lock = tuple[int, ...]
 """The open file that keeps a run's folder ours, if this process holds it."""
@@ -79,11 +79,15 @@ def _warn_about_device(job: Job, predictions: Predictions, console: ConsoleRepor
         )
 
 
-def stopped(number: int, config: RunConfig, folder: RunFolder | None) -> StoppedError:
-    """A signal ended this process while it prepared its run; the one that has the folder says so."""
-    if folder is None:
-        return StoppedError(number, None)
-    return StoppedError(number, saved(folder) if config.resume else "nothing was saved yet")
+def stopped(number: int, folder: RunFolder | None, *, begun: bool) -> StoppedError:
+    """A signal ended a run; says what is left of it.
+
+    Args:
+        number: of the signal.
+        folder: of the run, if it has come so far.
+        begun: whether what is in the folder is this run's already.
+    """
+    return StoppedError(number, saved(folder) if folder and begun else NOTHING_SAVED)
 
 
 def saved(folder: RunFolder) -> str:

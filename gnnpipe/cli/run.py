@@ -99,7 +99,7 @@ def _run_local(config: RunConfig) -> int:
             scratch = held_until.enter_context(scratch_folder())
             job, lock = prepare_run(config, scratch, folder, start, held_until, lock)
         except StoppedError as error:
-            raise stopped(error.number, config, folder) from None
+            raise stopped(error.number, folder, begun=bool(config.resume)) from None
         _launch(job, folder, lock)
     print_summary(folder)
     return 0
@@ -125,7 +125,7 @@ def _launch(job: Job, folder: RunFolder, lock: Lock = ()) -> None:
             launch_local(local_rank_main, (job,), job.plan.num_ranks, lock)
             return
         except StoppedError as error:
-            raise StoppedError(error.number, saved(folder)) from None
+            raise stopped(error.number, folder, begun=True) from None
         except LostRankError as error:
             if restart > job.config.max_restarts:
                 raise
@@ -146,6 +146,8 @@ def local_rank_main(job: Job, store: str) -> None:
 def _run_under_torchrun(config: RunConfig) -> int:
     """Be one of the processes that torchrun started; the first of each host prepares the graph for all."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    folder: RunFolder | None = None
+    begun = False  # whether what is in the folder is this run's
     everyones = True  # whether all ranks see an error alike, so that one of them says it
     try:
         if config.plan == "auto":
@@ -170,10 +172,14 @@ def _run_under_torchrun(config: RunConfig) -> int:
             everyones = False
             world = held_until.enter_context(join(config, None))
             everyones = True
+            begun = bool(start)
             job = _share_job(config, world, scratch, folder, start, held_until, lock)
+            begun = True
             train(job, world, ConsoleReporter(config.epochs, job.metric), lambda n: _leave(n, folder))
     except StoppedError as error:
-        raise stopped(error.number, config, folder) from None
+        if rank:  # rank 0 says it
+            raise StoppedError(error.number, None) from None
+        raise stopped(error.number, folder, begun=begun) from None
     except GnnpipeError as error:
         if rank == 0 or not everyones:
             raise

@@ -30,7 +30,7 @@ CONFIG, PLAN, RECORDS, SUMMARY, MODEL = (
     "model.safetensors",
 )
 PICTURE, COMPARISON = "report.png", "comparison.png"
-PART = ".part"
+PART, NOTHING_SAVED = ".part", "nothing was saved yet"
 CHECKPOINTS = "checkpoints"
 RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON, CHECKPOINTS, LOCK, OWNER}
 # Settings that change nothing about what comes out.
@@ -246,9 +246,9 @@ class RunFolder:
 
     def saved(self) -> str:
         """One line that says what is there, for a run that was interrupted."""
-        if not (self.path / RECORDS).exists():
-            return "nothing was saved yet"
-        parts = [f"{len(self.records())} epochs in {RECORDS}"]
+        if not (self.path / RECORDS).exists() or not (records := self.records()):
+            return NOTHING_SAVED
+        parts = [f"{len(records)} epochs in {RECORDS}"]
         if (self.path / MODEL).exists():
             parts.append(f"the best weights so far in {MODEL}")
         found = f"saved in {self.path}: {', '.join(parts)}"

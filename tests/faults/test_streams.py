@@ -58,12 +58,8 @@ def shell(command: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
         ("gnnpipe nonsense 2>&-", 2),
         ("gnnpipe nonsense >&- 2>&-", 2),
         ("gnnpipe --version >&-", 0),
-        pytest.param(
-            "gnnpipe --version > /dev/full", 1, marks=pytest.mark.skipif(not FULL.exists(), reason="")
-        ),
-        pytest.param(
-            "gnnpipe nonsense 2> /dev/full", 2, marks=pytest.mark.skipif(not FULL.exists(), reason="")
-        ),
+        pytest.param("gnnpipe --version > /dev/full", 1, marks=NEEDS_FULL),
+        pytest.param("gnnpipe nonsense 2> /dev/full", 2, marks=NEEDS_FULL),
     ],
 )
 def test_output_that_can_not_be_written_hides_no_exit_code(command: str, code: int, tmp_path: Path) -> None:
