@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from gnnpipe.base.errors import StoppedError
+from gnnpipe.base.killable import ENDS_PROCESS
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 # `timeout` and some launchers send a signal twice, to the process and to its group.
@@ -62,7 +63,7 @@ def heard(act: Callable[[int], object], in_main: Callable[[int], None] | None = 
 
     Args:
         act: must not raise.
-        in_main: called in the main thread too, as soon as that runs Python.
+        in_main: called in the main thread too, as soon as that runs Python; it ends the process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -80,6 +81,7 @@ def heard(act: Callable[[int], object], in_main: Callable[[int], None] | None = 
         if in_main is not None:
             in_main(number)
 
+    setattr(handle, ENDS_PROCESS, in_main is not None)
     thread = threading.Thread(target=listen, daemon=True, name="signals")
     thread.start()
     before_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from gnnpipe.runtime.interruption import STOPS
 from gnnpipe.runtime.launch import launch_local
 from gnnpipe.train.checkpoint import latest
 from gnnpipe.train.job import Job
+from tests.faults.launches import started
 from tests.faults.runs import Run
 
 EPOCHS = 150
@@ -185,6 +187,36 @@ def test_while_the_graph_is_loaded_a_signal_ends_at_once(
     monkeypatch.setattr("gnnpipe.train.job.load_dataset", loads_for_ever)
     assert main([*SMALL, "--out", str(tmp_path / "run")]) == 143
     assert capsys.readouterr().err == "\nstopped; nothing was saved yet\n"
+    assert not (tmp_path / "run").exists()
+
+
+CUTS_FOR_EVER = """
+import sys
+from gnnpipe.cli.main import main
+from gnnpipe.graph import partition
+
+class Metis:
+    Options = CSRAdjacency = staticmethod(lambda *_, **__: None)
+
+    def part_graph(self, *_, **__):
+        print("cutting", flush=True)
+        sum(range(10**12))  # holds Python's lock, as METIS does
+
+partition._import_pymetis = Metis
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_while_the_graph_is_cut_a_signal_ends_at_once(number: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CUTS_FOR_EVER, *SMALL, "--parts", "2", "--out", "run"]
+    with started(command, tmp_path) as process:
+        assert process.stdout is not None
+        while "cutting" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(timeout=10) == -number  # to a shell 128 + number
     assert not (tmp_path / "run").exists()
 
 
