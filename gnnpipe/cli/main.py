@@ -6,12 +6,14 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import gnnpipe
 from gnnpipe.base.errors import ConfigError, GnnpipeError, StoppedError, did_you_mean, exit_code
 from gnnpipe.base.streams import patient_streams
 from gnnpipe.runtime.interruption import ended_at_once
+from gnnpipe.runtime.parent import ended_with
 from gnnpipe.runtime.rank_process import check_guard
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
@@ -70,8 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # PyTorch reads this once, when it first allocates; processes that we start inherit it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     code = EXIT_FAILED
+    # torchrun lives as long as its ranks; others may end once they have started theirs
+    alone = ended_with(os.getppid()) if "TORCHELASTIC_RUN_ID" in os.environ else nullcontext()
     try:
-        with patient_streams():
+        with alone, patient_streams():
             code = _guarded(arguments)
     except OSError as error:
         sys.stderr.write(f"gnnpipe: error: not all output could be written ({error.strerror})\n")

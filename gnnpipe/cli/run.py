@@ -30,7 +30,6 @@ from gnnpipe.report.busy import busy
 from gnnpipe.report.console import ConsoleReporter, PatientConsole, print_summary
 from gnnpipe.runtime.interruption import exit_at_once
 from gnnpipe.runtime.launch import launch_local, warm_up
-from gnnpipe.runtime.parent import ended_with
 from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
 from gnnpipe.train.auto import planned
 from gnnpipe.train.job import Job, Start, plan_for
@@ -164,8 +163,6 @@ def _run_under_torchrun(config: RunConfig) -> int:
         config = for_restart(config)
         folder = folder_of(config) if rank == 0 else None
         with ExitStack() as held_until:
-            if "TORCHELASTIC_RUN_ID" in os.environ:  # others may end after they have started ranks
-                held_until.enter_context(ended_with(os.getppid()))
             lock = hold_what_goes_on(config, folder, held_until) if folder else ()
             start = start_of(config, folder) if folder else None
             scratch = held_until.enter_context(scratch_folder())

@@ -179,7 +179,8 @@ def launch_local(
 def _pass_on(number: int, wish: Wish, server: RankServer) -> None:
     if wish.hear(number):
         name = signal.Signals(number).name
-        sys.stderr.write(f"\n{name}: the run ends after this epoch; a second signal ends it at once\n")
+        what = "ranks end as soon as their epoch is saved; a second signal ends them at once"
+        sys.stderr.write(f"\n{name}: {what}\n")
         sys.stderr.flush()
         server.signal(number)
 
