@@ -35,6 +35,11 @@ def test_the_same_signal_once_more_is_no_second_one_unless_it_comes_later(
     assert wish.number == 15
 
 
+def wait_after(number: int) -> None:
+    tell(number)
+    time.sleep(10)
+
+
 @pytest.mark.parametrize("number", STOPS)
 def test_a_wish_is_heard_while_the_main_thread_waits(number: int) -> None:
     before = signal.getsignal(number)
@@ -66,8 +71,7 @@ def test_the_innermost_context_hears() -> None:
                 assert time.monotonic() < end
                 time.sleep(0.001)
         with pytest.raises(StoppedError, match="stopped"):
-            tell(signal.SIGTERM)
-            time.sleep(10)
+            wait_after(signal.SIGTERM)
 
 
 def test_nohup_keeps_hangups_away() -> None:
