@@ -246,7 +246,8 @@ class RunFolder:
 
     def saved(self) -> str:
         """One line that says what is there, for a run that was interrupted."""
-        if not (self.path / RECORDS).exists() or not (records := self.records()):
+        records = self.records() if (self.path / RECORDS).exists() else []
+        if not records and not (self.path / MODEL).exists():
             return NOTHING_SAVED
         parts = [f"{len(records)} epochs in {RECORDS}"]
         if (self.path / MODEL).exists():
@@ -255,8 +256,7 @@ class RunFolder:
         kept = sorted(path.name for path in (self.path / CHECKPOINTS).glob("epoch-*") if path.suffix != PART)
         if not kept:
             return f"{found}; no checkpoint, so --resume can't go on"
-        epochs = int(kept[-1].removeprefix("epoch-"))
-        return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {epochs}"
+        return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {int(kept[-1][6:])}"
 
 
 def _new_name(config: RunConfig) -> Path:
