@@ -83,7 +83,7 @@ class RankServer:
         self._send(number)
 
     def _send(self, message: Any, files: list[int] | None = None) -> None:
-        with self._lock, suppress(OSError):  # if it is gone, so are the ranks, and `ended` tells
+        with self._lock, suppress(ConnectionError):  # if it is gone, so are the ranks, and `ended` tells
             send(self._connection, message, files)
 
     def ended(self, seconds: float) -> list[tuple[int, int]]:
