@@ -96,7 +96,9 @@ class RankServer:
             selector.register(self._connection, selectors.EVENT_READ)
             if not selector.select(seconds):
                 return []
-        content = self._connection.recv(ENDED.size, socket.MSG_WAITALL)
+        content = b""
+        with suppress(ConnectionError):
+            content = self._connection.recv(ENDED.size, socket.MSG_WAITALL)
         if len(content) < ENDED.size:
             raise LostRankError(
                 "the process that starts the ranks ended, and they with it; somebody killed it, or the "
@@ -132,6 +134,7 @@ def _server() -> Iterator[RankServer]:
         server = _idle.pop()
         if server.usable:
             break
+        server.close()
     else:
         server = RankServer()
     try:
