@@ -6,6 +6,7 @@ GnnpipeError
 |   |-- DataError               a data set, its files or its contents
 |   `-- PlanError               stages, parts and chunks that do not fit the model or the graph
 `-- TrainingError               a run that had to stop (a rank failed, the loss is not finite)
+StoppedError (KeyboardInterrupt)  a signal told the process to end
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
+import signal
 from collections.abc import Iterable, Iterator
 
 # Characters of a user's value that a message repeats.
@@ -51,6 +53,28 @@ class TrainingError(GnnpipeError, RuntimeError):
 
 class LostRankError(TrainingError):
     """A process of the run died or gave no answer; begun again, the run may go well."""
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal told this process to end.
+
+    Args:
+        number: of the signal.
+        words: what is left of the work, for the user; None where another process says so.
+    """
+
+    def __init__(self, number: int, words: str | None = "") -> None:
+        super().__init__(number, words)  # so that it can be pickled
+        self.number, self.words = number, words
+
+    def __str__(self) -> str:
+        how = how_it_ended(self.number)
+        return f"{how}; {self.words}" if self.words else how
+
+
+def how_it_ended(number: int) -> str:
+    """``interrupted`` by Ctrl-C, ``stopped`` by any other signal."""
+    return "interrupted" if number == signal.SIGINT else "stopped"
 
 
 def exit_code(error: GnnpipeError) -> int:

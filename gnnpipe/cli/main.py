@@ -6,11 +6,24 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import gnnpipe
-from gnnpipe.base.errors import ConfigError, GnnpipeError, UserError, exit_code, not_known, shown
+from gnnpipe.base.errors import (
+    ConfigError,
+    GnnpipeError,
+    StoppedError,
+    UserError,
+    exit_code,
+    not_known,
+    shown,
+)
 from gnnpipe.base.failures import advice, reason
+from gnnpipe.base.streams import patient_streams
+from gnnpipe.runtime.interruption import ended_at_once
+from gnnpipe.runtime.parent import ended_with
+from gnnpipe.runtime.rank_process import check_guard
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 # Characters of an error that a user can mend; it is one line.
@@ -58,13 +71,34 @@ gnnpipe COMMAND --help explains a command and all of its flags.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run the command line; return the exit code: 0 done, 1 failed, 2 bad input, 128 and the signal's number
+    where one told this process to end (130 for Ctrl-C, 143 for SIGTERM).
+
+    Raises:
+        ConfigError: a rank imports a script that starts its run whenever it is imported.
+    """
+    check_guard()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Tables of many megabytes are read at random; huge pages spare the processor most look-ups of addresses.
     # PyTorch reads this once, when it first allocates; processes that we start inherit it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    code = EXIT_FAILED
+    # torchrun lives as long as its ranks; others may end once they have started theirs
+    alone = ended_with(os.getppid()) if "TORCHELASTIC_RUN_ID" in os.environ else nullcontext()
     try:
-        return _dispatch(arguments)
+        with alone, patient_streams():
+            code = _guarded(arguments)
+    except OSError as error:
+        sys.stderr.write(f"gnnpipe: error: not all output could be written ({error.strerror})\n")
+        code = code or EXIT_FAILED
+    return code
+
+
+def _guarded(arguments: list[str]) -> int:
+    """Turn errors and signals into one line and an exit code."""
+    try:
+        with ended_at_once():
+            return _dispatch(arguments)
     except GnnpipeError as error:
         text = shown(str(error), MOST_PRINTED) if isinstance(error, UserError) else error
         sys.stderr.write(f"gnnpipe: error: {text}\n")
@@ -72,6 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         sys.stderr.write(f"gnnpipe: error: out of memory ({error}); use a smaller graph or --hidden\n")
         return EXIT_FAILED
+    except StoppedError as error:
+        if error.words is not None:
+            sys.stderr.write(f"\n{error}\n")
+        return 128 + error.number
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -5,39 +5,39 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import ConfigError, GnnpipeError, LostRankError, PlanError, UserError, exit_code
+from gnnpipe.base.errors import (
+    ConfigError,
+    GnnpipeError,
+    LostRankError,
+    PlanError,
+    StoppedError,
+    UserError,
+    exit_code,
+    how_it_ended,
+)
+from gnnpipe.base.scratch import scratch_folder
+from gnnpipe.cli.preparation import Lock, hold_what_goes_on, prepare_run, saved, stopped
 from gnnpipe.cli.resume import as_far_as_it_got, folder_of, for_restart, restarted, start_of
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.plan.hardware import load_hardware
 from gnnpipe.report.busy import busy
-from gnnpipe.report.console import (
-    ConsoleReporter,
-    PatientConsole,
-    describe_start,
-    print_summary,
-    readable_bytes,
-)
-from gnnpipe.runtime.interruption import end_on_signal
+from gnnpipe.report.console import ConsoleReporter, PatientConsole, print_summary
+from gnnpipe.runtime.interruption import exit_at_once
 from gnnpipe.runtime.launch import launch_local, warm_up
-from gnnpipe.runtime.memory import free_memory_bytes
-from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun, sharers
+from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
 from gnnpipe.train.auto import planned
-from gnnpipe.train.checkpoint import remove_leftovers
-from gnnpipe.train.job import Job, Start, describe_plan, has_estimate, plan_for, prepare_job, silently
-from gnnpipe.train.lock import held
+from gnnpipe.train.job import Job, Start, plan_for
 from gnnpipe.train.machine import outdated
-from gnnpipe.train.predictions import Predictions
 from gnnpipe.train.rank import train
 from gnnpipe.train.records import RunFolder
-from gnnpipe.train.resume import changes, continued, with_stored_plan
-from gnnpipe.train.taking import CONFIG, MODEL, launch_id
+from gnnpipe.train.resume import changes, with_stored_plan
+from gnnpipe.train.taking import CONFIG, launch_id
 
 # torchrun ends all ranks of a host as soon as one ends; rank 0, which says why, may be the last to know.
 SECONDS_TO_SPEAK = 30.0
@@ -90,7 +90,23 @@ def run_missing(configs: list[RunConfig]) -> None:
 def _run_local(config: RunConfig) -> int:
     """Start a process for each part of each stage."""
     folder = folder_of(config)
-    start = start_of(config, folder)
+    with ExitStack() as held_until:
+        try:
+            lock = hold_what_goes_on(config, folder, held_until)
+            start = start_of(config, folder)
+            config = _with_plan(config)
+            warm_up()
+            scratch = held_until.enter_context(scratch_folder())
+            job, lock = prepare_run(config, scratch, folder, start, held_until, lock)
+        except StoppedError as error:
+            raise stopped(error.number, folder, begun=bool(config.resume)) from None
+        _launch(job, folder, lock)
+    print_summary(folder)
+    return 0
+
+
+def _with_plan(config: RunConfig) -> RunConfig:
+    """Choose the plan if that is asked for; check that the devices are there."""
     if config.plan == "auto":
         with busy("choosing a plan"):
             config, note = planned(config, load_dataset(config))
@@ -99,24 +115,17 @@ def _run_local(config: RunConfig) -> int:
     if warning:
         sys.stderr.write(f"warning: {warning}\n")
     choose_device(config.device, config.stages * config.parts)
-    warm_up()
-    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch, ExitStack() as held_until:
-        try:
-            job = _prepare(config, Path(scratch), folder, start, held_until)
-        except KeyboardInterrupt:
-            sys.stderr.write("\ninterrupted; nothing was saved yet\n")
-            raise
-        _launch(job, folder)
-    print_summary(folder)
-    return 0
+    return config
 
 
-def _launch(job: Job, folder: RunFolder) -> None:
+def _launch(job: Job, folder: RunFolder, lock: Lock = ()) -> None:
     """Run all processes, again from the last checkpoint where one of them was lost."""
     for restart in itertools.count(1):
         try:
-            launch_local(local_rank_main, (job,), job.plan.num_ranks, _say_what_a_job_saved)
+            launch_local(local_rank_main, (job,), job.plan.num_ranks, lock)
             return
+        except StoppedError as error:
+            raise stopped(error.number, folder, begun=True) from None
         except LostRankError as error:
             if restart > job.config.max_restarts:
                 raise
@@ -137,6 +146,8 @@ def local_rank_main(job: Job, store: str) -> None:
 def _run_under_torchrun(config: RunConfig) -> int:
     """Be one of the processes that torchrun started; the first of each host prepares the graph for all."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    folder: RunFolder | None = None
+    begun = False  # whether what is in the folder is this run's
     everyones = True  # whether all ranks see an error alike, so that one of them says it
     try:
         if config.plan == "auto":
@@ -152,17 +163,21 @@ def _run_under_torchrun(config: RunConfig) -> int:
             )
         config = for_restart(config)
         folder = folder_of(config) if rank == 0 else None
-        start = start_of(config, folder) if folder else None
-        end_on_signal(lambda how: _say_saved(how, folder) if folder else None)
-        everyones = False
-        with (
-            tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch,
-            ExitStack() as held_until,
-            join(config, None) as world,
-        ):
+        with ExitStack() as held_until:
+            lock = hold_what_goes_on(config, folder, held_until) if folder else ()
+            start = start_of(config, folder) if folder else None
+            scratch = held_until.enter_context(scratch_folder())
+            everyones = False
+            world = held_until.enter_context(join(config, None))
             everyones = True
-            job = _share_job(config, world, Path(scratch), folder, start, held_until)
-            train(job, world, ConsoleReporter(config.epochs, job.metric))
+            begun = bool(start)
+            job = _share_job(config, world, scratch, folder, start, held_until, lock)
+            begun = True
+            train(job, world, ConsoleReporter(config.epochs, job.metric), lambda n: _leave(n, folder))
+    except StoppedError as error:
+        if rank:  # rank 0 says it
+            raise StoppedError(error.number, None) from None
+        raise stopped(error.number, folder, begun=begun) from None
     except GnnpipeError as error:
         if rank == 0 or not everyones:
             raise
@@ -182,6 +197,7 @@ def _share_job(
     folder: RunFolder | None,
     start: Start | None,
     held_until: ExitStack,
+    lock: Lock,
 ) -> Job:
     """Prepare once a host; an error on one is everyone's."""
     launches = tuple(world.gather(launch_id()))  # of all hosts: a restart may make another one the first
@@ -190,7 +206,7 @@ def _share_job(
     failure: UserError | None = None
     if os.environ.get("LOCAL_RANK", "0") == "0":
         try:
-            job = _prepare(config, scratch, folder, start, held_until)
+            job, _ = prepare_run(config, scratch, folder, start, held_until, lock)
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")
@@ -217,57 +233,11 @@ def _check_folder_is_shared(job: Job, world: World) -> None:
         )
 
 
-def _prepare(
-    config: RunConfig, scratch: Path, folder: RunFolder | None, start: Start | None, held_until: ExitStack
-) -> Job:
-    """Prepare the job; who is given the run's folder also makes it, or brings it back to where the run is to
-    go on, holds it until ``held_until`` ends, and says what is about to run."""
-    out = folder.path if folder else Path()
-    job, facts, predictions = prepare_job(config, scratch, out, busy if folder else silently)
-    job = replace(job, start=start)
-    if folder:
-        plan = describe_plan(job, facts, predictions)
-        console = ConsoleReporter(config.epochs, job.metric)
-        for line in describe_start(plan, config.halo):
-            console.say(line)
-        _warn_about_device(job, predictions, console)
-        if config.check_gradient and not has_estimate(job):
-            console.say("nothing to check: with one chunk the gradient is the exact one")
-        held_until.enter_context(held(folder.path))
-        if start is None:
-            folder.create(config, plan)
-        else:
-            console.say(f"going on from epoch {start.epochs}")
-            for line in continued(config, folder.settings(), start.epochs):
-                console.say(line)
-            remove_leftovers(folder.path)
-            since = folder.rewind(config, plan, start.epochs, start.folder / MODEL)
-            job = replace(job, start=replace(start, plan_since=since))
-    return job
-
-
-def _warn_about_device(job: Job, predictions: Predictions, console: ConsoleReporter) -> None:
-    """Say so if ranks share a device, and before an epoch's activations don't fit on this host, whose ranks
-    are the first ones."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", job.plan.num_ranks))
-    here, copies = predictions.memory_bytes[:local], predictions.checkpoint_bytes[:local]
-    device = choose_device(job.config.device, len(here))
-    free, on_one = free_memory_bytes(device), sharers(device, len(here))
-    if on_one > 1:
-        console.say(f"up to {on_one} processes share a CUDA device; their messages go through host memory")
-    needed = on_one * max(here) if device.type == "cuda" else sum(here) + sum(copies)
-    if needed > free:
-        console.say(
-            f"warning: this run needs about {readable_bytes(needed)}, but only {readable_bytes(free)} are "
-            f"free on this {'device' if device.type == 'cuda' else 'host'}; lower --hidden or --layers, or "
-            f"spread the ranks over more hosts"
-        )
-
-
-def _say_what_a_job_saved(how: str, job: Job) -> None:
-    _say_saved(how, RunFolder(job.out))
-
-
-def _say_saved(how: str, folder: RunFolder) -> None:
-    sys.stderr.write(f"\n{how}; {folder.saved()}\n")
-    sys.stderr.flush()
+def _leave(number: int, folder: RunFolder | None) -> None:
+    """End this process of torchrun's at once."""
+    try:
+        if folder:
+            sys.stderr.write(f"\n{how_it_ended(number)}; {saved(folder)}\n")
+            sys.stderr.flush()
+    finally:
+        exit_at_once(number)

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
+from gnnpipe.base.killable import killable
 from gnnpipe.graph.csr import Csr
 
 # METIS is made for parts of many nodes; with fewer than this on average it leaves parts empty.
@@ -52,12 +53,13 @@ def partition(
     pymetis = _import_pymetis()
     if pymetis is None or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
         return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
-    _, assignment = pymetis.part_graph(
-        num_groups,
-        pymetis.CSRAdjacency(structure.indptr, structure.indices),
-        vweights=cost,
-        options=pymetis.Options(niter=1) if rough else None,
-    )
+    with killable():
+        _, assignment = pymetis.part_graph(
+            num_groups,
+            pymetis.CSRAdjacency(structure.indptr, structure.indices),
+            vweights=cost,
+            options=pymetis.Options(niter=1) if rough else None,
+        )
     groups = Partition(np.asarray(assignment, dtype=np.int64), num_groups, "metis")
     if not allow_empty and not groups.sizes().all():
         return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")

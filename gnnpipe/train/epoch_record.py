@@ -34,6 +34,8 @@ class RankReport:
     """How far stale rows were off when they were refreshed, if this epoch began so."""
     wants_checkpoint: bool
     """By its clock; rank 0's counts."""
+    told_to_end: int = 0
+    """The signal that told it so; 0 if none did. The first rank's that was told counts for all."""
 
 
 def epoch_record(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from gnnpipe.base.commands import ProfileConfig
 from gnnpipe.base.config import Model, RunConfig
 from gnnpipe.base.errors import DataError
 from gnnpipe.base.reading import read_json
+from gnnpipe.base.scratch import scratch_folder
 from gnnpipe.base.writing import write_file
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.data import GraphData
@@ -94,8 +94,7 @@ def profile(config: ProfileConfig) -> Profile:
     warm_up()
     data = load_dataset(run)
     check_memory(data, config, num_ranks + crowd, device)
-    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         task = _Task(
             tuple(_prepared(data, config.models, config.hidden, folder)),
             config.models,
@@ -104,7 +103,7 @@ def profile(config: ProfileConfig) -> Profile:
             crowd,
             folder / "found.json",
         )
-        launch_local(_rank, (task,), num_ranks + crowd, _nothing_to_say)
+        launch_local(_rank, (task,), num_ranks + crowd)
         found = read_json(task.out)
     alone = [Sample(**item) for item in found["alone"]]
     busy, lone, crowded = ([Sample(**item) for item in found[name]] for name in ("busy", "lone", "crowded"))
@@ -165,10 +164,6 @@ def check_memory(data: GraphData, config: ProfileConfig, num_ranks: int, device:
             f"{num_ranks} ranks needs about {needed / GIB:.1f} GiB, but only {free / GIB:.1f} GiB are free; "
             f"give a smaller --hidden, or measure with a smaller graph"
         )
-
-
-def _nothing_to_say(how: str, task: _Task) -> None:
-    """Whoever interrupts a measurement loses nothing."""
 
 
 def _prepared(

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from gnnpipe.base.errors import GnnpipeError, LostRankError, StoppedError
 from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.runtime.interruption import exit_at_once, noted
 from gnnpipe.runtime.place import Place
 from gnnpipe.runtime.stage import Stage
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.runtime.world import World
 from gnnpipe.train.job import Job, dropout_settings
-from gnnpipe.train.trainer import Reporter, Trainer
+from gnnpipe.train.reporter import Reporter
+from gnnpipe.train.trainer import Trainer
 
 
-def train(job: Job, world: World, reporter: Reporter) -> None:
+def train(job: Job, world: World, reporter: Reporter, at_once: Callable[[int], None] = exit_at_once) -> None:
     """Build this rank's stage and train it.
 
     Args:
         job: the same on every rank.
         world: the ranks of the run.
         reporter: shows the run; used on rank 0.
+        at_once: ends this process, at a second signal that tells it to.
+
+    Raises:
+        StoppedError: a rank was told to end.
     """
     graph = PreparedGraph.load(job.graph)
-    stage = make_stage(job, world, graph)
-    Trainer(job, world, stage, graph, reporter).train()
+    trainer = Trainer(job, world, make_stage(job, world, graph), graph, reporter)
+    trainer.begin()
+    with noted(at_once) as wish:
+        try:
+            trainer.train(wish)
+        except RuntimeError as error:
+            ours = isinstance(error, GnnpipeError) and not isinstance(error, LostRankError)
+            if ours or not wish.number:
+                raise
+            # another rank was told too and is gone, or failed, of which its launcher tells us
+            raise StoppedError(wish.number) from None
 
 
 def make_stage(job: Job, world: World, graph: PreparedGraph) -> Stage:

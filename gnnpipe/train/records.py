@@ -36,6 +36,7 @@ from gnnpipe.train.taking import (
     made,
 )
 
+NOTHING_SAVED = "nothing was saved yet"
 # Settings that change nothing about what comes out.
 OPERATION = {
     "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error",
@@ -237,16 +238,17 @@ class RunFolder:
 
     def saved(self) -> str:
         """One line that says what is there, for a run that was interrupted."""
-        if not (self.path / RECORDS).exists():
-            return "nothing was saved yet"
-        parts = [f"{len(self.records())} epochs in {RECORDS}"]
+        records = self.records() if (self.path / RECORDS).exists() else []
+        if not records and not (self.path / MODEL).exists():
+            return NOTHING_SAVED
+        parts = [f"{len(records)} epochs in {RECORDS}"]
         if (self.path / MODEL).exists():
             parts.append(f"the best weights so far in {MODEL}")
         found = f"saved in {self.path}: {', '.join(parts)}"
         names = [path.name.removeprefix("epoch-") for path in (self.path / CHECKPOINTS).glob("epoch-*")]
         kept = [int(name) for name in names if name.isdecimal()]
         if not kept:
-            return found
+            return f"{found}; no checkpoint, so --resume can't go on"
         return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {max(kept)}"
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from gnnpipe.base.clock import Clock
+from gnnpipe.base.errors import StoppedError
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.plan.ages import Ages
 from gnnpipe.plan.staleness import chunk_orders
 from gnnpipe.plan.timeline import RankTimeline
 from gnnpipe.runtime.engine import Engine
-from gnnpipe.runtime.gradient_check import CheckResult, GradientCheck
+from gnnpipe.runtime.gradient_check import CheckResult
+from gnnpipe.runtime.interruption import Wish
 from gnnpipe.runtime.memory import peak_memory_bytes
 from gnnpipe.runtime.messages import Messages
 from gnnpipe.runtime.nonfinite import clear_nonfinite, finite_gradients, first_nonfinite, first_of
@@ -26,30 +27,19 @@ from gnnpipe.runtime.world import World
 from gnnpipe.train.checkpoint import RankState
 from gnnpipe.train.epoch_record import KINDS, RankReport, check_finite, epoch_record, gradient_record
 from gnnpipe.train.evaluation import evaluate
-from gnnpipe.train.job import Job, about_model, dropout_settings, has_estimate, reads_stale_rows
+from gnnpipe.train.job import Job, about_model, reads_stale_rows
 from gnnpipe.train.keeper import Keeper
+from gnnpipe.train.observation import ages_of, gradient_check_of
 from gnnpipe.train.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
 from gnnpipe.train.progress import Progress
 from gnnpipe.train.recorder import Recorder
 from gnnpipe.train.records import RunFolder
+from gnnpipe.train.reporter import Reporter
 from gnnpipe.train.versions import hardware, versions
 from gnnpipe.train.watch import Watch
 
 # So many epochs in a row with numbers that are not finite can't be an accident.
 MOST_SKIPPED_IN_A_ROW = 10
-
-
-class Reporter(Protocol):
-    """Shows a run while it goes on; called on rank 0 only."""
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """An epoch is done."""
-
-    def close(self) -> None:
-        """No epoch follows."""
-
-    def say(self, line: str) -> None:
-        """Print one line."""
 
 
 class Trainer:
@@ -84,29 +74,35 @@ class Trainer:
         self._recorder = Recorder(self._folder, config.on_write_error, reporter.say)
         self._keeper = Keeper(job, world, self._state, self._recorder)
         self._progress = Progress()
-        self._ages = _ages(job, graph, self._settings)
-        self._check = (
-            GradientCheck(
-                stage, job.plan, job.spec, graph, dropout_settings(config), self._messages, world.links
-            )
-            if config.check_gradient and has_estimate(job)
-            else None
-        )
+        self._ages = ages_of(job, graph, self._settings)
+        self._check = gradient_check_of(job, stage, graph, self._messages, world.links)
         self._watch = Watch(stale=reads_stale_rows(job))
         self._refreshed = False  # whether a sweep has filled the next epoch's tables already
         self._where = ""  # numbers of a skipped epoch went wrong
+        order = "fixed" if job.plan.exact else config.staleness.order or "shuffled"
+        self._orders = chunk_orders(order, job.plan.num_chunks, config.seed)
+        self._last: dict[str, Any] = {}  # on rank 0, the last epoch's record
 
-    def train(self) -> None:
-        """Run all epochs that are not done yet and write the summary."""
-        config = self._job.config
+    def begin(self) -> None:
+        """Connect to the other ranks, and take over what the job's checkpoint holds."""
         self._messages.connect()
-        order = "fixed" if self._job.plan.exact else config.staleness.order or "shuffled"
-        orders = chunk_orders(order, self._job.plan.num_chunks, config.seed)
-        record = self._resume([next(orders) for _ in range(self._first_epoch)])
+        self._last = self._resume([next(self._orders) for _ in range(self._first_epoch)])
+
+    def train(self, wish: Wish) -> None:
+        """Run all epochs that are not done yet and write the summary.
+
+        Args:
+            wish: looked at after each epoch, for all ranks to stop after the same one.
+
+        Raises:
+            StoppedError: a rank was told to end; all that is done is saved.
+        """
+        config = self._job.config
+        record = self._last
         began = self._clock.now() - record.get("elapsed", 0.0)
         for epoch in range(self._first_epoch, config.epochs):
             evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
-            record, due = self._train_epoch(epoch, next(orders), settles=evaluates)
+            record, due, told = self._train_epoch(epoch, next(self._orders), wish, settles=evaluates)
             if evaluates:
                 record |= self._evaluate(epoch)
             record["elapsed"] = self._clock.now() - began
@@ -118,6 +114,11 @@ class Trainer:
                 for warning in self._watch.warnings(record):
                     self._reporter.say(f"warning: {warning}")
             self._keeper.after(epoch, due=due, refreshed=self._refreshed)
+            if told and epoch + 1 < config.epochs:
+                self._keeper.finish()
+                self._reporter.close()
+                self._world.gather(None)  # nobody is gone while another still writes
+                raise StoppedError(told)
         self._keeper.finish()
         self._finish(record)
 
@@ -144,9 +145,11 @@ class Trainer:
         self._progress = self._world.gather(self._progress)[0]
         return record
 
-    def _train_epoch(self, epoch: int, order: list[int], *, settles: bool) -> tuple[dict[str, Any], bool]:
+    def _train_epoch(
+        self, epoch: int, order: list[int], wish: Wish, *, settles: bool
+    ) -> tuple[dict[str, Any], bool, int]:
         """One epoch; before an evaluation it includes what a stale halo still has under way, which would
-        otherwise travel unbilled. Also whether a checkpoint is due."""
+        otherwise travel unbilled. Also whether a checkpoint is due, and what signal told a rank to end."""
         began = self._clock.now()
         self._optimizer.zero_grad(set_to_none=False)  # they stay where they are, for recorded CUDA graphs
         self._refresh(epoch)
@@ -165,7 +168,8 @@ class Trainer:
         errors = table_errors(self._stage) if epoch and self._refreshes(epoch) else []
         timeline = RankTimeline(result.spans, result.finished)
         due = self._keeper.due(epoch)
-        report = RankReport(result.loss_sum, finite, timeline, began, ended, sent, errors, due)
+        told = wish.number
+        report = RankReport(result.loss_sum, finite, timeline, began, ended, sent, errors, due, told)
         reports = self._world.gather(report)
         kinds = (*KINDS, REFRESH) if self._job.config.staleness.refresh else KINDS
         record = epoch_record(epoch, lr, reports, self._job.plan.schedule, self._stage.num_train, kinds)
@@ -179,7 +183,8 @@ class Trainer:
             freshness = self._ages.epoch(epoch, order, refreshed=self._refreshes(epoch))
             record["fresh"] = [layer.fresh for layer in freshness]
             record["age"] = [layer.age for layer in freshness]
-        return record, reports[0].wants_checkpoint
+        told = next((report.told_to_end for report in reports if report.told_to_end), 0)
+        return record, reports[0].wants_checkpoint or (bool(told) and self._job.checkpointing), told
 
     def _refresh(self, epoch: int) -> None:
         """Fill the tables from an exact sweep, if that is due and the last evaluation's did not."""
@@ -289,14 +294,3 @@ class Trainer:
                 "hardware": hardware(self._world.device, self._world.size),
             }
         )
-
-
-def _ages(job: Job, graph: PreparedGraph, settings: TableSettings) -> Ages:
-    """How fresh the rows are that each convolution reads."""
-    return Ages(
-        graph.messages.numpy(),
-        job.config.layers,
-        settings.freeze,
-        job.plan.lookahead,
-        stale_halo=settings.stale_halo,
-    )

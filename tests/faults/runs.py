@@ -63,16 +63,16 @@ class Run:
 
     def train(self) -> Run:
         """Run to the end."""
-        launch_local(local_rank_main, (self.job,), self.job.plan.num_ranks, _nothing)
+        launch_local(local_rank_main, (self.job,), self.job.plan.num_ranks)
         return self
 
     def train_until(self, rank: int, action: int, how: int = signal.SIGKILL) -> None:
         """The same, but a rank sends itself a signal in front of one of its actions."""
-        launch_local(_disturbed, (self.job, rank, action, int(how)), self.job.plan.num_ranks, _nothing)
+        launch_local(_disturbed, (self.job, rank, action, int(how)), self.job.plan.num_ranks)
 
     def train_poisoned(self, rank: int, epoch: int) -> Run:
         """The same, but a row of a rank's first aggregated table is not a number as an epoch begins."""
-        launch_local(_poisoned, (self.job, rank, epoch), self.job.plan.num_ranks, _nothing)
+        launch_local(_poisoned, (self.job, rank, epoch), self.job.plan.num_ranks)
         return self
 
     def train_overflowed(self, rank: int, epoch: int) -> Run:

@@ -30,10 +30,6 @@ def _die_while_reporting(store: str) -> None:
     time.sleep(60)
 
 
-def _nothing(how: str) -> None:
-    pass
-
-
 def test_a_report_that_was_cut_short_is_none() -> None:
     with pytest.raises(LostRankError, match="rank 1 failed first: it ended without a word"):
-        launch_local(_die_while_reporting, (), 2, _nothing)
+        launch_local(_die_while_reporting, (), 2)

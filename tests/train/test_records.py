@@ -89,7 +89,10 @@ def test_records_skip_a_line_cut_short(tmp_path: Path) -> None:
     with (run.path / "records.jsonl").open("a") as file:
         file.write('{"epoch": 1, "lo')
     assert run.records() == [{"epoch": 0}]
-    assert run.saved() == f"saved in {run.path}: 1 epochs in records.jsonl"
+    assert (
+        run.saved()
+        == f"saved in {run.path}: 1 epochs in records.jsonl; no checkpoint, so --resume can't go on"
+    )
 
 
 def test_model_is_replaced_whole(tmp_path: Path) -> None:
