@@ -17,7 +17,8 @@ import numpy as np
 import psutil
 from numpy.lib import format as npy
 
-from gnnpipe.base.reading import RATIO, SMALL, one_line, open_file
+from gnnpipe.base.errors import shown
+from gnnpipe.base.reading import RATIO, SMALL, open_file
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def arrays(path: Path) -> Iterator[Any]:
             with np.load(file, allow_pickle=False) as found:
                 yield found
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(one_line(str(error))) from None
+            raise ValueError(shown(str(error))) from None
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -69,7 +70,7 @@ def check_array(file: IO[bytes], size: int) -> None:
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
     except Exception as error:  # numpy parses it as Python, and fails in as many ways
-        raise ValueError(f"an array's header can't be read ({one_line(str(error))})") from None
+        raise ValueError(f"an array's header can't be read ({shown(str(error))})") from None
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which would be unpickled")
     claimed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
@@ -91,7 +92,7 @@ def checked_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
             check_memory(total)
             yield archive
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ValueError(one_line(str(error))) from None
+        raise ValueError(shown(str(error))) from None
 
 
 @contextmanager
@@ -116,7 +117,7 @@ class _Bounded(io.RawIOBase):
         try:
             content = self._inner.read(len(buffer))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(one_line(str(error))) from None
+            raise ValueError(shown(str(error))) from None
         self._left -= len(content)
         if self._left < 0:
             raise ValueError("it would unfold into far more than it is")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.base.failures import advice, reason
-from gnnpipe.base.reading import one_line, read_json
+from gnnpipe.base.reading import read_json
 from gnnpipe.base.writing import make_folder, open_lock, remove, write_file
 
 LOCK, OWNER = ".lock", ".owner.json"
@@ -55,6 +55,6 @@ def held(folder: Path) -> Iterator[None]:
 def _owner(folder: Path) -> str:
     try:
         owner = read_json(folder / OWNER)
-        return one_line(f"process {owner['pid']} on {owner['host']} since {owner['since']}")
+        return shown(f"process {owner['pid']} on {owner['host']} since {owner['since']}")
     except (OSError, ValueError, KeyError, TypeError):
         return "another run"
