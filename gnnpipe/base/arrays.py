@@ -1,4 +1,4 @@
-"""Reading numpy's files, and zip archives, that claim no more than they hold."""
+"""Reading numpy's files, tables of numbers, and zip archives, that claim no more than they hold."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import gzip
 import io
 import math
 import os
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -44,6 +45,24 @@ def read_array(path: Path) -> np.ndarray:
         check_arrays(file)
         found: np.ndarray = np.load(file, allow_pickle=False)
         return found
+
+
+def read_table(path: Path) -> np.ndarray:
+    """Rows of numbers from a CSV file without a header, gzipped or not, an empty cell being NaN.
+
+    They are float64, which holds ids exactly. Raises OSError or ValueError.
+    """
+    opened = unzipped(path) if path.suffix == ".gz" else open_file(path, link=True)
+    with opened as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
+        text = io.TextIOWrapper(file, encoding="utf-8")
+        return np.loadtxt(_filled(text), delimiter=",", ndmin=2, comments=None)
+
+
+def _filled(lines: Iterable[str]) -> Iterator[str]:
+    """An empty line is a column without a value, which NumPy would skip."""
+    for line in lines:
+        yield line if line.strip() else "nan"
 
 
 def check_arrays(file: IO[bytes]) -> None:

@@ -60,7 +60,7 @@ def read_config(path: str) -> dict[str, Any]:
     try:
         return read_yaml_text(Path(path), link=True)[1]
     except (OSError, ValueError) as error:
-        why = reason(error, path) if isinstance(error, OSError) else str(error)
+        why = reason(error, str(Path(path))) if isinstance(error, OSError) else str(error)
         raise ConfigError(
             f"config: '{shown(path)}' can't be read ({shown(why)}); name a YAML file, as "
             "--print_config prints one"

@@ -80,7 +80,8 @@ def test_nothing_else_opens_a_file_for_writing() -> None:
 def test_nothing_else_parses_what_others_made() -> None:
     parsers = {
         "np.load", "torch.load", "pickle.load", "pickle.loads", "yaml.load", "yaml.safe_load", "json.load",
-        "yaml.unsafe_load", "json.loads", "safe_open", "load_file", "np.fromfile", "np.memmap", "np.loadtxt",
+        "yaml.unsafe_load", "yaml.full_load", "load_yaml", "json.loads", "safe_open", "load_file",
+        "np.fromfile", "np.memmap", "np.loadtxt", "np.genfromtxt",
     }  # fmt: skip
     found = [
         f"{path.relative_to(PACKAGE)}:{call.lineno}"
