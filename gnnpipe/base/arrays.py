@@ -1,4 +1,4 @@
-"""Reading numpy's files, and zip archives, that claim no more than they hold."""
+"""Reading numpy's files, tables of numbers, and zip archives, that claim no more than they hold."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import gzip
 import io
 import math
 import os
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,8 @@ import numpy as np
 import psutil
 from numpy.lib import format as npy
 
-from gnnpipe.base.reading import RATIO, SMALL, one_line, open_file
+from gnnpipe.base.errors import shown
+from gnnpipe.base.reading import RATIO, SMALL, open_file
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def arrays(path: Path) -> Iterator[Any]:
             with np.load(file, allow_pickle=False) as found:
                 yield found
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(one_line(str(error))) from None
+            raise ValueError(shown(str(error))) from None
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -43,6 +45,24 @@ def read_array(path: Path) -> np.ndarray:
         check_arrays(file)
         found: np.ndarray = np.load(file, allow_pickle=False)
         return found
+
+
+def read_table(path: Path) -> np.ndarray:
+    """Rows of numbers from a CSV file without a header, gzipped or not, an empty cell being NaN.
+
+    They are float64, which holds ids exactly. Raises OSError or ValueError.
+    """
+    opened = unzipped(path) if path.suffix == ".gz" else open_file(path, link=True)
+    with opened as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
+        text = io.TextIOWrapper(file, encoding="utf-8")
+        return np.loadtxt(_filled(text), delimiter=",", ndmin=2, comments=None)
+
+
+def _filled(lines: Iterable[str]) -> Iterator[str]:
+    """An empty line is a column without a value, which NumPy would skip."""
+    for line in lines:
+        yield line if line.strip() else "nan"
 
 
 def check_arrays(file: IO[bytes]) -> None:
@@ -69,7 +89,7 @@ def check_array(file: IO[bytes], size: int) -> None:
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
     except Exception as error:  # numpy parses it as Python, and fails in as many ways
-        raise ValueError(f"an array's header can't be read ({one_line(str(error))})") from None
+        raise ValueError(f"an array's header can't be read ({shown(str(error))})") from None
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which would be unpickled")
     claimed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
@@ -91,7 +111,7 @@ def checked_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
             check_memory(total)
             yield archive
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ValueError(one_line(str(error))) from None
+        raise ValueError(shown(str(error))) from None
 
 
 @contextmanager
@@ -116,7 +136,7 @@ class _Bounded(io.RawIOBase):
         try:
             content = self._inner.read(len(buffer))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(one_line(str(error))) from None
+            raise ValueError(shown(str(error))) from None
         self._left -= len(content)
         if self._left < 0:
             raise ValueError("it would unfold into far more than it is")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from gnnpipe.base.reading import one_line
+from gnnpipe.base.errors import shown
 
 _ADVICE = {
     errno.ENOSPC: "make room there, or name another place",
@@ -29,9 +29,9 @@ _ADVICE = {
 
 def reason(error: OSError, beside: str = "") -> str:
     """Why, and the file it is about unless that is ``beside``, which the message names already."""
-    text = one_line(error.strerror or str(error) or type(error).__name__)
+    text = shown(error.strerror or str(error) or type(error).__name__)
     name = error.filename2 or error.filename
-    return text if name is None or str(name) == beside else f"{text}: '{one_line(str(name))}'"
+    return text if name is None or str(name) == beside else f"{text}: '{shown(str(name))}'"
 
 
 def advice(error: OSError, otherwise: str = "name another place") -> str:

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from gnnpipe.base.arrays import check_arrays, check_memory, checked_zip
-from gnnpipe.base.reading import one_line, open_file
+from gnnpipe.base.errors import shown
+from gnnpipe.base.reading import open_file
 
 
 class _Array:
@@ -43,7 +44,7 @@ def _empty_array(kind: Any, shape: Any, dtype: Any) -> Any:
 def _bytes(text: str, encoding: str = "latin1") -> bytes:
     """How Python 3 writes bytes for Python 2."""
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"bytes in the encoding '{one_line(encoding, 40)}' are not read")
+        raise pickle.UnpicklingError(f"bytes in the encoding '{shown(encoding, 40)}' are not read")
     return text.encode("latin1")
 
 
@@ -77,7 +78,7 @@ _RENAMED = {
 
 
 def _not_run(name: str) -> str:
-    return f"it names '{one_line(name, 80)}', which is not unpickled, as it could run anything"
+    return f"it names '{shown(name, 80)}', which is not unpickled, as it could run anything"
 
 
 class PlainUnpickler(pickle.Unpickler):
@@ -149,7 +150,7 @@ def _safe_torch_load(load: Callable[..., Any]) -> Callable[..., Any]:
                 found = load(file, map_location, weights_only=True)
             except pickle.UnpicklingError as error:  # PyTorch's words are a page, about switching it off
                 named = re.search(r"GLOBAL ([\w.]+)", str(error))
-                raise pickle.UnpicklingError(_not_run(named[1]) if named else one_line(str(error))) from None
+                raise pickle.UnpicklingError(_not_run(named[1]) if named else shown(str(error))) from None
         for tensor in _tensors(found):
             _check_tensor(tensor, max(info.file_size for info in members))
         return found

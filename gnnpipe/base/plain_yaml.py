@@ -16,7 +16,7 @@ MOST_CHARACTERS = 10**6
 
 _NUMBERS = {
     "int": r"[-+]?(?:0|[1-9][0-9_]*)",
-    "float": r"[-+]?(?:[0-9]*\.)?[0-9]+(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+\.|[-+]?\.inf|\.nan",
+    "float": r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
 }
 
 
@@ -58,17 +58,20 @@ def load_yaml(text: str) -> Any:
 def _check_size(root: yaml.Node) -> None:
     """Count values as if aliases were written out, without writing them out."""
     sizes: dict[int, int] = {}
+    unfinished = 0
 
     def size_of(node: yaml.Node) -> int:
         key = id(node)
-        if key in sizes:
-            return sizes[key]
-        sizes[key] = MOST_VALUES + 1  # of a node inside itself
-        sizes[key] = 1 + sum(size_of(child) for child in _children(node))
+        if sizes.get(key) == unfinished:
+            raise ValueError(f"line {node.start_mark.line + 1}: a value contains itself")
+        if key not in sizes:
+            sizes[key] = unfinished
+            sizes[key] = 1 + sum(size_of(child) for child in _children(node))
+        if sizes[key] > MOST_VALUES:
+            raise ValueError(f"it holds more than {MOST_VALUES:,} values, aliases written out")
         return sizes[key]
 
-    if size_of(root) > MOST_VALUES:
-        raise ValueError(f"it holds more than {MOST_VALUES:,} values, aliases written out")
+    size_of(root)
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:

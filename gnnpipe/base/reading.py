@@ -19,6 +19,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from gnnpipe.base.errors import shown
 from gnnpipe.base.plain_yaml import load_yaml
 
 if TYPE_CHECKING:  # both take long to import, and most commands begin without them
@@ -31,7 +32,6 @@ YAML_DEPTH = 100
 SMALL, RATIO = 256 * MIB, 100
 """What takes more than so much is refused if so many times less of it is really there."""
 LINK = "it is a link, and links are not followed here"
-_WORDS = 300
 
 
 def open_file(path: Path, *, link: bool = False, most: int | None = None) -> BinaryIO:
@@ -91,7 +91,7 @@ def read_yaml_text(path: Path, *, link: bool = False) -> tuple[str, dict[str, An
     """
     text = read_bytes(path, CONFIG_BYTES, link=link).decode()
     found = parse_yaml(text)
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    if not isinstance(found, dict) or not found or not all(isinstance(key, str) for key in found):
         raise ValueError("it holds no fields; write lines such as 'layers: 32'")
     return text, found
 
@@ -103,7 +103,7 @@ def parse_yaml(text: str) -> Any:
     try:
         return load_yaml(text)
     except (TypeError, OverflowError, AttributeError, KeyError) as error:  # of odd keys, dates and numbers
-        raise ValueError(one_line(str(error))) from None
+        raise ValueError(shown(str(error))) from None
 
 
 def _depth(text: str) -> int:
@@ -121,7 +121,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> dict[str, Any]:
     """
 
     def refuse(word: str) -> float:
-        raise ValueError(f"{one_line(word)} is no number")
+        raise ValueError(f"{shown(word)} is no number")
 
     def number(word: str) -> float:
         return float(word) if math.isfinite(float(word)) else refuse(word)
@@ -154,13 +154,6 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def one_line(text: str, most: int = _WORDS) -> str:
-    """Somebody else's words for a message: in one line, cut, and without what a terminal would obey."""
-    text = "".join(letter if letter.isprintable() else " " for letter in text[: 4 * most])
-    text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
 def read_tensor(path: Path, name: str) -> Tensor:
     """A tensor of a safetensors file, in memory of its own.
 
@@ -174,7 +167,7 @@ def read_tensor(path: Path, name: str) -> Tensor:
         with safe_open(path, framework="pt") as file:
             found: Tensor = file.get_tensor(name).clone()  # what was opened is mapped
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(one_line(str(error))) from None
+        raise ValueError(shown(str(error))) from None
     return found
 
 
@@ -188,7 +181,7 @@ def map_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             return dict(file.metadata() or {}), tensors
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(one_line(str(error))) from None
+        raise ValueError(shown(str(error))) from None
 
 
 def tensor_file_metadata(content: bytes) -> dict[str, str]:

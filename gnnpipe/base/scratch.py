@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gnnpipe.base.errors import ConfigError
-from gnnpipe.base.writing import new_file, remove
+from gnnpipe.base.writing import new_file, remove, rename
 
 PREFIX, ALIVE = "gnnpipe-scratch-", "alive"
 # A folder without a lock file is one that is being made; or its maker died meanwhile.
@@ -65,7 +65,7 @@ def _make_lock(folder: Path) -> int:
     alive = new_file(aside)
     with suppress(OSError):  # on a file system without locks nobody can take it, and nothing is swept
         fcntl.flock(alive, fcntl.LOCK_EX)
-    aside.rename(folder / ALIVE)
+    rename(aside, folder / ALIVE)
     return alive
 
 

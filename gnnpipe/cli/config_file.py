@@ -38,12 +38,7 @@ def as_flags(path: str, known: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: it can't be read, or has a field that is no flag.
     """
-    content = _content(path)
-    if not isinstance(content, dict) or not content:
-        raise ConfigError(
-            f"config: '{shown(path)}' holds no fields ({shown(content)}); write lines such as 'layers: 32'"
-        )
-    return list(_flags(content, known, ""))
+    return list(_flags(read_config(path), known, ""))
 
 
 def check_flag(flag: str, known: Sequence[str]) -> None:
@@ -60,11 +55,12 @@ def check_flag(flag: str, known: Sequence[str]) -> None:
     raise ConfigError(f"{shown(flag)} is not known{f'{hint} --help' if hint else '; --help'} lists all flags")
 
 
-def _content(path: str) -> dict[str, Any]:
+def read_config(path: str) -> dict[str, Any]:
+    """The fields of a file that ``--config`` names; raises ConfigError."""
     try:
         return read_yaml_text(Path(path), link=True)[1]
     except (OSError, ValueError) as error:
-        why = reason(error, path) if isinstance(error, OSError) else str(error)
+        why = reason(error, str(Path(path))) if isinstance(error, OSError) else str(error)
         raise ConfigError(
             f"config: '{shown(path)}' can't be read ({shown(why)}); name a YAML file, as "
             "--print_config prints one"
@@ -88,10 +84,11 @@ def _flags(content: dict[Any, Any], known: Sequence[str], section: str) -> Itera
             yield from _flags(value, known, f"{key}.")
             continue
         check_flag(flag, known)
-        yield _flag(flag, value, known)
+        yield as_flag(flag, value, known)
 
 
-def _flag(flag: str, value: Any, known: Sequence[str]) -> str:
+def as_flag(flag: str, value: Any, known: Sequence[str] = ()) -> str:
+    """A field's value, written as on a command line; ``known`` tells the flags that are on or off."""
     opposite = f"--no-{flag[2:]}"
     if opposite in known:
         if not isinstance(value, bool):

@@ -12,7 +12,6 @@ from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Name
 
 from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.cli.config_file import as_flags, check_flag, split_off
-from gnnpipe.cli.roots import check_files
 from gnnpipe.cli.values import RefusedError, Value
 
 _Config = TypeVar("_Config")
@@ -39,20 +38,33 @@ class Parser(ArgumentParser):
 
     def read(self, arguments: Sequence[str]) -> Namespace:
         """Parse a command line; flags win over files, wherever they stand. Raises ConfigError."""
-        check_files(arguments)
         known = [option for action in self._actions for option in action.option_strings]
         paths, flags = split_off([_long_form(argument) for argument in arguments])
         for flag in flags:
             if flag.startswith("--") and flag != "--":
                 check_flag(flag.partition("=")[0], known)
         try:
-            return self.parse_args([*(flag for path in paths for flag in as_flags(path, known)), *flags])
+            return self.parse_args([*_file_flags(paths, known, flags), *flags])
         except RefusedError as error:
             raise ConfigError(str(error)) from None
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn the library's message into ours."""
         raise ConfigError(_explain(message))
+
+
+def _file_flags(paths: Sequence[str], known: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
+    """What the files stand for. A file may be somebody else's, so that a user's run is replaced only if the
+    command line says so."""
+    decided = any(flag.partition("=")[0] in ("--overwrite", "--no-overwrite") for flag in flags)
+    for path in paths:
+        for flag in as_flags(path, known):
+            if flag == "--overwrite" and not decided:
+                raise ConfigError(
+                    f"overwrite: '{shown(path)}' can't ask for it, as a run would be lost; give --overwrite "
+                    "itself"
+                )
+            yield flag
 
 
 def make_parser(command: str, config: type, description: str, epilog: str, operands: str = "") -> Parser:

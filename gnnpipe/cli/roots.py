@@ -6,33 +6,17 @@ came with the config is read only if the user names it too, and any other one is
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from gnnpipe.base.errors import ConfigError
-from gnnpipe.base.failures import reason
-from gnnpipe.base.reading import one_line, read_yaml_text
+from gnnpipe.base.errors import ConfigError, shown
+from gnnpipe.cli.config_file import as_flag, read_config, split_off
 from gnnpipe.graph.catalog import find_source, is_synthetic
 from gnnpipe.train.resume import stored_settings
 
 OF_A_RUN = ("records.jsonl", "plan.json", "summary.json", "checkpoints")
-
-
-def check_files(arguments: Sequence[str]) -> None:
-    """Read the files that ``--config`` names, before anything else does.
-
-    Raises:
-        ConfigError: one can't be read, would unfold into too much, or asks for an old run to be replaced.
-    """
-    for path in _files(arguments):
-        if _settings(path).get("overwrite") is True and "--overwrite" not in arguments:
-            raise ConfigError(
-                f"overwrite: '{path}' can't ask for it, as a run would be lost; give --overwrite itself"
-            )
 
 
 def check_root(arguments: Sequence[str], dataset: str, root: str | None, resume: str | None = None) -> None:
@@ -50,42 +34,17 @@ def check_root(arguments: Sequence[str], dataset: str, root: str | None, resume:
     if is_synthetic(dataset) or any(argument.partition("=")[0] == "--root" for argument in arguments):
         return
     sources = [(Path(resume), stored_settings(Path(resume)))] if resume else []
-    sources += [(path.parent, settings) for path in _files(arguments) if (settings := _settings(path))]
+    sources += [(Path(path).parent, read_config(path)) for path in split_off(arguments)[0]]
     place = root or str(Path("data") / find_source(dataset).class_name)
     for folder, settings in sources:
-        asked = settings.get("root") == root and root is not None
+        asked = root is not None and as_flag("--root", settings.get("root")) == f"--root={root}"
         if (asked or _is_run(folder)) and _is_inside(place, folder) and not _is_own_config(folder):
             raise ConfigError(
-                f"root: '{one_line(place)}' lies in '{folder}', whose files may be somebody else's; give "
-                f"--root {one_line(place)} if you trust them"
+                f"root: '{shown(place)}' lies in '{folder}', whose files may be somebody else's; give "
+                f"--root {shown(place)} if you trust them"
             )
         if asked and os.environ.get("RANK", "0") == "0":
-            sys.stderr.write(
-                f"data are read from '{one_line(os.path.realpath(place))}', as '{folder}' says\n"
-            )
-
-
-def _files(arguments: Sequence[str]) -> Iterator[Path]:
-    """What ``--config`` names."""
-    for argument, after in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        flag, given, value = argument.partition("=")
-        if flag == "--config" and (value if given else after):
-            yield Path(value if given else after)
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        return read_yaml_text(path, link=True)[1]
-    except FileNotFoundError:
-        raise ConfigError(
-            f"config: File does not exist: '{path}'; name a YAML file, as --print_config prints one"
-        ) from None
-    except (OSError, ValueError) as error:
-        why = reason(error, str(path)) if isinstance(error, OSError) else one_line(str(error))
-        raise ConfigError(
-            f"config: Problems parsing config '{one_line(str(path))}': {why}; name a YAML file, as "
-            "--print_config prints one"
-        ) from None
+            sys.stderr.write(f"data are read from '{shown(os.path.realpath(place))}', as '{folder}' says\n")
 
 
 def _is_inside(place: str, folder: Path) -> bool:

@@ -7,7 +7,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from gnnpipe.base.errors import shown
-from gnnpipe.base.plain_yaml import load_yaml
+from gnnpipe.base.reading import parse_yaml
 
 MOST_BYTES_OF_A_NAME, MOST_BYTES_OF_A_PATH = 255, 4000
 _NAMES: dict[Any, tuple[str, str]] = {
@@ -71,7 +71,7 @@ class Value:
 def _loaded(text: str) -> Any:
     """What a word of a command line would be in a file; itself where it would be nothing."""
     try:
-        value = load_yaml(text)
+        value = parse_yaml(text)
     except ValueError:
         return text
     return text if value is None and text != "null" else value

@@ -8,9 +8,6 @@ The ``.pt`` files that OGB's package leaves beside them are pickles; nothing her
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnpipe.base.arrays import arrays, read_array, unzipped
+from gnnpipe.base.arrays import arrays, read_array, read_table
 from gnnpipe.base.errors import DataError, shown
-from gnnpipe.base.reading import open_file
 from gnnpipe.graph.convert import as_integers, as_tensor
 from gnnpipe.graph.raw_files import RawGraph, mask_of
 
@@ -153,22 +149,7 @@ def _read(folder: Path, name: str) -> np.ndarray:
             with arrays(path) as file:
                 table = file[file.files[0]]
         else:
-            table = _read_csv(path)
+            table = read_table(path)
     except (ValueError, OSError, EOFError, IndexError) as error:
         raise DataError(f"root: '{path}' can't be read ({shown(str(error))}); download it anew") from None
     return table[:, 0] if table.ndim == 2 and table.shape[1] == 1 else table
-
-
-def _read_csv(path: Path) -> np.ndarray:
-    """Rows of numbers without a header, an empty cell being NaN; float64, which holds ids exactly."""
-    opened = unzipped(path) if path.suffix == ".gz" else open_file(path, link=True)
-    with opened as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
-        text = io.TextIOWrapper(file, encoding="utf-8")
-        return np.loadtxt(_filled(text), delimiter=",", ndmin=2, comments=None)
-
-
-def _filled(lines: Iterator[str]) -> Iterator[str]:
-    """An empty line is a column without a value, which NumPy would skip."""
-    for line in lines:
-        yield line if line.strip() else "nan"

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from gnnpipe.base.errors import DataError, GnnpipeError
-from gnnpipe.base.reading import one_line
+from gnnpipe.base.errors import DataError, GnnpipeError, shown
 
 
 @contextmanager
@@ -25,6 +24,6 @@ def as_written(paths: Sequence[Path]) -> Iterator[None]:
         names = ", ".join(f"'{path}'" for path in paths)
         raise DataError(
             f"run: {names}: a file is not as train wrote it ({type(error).__name__}: "
-            f"{one_line(str(error))}); bring it "
+            f"{shown(str(error))}); bring it "
             "back, or run it anew"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import multiprocessing
 import os
 import selectors
 import signal
@@ -195,10 +196,10 @@ def _wait(server: RankServer, task: Task, kept: tuple[int, ...], wish: Wish) -> 
     tells them to; who is stopped is killed.
     """
     codes: dict[int, int] = {}
-    reader, writer = os.pipe()
-    with os.fdopen(writer, "wb", buffering=0) as life:
-        server.start(task, reader, kept)
-        os.close(reader)
+    reader, life = multiprocessing.Pipe(duplex=False)
+    with life:
+        server.start(task, reader.fileno(), kept)
+        reader.close()
         if wish.number:  # it came before there was anybody to hear of it
             server.signal(wish.number)
         deadline = math.inf

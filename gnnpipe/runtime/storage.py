@@ -28,9 +28,9 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
-from gnnpipe.base.errors import CheckpointError
+from gnnpipe.base.errors import CheckpointError, shown
 from gnnpipe.base.failures import reason
-from gnnpipe.base.reading import one_line, open_file, parse_json, read_json, read_tensor
+from gnnpipe.base.reading import open_file, parse_json, read_json, read_tensor
 from gnnpipe.base.writing import PART, make_folder, remove, rename, write_file
 from gnnpipe.runtime.tensor_file import BLOCK, write_tensors
 
@@ -96,7 +96,7 @@ class StoredCheckpoint:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, CheckpointError):
                 raise
-            raise CheckpointError(f"'{folder / INDEX}' can't be read ({one_line(str(error))})") from None
+            raise CheckpointError(f"'{folder / INDEX}' can't be read ({shown(str(error))})") from None
 
     def verify(self) -> None:
         """Compare every file with its checksum.

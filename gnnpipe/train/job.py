@@ -195,6 +195,7 @@ def about_model(job: Job, best: dict[str, Any]) -> dict[str, str]:
         best: epoch and scores, as summary.json has them.
     """
     spec = job.spec
+    scores = {key: value for key, value in best.items() if key != "classes"}  # those are counts by class
     found = {
         "gnnpipe": gnnpipe.__version__,
         "dataset": job.config.dataset,
@@ -204,7 +205,7 @@ def about_model(job: Job, best: dict[str, Any]) -> dict[str, str]:
         "features": spec.num_features,
         "classes": spec.num_classes,
         "metric": job.metric,
-        **best,
+        **scores,
     }
     return {key: str(value) for key, value in found.items()}
 

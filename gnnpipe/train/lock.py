@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 
-from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.base.failures import advice, reason
-from gnnpipe.base.reading import one_line, read_json
+from gnnpipe.base.reading import read_json
 from gnnpipe.base.writing import make_folder, open_lock, remove, write_file
 
 LOCK, OWNER = ".lock", ".owner.json"
@@ -67,9 +67,8 @@ def _take(lock: int, folder: Path) -> None:
             owner = _owner(folder)
             if time.monotonic() > deadline or not _is_gone(owner):
                 who = "process {pid} on {host} since {since}".format(**owner) if owner else "another run"
-                who = one_line(who)
                 raise ConfigError(
-                    f"out: '{folder}' is in use by {who}; choose another --out, or wait"
+                    f"out: '{folder}' is in use by {shown(who)}; choose another --out, or wait"
                 ) from None
             time.sleep(0.05)
         except OSError as error:

@@ -17,7 +17,7 @@ from torch import Tensor
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError, DataError, shown
 from gnnpipe.base.failures import advice, reason
-from gnnpipe.base.reading import one_line, read_json, read_json_lines, read_yaml_text
+from gnnpipe.base.reading import read_json, read_json_lines, read_yaml_text
 from gnnpipe.base.writing import append_text, copy_file, make_folder, remove, write_file, write_tensors
 from gnnpipe.train.progress import is_record
 from gnnpipe.train.resume import is_resumed, plan_since, shape_of
@@ -233,7 +233,7 @@ class RunFolder:
             ) from None
         except ValueError as error:
             raise DataError(
-                f"'{path}' is damaged ({one_line(str(error))}); bring it back, or run it anew"
+                f"'{path}' is damaged ({shown(str(error))}); bring it back, or run it anew"
             ) from None
 
     def saved(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError, shown
 from gnnpipe.base.failures import reason
-from gnnpipe.base.reading import one_line, read_yaml_text
+from gnnpipe.base.reading import read_yaml_text
 from gnnpipe.train.rates import rate_factor
 
 # What weights, tables and records of a run are about; the files of a data set may lie elsewhere.
@@ -43,7 +43,7 @@ def stored_config(folder: Path) -> tuple[str, dict[str, Any]]:
             f"resume: '{folder}' holds no run ({error.strerror}: '{path.name}'); name the folder of one"
         ) from None
     except (OSError, ValueError) as error:
-        why = reason(error, str(path)) if isinstance(error, OSError) else one_line(str(error))
+        why = reason(error, str(path)) if isinstance(error, OSError) else shown(str(error))
         raise ConfigError(f"resume: '{path}' can't be read ({why}); bring the file back") from None
     for key in ELSEWHERE:
         if key in settings:

@@ -7,8 +7,7 @@ import socket
 import uuid
 from pathlib import Path
 
-from gnnpipe.base.errors import ConfigError
-from gnnpipe.base.reading import one_line
+from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.base.writing import PART, is_leftover, remove, write_file
 from gnnpipe.train.lock import LOCK, OWNER
 
@@ -77,7 +76,7 @@ def check_may_take(path: Path, *, overwrite: bool) -> None:
     foreign = sorted(name for name in found if not _is_of_a_run(path / name))
     is_run = MAKING in names or {CONFIG, RECORDS} <= found
     if foreign or (found and not is_run):
-        what = f"'{one_line(foreign[0])}' is not a run's" if foreign else f"{CONFIG} or {RECORDS} is absent"
+        what = f"'{shown(foreign[0])}' is not a run's" if foreign else f"{CONFIG} or {RECORDS} is absent"
         raise ConfigError(f"out: '{path}' is not just a run ({what}), so it is not replaced; choose another")
 
 

@@ -40,7 +40,12 @@ OURS = {
     ("storage", "save"),
     ("storage", "rename"),
     ("pictures", "savefig"),
+    ("streams", "open"),  # the descriptors 1 and 2, which are open already
 }
+
+
+# What a launcher tells the processes that it has started, through a socket pair that nobody else has.
+PRIVATE = {"rank_server.py", "rank_process.py"}
 
 
 def calls() -> Iterator[tuple[Path, ast.Call, str]]:
@@ -80,12 +85,13 @@ def test_nothing_else_opens_a_file_for_writing() -> None:
 def test_nothing_else_parses_what_others_made() -> None:
     parsers = {
         "np.load", "torch.load", "pickle.load", "pickle.loads", "yaml.load", "yaml.safe_load", "json.load",
-        "yaml.unsafe_load", "json.loads", "safe_open", "load_file", "np.fromfile", "np.memmap", "np.loadtxt",
+        "yaml.unsafe_load", "yaml.full_load", "load_yaml", "json.loads", "safe_open", "load_file",
+        "np.fromfile", "np.memmap", "np.loadtxt", "np.genfromtxt",
     }  # fmt: skip
     found = [
         f"{path.relative_to(PACKAGE)}:{call.lineno}"
         for path, call, _ in calls()
-        if path.parent.name != "base" and ast.unparse(call.func) in parsers
+        if path.parent.name != "base" and path.name not in PRIVATE and ast.unparse(call.func) in parsers
     ]
     assert not found
 

@@ -110,6 +110,21 @@ def test_flags_win_over_a_file_that_stands_behind_them(tmp_path: Path) -> None:
     assert (config.hidden, config.layers, config.overwrite) == (7, 5, False)
 
 
+def test_only_the_command_line_has_a_run_replaced(tmp_path: Path) -> None:
+    files = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    files[0].write_text("layers: 3\n")
+    for text, message in (
+        ("no-overwrite: false", "overwrite: 'false' can't be used"),
+        ('"over\\x77rite": true', r"overwrite: '.*second.yaml' can't ask for it, .* give --overwrite itself"),
+        ("overwrite: true", r"overwrite: '.*second.yaml' can't ask for it, .* give --overwrite itself"),
+    ):
+        files[1].write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            read("--config", str(files[0]), f"--config={files[1]}")
+    assert read("--config", str(files[1]), "--overwrite").overwrite
+    assert not read("--no-overwrite", "--config", str(files[1])).overwrite
+
+
 @pytest.mark.parametrize(
     ("command", "flag", "meant"),
     [
@@ -211,7 +226,7 @@ def bombed_run(folder: Path, kind: str) -> Path:
 def test_a_list_that_holds_itself_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("layers: &a [*a]")
-    with pytest.raises(ConfigError, match="can't be read"):
+    with pytest.raises(ConfigError, match=r"can't be read \(line 1: a value contains itself\)"):
         read("--config", str(file))
 
 

@@ -77,7 +77,7 @@ class Run:
 
     def train_overflowed(self, rank: int, epoch: int) -> Run:
         """The same, but through one epoch the first weight of a rank is not a number."""
-        launch_local(_overflowed, (self.job, rank, epoch), self.job.plan.num_ranks, _nothing)
+        launch_local(_overflowed, (self.job, rank, epoch), self.job.plan.num_ranks)
         return self
 
     def again(self) -> Run:

@@ -116,6 +116,23 @@ def flickr(root: Path, **files: bytes) -> Path:
     return root
 
 
+def minesweeper(root: Path) -> Path:
+    """A small graph in the layout of one of torch_geometric's classes, which processes it and keeps that."""
+    raw = root / "minesweeper" / "raw"
+    raw.mkdir(parents=True)
+    ring = np.arange(12)
+    np.savez(
+        raw / "minesweeper.npz",
+        node_features=np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32),
+        node_labels=ring % 2,
+        edges=np.stack([ring, (ring + 1) % 12], axis=1),
+        train_masks=ring[None] < 6,
+        val_masks=(ring[None] >= 6) & (ring[None] < 9),
+        test_masks=ring[None] >= 9,
+    )
+    return root
+
+
 @pytest.mark.parametrize("way", ["resume", "config", "below", "link", "absolute"])
 def test_data_that_came_with_a_run_are_not_read(
     way: str, home: Path, proof: Path, refused: Callable[..., str]
@@ -182,9 +199,18 @@ def test_a_data_root_is_not_unpickled(
 def test_a_graph_of_ones_own_is_read(home: Path) -> None:
     data = load_dataset(RunConfig(dataset="Flickr", root=str(flickr(home / "root"))))
     assert (data.num_nodes, data.num_edges) == (12, 12)
-    assert (home / "root" / "processed" / "data.pt").exists()
-    again = load_dataset(RunConfig(dataset="Flickr", root=str(home / "root")))  # from what was processed
+    assert not (home / "root" / "processed").exists()
+
+
+def test_what_torch_geometric_has_processed_is_read(home: Path) -> None:
+    config = RunConfig(dataset="Minesweeper", root=str(minesweeper(home / "root")))
+    data = load_dataset(config)
+    assert (data.num_nodes, data.num_edges) == (12, 24)
+    assert (home / "root/minesweeper/processed/data.pt").exists()
+    np.savez(home / "root/minesweeper/raw/minesweeper.npz")
+    again = load_dataset(config)  # from what was processed, as the raw file is empty now
     assert torch.equal(again.labels, data.labels)
+    assert torch.equal(again.features, data.features)
 
 
 def bomb() -> bytes:
@@ -232,7 +258,7 @@ def test_indices_outside_of_the_graph(home: Path) -> None:
     }
     content = {f"{name}_{part}": value for name in ("attr", "adj") for part, value in parts.items()}
     np.savez(raw / "amazon_electronics_photo.npz", labels=np.zeros(2), **content)
-    with pytest.raises(DataError, match="root: can't read Photo from"):
+    with pytest.raises(DataError, match="attr_indices: node id 1000000000 is out of range for 2 nodes"):
         load_dataset(RunConfig(dataset="Photo", root=str(home / "root")))
 
 
@@ -243,16 +269,15 @@ def test_a_data_root_does_not_lead_writing_elsewhere(
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text(SECRET)
-    root = flickr(home / "root")
+    folder = minesweeper(home / "root") / "minesweeper"
     if link == "raw":
-        for path in (root / "raw").iterdir():
-            path.unlink()
-        (root / "raw").rmdir()
-    (root / link).parent.mkdir(exist_ok=True)
+        (folder / "raw" / "minesweeper.npz").unlink()
+        (folder / "raw").rmdir()
+    (folder / link).parent.mkdir(exist_ok=True)
     target = {"processed/data.pt": "new", "processed/pre_filter.pt": "file"}.get(link, ".")
-    (root / link).symlink_to(outside / target)
-    error = refused("train", "--dataset", "Flickr", "--root", "root", "--out", "new", *FLAGS)
-    assert f"'root/{link}' is a link, and files would be written through it" in error
+    (folder / link).symlink_to(outside / target)
+    error = refused("train", "--dataset", "Minesweeper", "--root", "root", "--out", "new", *FLAGS)
+    assert f"'root/minesweeper/{link}' is a link, and files would be written through it" in error
     assert {path.name: path.read_text() for path in outside.iterdir()} == {"file": SECRET}
 
 

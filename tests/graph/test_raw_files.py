@@ -146,7 +146,7 @@ def test_several_labels_a_node(tmp_path: Path) -> None:
             "features: 24 of 24 entries are NaN",
         ),
         ({"feats": np.full((12, 2), "x")}, "feats.npy: it holds values of type <U1"),
-        ({"feats": np.array([[Bomb()] * 2] * 12)}, "Object arrays cannot be loaded"),
+        ({"feats": np.array([[Bomb()] * 2] * 12)}, "it holds Python objects, which would be unpickled"),
         ({"feats": FEATURES[:5]}, "node id 5 is out of range for 5 nodes"),
         (
             {"adj": {**weighted(), "indices": np.full(13, 40)}},

@@ -108,7 +108,7 @@ def test_nothing_saved_yet(tmp_path: Path) -> None:
 
 
 def test_records_that_are_gone_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"records.jsonl' is damaged .*No such file.*bring it back"):
+    with pytest.raises(DataError, match=r"records.jsonl' can't be read \(No such file.*bring it back"):
         RunFolder(tmp_path).records()
 
 
