@@ -39,6 +39,7 @@ OURS = {
     ("job", "save"),
     ("storage", "save"),
     ("storage", "rename"),
+    ("scratch", "rename"),
     ("pictures", "savefig"),
     ("streams", "open"),  # the descriptors 1 and 2, which are open already
 }
