@@ -214,7 +214,8 @@ sys.exit(main({arguments!r}))
 """
 
 
-@pytest.mark.parametrize("how", ["file", pytest.param("stdin", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["file", "stdin"])
 def test_a_script_needs_no_main_guard(how: str, tmp_path: Path) -> None:
     """Nor does a prompt or a notebook, which has no file."""
     script = SCRIPT.format(arguments=["train", *SMALL, "--epochs", "2", "--stages", "2", "--out", "run"])

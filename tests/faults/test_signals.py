@@ -90,7 +90,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run.prepare(where, stages=2, epochs=EPOCHS, checkpoint_every="10min").train()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGUSR1, signal.SIGHUP)),
+    ],
+)
 def test_a_signal_finishes_the_epoch_and_saves_it(number: int, tmp_path: Path, whole: Run) -> None:
     """No checkpoint would have been due for ten minutes."""
     run = Run.prepare(tmp_path / "run", stages=2, epochs=EPOCHS, checkpoint_every="10min")
