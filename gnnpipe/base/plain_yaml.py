@@ -25,6 +25,16 @@ class _Loader(yaml.SafeLoader):
     and no as false."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either reader would take for something else than a word, as 1e5 here."""
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """The YAML text that `load_yaml` reads as these values."""
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+    return text
+
+
 def load_yaml(text: str) -> Any:
     """The content of a YAML text.
 
@@ -106,6 +116,9 @@ def _resolve_plainly() -> None:
     _Loader.add_implicit_resolver(
         prefix + "bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
     )
+    for letter, resolvers in _Loader.yaml_implicit_resolvers.items():
+        for tag, pattern in resolvers:
+            _Dumper.add_implicit_resolver(tag, pattern, [letter])
 
 
 _resolve_plainly()

@@ -7,10 +7,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.plain_yaml import dump_yaml
 from gnnpipe.base.writing import write_file
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.cli.roots import check_root
@@ -58,13 +57,13 @@ def _resumed(given: RunConfig, arguments: list[str]) -> tuple[RunConfig, RunConf
     settings = stored_settings(Path(given.resume))
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as folder:
         path = Path(folder) / "config.yaml"
-        write_file(path, yaml.safe_dump(settings))
+        write_file(path, dump_yaml(settings))
         try:
             before = check_config(_parse(["--config", str(path)]))
         except ConfigError as error:
             raise ConfigError(f"resume: the settings of '{given.resume}' can't be used: {error}") from None
         config = _parse(["--config", str(path), *arguments])
         if config.staleness.preset != before.staleness.preset:  # then what the old one decided is open again
-            write_file(path, yaml.safe_dump({**settings, "staleness": {}, "optimizer": {}}))
+            write_file(path, dump_yaml({**settings, "staleness": {}, "optimizer": {}}))
             config = _parse(["--config", str(path), *arguments])
     return before, replace(config, out=given.resume)

@@ -11,12 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from torch import Tensor
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import CheckpointError, ConfigError, DataError, shown
 from gnnpipe.base.failures import advice, reason
+from gnnpipe.base.plain_yaml import dump_yaml
 from gnnpipe.base.reading import read_json, read_json_lines, read_yaml_text
 from gnnpipe.base.writing import append_text, copy_file, make_folder, remove, write_file, write_tensors
 from gnnpipe.train.progress import is_record
@@ -137,7 +137,7 @@ class RunFolder:
             self._write_plan(plan)
             for name in (SUMMARY, PICTURE, COMPARISON):
                 remove(self.path / name)
-            write_file(self.path / CONFIG, yaml.safe_dump(kept, sort_keys=False))
+            write_file(self.path / CONFIG, dump_yaml(kept))
         return plan_since(plan, config.epochs)
 
     def is_begun_by(self, launch: str, config: RunConfig) -> bool:
@@ -269,7 +269,7 @@ def config_as_yaml(config: RunConfig) -> dict[str, Any]:
 
 
 def _settings_text(config: RunConfig) -> str:
-    return yaml.safe_dump(config_as_yaml(config), sort_keys=False)
+    return dump_yaml(config_as_yaml(config))
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ import torch
 
 from gnnpipe.base.arrays import arrays, unzipped
 from gnnpipe.base.foreign import PlainUnpickler, safely
+from gnnpipe.base.plain_yaml import dump_yaml
 from gnnpipe.base.reading import (
     map_tensors,
     parse_json,
@@ -90,6 +91,14 @@ def test_what_looks_like_a_word_is_one() -> None:
         assert parse_yaml(f"a: {word}") == {"a": word}
     for number in ("0", "-3", "+10", "0.5", ".5", "-5.", "1e-3", "1E5", "-.5e+2", "0.0"):
         assert parse_yaml(f"a: {number}") == {"a": float(number)}
+
+
+def test_what_is_written_is_read_again() -> None:
+    words = ("1e5", "-1E5", ".5e3", "5.", "010", "20:23", "no", "null", "~", "1_0", "0x10", "2024-01-01", "")
+    values = {"words": list(words), "numbers": [1e5, 1e-7, 0.0, -3, 10**20, True, None], "empty": {}}
+    found = parse_yaml(dump_yaml(values))
+    assert found == values
+    assert [type(value) for value in found["numbers"]] == [type(value) for value in values["numbers"]]
 
 
 def test_aliases_as_people_use_them() -> None:
