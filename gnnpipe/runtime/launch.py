@@ -11,16 +11,19 @@ import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from gnnpipe.base.errors import CheckpointError, LostRankError, TrainingError
+from gnnpipe.base.resources import LAUNCHED_WITH_CORES, cores
 from gnnpipe.runtime.interruption import end_on_signal
 from gnnpipe.runtime.waiting import WaitTimeoutError
 
@@ -40,8 +43,10 @@ SIGNS_OF_A_LOST_PEER = (
 def warm_up() -> None:
     """Start importing in the server that ranks are forked from, while this process loads the graph."""
     _set_local_environment()
+    torch.set_num_threads(cores())
     multiprocessing.set_forkserver_preload(PRELOADED)
-    forkserver.ensure_running()
+    with _one_thread_at_first():
+        forkserver.ensure_running()
 
 
 def launch_local(
@@ -62,6 +67,7 @@ def launch_local(
     """
     _set_local_environment()
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    allotted = cores()
     with tempfile.TemporaryDirectory(prefix="gnnpipe-ranks-") as folder:
         config = LaunchConfig(
             min_nodes=1,
@@ -77,7 +83,8 @@ def launch_local(
             start_method="forkserver",
         )
         try:
-            elastic_launch(config, _recorded)(function, arguments, folder, farewell)
+            with _one_thread_at_first():
+                elastic_launch(config, _recorded)(function, arguments, folder, farewell, allotted)
         except ChildFailedError:
             raise _first_failure(Path(folder), num_ranks) from None
         except SignalException:
@@ -85,10 +92,15 @@ def launch_local(
 
 
 def _recorded(
-    function: Callable[..., None], arguments: tuple[Any, ...], folder: str, farewell: Callable[..., None]
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    folder: str,
+    farewell: Callable[..., None],
+    allotted: int,
 ) -> None:
     """Call; an error is on file before this process ends and its sockets close."""
     rank = int(os.environ["RANK"])
+    os.environ[LAUNCHED_WITH_CORES] = str(allotted)
 
     def end(how: str) -> None:
         (Path(folder) / f"{TOLD_TO_END}{rank}").touch()
@@ -112,11 +124,24 @@ def _leave(text: str, path: Path) -> None:
 
 
 def _set_local_environment() -> None:
-    """Sockets on loopback only, and one thread until a rank decides on its number."""
+    """Sockets on loopback only."""
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     if loopback:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@contextmanager
+def _one_thread_at_first() -> Iterator[None]:
+    """Processes that start now have one thread until a rank decides on its number."""
+    asked = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if asked is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = asked
 
 
 def _first_failure(folder: Path, num_ranks: int) -> TrainingError:

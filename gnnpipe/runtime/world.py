@@ -17,6 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import ConfigError
+from gnnpipe.base.resources import threads_per_rank
 from gnnpipe.runtime.links import Links, make_links
 from gnnpipe.runtime.storage import Storage
 from gnnpipe.runtime.waiting import Waiting
@@ -113,7 +114,7 @@ def join(config: RunConfig, store: str | None) -> Iterator[World]:
     shared = sharers(device, local_size) > 1
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // local_size))
+    torch.set_num_threads(config.threads or threads_per_rank(local_size))
     keep_freed_memory()
     limit = timedelta(seconds=config.timeout)
     dist.init_process_group(

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from gnnpipe.base.commands import ProfileConfig
 from gnnpipe.base.config import Model, RunConfig
 from gnnpipe.base.errors import DataError
+from gnnpipe.base.resources import cores, total_memory
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
@@ -87,7 +87,7 @@ def profile(config: ProfileConfig) -> Profile:
         dataset=config.dataset, root=config.root, undirected=config.undirected, synthetic=config.synthetic
     )
     device = choose_device("auto", 1)
-    num_ranks = torch.cuda.device_count() if device.type == "cuda" else psutil.cpu_count(logical=True) or 1
+    num_ranks = torch.cuda.device_count() if device.type == "cuda" else cores()
     crowd = num_ranks if device.type == "cpu" and 1 < num_ranks <= FEW_CORES else 0
     warm_up()
     data = load_dataset(run)
@@ -109,7 +109,7 @@ def profile(config: ProfileConfig) -> Profile:
     rates, off = fit(alone)
     links = found["links"] or [asdict(UNMEASURED)]
     link = Link(*(float(np.median([item[key] for item in links])) for key in ("latency", "bandwidth")))
-    memory = psutil.virtual_memory().total
+    memory = total_memory()
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory
     hardware = Hardware(
