@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,6 +192,9 @@ def quota_group(quota: int) -> Iterator[Path]:
     try:
         yield path
     finally:
+        deadline = time.monotonic() + 10
+        while (path / "cgroup.procs").read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)  # a server that ranks are forked from ends a little later
         path.rmdir()
 
 
