@@ -13,16 +13,35 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.halo import part_range
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.model.layers.base import Layer
+from gnnpipe.model.layers.base import Convolution, Layer
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
 from gnnpipe.plan.costs import GraphSize, LayerShape, layer_cost
 from gnnpipe.plan.hardware import Rates
-from gnnpipe.plan.memory import checkpoint_per_rank, memory_per_rank
+from gnnpipe.plan.memory import LayerColumns, RankShape, RowCounts, checkpoint_per_rank, peak_memory
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import fresh_probability
-from gnnpipe.plan.volume import HaloRows, LayerRows, Volume, halo_bytes, pipeline_bytes, weight_bytes
+from gnnpipe.plan.volume import (
+    BYTES_PER_NUMBER,
+    HaloRows,
+    LayerRows,
+    Volume,
+    halo_bytes,
+    pipeline_bytes,
+    weight_bytes,
+)
+from gnnpipe.runtime.chunk_data import MOST_ROWS_PER_TILE
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.train.every import parse_every
+
+# A class number or a node's id.
+BYTES_OF_ID = 8
+# Training, validation and test nodes, a byte a node each.
+NUM_MASKS = 3
+# A non-zero of sparse features: value and column as in the file, the same of the transpose, its row, and its
+# place in the transpose; see `SparseRows`.
+BYTES_OF_SPARSE_ENTRY = 32
+# Its value after dropout, in both.
+BYTES_OF_DROPPED_ENTRY = 8
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,11 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
     return Predictions(
         volume_of(plan, spec, facts.num_nodes, halo, settings.versions_sent),
         rival,
-        [rank_memory(plan, spec, settings, stage, rows, checks=checks) for stage in stages for rows in parts],
+        [
+            rank_memory(plan, spec, settings, stage, rows, checks=checks, drops=config.dropout > 0)
+            for stage in stages
+            for rows in parts
+        ],
         [
             checkpoint_memory(plan, spec, settings, stage, rows, part, stale=stale) if keeps else 0
             for stage in stages
@@ -158,46 +181,129 @@ class RankRows:
     num_rows: int
     num_halo: int
     longest_chunk: int
-    graph_bytes: int
+    adjacency_bytes: int = 0
     """Of its part's adjacency."""
-    feature_bytes: int
+    feature_entries: int = 0
     """Of its part's features, which not all stages hold."""
+    train_share: float = 1.0
+    """Of its rows."""
+    several_labels: bool = False
 
 
 def rank_memory(
-    plan: Plan, spec: ModelSpec, settings: TableSettings, stage: int, rows: RankRows, *, checks: bool = False
+    plan: Plan,
+    spec: ModelSpec,
+    settings: TableSettings,
+    stage: int,
+    rows: RankRows,
+    *,
+    checks: bool = False,
+    drops: bool = True,
 ) -> int:
-    """Peak bytes of a rank. A check of the gradient holds the graph, a table a layer and one for gradients
-    more."""
-    mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
-    recomputes = stage > 0 and spec.has_initial and plan.recomputes_initial
-    if recomputes:
-        mine.insert(0, _shapes(spec)[0][1])
-    forgets = plan.recompute and plan.num_chunks > 1
-    layers = [
-        (module.saved_columns() - forgets * module.forgotten_columns(), module.width or 0) for module in mine
+    """Peak bytes of a rank.
+
+    Args:
+        plan: stages, parts, chunks.
+        spec: the model.
+        settings: of the tables.
+        stage: of the rank.
+        rows: of the rank.
+        checks: whether gradients are checked, which holds the graph, a table a layer and one for gradients
+            more.
+        drops: whether there is any dropout.
+    """
+    return peak_memory(_rank_shape(plan, spec, settings, stage, rows, checks=checks, drops=drops))
+
+
+def _rank_shape(
+    plan: Plan,
+    spec: ModelSpec,
+    settings: TableSettings,
+    stage: int,
+    rows: RankRows,
+    *,
+    checks: bool,
+    drops: bool,
+) -> RankShape:
+    shares = spec.has_initial and plan.recomputes_initial
+    mine = [
+        (item.number, module) for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage
     ]
-    most_forgotten = forgets * max(module.forgotten_columns() for module in mine)
-    # gradient tables that all layers of a width have together, of this run and of its checks
-    common = {width for _, width in layers}
-    layers += [(width, 0) for width in common for _ in range(settings.shares_gradients + checks)]
-    # a message from the stage before stays whole for its initial rows
-    kept = 2 * spec.hidden * (stage > 0 and spec.has_initial and not plan.recomputes_initial)
-    kept += spec.num_classes * (stage == plan.num_stages - 1)
-    kept += most_forgotten  # what the rest is made again from
-    return memory_per_rank(
-        layers,
-        sum(weight.numel() for module in mine for weight in module.parameters()),
-        rows.num_rows,
-        rows.num_halo,
-        settings.tables_per_layer + checks,
-        settings.halo_tables_per_layer,
-        kept,
-        rows.longest_chunk,
+    if stage > 0 and shares:
+        mine.insert(0, (0, _shapes(spec)[0][1]))
+    features = stage == 0 or shares
+    is_last = stage == plan.num_stages - 1
+    pieces = max(1, -(-rows.longest_chunk // MOST_ROWS_PER_TILE))
+    num_weights = sum(weight.numel() for _, module in mine for weight in module.parameters())
+    return RankShape(
+        tuple(_layer_columns(module, number, spec, drops=drops) for number, module in mine),
+        RowCounts(
+            rows.num_rows,
+            rows.num_halo,
+            rows.longest_chunk,
+            plan.num_chunks,
+            -(-rows.longest_chunk // pieces),
+            rows.train_share,
+        ),
         spec.hidden,
-        (1 + checks) * (rows.graph_bytes + rows.feature_bytes * (stage == 0 or recomputes)),
-        plan.tables,
+        is_first=stage == 0,
+        is_last=is_last,
+        num_classes=spec.num_classes,
+        several_labels=rows.several_labels,
+        num_weights=num_weights,
+        blended_weights=num_weights if spec.model == "gcnii" else 0,
+        static=_static_bytes(spec, rows, pieces * plan.num_chunks, checks, features=features, labels=is_last),
+        sparse_bytes=features * drops * spec.sparse_features * BYTES_OF_DROPPED_ENTRY * rows.feature_entries,
+        forward_tables=1 + (settings.clean or settings.frozen) + settings.frozen,
+        gradient_tables=1 + settings.keeps_gradients,
+        shares_gradients=settings.shares_gradients,
+        halo_tables=4 * settings.stale_halo,
+        copies_gradients=settings.keeps_gradients,
+        tables=plan.tables,
+        wire=plan.wire,
+        relays_initial=spec.has_initial and not shares and plan.num_stages > 1,
+        has_initial=spec.has_initial,
+        recompute=plan.recompute,
+        lookahead=plan.lookahead,
+        checks=checks,
     )
+
+
+def _layer_columns(module: Layer, number: int, spec: ModelSpec, *, drops: bool) -> LayerColumns:
+    back, first = module.way_back(), number == 0
+    # features are not saved themselves but what dropout makes of them, which is counted apart if sparse
+    aggregates = isinstance(module, Convolution) and not module.transform_first
+    unsaved = first and not aggregates and (spec.sparse_features or not drops)
+    return LayerColumns(
+        module.in_features,
+        module.out_features,
+        module.width or 0,
+        max(0, module.saved_columns() - unsaved * module.in_features),
+        module.forgotten_columns(),
+        back.keeps,
+        back.owed,
+        back.owed_of_tables,
+        back.held,
+        back.dropped,
+        module.carried_columns(),
+        module.returns_gradient(number),
+        reads_features=first,
+    )
+
+
+def _static_bytes(
+    spec: ModelSpec, rows: RankRows, tiles: int, checks: bool, *, features: bool, labels: bool
+) -> int:
+    """Of the graph: adjacency, ids, features, labels and masks."""
+    found = rows.adjacency_bytes + BYTES_OF_ID * rows.num_rows
+    if features and spec.sparse_features:
+        found += BYTES_OF_SPARSE_ENTRY * rows.feature_entries + BYTES_PER_NUMBER * tiles * spec.num_features
+    elif features:
+        found += BYTES_PER_NUMBER * rows.feature_entries
+    if labels:
+        label = BYTES_PER_NUMBER * spec.num_classes if rows.several_labels else BYTES_OF_ID
+        found += (label + NUM_MASKS) * rows.num_rows
+    return found + checks * found
 
 
 def checkpoint_memory(
@@ -240,16 +346,33 @@ def _parts(graph: PreparedGraph) -> list[RankRows]:
             num_rows,
             max(facts.halo_forward[part], facts.halo_backward[part]),
             max(chunk.num_nodes for chunk in graph.ranges[part]),
-            _graph_bytes(graph, part),
-            round(8 * facts.feature_entries * num_rows / facts.num_nodes),
+            _adjacency_bytes(graph, part),
+            round(facts.feature_entries * num_rows / facts.num_nodes),
+            _train_share(graph, part),
+            graph.labels.dim() == 2,
         )
         for part, num_rows in enumerate(facts.part_nodes)
     ]
 
 
-def _graph_bytes(graph: PreparedGraph, part: int) -> int:
-    """Of a part's rows of A and A^T; with several parts renumbered rows stand beside the file's."""
+def _train_share(graph: PreparedGraph, part: int) -> float:
+    mine = part_range(graph.ranges, part)
+    mask = graph.masks["train"][mine.start : mine.stop]
+    return float(mask.float().mean()) if len(mask) else 0.0
+
+
+def _adjacency_bytes(graph: PreparedGraph, part: int) -> int:
+    """Of a part's rows of A and A^T, see `adjacency_bytes`."""
     mine = part_range(graph.ranges, part)
     matrices = [graph.matrix] if graph.matrix_t is graph.matrix else [graph.matrix, graph.matrix_t]
-    once = sum(matrix.rows(mine.start, mine.stop).nbytes for matrix in matrices)
-    return once * (1 if len(graph.ranges) == 1 else 2)
+    return sum(
+        adjacency_bytes(matrix.rows(mine.start, mine.stop).num_entries, mine.num_nodes, len(graph.ranges))
+        for matrix in matrices
+    )
+
+
+def adjacency_bytes(num_entries: int, num_rows: int, num_parts: int) -> int:
+    """Of a part's rows of A or A^T: columns and values in the file, that tiles read as they are, and row
+    pointers there and of the tiles. With several parts tiles hold renumbered copies."""
+    once = 2 * BYTES_PER_NUMBER * num_entries
+    return once * (1 if num_parts == 1 else 2) + 2 * BYTES_PER_NUMBER * num_rows

@@ -142,7 +142,7 @@ def check_memory(data: GraphData, config: ProfileConfig, num_ranks: int, device:
         device: of each rank, or of all of them where it is the CPU.
     """
     # the graph is not counted: ranks map one file of it
-    rows = RankRows(data.num_nodes, 0, data.num_nodes, 0, 0)
+    rows = RankRows(data.num_nodes, 0, data.num_nodes)
 
     def needs(model: Model, width: int) -> int:
         layers = layers_beyond_cache(data.num_nodes, width)
