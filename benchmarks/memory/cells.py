@@ -74,7 +74,7 @@ class Size:
     """Non-zeros of a row, where features are sparse."""
     layers: int = 9
     hidden: int = 64
-    epochs: int = 2
+    epochs: int = 4
 
 
 FACTORS: dict[str, tuple[Any, ...]] = {

@@ -72,8 +72,6 @@ class LayerColumns:
     """The same where tables have fewer bits: rows of theirs as floats."""
     held: int = 0
     """What the way back adds until the chunk leaves the stage."""
-    dropped: int = 0
-    """Of the saved ones, what is let go of when products are computed."""
     carried: int = 0
     """In evaluation, beside input rows, table and output rows."""
     returns_gradient: bool = True
@@ -258,9 +256,7 @@ def _columns_on_the_way(rank: RankShape) -> float:
         copied = layer.width * rank.copies_gradients * row_bytes(1, rank.tables) / BYTES_PER_NUMBER
         most = max(most, kept + incoming + outgoing + owed + layer.held + copied)
         kept += layer.held + incoming * (layer.keeps == "chunk")
-        if rank.is_first:  # which computes products layer by layer
-            kept -= layer.dropped
-        else:
+        if not rank.is_first:  # which computes products layer by layer
             kept += owed + incoming * (layer.keeps == "products")
     if rank.is_first:
         return most

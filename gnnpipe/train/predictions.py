@@ -284,7 +284,6 @@ def _layer_columns(module: Layer, number: int, spec: ModelSpec, *, drops: bool) 
         back.owed,
         back.owed_of_tables,
         back.held,
-        back.dropped,
         module.carried_columns(),
         module.returns_gradient(number),
         reads_features=first,

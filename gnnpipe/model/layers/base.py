@@ -71,8 +71,6 @@ class WayBack:
     """The same where tables have fewer bits: their rows as floats."""
     held: int = 0
     """What is kept besides until the chunk has left the stage."""
-    dropped: int = 0
-    """What was saved and is let go of when products are computed."""
 
 
 class Layer(nn.Module):

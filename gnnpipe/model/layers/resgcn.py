@@ -96,8 +96,8 @@ class ResGcnLayer(Layer):
         torch.add(norm_backward(self.norm, x_gradient, h, (mean, scale)), gradient, out=h_gradient)
 
     def way_back(self) -> WayBack:
-        """See `Layer.way_back`: the gradient takes the aggregate's place, once that is in a product."""
-        return WayBack("chunk", dropped=self.out_features)
+        """See `Layer.way_back`. What tiles let go of meanwhile has no room for a gradient."""
+        return WayBack("chunk")
 
     def saved_columns(self) -> int:
         """Input and aggregate, and the two moments of the norm."""
