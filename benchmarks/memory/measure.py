@@ -16,7 +16,7 @@ from benchmarks.memory.cells import Cell, Size
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.splits import random_split
 from gnnpipe.model.tasks import resolve_metric
-from gnnpipe.plan.memory import PROCESS_BYTES
+from gnnpipe.plan.memory import LIBRARY_PAGES, PROCESS_BYTES
 from gnnpipe.runtime.launch import launch_local
 from gnnpipe.runtime.world import join
 from gnnpipe.train.job import Job, describe_plan, plan_for, prepare_graph, spec_for
@@ -24,7 +24,7 @@ from gnnpipe.train.predictions import predict
 from gnnpipe.train.rank import train
 from gnnpipe.train.records import RunFolder
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS, CLEAR, SMAPS = (Path("/proc/self") / name for name in ("status", "clear_refs", "smaps"))
 RESET_PEAK = "5"  # see `man 5 proc`
 
 
@@ -82,7 +82,8 @@ def measure(cell: Cell, size: Size) -> Measured:
         del graph, data
         launch_local(_rank, (job,), plan.num_ranks, _nothing_to_say)
         peaks = [json.loads((folder.path / f"peak-{rank}").read_text()) for rank in range(plan.num_ranks)]
-    return Measured([needed - PROCESS_BYTES for needed in predictions.memory_bytes], peaks)
+    idle = PROCESS_BYTES + LIBRARY_PAGES
+    return Measured([needed - idle for needed in predictions.memory_bytes], peaks)
 
 
 class _Silent:
@@ -99,9 +100,9 @@ def _rank(job: Job, store: str) -> None:
     """Join, take the peak as it is now, train, and leave what came on top of it."""
     with join(job.config, store) as world:
         CLEAR.write_text(RESET_PEAK)
-        idle = _peak()
+        idle = _peak() - _library_pages()
         train(job, world, _Silent())
-        (job.out / f"peak-{world.rank}").write_text(json.dumps(_peak() - idle))
+        (job.out / f"peak-{world.rank}").write_text(json.dumps(_peak() - _library_pages() - idle))
 
 
 def _nothing_to_say(how: str, job: Job) -> None:
@@ -112,3 +113,18 @@ def _peak() -> int:
     """Bytes: the most that was resident since the peak was reset."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
     return 1024 * int(line.split()[1])
+
+
+def _library_pages() -> int:
+    """Bytes of libraries' files that are mapped, of which there are only more as time goes on.
+
+    How many a first call brings in depends on how the system holds the file: 25 MB or 100.
+    """
+    found, counts = 0, False
+    for line in SMAPS.read_text().splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            counts = ".so" in words[-1]
+        elif counts and words[0] in ("Shared_Clean:", "Private_Clean:"):
+            found += 1024 * int(words[1])
+    return found

@@ -21,11 +21,16 @@ from gnnpipe.plan.volume import BYTES_PER_NUMBER, row_bytes
 # Resident memory of a rank that has joined its group and waits; measured with PyTorch 2.13 on Linux.
 PROCESS_BYTES = 297 * 2**20
 
-# What any training adds to it: libraries that are read when they are first called, and their buffers.
-LIBRARY_BYTES = 48 * 2**20
+# What any training adds to it: what libraries allocate when they are first called.
+LIBRARY_BYTES = 30 * 2**20
 
-# The heap over what is in use: gaps between blocks.
-FRAGMENTS = 1.03
+# Pages of libraries' files that are read meanwhile; more where the system reads ahead far. They are shared by
+# all ranks, and the system takes them back where memory is short.
+LIBRARY_PAGES = 25 * 2**20
+
+# What is resident over what is in use, gaps between blocks and rounding to pages: of one chunk, whose blocks are
+# mapped one by one, and of several.
+FRAGMENTS, FRAGMENTS_OF_CHUNKS = 1.05, 1.09
 
 # A weight, its gradient, Adam's two moments, and the average.
 COPIES_OF_WEIGHTS = 5
@@ -39,11 +44,12 @@ COPIES_IN_CHECKPOINT = 4
 # Sends that are under way at once, see `gnnpipe.runtime.messages`.
 SENDS_UNDER_WAY = 8
 
-# An entry of the logits and of the training rows among them, while their loss is computed; in floats.
-LOSS_OF_ALL, LOSS_OF_TRAINING = 2, 4
+# While a loss is computed, in floats an entry of the training rows' logits: where a node has one label, and
+# where it may have several. Then their gradient is spread out over all rows.
+LOSS_OF_CLASSES, LOSS_OF_LABELS = 3, 4
 
 # An entry of the logits in the metric, where a node may have several labels, and where it has one; in floats.
-METRIC_OF_LABELS, METRIC_OF_CLASSES = 7.4, 1.0
+METRIC_OF_LABELS, METRIC_OF_CLASSES = 5, 1
 
 # Encoding int8 rows takes copies as floats: magnitudes, steps, random numbers.
 FLOATS_TO_ENCODE = {"fp32": 0, "bf16": 0, "int8": 3}
@@ -173,7 +179,8 @@ def peak_memory(rank: RankShape) -> int:
         alone = replace(rank, rows=whole, lookahead=0, wire="fp32", tables="fp32")
         moments += [at_loss(alone), at_backward(alone)]
     in_heap = table_bytes(rank) + weight_bytes(rank) + max(moments)
-    return round(PROCESS_BYTES + LIBRARY_BYTES + rank.static + FRAGMENTS * in_heap)
+    gaps = FRAGMENTS if rank.rows.num_chunks == 1 else FRAGMENTS_OF_CHUNKS
+    return round(PROCESS_BYTES + LIBRARY_BYTES + LIBRARY_PAGES + rank.static + gaps * in_heap)
 
 
 def table_bytes(rank: RankShape) -> int:
@@ -216,8 +223,9 @@ def at_loss(rank: RankShape) -> int:
     received = 0 if rank.is_first else rank.message * (rank.wire != "fp32" or not rank.relays_initial)
     found = saved_bytes(rank) + received + rank.floats(last.out_features, rows.chunk)
     if not rank.is_last:
-        return found + rank.floats(rank.streams * rank.hidden, rows.chunk) * (rank.wire != "fp32")
-    of_loss = LOSS_OF_ALL - 1 + LOSS_OF_TRAINING * rows.train_share
+        return found + rank.floats(_leaving(rank), rows.chunk)
+    of_training = LOSS_OF_LABELS if rank.several_labels else LOSS_OF_CLASSES
+    of_loss = max(1 + rows.train_share, of_training * rows.train_share)
     before = rank.floats(rank.num_classes, rows.part - rows.chunk)
     return found + before + rank.floats(of_loss * rank.num_classes, rows.chunk)
 
@@ -260,11 +268,14 @@ def _columns_on_the_way(rank: RankShape) -> float:
             kept += owed + incoming * (layer.keeps == "products")
     if rank.is_first:
         return most
-    leaving = kept + rank.hidden
-    leaving += rank.streams * rank.hidden if rank.relays_initial else 0
-    leaving += rank.streams * rank.hidden * FLOATS_TO_ENCODE[rank.wire]
-    leaving += rank.streams * row_bytes(rank.hidden, rank.wire) / BYTES_PER_NUMBER * (rank.wire != "fp32")
-    return max(most, leaving)
+    return max(most, kept + rank.hidden + _leaving(rank))
+
+
+def _leaving(rank: RankShape) -> float:
+    """Numbers a row that come on top of what a chunk has become when it is made a message."""
+    packed = rank.streams * rank.hidden * (rank.relays_initial + FLOATS_TO_ENCODE[rank.wire])
+    encoded = rank.streams * row_bytes(rank.hidden, rank.wire) / BYTES_PER_NUMBER
+    return packed + encoded * (rank.wire != "fp32")
 
 
 def _held_of_others(rank: RankShape) -> int:
