@@ -17,8 +17,9 @@ from gnnpipe.model.layers.base import Convolution, Layer
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
 from gnnpipe.plan.costs import GraphSize, LayerShape, layer_cost
 from gnnpipe.plan.hardware import Rates
-from gnnpipe.plan.memory import LayerColumns, RankShape, RowCounts, checkpoint_per_rank, peak_memory
+from gnnpipe.plan.memory import checkpoint_per_rank, peak_memory
 from gnnpipe.plan.plan import Plan, make_plan
+from gnnpipe.plan.shapes import LayerColumns, RankShape, RowCounts
 from gnnpipe.plan.staleness import fresh_probability
 from gnnpipe.plan.volume import (
     BYTES_PER_NUMBER,
