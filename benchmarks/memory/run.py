@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument(
         "--others", type=int, default=0, help="instead, so many cells drawn from all that no pair asked for"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--num-nodes", type=int, default=Size.num_nodes)
     parser.add_argument("--out", type=Path, default=HERE / "result.json")
     options = parser.parse_args()
@@ -48,7 +49,7 @@ def main() -> None:
     machine = {
         "machine": {"cores": cores(), "memory_bytes": total_memory(), "system": platform.system()},
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
-        "command": "python -m benchmarks.memory.run",
+        "command": "python -m benchmarks.memory.run" + f" --others {options.others}" * bool(options.others),
     }
     common.write(options.out, {"cells": found, "size": asdict(size)} | summary(found) | machine)
 
@@ -57,7 +58,7 @@ def _cells(options: argparse.Namespace) -> list[Cell]:
     chosen = chosen_cells()
     if options.others:
         left = [cell for cell in every_cell() if cell not in chosen]
-        return random.Random(0).sample(left, options.others)
+        return random.Random(options.seed).sample(left, options.others)
     return list(every_cell()) if options.all else chosen
 
 

@@ -38,7 +38,7 @@ from gnnpipe.runtime.measure import (
 from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import choose_device, join
 from gnnpipe.train.fit import contention, crowding, fit
-from gnnpipe.train.predictions import RankRows, rank_memory
+from gnnpipe.train.rank_memory import RankRows, rank_memory
 
 CHUNKS = (1, 4, 16, 64)
 FEWER_EDGES = 0.5

@@ -21,14 +21,11 @@ from gnnpipe.plan.volume import Volume
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.train.costing import LEAST_ROWS_PER_CHUNK, best_chunks, work_of
 from gnnpipe.train.predictions import (
-    RankRows,
-    adjacency_bytes,
-    checkpoint_memory,
     convolution_costs,
-    rank_memory,
     volume_of,
 )
 from gnnpipe.train.question import Question
+from gnnpipe.train.rank_memory import RankRows, adjacency_bytes, checkpoint_memory, rank_memory
 
 # More are simulated one after the other; beyond, only those that a formula finds promising.
 MOST_ACTIONS = 150_000

@@ -21,8 +21,8 @@ from gnnpipe.plan.plan import make_plan
 from gnnpipe.runtime.chunk_data import TileSizes
 from gnnpipe.runtime.launch import warm_up
 from gnnpipe.runtime.tables import TableSettings
-from gnnpipe.train.predictions import RankRows, rank_memory
 from gnnpipe.train.question import question_of
+from gnnpipe.train.rank_memory import RankRows, rank_memory
 from tests.graphs import random_graph
 from tests.harness import CPU, Case, train
 
