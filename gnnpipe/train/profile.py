@@ -21,8 +21,8 @@ from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.normalize import Normalization
-from gnnpipe.graph.partition import row_cost
 from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.plan.costs import row_cost
 from gnnpipe.plan.hardware import GIB, TURN, Hardware, Link
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.measure import (

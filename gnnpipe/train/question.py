@@ -13,9 +13,9 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.normalize import transposed
-from gnnpipe.graph.partition import halo_counts, node_cost, row_cost
+from gnnpipe.graph.partition import halo_counts, node_cost
 from gnnpipe.model.stack import ModelSpec
-from gnnpipe.plan.costs import GraphSize
+from gnnpipe.plan.costs import GraphSize, row_cost
 from gnnpipe.plan.volume import HaloRows
 from gnnpipe.train.costing import WHOLE, PartCut
 from gnnpipe.train.predictions import graph_size
