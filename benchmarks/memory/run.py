@@ -49,7 +49,8 @@ def main() -> None:
     machine = {
         "machine": {"cores": cores(), "memory_bytes": total_memory(), "system": platform.system()},
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
-        "command": "python -m benchmarks.memory.run" + f" --others {options.others}" * bool(options.others),
+        "command": "python -m benchmarks.memory.run"
+        + f" --others {options.others} --seed {options.seed}" * bool(options.others),
     }
     common.write(options.out, {"cells": found, "size": asdict(size)} | summary(found) | machine)
 

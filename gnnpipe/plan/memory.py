@@ -123,10 +123,11 @@ def at_backward(rank: RankShape) -> int:
     else:
         found += rank.message * (1 + (rows.num_chunks > 1)) + rank.decoded
     in_flight = min(rows.num_chunks, rank.lag + 1)
-    if rank.has_initial and (rank.is_last or not rank.relays_initial or rank.lookahead):
+    if rank.has_initial and rank.relays_initial and not rank.is_last:
+        # the gradient of initial rows is a part of what was received, which stays whole for it
+        found += rank.floats(rank.streams * rank.hidden, chunk) * (in_flight - 1)
+    elif rank.has_initial:
         found += rank.floats(rank.hidden, chunk) * in_flight
-    if rank.lookahead and not rank.is_last:
-        found += rank.message * (in_flight - 1)  # gradients of relayed rows
     if rank.forgets:
         found += rank.floats(sum(layer.forgotten for layer in rank.layers), chunk)
     return found + rank.floats(_columns_on_the_way(rank), chunk) + _tile_bytes(rank) + _held_of_others(rank)
@@ -171,7 +172,6 @@ def _held_of_others(rank: RankShape) -> int:
     for behind in range(1, min(rank.rows.num_chunks, rank.lag + 1)):
         passed = layers[: max(0, (rank.lag - behind) // rank.lookahead)]
         found += sum(layer.held + layer.out_features * (layer.keeps == "chunk") for layer in passed)
-        found += rank.hidden  # the gradient that waits for the next layer
     return rank.floats(found, rank.rows.chunk)
 
 
