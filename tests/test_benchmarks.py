@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 from benchmarks.convergence import plans
 from benchmarks.convergence.report import Cell, Found, main_table
 from benchmarks.convergence.run import summarize
+from benchmarks.memory import cells
+from benchmarks.memory.cells import FACTORS, Size, chosen_cells, every_cell
+from benchmarks.memory.measure import Measured, measure
+from benchmarks.memory.run import row_of
 from gnnpipe.base.config import RunConfig
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.runtime.links import Links
@@ -32,6 +37,22 @@ def test_every_convergence_run_is_a_command() -> None:
     parser = make_parser("train", RunConfig, "", "")
     for flags in {run.flags for run in runs}:
         check_config(parse(parser, RunConfig, flags.split()))
+
+
+def test_cells_of_memory_cover_every_pair_of_settings() -> None:
+    chosen, every = chosen_cells(), list(every_cell())
+    values = {name: {getattr(cell, name) for cell in every} for name in FACTORS}
+    assert values == {name: set(options) for name, options in FACTORS.items()}
+    for one, other in itertools.combinations(FACTORS, 2):
+        possible = {(getattr(cell, one), getattr(cell, other)) for cell in every}
+        assert {(getattr(cell, one), getattr(cell, other)) for cell in chosen} == possible
+
+
+def test_memory_of_a_small_cell_is_measured() -> None:
+    found = measure(cells.Cell(), Size(num_nodes=300, layers=2, epochs=1))
+    assert found.measured[0] > 0
+    row = row_of(cells.Cell(), Measured([2**20], [2**21]))
+    assert row == "| gcnii 1x1x1, 7 classes | 1 / 2 (-50 %) |"
 
 
 def record(epoch: int, loss: float, val: float | None) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import psutil
 from numpy.lib import format as npy
 
 from gnnpipe.base.errors import shown
 from gnnpipe.base.reading import RATIO, SMALL, open_file
+from gnnpipe.base.resources import available_memory
 
 
 @contextmanager
@@ -146,6 +146,6 @@ class _Bounded(io.RawIOBase):
 
 def check_memory(size: int) -> None:
     """Raise ValueError if so many bytes are more than what is free: the system would kill us."""
-    free = psutil.virtual_memory().available
+    free = available_memory()
     if size > free:
         raise ValueError(f"it takes {size:,} bytes of memory, and {free:,} are free")

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from gnnpipe.base.config import HaloMode, Initial, RunConfig, TableFormat, WireFormat
 from gnnpipe.base.errors import ConfigError, shown
+from gnnpipe.base.resources import threads_per_rank
 from gnnpipe.cli.parser import build, make_parser
 from gnnpipe.cli.roots import check_root
 from gnnpipe.cli.values import Value
@@ -127,7 +128,7 @@ def _run_missing(config: RunConfig, plans: list[PlanName]) -> list[Path]:
     if (folder / "config.yaml").exists():
         raise ConfigError(f"out: '{folder}' is a run itself; name a folder for the plans' runs")
     most_ranks = max(plan.num_ranks for plan in plans)
-    threads = config.threads or max(1, (os.cpu_count() or 1) // most_ranks)
+    threads = config.threads or threads_per_rank(most_ranks)
     configs = [
         check_config(replace(config, **plan.changes, threads=threads, out=str(folder / plan.text)))
         for plan in plans

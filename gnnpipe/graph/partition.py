@@ -77,13 +77,6 @@ def node_cost(adjacency: Csr, row_cost: float) -> np.ndarray:
     return row_cost + (in_degree + out_degree) / 2
 
 
-def row_cost(hidden: int) -> float:
-    """A row's dense work in units of an edge's: on CPUs a multiply-add of a matrix product costs about as
-    many times less than one of the aggregation as a hidden row is wide, which leaves one edge's work a
-    column."""
-    return float(hidden)
-
-
 def halo_counts(adjacency: Csr, groups: Partition) -> tuple[int, int]:
     """Rows that groups read of other groups, summed over the groups: forward (A) and backward (A^T).
 

@@ -91,7 +91,7 @@ class PreparedGraph:
     def width(self) -> int:
         """The farthest that a message goes, in chunks."""
         reader, owner = self.messages.sum(dim=0).nonzero(as_tuple=True)
-        return int((reader - owner).abs().max())
+        return int((reader - owner).abs().max()) if len(reader) else 0
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, which ranks of a host map into memory together."""

@@ -93,3 +93,16 @@ def layer_seconds(
 def layer_cost(layer: LayerShape, graph: GraphSize, rates: Rates | None = None) -> float:
     """Forward and backward of a layer for the whole graph, in seconds; by default of a reference machine."""
     return layer_seconds(layer, graph, rates or REFERENCE).total
+
+
+def row_cost(hidden: int, rates: Rates = REFERENCE, kind: str = "dense") -> float:
+    """A row's work in a layer, forward and backward, in units of an edge's; chunks are balanced by it.
+
+    Args:
+        hidden: width of the rows.
+        rates: of the devices.
+        kind: of layer, as in `Rates.kinds`.
+    """
+    layer = rates.kinds.get(kind) or rates.kinds["dense"]
+    row = layer.entry + layer.entry_back + 3 * rates.multiply * hidden
+    return row / (2 * rates.gather) if rates.gather else float(hidden)

@@ -18,8 +18,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gnnpipe.base.errors import CheckpointError, ConfigError, LostRankError, StoppedError, TrainingError
 from gnnpipe.base.reading import read_json
+from gnnpipe.base.resources import LAUNCHED_WITH_CORES, cores
 from gnnpipe.base.scratch import scratch_folder
 from gnnpipe.runtime.interruption import STOPS, TWICE_SECONDS, Wish, heard
 from gnnpipe.runtime.rank_process import FAILED, TOLD_TO_END, Task, check_guard
@@ -124,6 +127,7 @@ _idle: list[RankServer] = []
 def warm_up() -> None:
     """Start importing in the server that ranks are forked from, while this process loads the graph."""
     check_guard()
+    torch.set_num_threads(cores())  # of this process, which loads and cuts the graph
     if not any(server.usable for server in _idle):
         _idle.append(RankServer())
 
@@ -227,8 +231,9 @@ def _outcome(codes: dict[int, int], wish: Wish, folder: Path) -> StoppedError | 
 
 
 def _local_environment() -> dict[str, str]:
-    """Sockets on loopback only, and one thread until a rank decides on its number."""
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    """Sockets on loopback only, and one thread until a rank decides on its number, by the cores allotted to
+    this process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", LAUNCHED_WITH_CORES: str(cores())}
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     if loopback:  # whatever runs over several hosts need
         environment |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}

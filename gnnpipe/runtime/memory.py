@@ -5,8 +5,9 @@ from __future__ import annotations
 import resource
 import sys
 
-import psutil
 import torch
+
+from gnnpipe.base.resources import available_memory
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -21,4 +22,4 @@ def free_memory_bytes(device: torch.device) -> int:
     """Memory that new processes may take together on this host, or one process on a CUDA device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return available_memory()

@@ -145,10 +145,3 @@ def _stage_weights(plan: Plan, spec: ModelSpec) -> list[int]:
     for item, shape in layer_shapes(spec):
         found[plan.stage_of(item.convolution)] += shape.num_weights
     return found
-
-
-def adjacency_bytes(size: GraphSize, spec: ModelSpec, *, parts: int) -> int:
-    """Of a part's rows of A and A^T; with several parts renumbered rows stand beside the file's."""
-    matrices = 2 if spec.normalization == "mean" else 1
-    once = matrices * (2 * BYTES_PER_NUMBER * size.num_edges + BYTES_PER_NUMBER * size.num_nodes) // parts
-    return once * (1 if parts == 1 else 2)

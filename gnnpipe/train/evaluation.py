@@ -45,7 +45,9 @@ def evaluate(
     for data, logits in sweep(stage, messages, refill):
         finite = finite and bool(torch.isfinite(logits).all())
         assert data.labels is not None
-        metrics.update(logits, data.labels, data.masks)
+        for tile in data.tiles:  # a metric of several labels takes many times as much as its logits
+            masks = {name: mask[tile.rows] for name, mask in data.masks.items()}
+            metrics.update(logits[tile.rows], data.labels[tile.rows], masks)
     found = gather((finite, metrics.state()) if stage.place.is_last else None)
     parts = [item for item in found if item is not None]
     if not all(finite for finite, _ in parts):

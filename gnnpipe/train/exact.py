@@ -10,7 +10,8 @@ from gnnpipe.base.config import RunConfig
 from gnnpipe.base.errors import PlanError
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.locality import Locality
-from gnnpipe.graph.partition import node_cost, row_cost
+from gnnpipe.graph.partition import node_cost
+from gnnpipe.plan.costs import row_cost
 from gnnpipe.plan.plan import Plan, make_plan
 
 # What starting a chunk's convolution costs, in rows of work: 32 chunks of 3,125 rows took 1.07 times as long

@@ -16,10 +16,10 @@ from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.graph.partition import row_cost
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare
 from gnnpipe.model.stack import ModelSpec
 from gnnpipe.model.tasks import resolve_metric
+from gnnpipe.plan.costs import row_cost
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import parse_lookahead
 from gnnpipe.runtime.masks import DropoutSettings

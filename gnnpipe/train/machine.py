@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
-import psutil
 import torch
 
 from gnnpipe.base.config import RunConfig
+from gnnpipe.base.resources import cores, total_memory
 from gnnpipe.plan.hardware import REFERENCE, SHIPPED, TURN, Hardware, Link, load_hardware
 
 
@@ -21,7 +20,7 @@ def outdated(hardware: Hardware) -> str | None:
             f"hardware: '{hardware.name}' was measured with PyTorch {hardware.torch}, and this is "
             f"{torch.__version__}; gnnpipe profile measures anew"
         )
-    here = torch.cuda.device_count() if torch.cuda.is_available() else os.cpu_count() or 1
+    here = torch.cuda.device_count() if torch.cuda.is_available() else cores()
     if hardware.devices_per_host != here:
         return (
             f"hardware: '{hardware.name}' was measured on a host with {hardware.devices_per_host} devices, "
@@ -42,18 +41,17 @@ def hardware_here(config: RunConfig) -> Hardware:
         name = torch.cuda.get_device_name(0).lower()
         known = next((key for key in ("a100", "h100", "h200") if key in name), "a5000x8")
         return replace(SHIPPED[known], devices_per_host=torch.cuda.device_count())
-    cores = os.cpu_count() or 1
-    memory = psutil.virtual_memory().total
+    allotted = cores()
     link = Link(1e-4, 2e9)
     return Hardware(
         "this host",
         "usual figures",
-        cores,
-        memory,
+        allotted,
+        total_memory(),
         REFERENCE,
         link,
         link,
-        cores_per_host=cores,
+        cores_per_host=allotted,
         contention=1.1,
         crowding=1.05,
         message_seconds=1 / link.bandwidth,

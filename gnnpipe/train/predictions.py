@@ -13,16 +13,22 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.halo import part_range
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.model.layers.base import Layer
-from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
+from gnnpipe.model.stack import LayerSpec, ModelSpec
 from gnnpipe.plan.costs import GraphSize, LayerShape, layer_cost
 from gnnpipe.plan.hardware import Rates
-from gnnpipe.plan.memory import checkpoint_per_rank, memory_per_rank
 from gnnpipe.plan.plan import Plan, make_plan
 from gnnpipe.plan.staleness import fresh_probability
-from gnnpipe.plan.volume import HaloRows, LayerRows, Volume, halo_bytes, pipeline_bytes, weight_bytes
+from gnnpipe.plan.volume import (
+    HaloRows,
+    LayerRows,
+    Volume,
+    halo_bytes,
+    pipeline_bytes,
+    weight_bytes,
+)
 from gnnpipe.runtime.tables import TableSettings
 from gnnpipe.train.every import parse_every
+from gnnpipe.train.rank_memory import RankRows, adjacency_bytes, built_shapes, checkpoint_memory, rank_memory
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,11 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
     return Predictions(
         volume_of(plan, spec, facts.num_nodes, halo, settings.versions_sent),
         rival,
-        [rank_memory(plan, spec, settings, stage, rows, checks=checks) for stage in stages for rows in parts],
+        [
+            rank_memory(plan, spec, settings, stage, rows, checks=checks, drops=config.dropout > 0)
+            for stage in stages
+            for rows in parts
+        ],
         [
             checkpoint_memory(plan, spec, settings, stage, rows, part, stale=stale) if keeps else 0
             for stage in stages
@@ -93,9 +103,9 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
             module.returns_gradient(item.number),
             sum(weight.numel() for weight in module.parameters()),
         )
-        for item, module in _shapes(spec)
+        for item, module in built_shapes(spec)
     ]
-    stages = [plan.stage_of(item.convolution) for item, _ in _shapes(spec)]
+    stages = [plan.stage_of(item.convolution) for item, _ in built_shapes(spec)]
     shared = spec.has_initial and plan.recomputes_initial
     streams = 2 if spec.has_initial and not shared else 1
     weights = [layer.num_weights for layer in layers]
@@ -140,97 +150,8 @@ def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
                 module.returns_gradient(item.number),
             ),
         )
-        for item, module in _shapes(spec)
+        for item, module in built_shapes(spec)
     ]
-
-
-@functools.lru_cache(maxsize=8)
-def _shapes(spec: ModelSpec) -> list[tuple[LayerSpec, Layer]]:
-    """The layers without their numbers: shapes are enough for predictions."""
-    with torch.device("meta"):
-        return [(item, item()) for item in build_stack(spec)]
-
-
-@dataclass(frozen=True)
-class RankRows:
-    """What the memory of a rank depends on besides its layers."""
-
-    num_rows: int
-    num_halo: int
-    longest_chunk: int
-    graph_bytes: int
-    """Of its part's adjacency."""
-    feature_bytes: int
-    """Of its part's features, which not all stages hold."""
-
-
-def rank_memory(
-    plan: Plan, spec: ModelSpec, settings: TableSettings, stage: int, rows: RankRows, *, checks: bool = False
-) -> int:
-    """Peak bytes of a rank. A check of the gradient holds the graph, a table a layer and one for gradients
-    more."""
-    mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
-    recomputes = stage > 0 and spec.has_initial and plan.recomputes_initial
-    if recomputes:
-        mine.insert(0, _shapes(spec)[0][1])
-    forgets = plan.recompute and plan.num_chunks > 1
-    layers = [
-        (module.saved_columns() - forgets * module.forgotten_columns(), module.width or 0) for module in mine
-    ]
-    most_forgotten = forgets * max(module.forgotten_columns() for module in mine)
-    # gradient tables that all layers of a width have together, of this run and of its checks
-    common = {width for _, width in layers}
-    layers += [(width, 0) for width in common for _ in range(settings.shares_gradients + checks)]
-    # a message from the stage before stays whole for its initial rows
-    kept = 2 * spec.hidden * (stage > 0 and spec.has_initial and not plan.recomputes_initial)
-    kept += spec.num_classes * (stage == plan.num_stages - 1)
-    kept += most_forgotten  # what the rest is made again from
-    return memory_per_rank(
-        layers,
-        sum(weight.numel() for module in mine for weight in module.parameters()),
-        rows.num_rows,
-        rows.num_halo,
-        settings.tables_per_layer + checks,
-        settings.halo_tables_per_layer,
-        kept,
-        rows.longest_chunk,
-        spec.hidden,
-        (1 + checks) * (rows.graph_bytes + rows.feature_bytes * (stage == 0 or recomputes)),
-        plan.tables,
-    )
-
-
-def checkpoint_memory(
-    plan: Plan,
-    spec: ModelSpec,
-    settings: TableSettings,
-    stage: int,
-    rows: RankRows,
-    part: int = 0,
-    *,
-    stale: bool,
-) -> int:
-    """Bytes that the host of a rank holds besides from the first checkpoint on.
-
-    Args:
-        plan: stages and parts.
-        spec: the model.
-        settings: of the tables.
-        stage: of the rank.
-        rows: of the rank.
-        part: of the rank; the first one writes the weights.
-        stale: whether the next epoch reads tables of this one.
-    """
-    mine = [module for item, module in _shapes(spec) if plan.stage_of(item.convolution) == stage]
-    return checkpoint_per_rank(
-        [module.width or 0 for module in mine],
-        (part == 0) * sum(weight.numel() for module in mine for weight in module.parameters()),
-        rows.num_rows,
-        rows.num_halo,
-        stale * settings.tables_in_checkpoint,
-        4 * stale * settings.stale_halo,
-        plan.tables,
-    )
 
 
 def _parts(graph: PreparedGraph) -> list[RankRows]:
@@ -240,16 +161,26 @@ def _parts(graph: PreparedGraph) -> list[RankRows]:
             num_rows,
             max(facts.halo_forward[part], facts.halo_backward[part]),
             max(chunk.num_nodes for chunk in graph.ranges[part]),
-            _graph_bytes(graph, part),
-            round(8 * facts.feature_entries * num_rows / facts.num_nodes),
+            _adjacency_bytes(graph, part),
+            round(facts.feature_entries * num_rows / facts.num_nodes),
+            _train_share(graph, part),
+            graph.labels.dim() == 2,
         )
         for part, num_rows in enumerate(facts.part_nodes)
     ]
 
 
-def _graph_bytes(graph: PreparedGraph, part: int) -> int:
-    """Of a part's rows of A and A^T; with several parts renumbered rows stand beside the file's."""
+def _train_share(graph: PreparedGraph, part: int) -> float:
+    mine = part_range(graph.ranges, part)
+    mask = graph.masks["train"][mine.start : mine.stop]
+    return float(mask.float().mean()) if len(mask) else 0.0
+
+
+def _adjacency_bytes(graph: PreparedGraph, part: int) -> int:
+    """Of a part's rows of A and A^T, see `adjacency_bytes`."""
     mine = part_range(graph.ranges, part)
     matrices = [graph.matrix] if graph.matrix_t is graph.matrix else [graph.matrix, graph.matrix_t]
-    once = sum(matrix.rows(mine.start, mine.stop).nbytes for matrix in matrices)
-    return once * (1 if len(graph.ranges) == 1 else 2)
+    return sum(
+        adjacency_bytes(matrix.rows(mine.start, mine.stop).num_entries, mine.num_nodes, len(graph.ranges))
+        for matrix in matrices
+    )

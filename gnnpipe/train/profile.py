@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from gnnpipe.base.commands import ProfileConfig
 from gnnpipe.base.config import Model, RunConfig
 from gnnpipe.base.errors import DataError
 from gnnpipe.base.reading import read_json
+from gnnpipe.base.resources import cores, total_memory
 from gnnpipe.base.scratch import scratch_folder
 from gnnpipe.base.writing import write_file
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.normalize import Normalization
-from gnnpipe.graph.partition import row_cost
 from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.plan.costs import row_cost
 from gnnpipe.plan.hardware import GIB, TURN, Hardware, Link
 from gnnpipe.runtime.launch import launch_local, warm_up
 from gnnpipe.runtime.measure import (
@@ -40,7 +40,7 @@ from gnnpipe.runtime.measure import (
 from gnnpipe.runtime.memory import free_memory_bytes
 from gnnpipe.runtime.world import choose_device, join
 from gnnpipe.train.fit import contention, crowding, fit
-from gnnpipe.train.predictions import RankRows, rank_memory
+from gnnpipe.train.rank_memory import RankRows, rank_memory
 
 CHUNKS = (1, 4, 16, 64)
 FEWER_EDGES = 0.5
@@ -89,7 +89,7 @@ def profile(config: ProfileConfig) -> Profile:
         dataset=config.dataset, root=config.root, undirected=config.undirected, synthetic=config.synthetic
     )
     device = choose_device("auto", 1)
-    num_ranks = torch.cuda.device_count() if device.type == "cuda" else psutil.cpu_count(logical=True) or 1
+    num_ranks = torch.cuda.device_count() if device.type == "cuda" else cores()
     crowd = num_ranks if device.type == "cpu" and 1 < num_ranks <= FEW_CORES else 0
     warm_up()
     data = load_dataset(run)
@@ -110,7 +110,7 @@ def profile(config: ProfileConfig) -> Profile:
     rates, off = fit(alone)
     links = found["links"] or [asdict(UNMEASURED)]
     link = Link(*(float(np.median([item[key] for item in links])) for key in ("latency", "bandwidth")))
-    memory = psutil.virtual_memory().total
+    memory = total_memory()
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory
     hardware = Hardware(
@@ -143,7 +143,7 @@ def check_memory(data: GraphData, config: ProfileConfig, num_ranks: int, device:
         device: of each rank, or of all of them where it is the CPU.
     """
     # the graph is not counted: ranks map one file of it
-    rows = RankRows(data.num_nodes, 0, data.num_nodes, 0, 0)
+    rows = RankRows(data.num_nodes, 0, data.num_nodes)
 
     def needs(model: Model, width: int) -> int:
         layers = layers_beyond_cache(data.num_nodes, width)

@@ -12,12 +12,16 @@ from gnnpipe.graph.chunks import cut_into_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.graph.partition import halo_counts, node_cost, row_cost
+from gnnpipe.graph.normalize import transposed
+from gnnpipe.graph.partition import halo_counts, node_cost
 from gnnpipe.model.stack import ModelSpec
-from gnnpipe.plan.costs import GraphSize
+from gnnpipe.plan.costs import GraphSize, row_cost
 from gnnpipe.plan.volume import HaloRows
 from gnnpipe.train.costing import WHOLE, PartCut
 from gnnpipe.train.predictions import graph_size
+
+# Of graphs that are not at hand, as where a data set ships no split.
+USUAL_TRAIN_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,14 @@ class Question:
     spec: ModelSpec
     cuts: dict[int, PartCut]
     """By number of parts."""
-    feature_bytes: int
+    feature_entries: int
+    """Stored entries of the features."""
+    num_matrices: int = 1
+    """2 where the normalised adjacency and its transpose differ."""
+    train_share: float = USUAL_TRAIN_SHARE
+    """Of the nodes."""
+    several_labels: bool = False
+    """Whether a node may have several."""
     notes: tuple[str, ...] = ()
     """What was left out or changed when the graph was loaded."""
 
@@ -44,9 +55,9 @@ def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
         cuts = {
             parts: _guessed(config, parts) for parts in _divisors(config.devices) if _known(config, parts)
         }
-        return Question(
-            f"a graph of {config.num_nodes:,} nodes", size, spec, cuts, 4 * features * config.num_nodes
-        )
+        matrices = 2 if spec.normalization == "mean" else 1
+        name = f"a graph of {config.num_nodes:,} nodes"
+        return Question(name, size, spec, cuts, features * config.num_nodes, matrices)
     data = data or load_dataset(
         RunConfig(
             dataset=config.dataset, root=config.root, undirected=config.undirected, synthetic=config.synthetic
@@ -58,8 +69,18 @@ def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
     cuts = {
         parts: _cut(config, data, parts) for parts in _divisors(config.devices) if parts <= data.num_nodes
     }
-    size = graph_size(spec, data)
-    return Question(data.name, size, spec, cuts, (8 if sparse else 4) * entries, data.notes)
+    directed = transposed(data.adjacency) is not data.adjacency
+    return Question(
+        data.name,
+        graph_size(spec, data),
+        spec,
+        cuts,
+        entries,
+        2 if directed or spec.normalization == "mean" else 1,
+        float(data.train_mask.float().mean()),
+        data.task == "multilabel",
+        data.notes,
+    )
 
 
 def _divisors(devices: int) -> list[int]:

@@ -19,15 +19,13 @@ from gnnpipe.plan.simulate import simulate
 from gnnpipe.plan.timeline import Breakdown, breakdowns
 from gnnpipe.plan.volume import Volume
 from gnnpipe.runtime.tables import TableSettings
-from gnnpipe.train.costing import LEAST_ROWS_PER_CHUNK, adjacency_bytes, best_chunks, work_of
+from gnnpipe.train.costing import LEAST_ROWS_PER_CHUNK, best_chunks, work_of
 from gnnpipe.train.predictions import (
-    RankRows,
-    checkpoint_memory,
     convolution_costs,
-    rank_memory,
     volume_of,
 )
 from gnnpipe.train.question import Question
+from gnnpipe.train.rank_memory import RankRows, adjacency_bytes, checkpoint_memory, rank_memory
 
 # More are simulated one after the other; beyond, only those that a formula finds promising.
 MOST_ACTIONS = 150_000
@@ -191,8 +189,10 @@ def _memory(plan: Plan, question: Question, settings: TableSettings) -> tuple[li
         rows,
         max(cut.halo.forward, cut.halo.backward) // parts,
         -(-rows // plan.num_chunks),
-        adjacency_bytes(question.size, question.spec, parts=parts),
-        question.feature_bytes // parts,
+        question.num_matrices * adjacency_bytes(question.size.num_edges // parts, rows, parts),
+        question.feature_entries // parts,
+        question.train_share,
+        question.several_labels,
     )
     known: dict[tuple[int, bool, bool], tuple[int, int]] = {}
     found = []

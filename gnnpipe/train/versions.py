@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
 import torch
 
 import gnnpipe
+from gnnpipe.base.resources import cores, total_memory
 
 
 def versions() -> dict[str, str]:
@@ -24,12 +23,12 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device, num_ranks: int) -> dict[str, str | int]:
-    """The machine and how much of it the run used."""
+    """The machine, what of it the run was allotted, and how much it used."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": _cpu_name(),
-        "cores": os.cpu_count() or 1,
-        "memory_bytes": psutil.virtual_memory().total,
+        "cores": cores(),
+        "memory_bytes": total_memory(),
         "ranks": num_ranks,
         "threads_per_rank": torch.get_num_threads(),
     }

@@ -12,8 +12,9 @@ from gnnpipe.graph.chunks import cut_into_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.graph.partition import halo_counts, node_cost, row_cost
+from gnnpipe.graph.partition import halo_counts, node_cost
 from gnnpipe.model.stack import ModelSpec
+from gnnpipe.plan.costs import row_cost
 from gnnpipe.plan.plan import make_plan
 from gnnpipe.plan.volume import HaloRows, Volume
 from gnnpipe.train.predictions import volume_of

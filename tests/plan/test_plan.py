@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnpipe.base.errors import PlanError
-from gnnpipe.plan.memory import PROCESS_BYTES, memory_per_rank
 from gnnpipe.plan.plan import make_plan
 from gnnpipe.plan.schedule import lifo
 from gnnpipe.plan.timeline import HaloWait, RankTimeline, Span, breakdowns
@@ -112,14 +111,6 @@ def test_weight_volume() -> None:
 def test_bytes_between_stages() -> None:
     assert pipeline_bytes(3, 10, 8, 2, "bf16") == 2 * 2 * 10 * 8 * 2 * 2
     assert pipeline_bytes(3, 10, 8, 1, "int8") == 2 * 2 * 10 * (8 + 4)
-
-
-def test_memory_grows_with_what_is_kept() -> None:
-    assert memory_per_rank([], 7, 10, 0, 2, 2, 0, 0, 0, 5) == PROCESS_BYTES + 5 * 4 * 7 + 5
-    assert memory_per_rank([(4, 8)], 0, 10, 0, 2, 2, 0, 0, 0, 0) == PROCESS_BYTES + 10 * 4 * (4 + 16)
-    assert memory_per_rank([(4, 8)], 0, 10, 0, 2, 2, 0, 0, 0, 0, "bf16") == PROCESS_BYTES + 10 * (16 + 32)
-    assert memory_per_rank([(4, 8)], 0, 0, 3, 2, 6, 0, 0, 0, 0) == PROCESS_BYTES + 3 * 4 * 48
-    assert memory_per_rank([], 0, 10, 0, 2, 2, 7, 5, 3, 0) == PROCESS_BYTES + 10 * 4 * 7 + 4 * 4 * 5 * 3
 
 
 def test_breakdown_adds_up_and_tells_bubble_from_message() -> None:

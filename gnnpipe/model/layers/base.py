@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,21 @@ class WeightProduct:
         else:
             left = self.left.to(self.right.dtype)  # a table's rows, perhaps of fewer bits
             self.gradient.addmm_(left.t(), self.right, alpha=self.scale)
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """What a layer keeps of a chunk on the way back, in floats a row; for the memory estimate."""
+
+    keeps: Literal["no", "products", "chunk"]
+    """How long it keeps the gradient of its output rows: only while it is differentiated itself, until
+    products of weights are computed, or until the chunk has left the stage."""
+    owed: int = 0
+    """What products hold beside that gradient and what was saved."""
+    owed_of_tables: int = 0
+    """The same where tables have fewer bits: their rows as floats."""
+    held: int = 0
+    """What is kept besides until the chunk has left the stage."""
 
 
 class Layer(nn.Module):
@@ -164,6 +179,14 @@ class Layer(nn.Module):
     def saved_columns(self) -> int:
         """Floats a row that are kept from forward to backward beside the table; for the memory estimate."""
         raise NotImplementedError
+
+    def way_back(self) -> WayBack:
+        """What is kept on the way back; here what autograd does."""
+        return WayBack("chunk", held=self.width or 0)
+
+    def carried_columns(self) -> int:
+        """Floats a row that `message` makes for `update`, in evaluation."""
+        return 0
 
     def forgotten_columns(self) -> int:
         """Of those, what `forget` lets go of."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnpipe.model.features import FeatureRows, project
-from gnnpipe.model.layers.base import Drop, Layer, RowsPass, glorot, zeros
+from gnnpipe.model.layers.base import Drop, Layer, RowsPass, WayBack, glorot, zeros
 from gnnpipe.model.layers.norm import norm_backward, norm_forward
 
 
@@ -115,8 +115,15 @@ class Dense(Layer):
         """Rows before the norm."""
         return 0 if self.norm is None else self.in_features
 
+    def way_back(self) -> WayBack:
+        """See `Layer.way_back`: behind a ReLU, the gradient in front of it."""
+        return WayBack("no", held=self.out_features) if self.relu else WayBack("chunk")
+
+    def carried_columns(self) -> int:
+        """The product itself."""
+        return self.out_features
+
     def saved_columns(self) -> int:
-        """Dropped rows, those before the norm, and initial rows. Features, which may be sparse, are counted
-        as what they take."""
+        """Dropped rows, those before the norm, and initial rows."""
         before_norm = 0 if self.norm is None else self.in_features + 2
-        return self.in_features * (not self.reads_features) + before_norm + self.relu * self.out_features
+        return self.in_features + before_norm + self.relu * self.out_features

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.model.features import FeatureRows, project
-from gnnpipe.model.layers.base import Convolution, Drop, RowsPass, glorot
+from gnnpipe.model.layers.base import Convolution, Drop, RowsPass, WayBack, glorot
 
 
 class GcnLayer(Convolution):
@@ -92,6 +92,10 @@ class GcnLayer(Convolution):
             else:
                 assert rows.x is not None
                 rows.drop.back(x_gradient, rows.x, h_gradient)
+
+    def way_back(self) -> WayBack:
+        """See `Layer.way_back`: one product with the gradient of the rows or of the message."""
+        return WayBack("no", owed=self.out_features) if self.transform_first else WayBack("products")
 
     def saved_columns(self) -> int:
         """Dropped rows or the aggregate."""

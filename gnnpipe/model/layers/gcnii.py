@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gnnpipe.model.features import FeatureRows
-from gnnpipe.model.layers.base import Drop, Layer, RowsPass, glorot
+from gnnpipe.model.layers.base import Drop, Layer, RowsPass, WayBack, glorot
 
 
 class GcniiLayer(Layer):
@@ -101,6 +101,10 @@ class GcniiLayer(Layer):
         assert h_gradient is not None
         assert rows.x is not None
         rows.drop.back(x_gradient, rows.x, h_gradient)
+
+    def way_back(self) -> WayBack:
+        """See `Layer.way_back`."""
+        return WayBack("products")
 
     def saved_columns(self) -> int:
         """The aggregate's mix with the initial rows."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnpipe.model.features import FeatureRows
-from gnnpipe.model.layers.base import Drop, Layer, RowsPass, glorot, zeros
+from gnnpipe.model.layers.base import Drop, Layer, RowsPass, WayBack, glorot, zeros
 from gnnpipe.model.layers.norm import norm_backward, norm_forward
 
 
@@ -96,6 +96,10 @@ class ResGcnLayer(Layer):
         assert rows.x is not None
         rows.drop.back(x_gradient, rows.x, x_gradient)
         torch.add(norm_backward(self.norm, x_gradient, h, (mean, scale)), gradient, out=h_gradient)
+
+    def way_back(self) -> WayBack:
+        """See `Layer.way_back`. What tiles let go of meanwhile has no room for a gradient."""
+        return WayBack("chunk")
 
     def saved_columns(self) -> int:
         """Input and aggregate, and the two moments of the norm."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.model.features import FeatureRows, project
-from gnnpipe.model.layers.base import Convolution, Drop, RowsPass, glorot
+from gnnpipe.model.layers.base import Convolution, Drop, RowsPass, WayBack, glorot
 
 
 class SageLayer(Convolution):
@@ -109,6 +109,16 @@ class SageLayer(Convolution):
             return dropped
         assert rows.x is not None
         return rows.x.float()
+
+    def way_back(self) -> WayBack:
+        """See `Layer.way_back`: two products, one of them with the table's rows or the message's gradient."""
+        if self.transform_first:
+            return WayBack("chunk", owed=self.out_features)
+        return WayBack("chunk", owed_of_tables=self.in_features)
+
+    def carried_columns(self) -> int:
+        """The node's own term."""
+        return self.out_features
 
     def saved_columns(self) -> int:
         """Dropped rows or the aggregate."""

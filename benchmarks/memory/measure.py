@@ -1,0 +1,130 @@
+"""One cell: a run as the command line starts it, with the peak of each rank above that of an idle one."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from benchmarks.memory.cells import Cell, Size
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.splits import random_split
+from gnnpipe.model.tasks import resolve_metric
+from gnnpipe.plan.memory import LIBRARY_PAGES, PROCESS_BYTES
+from gnnpipe.runtime.launch import launch_local
+from gnnpipe.runtime.world import join
+from gnnpipe.train.job import Job, describe_plan, plan_for, prepare_graph, spec_for
+from gnnpipe.train.predictions import predict
+from gnnpipe.train.rank import train
+from gnnpipe.train.records import RunFolder
+
+STATUS, CLEAR, SMAPS = (Path("/proc/self") / name for name in ("status", "clear_refs", "smaps"))
+RESET_PEAK = "5"  # see `man 5 proc`
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Bytes of each rank above those of an idle process."""
+
+    predicted: list[int]
+    measured: list[int]
+
+    @property
+    def errors(self) -> list[float]:
+        """Predicted over measured, less 1."""
+        pairs = zip(self.predicted, self.measured, strict=True)
+        return [predicted / measured - 1 for predicted, measured in pairs]
+
+
+def graph_of(cell: Cell, size: Size) -> GraphData:
+    """A random graph with some locality."""
+    rng = np.random.default_rng(0)
+    nodes, edges = size.num_nodes, size.num_nodes * size.degree // (1 if cell.directed else 2)
+    source = rng.integers(nodes, size=edges)
+    target = (source + rng.integers(-nodes // 50, nodes // 50, size=edges)) % nodes
+    features: torch.Tensor | sp.csr_matrix = torch.randn(nodes, size.num_features)
+    if cell.sparse:
+        row = np.repeat(np.arange(nodes), size.sparse_entries)
+        col = rng.integers(size.num_sparse_features, size=row.size)
+        entries = np.ones(row.size, np.float32), (row, col)
+        features = sp.csr_matrix(entries, shape=(nodes, size.num_sparse_features))
+    if cell.classes == 107:
+        labels = torch.from_numpy(rng.random((nodes, cell.classes)) < 0.1).float()
+    else:
+        labels = torch.from_numpy(rng.integers(cell.classes, size=nodes))
+    return GraphData.from_edge_index(
+        torch.from_numpy(np.stack([source, target])),
+        features,
+        labels,
+        random_split(nodes, seed=0),
+        num_classes=cell.classes,
+        undirected=not cell.directed,
+    )
+
+
+def measure(cell: Cell, size: Size) -> Measured:
+    """Predict and run."""
+    config, data = cell.config(size), graph_of(cell, size)
+    plan, spec = plan_for(config, data), spec_for(config, data)
+    graph = prepare_graph(config, data, plan, spec)
+    predictions = predict(config, plan, spec, graph)
+    with tempfile.TemporaryDirectory(prefix="gnnpipe-memory-") as scratch:
+        path, folder = Path(scratch) / "graph.safetensors", RunFolder(Path(scratch) / "run")
+        graph.save(path)
+        job = Job(config, plan, spec, path, folder.path, resolve_metric(config.metric, data.task))
+        folder.create(config, describe_plan(job, graph.facts, predictions))
+        del graph, data
+        launch_local(_rank, (job,), plan.num_ranks, _nothing_to_say)
+        peaks = [json.loads((folder.path / f"peak-{rank}").read_text()) for rank in range(plan.num_ranks)]
+    idle = PROCESS_BYTES + LIBRARY_PAGES
+    return Measured([needed - idle for needed in predictions.memory_bytes], peaks)
+
+
+class _Silent:
+    """A reporter that nobody listens to."""
+
+    def epoch(self, record: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+def _rank(job: Job, store: str) -> None:
+    """Join, take the peak as it is now, train, and leave what came on top of it."""
+    with join(job.config, store) as world:
+        CLEAR.write_text(RESET_PEAK)
+        idle = _peak() - _library_pages()
+        train(job, world, _Silent())
+        (job.out / f"peak-{world.rank}").write_text(json.dumps(_peak() - _library_pages() - idle))
+
+
+def _nothing_to_say(how: str, job: Job) -> None:
+    """Whoever interrupts a measurement loses nothing."""
+
+
+def _peak() -> int:
+    """Bytes: the most that was resident since the peak was reset."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
+
+
+def _library_pages() -> int:
+    """Bytes of libraries' files that are mapped, of which there are only more as time goes on.
+
+    How many a first call brings in depends on how the system holds the file: 25 MB or 100.
+    """
+    found, counts = 0, False
+    for line in SMAPS.read_text().splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            counts = ".so" in words[-1]
+        elif counts and words[0] in ("Shared_Clean:", "Private_Clean:"):
+            found += 1024 * int(words[1])
+    return found
