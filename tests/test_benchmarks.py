@@ -12,7 +12,7 @@ import pytest
 from benchmarks.convergence import plans
 from benchmarks.convergence.report import Cell, Found, main_table
 from benchmarks.convergence.run import summarize
-from benchmarks.memory.cells import FACTORS, Cell, Size, chosen_cells, every_cell
+from benchmarks.memory import cells
 from benchmarks.memory.measure import Measured, measure
 from benchmarks.memory.run import row_of
 from gnnpipe.base.config import RunConfig
@@ -39,18 +39,18 @@ def test_every_convergence_run_is_a_command() -> None:
 
 
 def test_cells_of_memory_cover_every_pair_of_settings() -> None:
-    chosen, every = chosen_cells(), list(every_cell())
-    values = {name: {getattr(cell, name) for cell in every} for name in FACTORS}
-    assert values == {name: set(options) for name, options in FACTORS.items()}
-    for one, other in itertools.combinations(FACTORS, 2):
+    chosen, every = cells.chosen_cells(), list(cells.every_cell())
+    values = {name: {getattr(cell, name) for cell in every} for name in cells.FACTORS}
+    assert values == {name: set(options) for name, options in cells.FACTORS.items()}
+    for one, other in itertools.combinations(cells.FACTORS, 2):
         possible = {(getattr(cell, one), getattr(cell, other)) for cell in every}
         assert {(getattr(cell, one), getattr(cell, other)) for cell in chosen} == possible
 
 
 def test_memory_of_a_small_cell_is_measured() -> None:
-    found = measure(Cell(), Size(num_nodes=300, layers=2, epochs=1))
+    found = measure(cells.Cell(), cells.Size(num_nodes=300, layers=2, epochs=1))
     assert found.measured[0] > 0
-    row = row_of(Cell(), Measured([2**20], [2**21]))
+    row = row_of(cells.Cell(), Measured([2**20], [2**21]))
     assert row == "| gcnii 1x1x1, 7 classes | 1 / 2 (-50 %) |"
 
 
