@@ -144,8 +144,8 @@ CHANGES = (
     Change(
         "the chunk orders begin anew at a resume",
         "train/trainer.py",
-        "[next(orders) for _ in range(self._first_epoch)]",
-        "[next(chunk_orders(order, self._job.plan.num_chunks, config.seed))] * self._first_epoch",
+        "[next(self._orders) for _ in range(self._first_epoch)]",
+        "[[*range(self._job.plan.num_chunks)]] * self._first_epoch",
         RESUME,
     ),
     Change(

@@ -13,7 +13,7 @@ from benchmarks.convergence import plans
 from benchmarks.convergence.report import Cell, Found, main_table
 from benchmarks.convergence.run import summarize
 from benchmarks.memory import cells
-from benchmarks.memory.cells import FACTORS, Size, chosen_cells, every_cell
+from benchmarks.memory.cells import Size
 from benchmarks.memory.measure import Measured, measure
 from benchmarks.memory.run import row_of
 from gnnpipe.base.config import RunConfig
@@ -40,10 +40,10 @@ def test_every_convergence_run_is_a_command() -> None:
 
 
 def test_cells_of_memory_cover_every_pair_of_settings() -> None:
-    chosen, every = chosen_cells(), list(every_cell())
-    values = {name: {getattr(cell, name) for cell in every} for name in FACTORS}
-    assert values == {name: set(options) for name, options in FACTORS.items()}
-    for one, other in itertools.combinations(FACTORS, 2):
+    chosen, every = cells.chosen_cells(), list(cells.every_cell())
+    values = {name: {getattr(cell, name) for cell in every} for name in cells.FACTORS}
+    assert values == {name: set(options) for name, options in cells.FACTORS.items()}
+    for one, other in itertools.combinations(cells.FACTORS, 2):
         possible = {(getattr(cell, one), getattr(cell, other)) for cell in every}
         assert {(getattr(cell, one), getattr(cell, other)) for cell in chosen} == possible
 

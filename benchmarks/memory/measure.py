@@ -80,7 +80,7 @@ def measure(cell: Cell, size: Size) -> Measured:
         job = Job(config, plan, spec, path, folder.path, resolve_metric(config.metric, data.task))
         folder.create(config, describe_plan(job, graph.facts, predictions))
         del graph, data
-        launch_local(_rank, (job,), plan.num_ranks, _nothing_to_say)
+        launch_local(_rank, (job,), plan.num_ranks)
         peaks = [json.loads((folder.path / f"peak-{rank}").read_text()) for rank in range(plan.num_ranks)]
     idle = PROCESS_BYTES + LIBRARY_PAGES
     return Measured([needed - idle for needed in predictions.memory_bytes], peaks)
@@ -103,10 +103,6 @@ def _rank(job: Job, store: str) -> None:
         idle = _peak() - _library_pages()
         train(job, world, _Silent())
         (job.out / f"peak-{world.rank}").write_text(json.dumps(_peak() - _library_pages() - idle))
-
-
-def _nothing_to_say(how: str, job: Job) -> None:
-    """Whoever interrupts a measurement loses nothing."""
 
 
 def _peak() -> int:
