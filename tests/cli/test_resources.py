@@ -24,6 +24,7 @@ def hardware_of(folder: Path, *flags: str, begin: Callable[[], object], **variab
     return found
 
 
+@pytest.mark.slow
 def test_a_run_on_one_core_uses_one_thread(tmp_path: Path) -> None:
     found = hardware_of(tmp_path, begin=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}))
     assert (found["cores"], found["threads_per_rank"]) == (1, 1)

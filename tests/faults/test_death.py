@@ -40,6 +40,7 @@ def ours(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name != f"torchinductor_{getpass.getuser()}"]
 
 
+@pytest.mark.slow
 def test_ranks_end_with_a_launcher_that_is_killed_and_resume_goes_on_at_once(tmp_path: Path) -> None:
     temporary = tmp_path / ("a" * 100)  # longer than the address of a socket may be
     temporary.mkdir()

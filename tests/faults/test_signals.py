@@ -244,6 +244,7 @@ def test_a_signal_in_the_last_epoch_lets_the_run_finish(tmp_path: Path) -> None:
     assert (run.folder.path / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_what_was_stopped_many_times_ends_as_if_it_never_was(tmp_path: Path, whole: Run) -> None:
     run = Run.prepare(tmp_path / "run", stages=2, epochs=EPOCHS, checkpoint_every="10min")
     for epochs in (1, 20, 40):

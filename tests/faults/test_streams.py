@@ -20,6 +20,7 @@ NEEDS_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_run_that_nobody_reads_goes_on_and_hears_signals(number: int, tmp_path: Path) -> None:
     """As in ``gnnpipe train 2>&1 | head -n 1``."""
     reader, writer = os.pipe()

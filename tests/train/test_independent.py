@@ -105,7 +105,10 @@ def assert_same_run(run: Run, plain: Plain) -> None:
         torch.testing.assert_close(weight, plain.best[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize(("model", "parts", "name"), [("sage", 1, "adam"), ("gcnii", 2, "adamw")])
+@pytest.mark.parametrize(
+    ("model", "parts", "name"),
+    [("sage", 1, "adam"), ("gcnii", 2, "adamw")],
+)
 def test_a_run_and_one_that_goes_on_equal_plain_training(
     model: Model, parts: int, name: str, tmp_path: Path
 ) -> None:
