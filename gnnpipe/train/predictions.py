@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gnnpipe.base.config import HaloMode, RunConfig
+from gnnpipe.base.config import HaloMode, RunConfig, TableFormat
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.halo import part_range
@@ -58,7 +58,7 @@ def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph
         one_stage = make_plan(1, plan.num_ranks, 1, spec.layers, facts.num_nodes)
         rival = volume_of(one_stage, spec, facts.num_nodes, HaloRows(*facts.rival_halo)).total
     keeps = parse_every(config.checkpoint_every).ever
-    stages, parts = range(plan.num_stages), _parts(graph)
+    stages, parts = range(plan.num_stages), _parts(graph, plan.tables)
     stale, checks = plan.reads_stale_rows(config.halo), config.check_gradient > 0
     return Predictions(
         volume_of(plan, spec, facts.num_nodes, halo, settings.versions_sent),
@@ -154,14 +154,14 @@ def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
     ]
 
 
-def _parts(graph: PreparedGraph) -> list[RankRows]:
+def _parts(graph: PreparedGraph, tables: TableFormat) -> list[RankRows]:
     facts = graph.facts
     return [
         RankRows(
             num_rows,
             max(facts.halo_forward[part], facts.halo_backward[part]),
             max(chunk.num_nodes for chunk in graph.ranges[part]),
-            _adjacency_bytes(graph, part),
+            _adjacency_bytes(graph, part, tables),
             round(facts.feature_entries * num_rows / facts.num_nodes),
             _train_share(graph, part),
             graph.labels.dim() == 2,
@@ -176,11 +176,13 @@ def _train_share(graph: PreparedGraph, part: int) -> float:
     return float(mask.float().mean()) if len(mask) else 0.0
 
 
-def _adjacency_bytes(graph: PreparedGraph, part: int) -> int:
+def _adjacency_bytes(graph: PreparedGraph, part: int, tables: TableFormat) -> int:
     """Of a part's rows of A and A^T, see `adjacency_bytes`."""
     mine = part_range(graph.ranges, part)
     matrices = [graph.matrix] if graph.matrix_t is graph.matrix else [graph.matrix, graph.matrix_t]
     return sum(
-        adjacency_bytes(matrix.rows(mine.start, mine.stop).num_entries, mine.num_nodes, len(graph.ranges))
+        adjacency_bytes(
+            matrix.rows(mine.start, mine.stop).num_entries, mine.num_nodes, len(graph.ranges), tables
+        )
         for matrix in matrices
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gnnpipe.base.config import TableFormat
 from gnnpipe.model.layers.base import Convolution, Layer
 from gnnpipe.model.stack import LayerSpec, ModelSpec, build_stack
 from gnnpipe.plan.memory import checkpoint_per_rank, peak_memory
@@ -200,8 +201,10 @@ def checkpoint_memory(
     )
 
 
-def adjacency_bytes(num_entries: int, num_rows: int, num_parts: int) -> int:
+def adjacency_bytes(num_entries: int, num_rows: int, num_parts: int, tables: TableFormat = "fp32") -> int:
     """Of a part's rows of A or A^T: columns and values in the file, that tiles read as they are, and row
-    pointers there and of the tiles. With several parts tiles hold renumbered copies."""
+    pointers there and of the tiles. With several parts tiles hold renumbered copies; for bf16 tables values
+    are kept in that format too."""
     once = 2 * BYTES_PER_NUMBER * num_entries
-    return once * (1 if num_parts == 1 else 2) + 2 * BYTES_PER_NUMBER * num_rows
+    converted = 2 * num_entries if tables == "bf16" else 0
+    return once * (1 if num_parts == 1 else 2) + converted + 2 * BYTES_PER_NUMBER * num_rows

@@ -40,6 +40,7 @@ NOTHING_SAVED = "nothing was saved yet"
 # Settings that change nothing about what comes out.
 OPERATION = {
     "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error",
+    "cuda_graphs",
 }  # fmt: skip
 
 

@@ -189,7 +189,7 @@ def _memory(plan: Plan, question: Question, settings: TableSettings) -> tuple[li
         rows,
         max(cut.halo.forward, cut.halo.backward) // parts,
         -(-rows // plan.num_chunks),
-        question.num_matrices * adjacency_bytes(question.size.num_edges // parts, rows, parts),
+        question.num_matrices * adjacency_bytes(question.size.num_edges // parts, rows, parts, plan.tables),
         question.feature_entries // parts,
         question.train_share,
         question.several_labels,
