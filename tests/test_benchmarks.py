@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.convergence import plans
 from benchmarks.convergence.report import Cell, Found, main_table
@@ -103,3 +104,30 @@ def test_what_stands_out_is_bold() -> None:
     assert "| **-2.0 ± 0.4** | **-1.0 ± 0.4** |" in row
     assert "Cora gcnii (of 1 cells)" in verdict
     assert "below paper: Cora gcnii" in verdict
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state:UserWarning")
+def test_the_device_suite_still_runs() -> None:
+    """Small, on whatever device there is."""
+    from benchmarks.gpu import ours, pulls, rival
+    from benchmarks.gpu.graphs import KINDS, make
+
+    device = torch.device("cpu")
+    matrix = make("planted", device, scale=1000)
+    for form in ("edges", "cusparse"):
+        rival.Rival(form, "gcnii", 2, 8, matrix).step()
+    trainer = ours.Ours("gcnii", 2, 8, ours.prepared(matrix, 2), device, graphs=True)
+    trainer.step()
+    trainer.step()
+    assert trainer.losses[1] != trainer.losses[0]
+    for kind in KINDS:
+        found = pulls.race(kind, 8, device, scale=1000)
+        assert found["ours fp32"]["off"] < 1e-6
+
+
+def test_a_device_that_is_the_cpu_agrees_with_it() -> None:
+    from benchmarks.gpu import check
+
+    found = check.check(torch.device("cpu"), ("gcnii",), nodes=120)
+    assert len(found) > 8
+    assert all(result["agrees"] for result in found.values())
