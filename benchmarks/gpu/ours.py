@@ -38,7 +38,7 @@ def prepared(matrix: Csr, chunks: int) -> PreparedGraph:
     none = torch.zeros(0, dtype=torch.int64)
     facts = GraphFacts(
         "made", nodes, matrix.num_entries - nodes, FEATURES, nodes * FEATURES, CLASSES, "multiclass", "whole",
-        "metis", 0.0, 1.0, 1.0, [nodes], [0], [0], None,
+        "metis", 0.0, 1.0, 1.0, [nodes], [0], [0], None, (),
     )  # fmt: skip
     return PreparedGraph(
         facts,
