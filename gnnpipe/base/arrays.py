@@ -116,13 +116,13 @@ def checked_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def unzipped(path: Path) -> Iterator[IO[bytes]]:
-    """What a gzip file holds; reading raises ValueError where it unfolds into far more than it is."""
+    """The content of a gzip file. Reading raises ValueError if it grows beyond `RATIO` times the file's size."""
     with open_file(path, link=True) as file, gzip.open(file) as inner:
         yield io.BufferedReader(_Bounded(inner, max(SMALL, RATIO * os.fstat(file.fileno()).st_size)))
 
 
 class _Bounded(io.RawIOBase):
-    """Lets so many bytes through."""
+    """A stream that ends in ValueError after a number of bytes."""
 
     def __init__(self, inner: gzip.GzipFile, most: int) -> None:
         self._inner, self._left = inner, most
@@ -145,7 +145,7 @@ class _Bounded(io.RawIOBase):
 
 
 def check_memory(size: int) -> None:
-    """Raise ValueError if so many bytes are more than what is free: the system would kill us."""
+    """Raise ValueError if ``size`` bytes are not free; taking them would get this process killed."""
     free = available_memory()
     if size > free:
         raise ValueError(f"it takes {size:,} bytes of memory, and {free:,} are free")

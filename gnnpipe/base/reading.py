@@ -30,7 +30,7 @@ CONFIG_BYTES, JSON_BYTES, LINE_BYTES, RECORDS_BYTES = MIB // 4, 256 * MIB, 16 * 
 HEADER_BYTES = 100 * MIB  # of a safetensors file, as its own library has it
 YAML_DEPTH = 100
 SMALL, RATIO = 256 * MIB, 100
-"""What takes more than so much is refused if so many times less of it is really there."""
+"""Content above SMALL bytes is refused if it is more than RATIO times what is stored."""
 LINK = "it is a link, and links are not followed here"
 
 
@@ -185,7 +185,7 @@ def map_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def tensor_file_metadata(content: bytes) -> dict[str, str]:
-    """What a safetensors file says of itself, from its bytes; raises ValueError."""
+    """Metadata of a safetensors file, from its bytes; raises ValueError."""
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(HEADER_BYTES, len(content) - 8):
         raise ValueError("it is no safetensors file")

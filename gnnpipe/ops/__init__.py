@@ -57,7 +57,7 @@ class Ops(Protocol):
 def of(device: torch.device) -> Ops:
     """The back end for tensors on ``device``."""
     if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
-        from gnnpipe.ops.triton import TritonOps
+        from gnnpipe.ops.triton import TritonOps  # needs Triton, which CPUs do without
 
         return TritonOps()
     return TorchOps()
