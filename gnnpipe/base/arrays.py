@@ -116,7 +116,7 @@ def checked_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def unzipped(path: Path) -> Iterator[IO[bytes]]:
-    """The content of a gzip file. Reading raises ValueError if it grows beyond `RATIO` times the file's size."""
+    """The content of a gzip file; raises ValueError where it unfolds beyond `RATIO` times its size."""
     with open_file(path, link=True) as file, gzip.open(file) as inner:
         yield io.BufferedReader(_Bounded(inner, max(SMALL, RATIO * os.fstat(file.fileno()).st_size)))
 
