@@ -20,29 +20,29 @@ class Change:
     """Arguments for pytest: the fast tests that ought to notice."""
 
 
-PYG = "tests/runtime/test_pyg.py"
-INDEPENDENT = "tests/train/test_independent.py"
-OPTIMIZER = "tests/train/test_optimizer.py"
-SCHEDULE = "tests/plan/test_schedule.py"
-RULES = "tests/plan/test_staleness.py"
-AGES = "tests/plan/test_ages.py"
-STALENESS = "tests/runtime/test_staleness.py"
-LOOKAHEAD = "tests/runtime/test_lookahead.py"
-PARTS = "tests/runtime/test_parts.py"
-BOUNDARIES = "tests/runtime/test_boundaries.py"
-GRADIENT_CHECK = "tests/runtime/test_gradient_check.py"
+PYG = "tests/engine/test_pyg.py"
+INDEPENDENT = "tests/run/test_independent.py"
+OPTIMIZER = "tests/engine/test_optimizer.py"
+SCHEDULE = "tests/schedule/test_actions.py"
+RULES = "tests/schedule/test_staleness.py"
+AGES = "tests/schedule/test_freshness.py"
+STALENESS = "tests/engine/test_staleness.py"
+LOOKAHEAD = "tests/engine/test_lookahead.py"
+PARTS = "tests/engine/test_parts.py"
+BOUNDARIES = "tests/engine/test_boundaries.py"
+GRADIENT_CHECK = "tests/engine/test_gradient_check.py"
 RESUME = "tests/faults/test_resume.py -k every_setting"
 NUMBERS = "tests/faults/test_numbers.py -k stale_halo"
 PARTITION = "tests/graph/test_partition.py"
 SPLITS = "tests/graph/test_splits.py"
-METRICS = "tests/model/test_metrics.py"
-DROPOUT = "tests/model/test_dropout.py"
+METRICS = "tests/nn/test_metrics.py"
+DROPOUT = "tests/nn/test_dropout.py"
 
 CHANGES = (
     # normalisation and layers
     Change(
         "GraphSAGE multiplies with GCN's adjacency",
-        "model/stack.py",
+        "nn/models.py",
         'return "mean" if self.model == "sage" else "gcn"',
         'return "gcn"',
         PYG,
@@ -56,7 +56,7 @@ CHANGES = (
     ),
     Change(
         "layers of GCNII behind the first count one less",
-        "model/stack.py",
+        "nn/models.py",
         "GcniiLayer(spec.hidden, index + 1,",
         "GcniiLayer(spec.hidden, index or 1,",
         PYG,
@@ -64,71 +64,71 @@ CHANGES = (
     # evaluation, weights on disk, what is best
     Change(
         "evaluation takes the weights themselves, not their averages",
-        "train/trainer.py",
+        "run/trainer.py",
         "with self._averaged.in_place():\n            job",
         "if True:\n            job",
         INDEPENDENT,
     ),
     Change(
         "model.safetensors gets the weights themselves, not their averages",
-        "train/trainer.py",
+        "run/trainer.py",
         "with self._averaged.in_place():\n            for layer",
         "if True:\n            for layer",
         INDEPENDENT,
     ),
     Change(
         "only one part's nodes are evaluated",
-        "train/evaluation.py",
+        "run/evaluation.py",
         "for _, state in parts:",
         "for _, state in parts[:1]:",
         INDEPENDENT,
     ),
     Change(
         "of two epochs that are as good the later one is the best",
-        "train/progress.py",
+        "run/progress.py",
         '<= self.best["best_val"]',
         '< self.best["best_val"]',
-        "tests/train/test_records.py tests/train/test_progress.py",
+        "tests/run/test_records.py tests/run/test_progress.py",
     ),
     Change(
         "micro-F1 is macro-F1",
-        "model/metrics.py",
+        "nn/metrics.py",
         "float(2 * correct.sum() / (count.sum() + predicted.sum()).clamp(min=1))",
         "_mean(2 * correct / (count + predicted).clamp(min=1))",
         METRICS,
     ),
     Change(
         "the table error adds up from one refresh to the next",
-        "runtime/sweep.py",
+        "engine/sweep.py",
         "    table.forget_error()\n",
         "",
-        f"{STALENESS} {GRADIENT_CHECK} tests/runtime/test_sweep.py",
+        f"{STALENESS} {GRADIENT_CHECK} tests/engine/test_sweep.py",
     ),
     # optimiser
     Change(
         "the learning-rate schedule begins anew at a resume",
-        "train/trainer.py",
+        "run/trainer.py",
         "config.epochs, self._first_epoch)",
         "config.epochs, 0)",
         INDEPENDENT,
     ),
     Change(
         "clipping counts each part's copy of the weights",
-        "train/trainer.py",
+        "run/trainer.py",
         "self._world.gather, stage.counted_weights)",
         "self._world.gather)",
         INDEPENDENT,
     ),
     Change(
         "averages keep the share that the new weights should have",
-        "train/optimizer.py",
+        "engine/optimizer.py",
         "get_ema_multi_avg_fn(decay)",
         "get_ema_multi_avg_fn(1 - decay)",
         OPTIMIZER,
     ),
     Change(
         "the cosine is stretched over the warm-up too",
-        "train/rates.py",
+        "config/rates.py",
         "max(1, epochs - config.warmup)",
         "max(1, epochs)",
         OPTIMIZER,
@@ -136,35 +136,35 @@ CHANGES = (
     # resume
     Change(
         "averages begin anew at a resume",
-        "train/optimizer.py",
+        "engine/optimizer.py",
         "n_averaged.fill_(epochs)",
         "n_averaged.fill_(0)",
         INDEPENDENT,
     ),
     Change(
         "the chunk orders begin anew at a resume",
-        "train/trainer.py",
+        "run/trainer.py",
         "[next(self._orders) for _ in range(self._first_epoch)]",
         "[[*range(self._job.plan.num_chunks)]] * self._first_epoch",
         RESUME,
     ),
     Change(
         "rows under way between parts are lost at a resume",
-        "runtime/boundary.py",
+        "engine/boundary.py",
         'self._incoming.copy_(state["incoming"])',
         "pass",
         RESUME,
     ),
     Change(
         "table rows are read from a checkpoint by the wrong permutation",
-        "runtime/stage_state.py",
+        "checkpoint/tables.py",
         "place[node_id] = torch.arange(len(node_id))",
         "place = node_id",
         RESUME,
     ),
     Change(
         "rows that are not finite stay under way in a stale halo",
-        "runtime/nonfinite.py",
+        "engine/nonfinite.py",
         ", *layer.rows.boundary.state().values()",
         "",
         NUMBERS,
@@ -172,21 +172,21 @@ CHANGES = (
     # schedules and orders
     Change(
         "a chunk runs backward before those that read its rows",
-        "plan/schedule.py",
+        "schedule/actions.py",
         "later = action.position + 1",
         "later = action.position - 1",
         SCHEDULE,
     ),
     Change(
         "a backward step is fed by the wrong one of the stage behind",
-        "plan/schedule.py",
+        "schedule/actions.py",
         'if kind == "F" else position - lag',
         'if kind == "F" else position + lag',
         SCHEDULE,
     ),
     Change(
         "antithetic reverses an order that nobody saw",
-        "plan/staleness.py",
+        "schedule/staleness.py",
         'order == "antithetic" and epoch % 2',
         'order == "antithetic" and not epoch % 2',
         RULES,
@@ -194,28 +194,28 @@ CHANGES = (
     # staleness rules
     Change(
         "corrected subtracts last epoch's rows too often",
-        "plan/staleness.py",
+        "schedule/staleness.py",
         "weight * (1 / fresh - 1), weight)",
         "weight / fresh, weight)",
         RULES,
     ),
     Change(
         "the first snapshot of a freeze comes an epoch late",
-        "plan/staleness.py",
+        "schedule/staleness.py",
         "(epoch - max(start, 1)) % epochs",
         "(epoch - start) % epochs",
         RULES,
     ),
     Change(
         "dropout masks change each epoch, whatever dropout_hold",
-        "runtime/masks.py",
+        "engine/masks.py",
         "epoch // self._settings.hold",
         "epoch",
         STALENESS,
     ),
     Change(
         "a reader with lookahead finds one chunk less fresh",
-        "plan/ages.py",
+        "schedule/freshness.py",
         "position[None, :] <= position",
         "position[None, :] < position",
         AGES,
@@ -230,21 +230,21 @@ CHANGES = (
     ),
     Change(
         "a snapshot is taken of dropped rows where history is clean",
-        "runtime/tables.py",
+        "engine/tables.py",
         "self.snapshot.copy_(self.newest)",
         "self.snapshot.copy_(self.rows)",
         STALENESS,
     ),
     Change(
         "what a weight is fitted to adds up over epochs",
-        "runtime/tables.py",
+        "engine/tables.py",
         "table.fit.zero_()",
         "pass",
         STALENESS,
     ),
     Change(
         "with lookahead a chunk's own gradient counts as for others",
-        "runtime/tables.py",
+        "engine/tables.py",
         " or (self.waits and rule.fresh != 1)",
         "",
         f"{STALENESS} {PARTS} -k lookahead",
@@ -266,29 +266,29 @@ CHANGES = (
     ),
     Change(
         "halo columns are numbered by id, not as they arrive",
-        "runtime/chunk_data.py",
+        "engine/chunks.py",
         "ascending[torch.searchsorted(halo[ascending], col[remote])]",
         "torch.searchsorted(halo[ascending], col[remote])",
         PARTS,
     ),
     Change(
         "a row that reads only the first halo row is no border row",
-        "runtime/chunk_data.py",
+        "engine/chunks.py",
         "rows.col >= num_own",
         "rows.col > num_own",
-        f"{PARTS} tests/runtime/test_overlap.py tests/runtime/test_chunk_cut.py",
+        f"{PARTS} tests/engine/test_overlap.py tests/engine/test_chunk_cut.py",
     ),
     # wire
     Change(
         "int8 steps go up to 128",
-        "runtime/wire.py",
+        "comm/wire.py",
         "_MOST = 127",
         "_MOST = 128",
         BOUNDARIES,
     ),
     Change(
         "rounding at random rounds down a little more often",
-        "runtime/wire.py",
+        "comm/wire.py",
         "(noise.float() + 0.5) / 256",
         "noise.float() / 256",
         BOUNDARIES,
@@ -303,7 +303,7 @@ CHANGES = (
     ),
     Change(
         "the loss is a mean over the chunk's training nodes",
-        "model/loss.py",
+        "nn/loss.py",
         ")).div_(num_train)",
         ")).div_(max(len(rows), 1))",
         STALENESS,

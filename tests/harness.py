@@ -19,8 +19,12 @@ import torch
 from torch import Tensor
 
 from benchmarks import namespaces
-from gnnpipe.base.clock import Clock
-from gnnpipe.base.config import (
+from gnnpipe.comm.clock import Clock
+from gnnpipe.comm.groups import Links, make_links
+from gnnpipe.comm.place import Place
+from gnnpipe.comm.stage_links import Messages
+from gnnpipe.comm.wire import Wire
+from gnnpipe.config.run import (
     GcniiConfig,
     HaloMode,
     Initial,
@@ -29,23 +33,19 @@ from gnnpipe.base.config import (
     TableFormat,
     WireFormat,
 )
+from gnnpipe.engine.chunks import TileSizes
+from gnnpipe.engine.engine import Engine
+from gnnpipe.engine.masks import DropoutSettings
+from gnnpipe.engine.stage import Stage
+from gnnpipe.engine.sweep import refresh, sweep
+from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.prepared import PreparedGraph, prepare
-from gnnpipe.model.stack import ModelSpec
-from gnnpipe.plan.plan import Plan, make_plan
-from gnnpipe.plan.staleness import chunk_orders
-from gnnpipe.runtime.chunk_data import TileSizes
-from gnnpipe.runtime.engine import Engine
-from gnnpipe.runtime.links import Links, make_links
-from gnnpipe.runtime.masks import DropoutSettings
-from gnnpipe.runtime.messages import Messages
-from gnnpipe.runtime.place import Place
-from gnnpipe.runtime.stage import Stage
-from gnnpipe.runtime.sweep import refresh, sweep
-from gnnpipe.runtime.tables import TableSettings
-from gnnpipe.runtime.wire import Wire
+from gnnpipe.nn.models import ModelSpec
+from gnnpipe.schedule.plan import Plan, make_plan
+from gnnpipe.schedule.staleness import chunk_orders
 
 CPU = torch.device("cpu")
 NEWEST = StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 2, 0, 0)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.model.dropout import Dropout, dropout_key, keep_all
-from gnnpipe.model.layers.base import Layer
-from gnnpipe.model.stack import build_stack
-from gnnpipe.plan.staleness import chunk_orders
+from gnnpipe.nn.dropout import Dropout, dropout_key, keep_all
+from gnnpipe.nn.layer import Layer
+from gnnpipe.nn.models import build_stack
+from gnnpipe.schedule.staleness import chunk_orders
 from tests.graphs import dense
 from tests.harness import LEARNING_RATE, Case, Outcome
 

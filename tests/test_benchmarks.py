@@ -17,10 +17,10 @@ from benchmarks.memory import cells
 from benchmarks.memory.cells import Size
 from benchmarks.memory.measure import Measured, measure
 from benchmarks.memory.run import row_of
-from gnnpipe.base.config import RunConfig
 from gnnpipe.cli.parser import make_parser, parse
-from gnnpipe.runtime.links import Links
-from gnnpipe.train.checks import check_config
+from gnnpipe.comm.groups import Links
+from gnnpipe.config.checks import check_config
+from gnnpipe.config.run import RunConfig
 from tests.graphs import random_graph
 from tests.harness import Case
 

@@ -9,25 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnpipe.base.clock import Clock
-from gnnpipe.base.config import GcniiConfig, Model, StalenessConfig, SyntheticConfig, TableFormat
+from gnnpipe.comm.clock import Clock
+from gnnpipe.comm.groups import Links
+from gnnpipe.comm.place import Place
+from gnnpipe.comm.stage_links import Messages
+from gnnpipe.config.run import GcniiConfig, Model, StalenessConfig, SyntheticConfig, TableFormat
+from gnnpipe.engine.engine import Engine
+from gnnpipe.engine.masks import DropoutSettings
+from gnnpipe.engine.replay import replayed
+from gnnpipe.engine.stage import Stage
+from gnnpipe.engine.sweep import refresh, sweep
+from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.prepared import PreparedGraph, prepare
 from gnnpipe.graph.synthetic import planted_partition
-from gnnpipe.model.stack import ModelSpec
-from gnnpipe.plan.plan import make_plan
-from gnnpipe.plan.staleness import chunk_orders
-from gnnpipe.runtime.engine import Engine
-from gnnpipe.runtime.links import Links
-from gnnpipe.runtime.masks import DropoutSettings
-from gnnpipe.runtime.messages import Messages
-from gnnpipe.runtime.place import Place
-from gnnpipe.runtime.replay import replayed
-from gnnpipe.runtime.stage import Stage
-from gnnpipe.runtime.sweep import refresh, sweep
-from gnnpipe.runtime.tables import TableSettings
+from gnnpipe.nn.models import ModelSpec
+from gnnpipe.schedule.plan import make_plan
+from gnnpipe.schedule.staleness import chunk_orders
 
 MODELS: tuple[Model, ...] = ("gcn", "sage", "gcnii", "resgcn")
 LAYERS, HIDDEN, EPOCHS, RATE = 4, 20, 4, 0.1

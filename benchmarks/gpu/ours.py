@@ -8,23 +8,23 @@ from itertools import pairwise
 import torch
 
 from benchmarks.gpu.rival import CLASSES, DROPOUT, FEATURES
-from gnnpipe.base.clock import Clock
-from gnnpipe.base.config import GcniiConfig, Model, StalenessConfig, TableFormat
+from gnnpipe.comm.clock import Clock
+from gnnpipe.comm.groups import Links
+from gnnpipe.comm.place import Place
+from gnnpipe.comm.stage_links import Messages
+from gnnpipe.config.run import GcniiConfig, Model, StalenessConfig, TableFormat
+from gnnpipe.engine.engine import Engine
+from gnnpipe.engine.masks import DropoutSettings
+from gnnpipe.engine.nonfinite import finite_gradients
+from gnnpipe.engine.replay import replayed
+from gnnpipe.engine.stage import Stage
+from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.chunks import Chunk
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph
-from gnnpipe.model.stack import ModelSpec
-from gnnpipe.plan.plan import make_plan
-from gnnpipe.plan.staleness import chunk_orders
-from gnnpipe.runtime.engine import Engine
-from gnnpipe.runtime.links import Links
-from gnnpipe.runtime.masks import DropoutSettings
-from gnnpipe.runtime.messages import Messages
-from gnnpipe.runtime.nonfinite import finite_gradients
-from gnnpipe.runtime.place import Place
-from gnnpipe.runtime.replay import replayed
-from gnnpipe.runtime.stage import Stage
-from gnnpipe.runtime.tables import TableSettings
+from gnnpipe.nn.models import ModelSpec
+from gnnpipe.schedule.plan import make_plan
+from gnnpipe.schedule.staleness import chunk_orders
 
 
 def prepared(matrix: Csr, chunks: int) -> PreparedGraph:

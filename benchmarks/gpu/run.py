@@ -25,7 +25,7 @@ import torch
 from benchmarks.gpu import check, ours, pulls, rival
 from benchmarks.gpu.graphs import KINDS, make
 from benchmarks.gpu.timing import epoch_seconds
-from gnnpipe.base.config import Model, TableFormat
+from gnnpipe.config.run import Model, TableFormat
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LIMITS = {"check": 70, "planted": 70, "reddit": 75, "stages": 60, "pulls": 60, "others": 60}

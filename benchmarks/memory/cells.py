@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gnnpipe.base.config import Model, RunConfig, StalenessConfig, TableFormat, WireFormat
-from gnnpipe.train.checks import check_config
+from gnnpipe.config.checks import check_config
+from gnnpipe.config.run import Model, RunConfig, StalenessConfig, TableFormat, WireFormat
 
 LOOKAHEAD = 2
 

@@ -13,16 +13,16 @@ import scipy.sparse as sp
 import torch
 
 from benchmarks.memory.cells import Cell, Size
+from gnnpipe.comm.launch import launch_local
+from gnnpipe.comm.world import join
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.splits import random_split
-from gnnpipe.model.tasks import resolve_metric
-from gnnpipe.plan.memory import LIBRARY_PAGES, PROCESS_BYTES
-from gnnpipe.runtime.launch import launch_local
-from gnnpipe.runtime.world import join
-from gnnpipe.train.job import Job, describe_plan, plan_for, prepare_graph, spec_for
-from gnnpipe.train.predictions import predict
-from gnnpipe.train.rank import train
-from gnnpipe.train.records import RunFolder
+from gnnpipe.nn.tasks import resolve_metric
+from gnnpipe.planner.memory import LIBRARY_PAGES, PROCESS_BYTES
+from gnnpipe.planner.predictions import predict
+from gnnpipe.run.job import Job, describe_plan, plan_for, prepare_graph, spec_for
+from gnnpipe.run.rank import train
+from gnnpipe.run.records import RunFolder
 
 STATUS, CLEAR, SMAPS = (Path("/proc/self") / name for name in ("status", "clear_refs", "smaps"))
 RESET_PEAK = "5"  # see `man 5 proc`
@@ -80,7 +80,7 @@ def measure(cell: Cell, size: Size) -> Measured:
         job = Job(config, plan, spec, path, folder.path, resolve_metric(config.metric, data.task))
         folder.create(config, describe_plan(job, graph.facts, predictions))
         del graph, data
-        launch_local(_rank, (job,), plan.num_ranks)
+        launch_local(train_measured, (job,), plan.num_ranks)
         peaks = [json.loads((folder.path / f"peak-{rank}").read_text()) for rank in range(plan.num_ranks)]
     idle = PROCESS_BYTES + LIBRARY_PAGES
     return Measured([needed - idle for needed in predictions.memory_bytes], peaks)
@@ -96,7 +96,7 @@ class _Silent:
     def say(self, line: str) -> None: ...
 
 
-def _rank(job: Job, store: str) -> None:
+def train_measured(job: Job, store: str) -> None:
     """Join, take the peak as it is now, train, and leave what came on top of it."""
     with join(job.config, store) as world:
         CLEAR.write_text(RESET_PEAK)

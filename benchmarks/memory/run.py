@@ -17,9 +17,9 @@ import torch
 
 from benchmarks import common
 from benchmarks.memory.cells import Cell, Size, chosen_cells, every_cell
-from benchmarks.memory.measure import Measured, measure
-from gnnpipe.base.resources import cores, total_memory
-from gnnpipe.runtime.launch import warm_up
+from benchmarks.memory.measure import Measured, measure, train_measured
+from gnnpipe.comm.launch import warm_up
+from gnnpipe.system.resources import cores, total_memory
 
 HERE = Path(__file__).parent
 MIB = 2**20
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "result.json")
     options = parser.parse_args()
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the command line does
-    warm_up()
+    warm_up(train_measured)
     size = Size(num_nodes=options.num_nodes)
     found: list[dict[str, Any]] = []
     for cell in _cells(options):

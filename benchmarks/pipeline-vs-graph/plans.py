@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gnnpipe.base.config import HaloMode, SyntheticConfig
+from gnnpipe.config.run import HaloMode, SyntheticConfig
 
 MODELS = ("gcn", "sage", "gcnii", "resgcn")
 DEPTHS = (8, 16, 32, 64)

@@ -19,24 +19,25 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.namespaces import limit_rate
-from gnnpipe.base.clock import Clock
-from gnnpipe.base.config import GcniiConfig, RunConfig
+from gnnpipe.comm.clock import Clock
+from gnnpipe.comm.groups import Links, make_links
+from gnnpipe.comm.place import Place
+from gnnpipe.comm.stage_links import Messages
+from gnnpipe.comm.world import keep_freed_memory
+from gnnpipe.config.presets import resolve_staleness
+from gnnpipe.config.run import GcniiConfig, RunConfig
+from gnnpipe.engine.engine import Engine
+from gnnpipe.engine.masks import DropoutSettings
+from gnnpipe.engine.stage import Stage
+from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.prepared import PreparedGraph, prepare
 from gnnpipe.graph.synthetic import planted_partition
-from gnnpipe.model.stack import ModelSpec
-from gnnpipe.plan.plan import make_plan
-from gnnpipe.plan.staleness import chunk_orders, resolve_staleness
-from gnnpipe.plan.timeline import RankTimeline, breakdowns
-from gnnpipe.runtime.engine import Engine
-from gnnpipe.runtime.links import Links, make_links
-from gnnpipe.runtime.masks import DropoutSettings
-from gnnpipe.runtime.messages import Messages
-from gnnpipe.runtime.place import Place
-from gnnpipe.runtime.stage import Stage
-from gnnpipe.runtime.tables import TableSettings
-from gnnpipe.runtime.world import keep_freed_memory
+from gnnpipe.nn.models import ModelSpec
+from gnnpipe.schedule.plan import make_plan
+from gnnpipe.schedule.staleness import chunk_orders
+from gnnpipe.schedule.timeline import RankTimeline, breakdowns
 
 plans = importlib.import_module("benchmarks.pipeline-vs-graph.plans")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import common, namespaces
-from gnnpipe.train.versions import hardware, versions
+from gnnpipe.system.versions import hardware, versions
 
 plans = importlib.import_module("benchmarks.pipeline-vs-graph.plans")
 draw = importlib.import_module("benchmarks.pipeline-vs-graph.draw")

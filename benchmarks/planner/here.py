@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common, namespaces
-from gnnpipe.base.commands import PlanConfig
-from gnnpipe.base.config import Model, SyntheticConfig
-from gnnpipe.plan.hardware import Hardware, Link, load_hardware
-from gnnpipe.plan.plan import make_plan
-from gnnpipe.train.predictions import convolution_costs
-from gnnpipe.train.question import Question, question_of
-from gnnpipe.train.search import assess
+from gnnpipe.config.commands import PlanConfig
+from gnnpipe.config.run import Model, SyntheticConfig
+from gnnpipe.planner.hardware import Hardware, Link, load_hardware
+from gnnpipe.planner.predictions import convolution_costs
+from gnnpipe.planner.question import Question, question_of
+from gnnpipe.planner.search import assess
+from gnnpipe.schedule.plan import make_plan
 
 HERE = Path(__file__).parent
 COMMAND = "python -m benchmarks.planner.here --work FOLDER"

@@ -21,16 +21,16 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from benchmarks import common
-from gnnpipe.base.config import GcniiConfig
-from gnnpipe.model.stack import ModelSpec
-from gnnpipe.plan.costs import GraphSize
-from gnnpipe.plan.hardware import SHIPPED, Hardware, KindRates, Link, Rates
-from gnnpipe.plan.plan import Plan, make_plan
-from gnnpipe.plan.simulate import simulate
-from gnnpipe.plan.volume import HaloRows
-from gnnpipe.plan.work import EngineKind
-from gnnpipe.train.costing import WHOLE, PartCut, work_of
-from gnnpipe.train.predictions import layer_shapes
+from gnnpipe.config.run import GcniiConfig
+from gnnpipe.nn.models import ModelSpec
+from gnnpipe.planner.costs import GraphSize
+from gnnpipe.planner.hardware import SHIPPED, Hardware, KindRates, Link, Rates
+from gnnpipe.planner.predictions import layer_shapes
+from gnnpipe.planner.simulate import simulate
+from gnnpipe.planner.work import EngineKind
+from gnnpipe.planner.workload import WHOLE, PartCut, work_of
+from gnnpipe.schedule.plan import Plan, make_plan
+from gnnpipe.schedule.volume import HaloRows
 
 HERE = Path(__file__).parent
 LAYERS, CHUNKS, DEVICES = 32, 32, 8

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from gnnpipe.base.commands import PlanConfig
-from gnnpipe.base.errors import PlanError
-from gnnpipe.plan.hardware import SHIPPED
-from gnnpipe.train.question import Question, question_of
-from gnnpipe.train.search import describe, search
+from gnnpipe.config.commands import PlanConfig
+from gnnpipe.errors import PlanError
+from gnnpipe.planner.hardware import SHIPPED
+from gnnpipe.planner.question import Question, question_of
+from gnnpipe.planner.search import describe, search
 
 HERE = Path(__file__).parent
 # Alpha of 8 parts: Reddit's follows from the published volume of graph parallelism; for papers100M, whose cut

@@ -24,9 +24,9 @@ from torch_geometric.nn import GCN2Conv, GCNConv, SAGEConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_torch_csr_tensor
 
-from gnnpipe.base.config import SyntheticConfig
+from gnnpipe.comm.world import keep_freed_memory
+from gnnpipe.config.run import SyntheticConfig
 from gnnpipe.graph.synthetic import planted_partition
-from gnnpipe.runtime.world import keep_freed_memory
 
 
 class Gcnii(nn.Module):

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 
 from benchmarks import common, namespaces
-from gnnpipe.base.config import GcniiConfig
-from gnnpipe.model.stack import ModelSpec
-from gnnpipe.plan.plan import make_plan
-from gnnpipe.plan.volume import HaloRows
-from gnnpipe.runtime.world import keep_freed_memory
-from gnnpipe.train.predictions import volume_of
+from gnnpipe.comm.world import keep_freed_memory
+from gnnpipe.config.run import GcniiConfig
+from gnnpipe.nn.models import ModelSpec
+from gnnpipe.planner.predictions import volume_of
+from gnnpipe.schedule.plan import make_plan
+from gnnpipe.schedule.volume import HaloRows
 
 HERE = Path(__file__).parent
 COMMAND = "python -m benchmarks.speed.run --work FOLDER"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
@@ -12,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from gnnpipe.base.config import HaloMode, Initial, RunConfig, TableFormat, WireFormat
-from gnnpipe.base.errors import ConfigError, shown
-from gnnpipe.base.resources import threads_per_rank
 from gnnpipe.cli.parser import build, make_parser
 from gnnpipe.cli.roots import check_root
 from gnnpipe.cli.values import Value
-from gnnpipe.train.checks import check_config
+from gnnpipe.config.checks import check_config
+from gnnpipe.config.run import HaloMode, Initial, RunConfig, TableFormat, WireFormat
+from gnnpipe.errors import ConfigError, shown
+from gnnpipe.system.resources import threads_per_rank
 
 DESCRIPTION = """Put runs side by side: accuracy, median epoch, speed-up, bytes by kind, where the time goes,
 peak memory. Name the folders of finished runs, or give train's flags and --plans: what is missing is then
@@ -102,8 +101,9 @@ def run(arguments: list[str]) -> int:
     if plans:
         with _stdout_kept_clean() if chosen.json else nullcontext():
             folders = _run_missing(config, plans)
-    result: int = importlib.import_module("gnnpipe.report.compare").compare(folders, as_json=chosen.json)
-    return result
+    from gnnpipe.report.compare import compare  # PyTorch takes seconds to import
+
+    return compare(folders, as_json=chosen.json)
 
 
 @contextmanager
@@ -133,5 +133,7 @@ def _run_missing(config: RunConfig, plans: list[PlanName]) -> list[Path]:
         check_config(replace(config, **plan.changes, threads=threads, out=str(folder / plan.text)))
         for plan in plans
     ]
-    importlib.import_module("gnnpipe.cli.run").run_missing(configs)
+    from gnnpipe.cli.run import run_missing  # PyTorch takes seconds to import
+
+    run_missing(configs)
     return [Path(str(item.out)) for item in configs]

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gnnpipe.base.errors import ConfigError, did_you_mean, shown
-from gnnpipe.base.failures import reason
-from gnnpipe.base.reading import read_yaml_text
+from gnnpipe.errors import ConfigError, did_you_mean, shown
+from gnnpipe.files.reading import read_yaml_text
+from gnnpipe.system.failures import reason
 
 
 def split_off(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

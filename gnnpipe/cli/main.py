@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import gnnpipe
-from gnnpipe.base.errors import (
+from gnnpipe.comm.rank_process import check_guard
+from gnnpipe.errors import (
     ConfigError,
     GnnpipeError,
     StoppedError,
@@ -19,32 +18,23 @@ from gnnpipe.base.errors import (
     not_known,
     shown,
 )
-from gnnpipe.base.failures import advice, reason
-from gnnpipe.base.streams import patient_streams
-from gnnpipe.runtime.interruption import ended_at_once
-from gnnpipe.runtime.parent import ended_with
-from gnnpipe.runtime.rank_process import check_guard
+from gnnpipe.system.failures import advice, reason
+from gnnpipe.system.interruption import ended_at_once
+from gnnpipe.system.parent import ended_with
+from gnnpipe.system.streams import patient_streams
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 # Characters of an error that a user can mend; it is one line.
 MOST_PRINTED = 2000
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command and the module whose ``run(arguments)`` it is; imported only when it is called."""
-
-    module: str
-    help: str
-
-
 COMMANDS = {
-    "train": Command("gnnpipe.cli.train", "train a deep GNN on one graph over several processes"),
-    "compare": Command("gnnpipe.cli.compare", "put runs or plans side by side, and run what is missing"),
-    "plan": Command("gnnpipe.cli.plan", "say which plan to use, by simulation"),
-    "profile": Command("gnnpipe.cli.profile", "measure what this machine can do, for plan"),
-    "volume": Command("gnnpipe.cli.volume", "print what every plan would send, without training"),
-    "show": Command("gnnpipe.cli.show", "show what a run reached, as a table and pictures"),
+    "train": "train a deep GNN on one graph over several processes",
+    "compare": "put runs or plans side by side, and run what is missing",
+    "plan": "say which plan to use, by simulation",
+    "profile": "measure what this machine can do, for plan",
+    "volume": "print what every plan would send, without training",
+    "show": "show what a run reached, as a table and pictures",
 }
 
 DESCRIPTION = """\
@@ -129,10 +119,26 @@ def _dispatch(arguments: list[str]) -> int:
     name = arguments[0]
     if name not in COMMANDS:
         raise ConfigError(f"command: {not_known(name, COMMANDS, 'use')}")
-    result: int = importlib.import_module(COMMANDS[name].module).run(arguments[1:])
-    return result
+    return _find(name)(arguments[1:])
+
+
+def _find(name: str) -> Callable[[list[str]], int]:
+    """Import a command, and none of the others."""
+    if name == "train":
+        from gnnpipe.cli.train import run
+    elif name == "compare":
+        from gnnpipe.cli.compare import run
+    elif name == "plan":
+        from gnnpipe.cli.plan import run
+    elif name == "profile":
+        from gnnpipe.cli.profile import run
+    elif name == "volume":
+        from gnnpipe.cli.volume import run
+    else:
+        from gnnpipe.cli.show import run
+    return run
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<9}{command.help}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:<9}{text}" for name, text in COMMANDS.items())
     return f"usage: gnnpipe COMMAND [flags]\n\n{DESCRIPTION}\ncommands:\n{commands}\n\n{EXAMPLES}"

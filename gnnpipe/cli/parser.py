@@ -10,9 +10,9 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_ty
 import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.cli.config_file import as_flags, check_flag, split_off
 from gnnpipe.cli.values import RefusedError, Value
+from gnnpipe.errors import ConfigError, shown
 
 _Config = TypeVar("_Config")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
-from gnnpipe.base.commands import PlanConfig
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.cli.roots import check_root
-from gnnpipe.train.checks import check_plan_config
+from gnnpipe.config.checks import check_plan_config
+from gnnpipe.config.commands import PlanConfig
+from gnnpipe.planner.hardware import load_hardware
 
 DESCRIPTION = """Say which plan is fastest for a graph, a model and some devices, without having them: every
 stages x parts x chunks is simulated, action by action as a run would execute them, on hardware that is
@@ -25,14 +25,19 @@ def run(arguments: list[str]) -> int:
     parser = make_parser("plan", PlanConfig, DESCRIPTION, EPILOG)
     config = check_plan_config(parse(parser, PlanConfig, arguments))
     check_root(arguments, config.dataset, config.root)
-    hardware = importlib.import_module("gnnpipe.plan.hardware").load_hardware(config.hardware)
-    warning = importlib.import_module("gnnpipe.train.machine").outdated(hardware)
+    hardware = load_hardware(config.hardware)
+    from gnnpipe.planner.machine import outdated  # PyTorch takes seconds to import
+    from gnnpipe.planner.question import question_of
+    from gnnpipe.planner.search import search
+    from gnnpipe.report.busy import busy
+    from gnnpipe.report.plans import print_plans
+
+    warning = outdated(hardware)
     if warning:
         sys.stderr.write(f"warning: {warning}\n")
-    busy = importlib.import_module("gnnpipe.report.busy").busy
     with busy("loading and cutting the graph" if config.num_nodes is None else "cutting"):
-        question = importlib.import_module("gnnpipe.train.question").question_of(config)
+        question = question_of(config)
     with busy("simulating plans"):
-        found = importlib.import_module("gnnpipe.train.search").search(config, question, hardware)
-    importlib.import_module("gnnpipe.report.plans").print_plans(found, config, question, hardware)
+        found = search(config, question, hardware)
+    print_plans(found, config, question, hardware)
     return 0

@@ -7,19 +7,19 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import GnnpipeError, StoppedError
+from gnnpipe.checkpoint.names import MODEL
+from gnnpipe.checkpoint.state import remove_leftovers
+from gnnpipe.comm.world import choose_device, sharers
+from gnnpipe.config.resume import continued
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import GnnpipeError, StoppedError
+from gnnpipe.planner.predictions import Predictions
 from gnnpipe.report.busy import busy
 from gnnpipe.report.console import ConsoleReporter, describe_start, readable_bytes
-from gnnpipe.runtime.memory import free_memory_bytes
-from gnnpipe.runtime.world import choose_device, sharers
-from gnnpipe.train.checkpoint import remove_leftovers
-from gnnpipe.train.job import Job, Start, describe_plan, has_estimate, prepare_job, silently
-from gnnpipe.train.lock import held
-from gnnpipe.train.predictions import Predictions
-from gnnpipe.train.records import NOTHING_SAVED, RunFolder
-from gnnpipe.train.resume import continued
-from gnnpipe.train.taking import MODEL
+from gnnpipe.run.job import Job, Start, describe_plan, has_estimate, prepare_job, silently
+from gnnpipe.run.lock import held
+from gnnpipe.run.records import NOTHING_SAVED, RunFolder
+from gnnpipe.system.memory import free_memory_bytes
 
 Lock = tuple[int, ...]
 """The open file that keeps a run's folder ours, if this process holds it."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from pathlib import Path
 
-from gnnpipe.base.commands import ProfileConfig
-from gnnpipe.base.errors import ConfigError
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.cli.roots import check_root
-from gnnpipe.train.checks import check_profile_config
+from gnnpipe.config.checks import check_profile_config
+from gnnpipe.config.commands import ProfileConfig
+from gnnpipe.errors import ConfigError
 
 DESCRIPTION = """Measure what this machine's devices and links can do, for gnnpipe plan and train --plan auto:
 seconds of each kind of layer by rows, edges and width, forward, backward and for gradients of weights; what
@@ -36,9 +35,12 @@ def run(arguments: list[str]) -> int:
         raise ConfigError(f"out: the folder '{path.parent}' can't be written to; give another --out")
     if not path.parent.is_dir():
         raise ConfigError(f"out: the folder '{path.parent}' does not exist; make it, or give another --out")
-    found = importlib.import_module("gnnpipe.train.profile").profile(config)
+    from gnnpipe.planner.profile import profile  # PyTorch takes seconds to import
+    from gnnpipe.report.profile import describe
+
+    found = profile(config)
     found.hardware.save(path)
-    for line in importlib.import_module("gnnpipe.report.profile").describe(found):
+    for line in describe(found):
         sys.stdout.write(line + "\n")
     sys.stdout.write(f"written to {path}; use it with gnnpipe plan --hardware {path}\n")
     return 0

@@ -7,12 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import ConfigError
-from gnnpipe.train.checkpoint import complete, latest, remove_leftovers
-from gnnpipe.train.job import Job, Start
-from gnnpipe.train.records import RunFolder
-from gnnpipe.train.taking import CONFIG, MODEL, SUMMARY, launch_id
+from gnnpipe.checkpoint.names import MODEL
+from gnnpipe.checkpoint.state import complete, latest, remove_leftovers
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import ConfigError
+from gnnpipe.run.job import Job, Start
+from gnnpipe.run.records import RunFolder
+from gnnpipe.run.taking import CONFIG, SUMMARY, launch_id
 
 
 def restarted(job: Job, folder: RunFolder) -> Job:

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gnnpipe.base.errors import ConfigError, shown
 from gnnpipe.cli.config_file import as_flag, read_config, split_off
-from gnnpipe.graph.catalog import find_source, is_synthetic
-from gnnpipe.train.resume import stored_settings
+from gnnpipe.config.catalog import find_source, is_synthetic
+from gnnpipe.config.resume import stored_settings
+from gnnpipe.errors import ConfigError, shown
 
 OF_A_RUN = ("records.jsonl", "plan.json", "summary.json", "checkpoints")
 

@@ -10,8 +10,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import (
+from gnnpipe.cli.preparation import Lock, hold_what_goes_on, prepare_run, saved, stopped
+from gnnpipe.cli.resume import as_far_as_it_got, folder_of, for_restart, restarted, start_of
+from gnnpipe.comm.launch import launch_local, warm_up
+from gnnpipe.comm.world import World, choose_device, join, launched_by_torchrun
+from gnnpipe.config.resume import changes, with_stored_plan
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import (
     ConfigError,
     GnnpipeError,
     LostRankError,
@@ -21,23 +26,18 @@ from gnnpipe.base.errors import (
     exit_code,
     how_it_ended,
 )
-from gnnpipe.base.scratch import scratch_folder
-from gnnpipe.cli.preparation import Lock, hold_what_goes_on, prepare_run, saved, stopped
-from gnnpipe.cli.resume import as_far_as_it_got, folder_of, for_restart, restarted, start_of
+from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.plan.hardware import load_hardware
+from gnnpipe.planner.auto import planned
+from gnnpipe.planner.hardware import load_hardware
+from gnnpipe.planner.machine import outdated
 from gnnpipe.report.busy import busy
 from gnnpipe.report.console import ConsoleReporter, PatientConsole, print_summary
-from gnnpipe.runtime.interruption import exit_at_once
-from gnnpipe.runtime.launch import launch_local, warm_up
-from gnnpipe.runtime.world import World, choose_device, join, launched_by_torchrun
-from gnnpipe.train.auto import planned
-from gnnpipe.train.job import Job, Start, plan_for
-from gnnpipe.train.machine import outdated
-from gnnpipe.train.rank import train
-from gnnpipe.train.records import RunFolder
-from gnnpipe.train.resume import changes, with_stored_plan
-from gnnpipe.train.taking import CONFIG, launch_id
+from gnnpipe.run.job import Job, Start, plan_for
+from gnnpipe.run.rank import train
+from gnnpipe.run.records import RunFolder
+from gnnpipe.run.taking import CONFIG, launch_id
+from gnnpipe.system.interruption import exit_at_once
 
 # torchrun ends all ranks of a host as soon as one ends; rank 0, which says why, may be the last to know.
 SECONDS_TO_SPEAK = 30.0
@@ -95,7 +95,7 @@ def _run_local(config: RunConfig) -> int:
             lock = hold_what_goes_on(config, folder, held_until)
             start = start_of(config, folder)
             config = _with_plan(config)
-            warm_up()
+            warm_up(local_rank_main)
             scratch = held_until.enter_context(scratch_folder())
             job, lock = prepare_run(config, scratch, folder, start, held_until, lock)
         except StoppedError as error:

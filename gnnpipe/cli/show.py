@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 from gnnpipe.cli.parser import Parser
 from gnnpipe.cli.values import Value
 
@@ -18,5 +16,6 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("run", type=Value("run", str), help="Folder of a run.")
     parser.add_argument("--json", action="store_true", help="Print summary.json instead of the table.")
     chosen = parser.read(arguments)
-    result: int = importlib.import_module("gnnpipe.report.show").show(chosen.run, as_json=chosen.json)
-    return result
+    from gnnpipe.report.show import show  # PyTorch takes seconds to import
+
+    return show(chosen.run, as_json=chosen.json)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import ConfigError
-from gnnpipe.base.plain_yaml import dump_yaml
-from gnnpipe.base.writing import write_file
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.cli.roots import check_root
-from gnnpipe.train.checks import check_config
-from gnnpipe.train.resume import check_resumed, stored_settings
+from gnnpipe.config.checks import check_config
+from gnnpipe.config.resume import check_resumed, stored_settings
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import ConfigError
+from gnnpipe.files.plain_yaml import dump_yaml
+from gnnpipe.files.writing import write_file
 
 DESCRIPTION = """Train a deep GNN on one whole graph. The layers are cut into --stages and the graph into
 --parts, and --chunks of it stream through the stages as a pipeline; stages x parts processes run. --stages
@@ -36,8 +35,9 @@ def run(arguments: list[str]) -> int:
     if before is not None:
         check_resumed(config, before)
     # PyTorch takes seconds to import, so it waits until the flags are known to be good
-    result: int = importlib.import_module("gnnpipe.cli.run").run(config, before)
-    return result
+    from gnnpipe.cli.run import run as start
+
+    return start(config, before)
 
 
 def _parse(arguments: list[str]) -> RunConfig:

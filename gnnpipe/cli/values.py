@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from gnnpipe.base.errors import shown
-from gnnpipe.base.reading import parse_yaml
+from gnnpipe.errors import shown
+from gnnpipe.files.reading import parse_yaml
 
 MOST_BYTES_OF_A_NAME, MOST_BYTES_OF_A_PATH = 255, 4000
 _NAMES: dict[Any, tuple[str, str]] = {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-
-from gnnpipe.base.commands import VolumeConfig
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.cli.roots import check_root
-from gnnpipe.train.checks import check_volume_config
+from gnnpipe.config.checks import check_volume_config
+from gnnpipe.config.commands import VolumeConfig
 
 DESCRIPTION = """Print what an epoch sends under every plan (stages x parts) for a number of devices, without
 training: rows between stages, boundary rows between parts, gradients of weights, and how many times less
@@ -23,8 +21,11 @@ def run(arguments: list[str]) -> int:
     parser = make_parser("volume", VolumeConfig, DESCRIPTION, EPILOG)
     config = check_volume_config(parse(parser, VolumeConfig, arguments))
     check_root(arguments, config.dataset, config.root)
-    volumes = importlib.import_module("gnnpipe.train.volumes")
-    with importlib.import_module("gnnpipe.report.busy").busy("loading and cutting the graph"):
-        found = volumes.volumes(config)
-    importlib.import_module("gnnpipe.report.volumes").print_volumes(found, config)
+    from gnnpipe.planner.volumes import volumes  # PyTorch takes seconds to import
+    from gnnpipe.report.busy import busy
+    from gnnpipe.report.volumes import print_volumes
+
+    with busy("loading and cutting the graph"):
+        found = volumes(config)
+    print_volumes(found, config)
     return 0

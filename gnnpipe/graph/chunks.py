@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from gnnpipe.base.config import PartBalance
+from gnnpipe.config.run import PartBalance
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.locality import Locality
 from gnnpipe.graph.partition import Partition, node_cost, partition

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from gnnpipe.base.errors import DataError, shown
+from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.csr import Csr
 
 # What stands for "no label" among class numbers; NaN does among floats, and in each column of several labels.

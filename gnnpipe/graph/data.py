@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from gnnpipe.base.errors import DataError
+from gnnpipe.errors import DataError
 from gnnpipe.graph.convert import (
     as_features,
     as_ids,

@@ -12,12 +12,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import DataError, shown
-from gnnpipe.base.foreign import check_written_inside, safely
-from gnnpipe.base.reading import open_file
-from gnnpipe.base.writing import open_lock
-from gnnpipe.graph.catalog import Source, find_source, is_synthetic
+from gnnpipe.config.catalog import Source, find_source, is_synthetic
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import DataError, shown
+from gnnpipe.files.foreign import check_written_inside, safely
+from gnnpipe.files.reading import open_file
+from gnnpipe.files.writing import open_lock
 from gnnpipe.graph.convert import as_labels, labelled
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.ogb import read_ogb

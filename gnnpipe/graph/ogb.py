@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnpipe.base.arrays import arrays, read_array, read_table
-from gnnpipe.base.errors import DataError, shown
+from gnnpipe.errors import DataError, shown
+from gnnpipe.files.arrays import arrays, read_array, read_table
 from gnnpipe.graph.convert import as_integers, as_tensor
 from gnnpipe.graph.raw_files import RawGraph, mask_of
 

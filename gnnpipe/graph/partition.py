@@ -10,8 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from gnnpipe.base.killable import killable
 from gnnpipe.graph.csr import Csr
+from gnnpipe.system.killable import killable
 
 # METIS is made for parts of many nodes; with fewer than this on average it leaves parts empty.
 LEAST_NODES_PER_METIS_PART = 4

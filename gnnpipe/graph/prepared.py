@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gnnpipe.base.reading import map_tensors, parse_json
-from gnnpipe.base.writing import write_tensors
+from gnnpipe.files.reading import map_tensors, parse_json
+from gnnpipe.files.writing import write_tensors
 from gnnpipe.graph.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, renumbered, rows_of_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData, Task

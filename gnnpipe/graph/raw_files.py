@@ -12,9 +12,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from gnnpipe.base.arrays import arrays, read_array
-from gnnpipe.base.errors import DataError, shown
-from gnnpipe.base.reading import read_json
+from gnnpipe.errors import DataError, shown
+from gnnpipe.files.arrays import arrays, read_array
+from gnnpipe.files.reading import read_json
 from gnnpipe.graph.convert import as_ids, as_integers, as_tensor
 from gnnpipe.graph.splits import Masks
 

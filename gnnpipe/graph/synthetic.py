@@ -6,8 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from gnnpipe.base.config import SyntheticConfig
-from gnnpipe.base.errors import ConfigError
+from gnnpipe.config.run import SyntheticConfig
+from gnnpipe.errors import ConfigError
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.splits import random_split

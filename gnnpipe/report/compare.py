@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.table import Table
 
-from gnnpipe.base.errors import ConfigError, shown
+from gnnpipe.errors import ConfigError, shown
 from gnnpipe.report.console import METRIC_NAMES, readable_bytes, wide_console
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import PIECES, draw_comparison, median_breakdown
-from gnnpipe.train.records import RunFolder
-from gnnpipe.train.taking import CONFIG, PLAN, SUMMARY
+from gnnpipe.run.records import RunFolder
+from gnnpipe.run.taking import CONFIG, PLAN, SUMMARY
 
 # What plans are allowed to differ in; other differences are told, as the comparison may be unfair.
 OF_THE_PLAN = {"stages", "parts", "chunks", "halo"}

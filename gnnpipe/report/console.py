@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.table import Table
 
 from gnnpipe.report.classes import class_rows, class_warnings
-from gnnpipe.train.records import RunFolder
+from gnnpipe.run.records import RunFolder
 
 INITIAL_IN_WORDS = {
     "relay": "initial rows, if the model has them, travel along",
@@ -44,7 +44,7 @@ class PatientConsole(Console):
 
 
 class ConsoleReporter:
-    """Shows epochs as they come; see `gnnpipe.train.trainer.Reporter`.
+    """Shows epochs as they come; see `gnnpipe.run.trainer.Reporter`.
 
     Args:
         epochs: how many there will be.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from gnnpipe.base.errors import DataError, GnnpipeError, shown
+from gnnpipe.errors import DataError, GnnpipeError, shown
 
 
 @contextmanager

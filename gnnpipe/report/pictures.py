@@ -8,11 +8,11 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from gnnpipe.base.failures import advice, reason
-from gnnpipe.base.writing import write_file
+from gnnpipe.files.writing import write_file
 from gnnpipe.report.console import METRIC_NAMES
-from gnnpipe.train.records import RunFolder
-from gnnpipe.train.taking import COMPARISON, PICTURE, PLAN
+from gnnpipe.run.records import RunFolder
+from gnnpipe.run.taking import COMPARISON, PICTURE, PLAN
+from gnnpipe.system.failures import advice, reason
 
 # The original's names and order, so that pictures compare; colours that colour-blind readers can tell apart.
 PIECES = {

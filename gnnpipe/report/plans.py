@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.table import Table
 
-from gnnpipe.base.commands import PlanConfig
-from gnnpipe.plan.hardware import Hardware
+from gnnpipe.config.commands import PlanConfig
+from gnnpipe.planner.hardware import Hardware
+from gnnpipe.planner.question import Question
+from gnnpipe.planner.search import Candidate, describe
 from gnnpipe.report.console import readable_bytes, wide_console
-from gnnpipe.train.question import Question
-from gnnpipe.train.search import Candidate, describe
 
 LEGEND = """\
 plan: stages x parts x chunks. Shares of an epoch, mean over devices: idle waits for other stages (bubble) or

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gnnpipe.planner.profile import Profile
 from gnnpipe.report.console import readable_bytes
-from gnnpipe.train.profile import Profile
 
 
 def describe(found: Profile) -> list[str]:

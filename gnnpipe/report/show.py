@@ -6,12 +6,12 @@ import json
 import sys
 from pathlib import Path
 
-from gnnpipe.base.errors import ConfigError
+from gnnpipe.errors import ConfigError
 from gnnpipe.report.console import print_summary
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import draw_report
-from gnnpipe.train.records import RunFolder
-from gnnpipe.train.taking import CONFIG, SUMMARY
+from gnnpipe.run.records import RunFolder
+from gnnpipe.run.taking import CONFIG, SUMMARY
 
 
 def show(path: str, *, as_json: bool) -> int:

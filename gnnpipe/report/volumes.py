@@ -7,9 +7,9 @@ import sys
 
 from rich.table import Table
 
-from gnnpipe.base.commands import VolumeConfig
+from gnnpipe.config.commands import VolumeConfig
+from gnnpipe.planner.volumes import PlanVolume, Volumes, as_json, ratio
 from gnnpipe.report.console import readable_bytes, wide_console
-from gnnpipe.train.volumes import PlanVolume, Volumes, as_json, ratio
 
 LEGEND = """\
 plan: stages x parts. alpha: other parts that need a node's row, mean. halo rows: forward, + backward where

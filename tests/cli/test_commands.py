@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from gnnpipe.cli.main import COMMANDS, main
-from gnnpipe.plan.volume import pipeline_bytes
+from gnnpipe.schedule.volume import pipeline_bytes
 from tests.cli.commands import BIN, SMALL, environment, gnnpipe, run
 
 
@@ -239,7 +239,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
 ) -> None:
     """In this process, which has imported what takes seconds."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gnnpipe.cli.run.warm_up", lambda: None)
+    monkeypatch.setattr("gnnpipe.cli.run.warm_up", lambda _: None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(["train", *SMALL, *arguments, "--out", "run"]) == 2
     said = capsys.readouterr()

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from gnnpipe.base.commands import PlanConfig, ProfileConfig, VolumeConfig
-from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import ConfigError, GnnpipeError, did_you_mean, shown
 from gnnpipe.cli.main import main
 from gnnpipe.cli.parser import make_parser, parse
-from gnnpipe.graph.catalog import dataset_names
-from gnnpipe.plan.hardware import SHIPPED, load_hardware
-from gnnpipe.train.checks import check_config, check_plan_config, check_profile_config, check_volume_config
-from gnnpipe.train.records import RunFolder
-from gnnpipe.train.resume import stored_settings
+from gnnpipe.config.catalog import dataset_names
+from gnnpipe.config.checks import check_config, check_plan_config, check_profile_config, check_volume_config
+from gnnpipe.config.commands import PlanConfig, ProfileConfig, VolumeConfig
+from gnnpipe.config.resume import stored_settings
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import ConfigError, GnnpipeError, did_you_mean, shown
+from gnnpipe.planner.hardware import SHIPPED, load_hardware
+from gnnpipe.run.records import RunFolder
 
 
 def read(*arguments: str) -> RunConfig:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gnnpipe.cli.main import main
-from gnnpipe.plan.hardware import SHIPPED, load_hardware
-from gnnpipe.train.profile import FEW_CORES
+from gnnpipe.planner.hardware import SHIPPED, load_hardware
+from gnnpipe.planner.profile import FEW_CORES
 from tests.cli.commands import SMALL, gnnpipe
 from tests.graph.test_raw_files import saint, weighted
 

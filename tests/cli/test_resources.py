@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.base.test_resources import quota_group
 from tests.cli.commands import BIN, SMALL, environment
+from tests.system.test_resources import quota_group
 
 
 def hardware_of(folder: Path, *flags: str, begin: Callable[[], object], **variables: str) -> dict[str, Any]:

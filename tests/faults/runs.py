@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnpipe.base.config import RunConfig, StalenessConfig, SyntheticConfig
+from gnnpipe.checkpoint.state import latest
+from gnnpipe.checkpoint.storage import StoredCheckpoint
 from gnnpipe.cli.resume import restarted
 from gnnpipe.cli.run import local_rank_main
-from gnnpipe.runtime.engine import Engine, EpochResult
-from gnnpipe.runtime.launch import launch_local, warm_up
-from gnnpipe.runtime.storage import StoredCheckpoint
-from gnnpipe.train.checkpoint import latest
-from gnnpipe.train.checks import check_config
-from gnnpipe.train.job import Job, describe_plan, prepare_job
-from gnnpipe.train.records import RunFolder
+from gnnpipe.comm.launch import launch_local, warm_up
+from gnnpipe.config.checks import check_config
+from gnnpipe.config.run import RunConfig, StalenessConfig, SyntheticConfig
+from gnnpipe.engine.engine import Engine, EpochResult
+from gnnpipe.run.job import Job, describe_plan, prepare_job
+from gnnpipe.run.records import RunFolder
 
 SMALL = RunConfig(
     synthetic=SyntheticConfig(num_nodes=400, blocks_per_class=2),
@@ -46,7 +46,7 @@ class Run:
     @classmethod
     def prepare(cls, where: Path, **changes: Any) -> Run:
         """Everything but the ranks."""
-        warm_up()
+        warm_up(local_rank_main)
         staleness = changes.pop("staleness", StalenessConfig())
         config = check_config(replace(SMALL, staleness=staleness, **changes))
         where.mkdir(parents=True)

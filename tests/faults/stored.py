@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from gnnpipe.base.config import RunConfig
-from gnnpipe.runtime.storage import INDEX, StoredFile, checksum
-from gnnpipe.train.checkpoint import FORMAT
-from gnnpipe.train.checks import check_config
-from gnnpipe.train.records import RunFolder
+from gnnpipe.checkpoint.state import FORMAT
+from gnnpipe.checkpoint.storage import INDEX, StoredFile, checksum
+from gnnpipe.config.checks import check_config
+from gnnpipe.config.run import RunConfig
+from gnnpipe.run.records import RunFolder
 
 ABOUT = {"format": FORMAT, "plan": [1, 1, 1], "tables": None, "refreshed": False, "best": None}
 PLAN = {"plan": {"num_stages": 1, "num_parts": 1, "num_chunks": 1}}

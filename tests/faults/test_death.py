@@ -14,9 +14,9 @@ import psutil
 import pytest
 from _pytest.mark import ParameterSet
 
-from gnnpipe.base.errors import StoppedError
-from gnnpipe.base.scratch import ALIVE, PREFIX, SECONDS_TO_BE_MADE, scratch_folder, sweep
-from gnnpipe.train.lock import held
+from gnnpipe.errors import StoppedError
+from gnnpipe.files.scratch import ALIVE, PREFIX, SECONDS_TO_BE_MADE, scratch_folder, sweep
+from gnnpipe.run.lock import held
 from tests.cli.commands import BIN
 from tests.faults.launches import (
     FOR_EVER,
@@ -103,7 +103,7 @@ def test_a_launcher_that_is_killed_while_it_imports_leaves_no_process(tmp_path: 
 def test_the_lock_is_held_by_whoever_still_writes(tmp_path: Path) -> None:
     """The process that took it is gone, another one has a copy of the open file for a second yet."""
     code = (
-        "import os, subprocess, sys; from pathlib import Path; from gnnpipe.train.lock import held\n"
+        "import os, subprocess, sys; from pathlib import Path; from gnnpipe.run.lock import held\n"
         "with held(Path(sys.argv[1])) as lock:\n"
         "    null = subprocess.DEVNULL\n"
         "    subprocess.Popen(['sleep', '1'], pass_fds=[lock], stdout=null, stderr=null)\n"
@@ -121,7 +121,7 @@ def test_what_a_living_process_keeps_is_not_swept(tmp_path: Path, monkeypatch: p
     with scratch_folder() as folder:
         (folder / "graph").touch()
         code = (
-            "import tempfile, sys; tempfile.tempdir = sys.argv[1]; from gnnpipe.base import scratch\n"
+            "import tempfile, sys; tempfile.tempdir = sys.argv[1]; from gnnpipe.files import scratch\n"
             "scratch.SECONDS_TO_BE_MADE = -1; scratch.sweep()"
         )
         subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
@@ -231,7 +231,7 @@ def test_a_script_needs_no_main_guard(how: str, tmp_path: Path) -> None:
 
 OWN_FUNCTION = """
 import os
-from gnnpipe.runtime.launch import launch_local
+from gnnpipe.comm.launch import launch_local
 
 def greet(name, store):
     print(f"{{name}} from {{os.environ['RANK']}}", flush=True)

@@ -18,19 +18,19 @@ import torch
 from safetensors import safe_open
 
 import gnnpipe
-from gnnpipe.base import writing
-from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import ConfigError, TrainingError
+from gnnpipe.checkpoint import storage
+from gnnpipe.checkpoint.state import complete, latest, prune, remove_leftovers, write
+from gnnpipe.checkpoint.storage import Storage, StoredCheckpoint
 from gnnpipe.cli.main import main
 from gnnpipe.cli.resume import for_restart
-from gnnpipe.runtime import storage
-from gnnpipe.runtime.storage import Storage, StoredCheckpoint
-from gnnpipe.train import records, taking
-from gnnpipe.train.checkpoint import complete, latest, prune, remove_leftovers, write
-from gnnpipe.train.checks import check_config
-from gnnpipe.train.progress import Progress
-from gnnpipe.train.recorder import Recorder
-from gnnpipe.train.records import RunFolder
+from gnnpipe.config.checks import check_config
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import ConfigError, TrainingError
+from gnnpipe.files import writing
+from gnnpipe.run import records, taking
+from gnnpipe.run.progress import Progress
+from gnnpipe.run.recorder import Recorder
+from gnnpipe.run.records import RunFolder
 from tests.cli.commands import BIN, SMALL, run
 from tests.faults.runs import Run
 from tests.faults.stored import ABOUT, PLAN, checkpoint, damage, run_folder
@@ -417,7 +417,7 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     """A process that is killed in the middle of a file leaves the one before it, and a name that is swept."""
     folder = run_folder(tmp_path / "run", 1)
     code = (
-        "import os, signal, sys; from pathlib import Path; from gnnpipe.base import writing\n"
+        "import os, signal, sys; from pathlib import Path; from gnnpipe.files import writing\n"
         "writing.os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
         "writing.write_file(Path(sys.argv[1]) / 'plan.json', '{', durable=True)\n"
     )

@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 import yaml
 
-from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import GnnpipeError
+from gnnpipe.checkpoint.state import latest
+from gnnpipe.checkpoint.storage import INDEX, checksum
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.cli.resume import folder_of, start_of
-from gnnpipe.plan.hardware import SHIPPED, load_hardware
+from gnnpipe.config.checks import check_config
+from gnnpipe.config.resume import check_resumed, stored_settings, with_stored_plan
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import GnnpipeError
+from gnnpipe.planner.hardware import SHIPPED, load_hardware
 from gnnpipe.report.compare import compare
 from gnnpipe.report.show import show
-from gnnpipe.runtime.storage import INDEX, checksum
-from gnnpipe.train.checkpoint import latest
-from gnnpipe.train.checks import check_config
-from gnnpipe.train.records import config_as_yaml
-from gnnpipe.train.resume import check_resumed, stored_settings, with_stored_plan
+from gnnpipe.run.records import config_as_yaml
 from tests.faults.runs import SMALL, Run
 
 ODD: list[Any] = [

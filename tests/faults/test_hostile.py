@@ -17,13 +17,13 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import CheckpointError, DataError
+from gnnpipe.checkpoint.storage import StoredCheckpoint, checksum
 from gnnpipe.cli.main import main
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import CheckpointError, DataError
 from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.runtime.storage import StoredCheckpoint, checksum
-from tests.base.test_reading import aliases, npy
 from tests.faults.stored import ABOUT, checkpoint, run_folder, write_index
+from tests.files.test_reading import aliases, npy
 from tests.payload import Payload
 
 SECRET = "the user's own words"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gnnpipe.base.config import StalenessConfig
-from gnnpipe.base.errors import TrainingError
-from gnnpipe.train.checkpoint import latest
+from gnnpipe.checkpoint.state import latest
+from gnnpipe.config.run import StalenessConfig
+from gnnpipe.errors import TrainingError
 from tests.faults.runs import Run
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from gnnpipe.base.config import StalenessConfig
-from gnnpipe.base.errors import LostRankError
 from gnnpipe.cli import run as cli
 from gnnpipe.cli.main import main
+from gnnpipe.config.run import StalenessConfig
+from gnnpipe.errors import LostRankError
 from tests.faults.runs import Run, assert_same_state, dies_once
 
 PLANS = [(2, 1), (1, 2), (2, 2)]

@@ -15,15 +15,15 @@ from typing import Any
 import psutil
 import pytest
 
-from gnnpipe.base.errors import StoppedError
+from gnnpipe.checkpoint.state import latest
 from gnnpipe.cli import run as cli
 from gnnpipe.cli.main import main
 from gnnpipe.cli.run import local_rank_main
-from gnnpipe.runtime.engine import Engine, EpochResult
-from gnnpipe.runtime.interruption import STOPS
-from gnnpipe.runtime.launch import launch_local
-from gnnpipe.train.checkpoint import latest
-from gnnpipe.train.job import Job
+from gnnpipe.comm.launch import launch_local
+from gnnpipe.engine.engine import Engine, EpochResult
+from gnnpipe.errors import StoppedError
+from gnnpipe.run.job import Job
+from gnnpipe.system.interruption import STOPS
 from tests.faults.launches import started
 from tests.faults.runs import Run
 
@@ -190,7 +190,7 @@ def test_while_the_graph_is_loaded_a_signal_ends_at_once(
         tell(signal.SIGTERM)
         time.sleep(60)
 
-    monkeypatch.setattr("gnnpipe.train.job.load_dataset", loads_for_ever)
+    monkeypatch.setattr("gnnpipe.run.job.load_dataset", loads_for_ever)
     assert main([*SMALL, "--out", str(tmp_path / "run")]) == 143
     assert capsys.readouterr().err == "\nstopped; nothing was saved yet\n"
     assert not (tmp_path / "run").exists()

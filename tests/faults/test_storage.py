@@ -13,9 +13,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gnnpipe.base.errors import CheckpointError
-from gnnpipe.runtime.storage import INDEX, StoredCheckpoint, checksum
-from gnnpipe.train.checkpoint import latest
+from gnnpipe.checkpoint.state import latest
+from gnnpipe.checkpoint.storage import INDEX, StoredCheckpoint, checksum
+from gnnpipe.errors import CheckpointError
 from tests.faults.runs import Run
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gnnpipe.base.streams import PatientStream
-from gnnpipe.train.checkpoint import latest
+from gnnpipe.checkpoint.state import latest
+from gnnpipe.system.streams import PatientStream
 from tests.cli.commands import environment
 from tests.faults.launches import FOR_EVER, epochs_of, started, train, wait_for_epochs
 

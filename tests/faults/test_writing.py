@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from gnnpipe.base.errors import ConfigError, TrainingError
-from gnnpipe.train.checkpoint import latest
-from gnnpipe.train.lock import held
-from gnnpipe.train.recorder import Recorder
-from gnnpipe.train.records import RunFolder
+from gnnpipe.checkpoint.state import latest
+from gnnpipe.errors import ConfigError, TrainingError
+from gnnpipe.run.lock import held
+from gnnpipe.run.recorder import Recorder
+from gnnpipe.run.records import RunFolder
 from tests.faults.runs import Run
 
 
@@ -111,7 +111,7 @@ def test_lock_of_a_dead_run_is_nothing(tmp_path: Path) -> None:
 def test_two_runs_started_by_users(tmp_path: Path) -> None:
     run = Run.prepare(tmp_path / "run")
     code = (
-        "import sys; from pathlib import Path; from gnnpipe.train.lock import held\n"
+        "import sys; from pathlib import Path; from gnnpipe.run.lock import held\n"
         "with held(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     other = subprocess.Popen(

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from gnnpipe.cli.main import main
-from gnnpipe.runtime.engine import Engine
+from gnnpipe.engine.engine import Engine
 
 ACTIONS = 40
 

@@ -11,7 +11,7 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import NormalizeFeatures
 
-from gnnpipe.base.errors import DataError
+from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from tests.graphs import dense, one_node_each, random_graph

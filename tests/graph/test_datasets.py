@@ -13,9 +13,9 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.datasets import Amazon
 
-from gnnpipe.base.config import RunConfig, SyntheticConfig
-from gnnpipe.base.errors import ConfigError, DataError
-from gnnpipe.graph.catalog import dataset_names
+from gnnpipe.config.catalog import dataset_names
+from gnnpipe.config.run import RunConfig, SyntheticConfig
+from gnnpipe.errors import ConfigError, DataError
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnpipe.base.config import SyntheticConfig
+from gnnpipe.config.run import SyntheticConfig
 from gnnpipe.graph.chunks import CutSpec, cut_graph
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData

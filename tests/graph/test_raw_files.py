@@ -13,8 +13,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from gnnpipe.base.config import RunConfig
-from gnnpipe.base.errors import DataError
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import DataError
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from tests.graphs import dense

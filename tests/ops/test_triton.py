@@ -13,7 +13,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from gnnpipe.graph.csr import Csr  # noqa: E402
-from gnnpipe.model.dropout import Dropout, dropout_key  # noqa: E402
+from gnnpipe.nn.dropout import Dropout, dropout_key  # noqa: E402
 from gnnpipe.ops.torch import TorchOps  # noqa: E402
 from gnnpipe.ops.triton import LongRows, TritonOps  # noqa: E402
 

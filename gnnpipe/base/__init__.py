@@ -1,1 +1,0 @@
-"""Errors, the configuration and the clock: what every other floor uses."""

@@ -1,0 +1,295 @@
+"""Starting the ranks of a run on this host, and ending them."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import multiprocessing
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gnnpipe.comm.rank_process import FAILED, MAIN, TOLD_TO_END, Task, check_guard
+from gnnpipe.comm.rank_server import ENDED, send
+from gnnpipe.comm.watchdog import WaitTimeoutError
+from gnnpipe.errors import CheckpointError, ConfigError, LostRankError, StoppedError, TrainingError
+from gnnpipe.files.reading import read_json
+from gnnpipe.files.scratch import scratch_folder
+from gnnpipe.system.interruption import STOPS, TWICE_SECONDS, Wish, heard
+from gnnpipe.system.resources import LAUNCHED_WITH_CORES, cores
+
+PRELOADED = ("torch", "torch.distributed")
+
+OUR_ERRORS = tuple(
+    error.__name__ for error in (TrainingError, CheckpointError, WaitTimeoutError, ConfigError)
+)
+SIGNS_OF_A_LOST_PEER = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Timed out waiting",
+)
+# When a rank has failed, others fail of it, and who was first is found among all that did.
+SECONDS_TO_FAIL = 1.0
+# A rank that is told to end does so at once, unless it is stopped.
+SECONDS_TO_OBEY = 5.0
+# The last rank writes what came out, perhaps to a slow disk.
+SECONDS_AFTER_THE_FIRST = 600.0
+SECONDS_BETWEEN_LOOKS = 0.1
+TOLD = tuple(128 + number for number in STOPS)
+
+
+class RankServer:
+    """The process that ranks are forked from, see `rank_server`, as the launcher sees it.
+
+    Args:
+        function: what ranks are to do; its module is imported before there are any.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        module = function.__module__
+        preload = [*PRELOADED, *([] if module == MAIN else [module])]
+        ours, theirs = socket.socketpair()
+        with theirs:
+            start = (
+                f"import sys; sys.path[:] = {sys.path!r}; from gnnpipe.comm.rank_server import serve; "
+                f"serve({theirs.fileno()}, {os.getpid()}, {preload!r})"
+            )
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", start],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_local_environment(),
+            )
+        self._connection, self._owner, self._lock = ours, os.getpid(), threading.Lock()
+        atexit.register(self.close)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is this process's, which may have been forked, and lives."""
+        return self._owner == os.getpid() and self._process.poll() is None
+
+    def start(self, task: Task, life: int, kept: tuple[int, ...]) -> None:
+        """Start the ranks; they keep copies of the open files ``life`` and ``kept``."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        self._send(task, [0, 1, 2, life, *kept])
+
+    def signal(self, number: int) -> None:
+        """Send all ranks a signal."""
+        self._send(number)
+
+    def _send(self, message: Any, files: list[int] | None = None) -> None:
+        with self._lock, suppress(ConnectionError):  # if it is gone, so are the ranks, and `ended` tells
+            send(self._connection, message, files)
+
+    def ended(self, seconds: float) -> list[tuple[int, int]]:
+        """Wait for a rank to end; its number and exit code.
+
+        Raises:
+            LostRankError: the server is gone, and the ranks with it.
+        """
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._connection, selectors.EVENT_READ)
+            if not selector.select(seconds):
+                return []
+        content = b""
+        with suppress(ConnectionError):
+            content = self._connection.recv(ENDED.size, socket.MSG_WAITALL)
+        if len(content) < ENDED.size:
+            raise LostRankError(
+                "the process that starts the ranks ended, and they with it; somebody killed it, or the "
+                "system did because memory ran out"
+            )
+        rank, code = ENDED.unpack(content)
+        return [(rank, code)]
+
+    def close(self) -> None:
+        """End it."""
+        atexit.unregister(self.close)
+        self._connection.close()
+        if self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+
+
+# Servers that wait for work. A launch takes one out, so that launches of several threads don't meet.
+_idle: list[RankServer] = []
+
+
+def warm_up(function: Callable[..., None]) -> None:
+    """Start importing in the server that ranks are forked from, while this process loads the graph.
+
+    Args:
+        function: what the ranks will do, as for `launch_local`.
+    """
+    check_guard()
+    torch.set_num_threads(cores())  # of this process, which loads and cuts the graph
+    if not any(server.usable for server in _idle):
+        _idle.append(RankServer(function))
+
+
+@contextmanager
+def _server(function: Callable[..., None]) -> Iterator[RankServer]:
+    """One that does nothing else meanwhile; it is kept unless something goes wrong."""
+    while _idle:
+        server = _idle.pop()
+        if server.usable:
+            break
+        server.close()
+    else:
+        server = RankServer(function)
+    try:
+        yield server
+    except BaseException:
+        server.close()
+        raise
+    _idle.append(server)
+
+
+def launch_local(
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    num_ranks: int,
+    kept: tuple[int, ...] = (),
+) -> None:
+    """Run ``function(*arguments, store)`` in ``num_ranks`` processes of this host.
+
+    ``store`` is the file through which they find each other; everything stays on the loopback interface.
+    The ranks hear of each signal that tells this process to end; at a second one they are killed.
+
+    Args:
+        function: what ranks do.
+        arguments: of it.
+        num_ranks: how many there are.
+        kept: open files that the ranks hold for as long as they live, such as a lock.
+
+    Raises:
+        TrainingError: a rank failed; it says which failed first and why.
+        LostRankError: the same, where a process died or gave no answer.
+        StoppedError: a signal told this process or a rank to end; all ranks have.
+        ConfigError: what they are to do can't be sent to another process.
+    """
+    check_guard()
+    with scratch_folder() as folder:
+        task = Task.of(function, arguments, num_ranks, folder, _local_environment())
+        with _server(function) as server:
+            wish = Wish(lambda _: server.signal(signal.SIGKILL), TWICE_SECONDS)
+            with heard(lambda number: _pass_on(number, wish, server)):
+                codes = _wait(server, task, kept, wish)
+        if any(codes.values()):
+            raise _outcome(codes, wish, folder)
+
+
+def _pass_on(number: int, wish: Wish, server: RankServer) -> None:
+    if wish.hear(number):
+        name = signal.Signals(number).name
+        what = "ranks end as soon as their epoch is saved; a second signal ends them at once"
+        sys.stderr.write(f"\n{name}: {what}\n")
+        sys.stderr.flush()
+        server.signal(number)
+
+
+def _wait(server: RankServer, task: Task, kept: tuple[int, ...], wish: Wish) -> dict[int, int]:
+    """Start the ranks and wait until all have ended; the exit code of each.
+
+    Once one has failed, the others are given a moment to fail too. Then the pipe that they watch ends, which
+    tells them to; who is stopped is killed.
+    """
+    codes: dict[int, int] = {}
+    reader, life = multiprocessing.Pipe(duplex=False)
+    with life:
+        server.start(task, reader.fileno(), kept)
+        reader.close()
+        if wish.number:  # it came before there was anybody to hear of it
+            server.signal(wish.number)
+        deadline = math.inf
+        while len(codes) < task.num_ranks:
+            for rank, code in server.ended(SECONDS_BETWEEN_LOOKS):
+                codes[rank] = code
+                patience = SECONDS_AFTER_THE_FIRST if code in (0, *TOLD) else SECONDS_TO_FAIL
+                deadline = deadline if life.closed else min(deadline, time.monotonic() + patience)
+            if time.monotonic() > deadline:
+                deadline = time.monotonic() + SECONDS_TO_OBEY
+                server.signal(signal.SIGKILL) if life.closed else life.close()
+    return codes
+
+
+def _outcome(codes: dict[int, int], wish: Wish, folder: Path) -> StoppedError | TrainingError:
+    """Why ranks have ended. One that is told to end makes others fail; their errors count only if they have
+    other causes."""
+    number = wish.number or next((code - 128 for code in codes.values() if code in TOLD), 0)
+    reports = [read_json(path) for path in folder.glob(f"{FAILED}*")]
+    if number and all(_is_echo(report["traceback"]) or _is_late(report) for report in reports):
+        return StoppedError(number)
+    told = {int(path.name.removeprefix(TOLD_TO_END)) for path in folder.glob(f"{TOLD_TO_END}*")}
+    well = {rank for rank, code in codes.items() if code in (0, *TOLD)}
+    return _first_failure(reports, set(codes) - told - well)
+
+
+def _local_environment() -> dict[str, str]:
+    """Sockets on loopback only, and one thread until a rank decides on its number, by the cores allotted to
+    this process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", LAUNCHED_WITH_CORES: str(cores())}
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+    if loopback:  # whatever runs over several hosts need
+        environment |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
+    return environment
+
+
+def _first_failure(reports: list[dict[str, Any]], failed: set[int]) -> TrainingError:
+    """Who failed first and why: one line for errors that were raised on purpose, else the traceback.
+
+    A rank that gave no answer makes all that wait for it fail, and so does one that is gone; so every rank
+    leaves a report of its own.
+
+    Args:
+        reports: of ranks that could say why.
+        failed: ranks that ended without having been told to.
+    """
+    late = [report for report in reports if _is_late(report)]
+    causes = [report for report in reports if not _is_echo(report["traceback"]) and report not in late]
+    silent = sorted(failed - {report["rank"] for report in reports})
+    if not causes and late:
+        first = min(late, key=lambda report: float(report["seconds"]))
+        text = _words(first["traceback"])
+        mute = f"; nothing was heard of rank {silent[0]}, which is stopped or cut off" if silent else ""
+        return LostRankError(text + mute)
+    if not causes and silent:
+        return LostRankError(
+            f"rank {silent[0]} failed first: it ended without a word; somebody killed it, or the system did "
+            "because memory ran out"
+        )
+    first = min(causes or reports, key=lambda report: float(report["seconds"]))
+    text = first["traceback"].strip()
+    ours = any(f"{error}: " in text for error in OUR_ERRORS)
+    return TrainingError(_words(text) if ours else f"rank {first['rank']} failed first:\n{text}")
+
+
+def _words(text: str) -> str:
+    """What an error of ours says, without its traceback."""
+    text = text.strip()
+    return max((text.rsplit(f"{error}: ", 1) for error in OUR_ERRORS), key=len)[-1]
+
+
+def _is_late(report: dict[str, Any]) -> bool:
+    """Whether a rank waited in vain for another one."""
+    return WaitTimeoutError.__name__ in report["traceback"]
+
+
+def _is_echo(text: str) -> bool:
+    """Whether a rank only failed because another one was gone."""
+    return any(sign in text for sign in SIGNS_OF_A_LOST_PEER)

@@ -1,0 +1,174 @@
+"""The processes of a run: joining them, and the small talk between them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import FileStore, PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from gnnpipe.comm.groups import Links, make_links
+from gnnpipe.comm.watchdog import Waiting
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import ConfigError
+from gnnpipe.system.resources import threads_per_rank
+
+_T = TypeVar("_T")
+
+# From malloc.h: the largest number of blocks that come from mmap, the size from which they do, and the free
+# space at the top of the heap from which memory goes back to the system.
+_M_MMAP_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -4, -3, -1
+
+# Blocks so large are mapped, where pages are huge: two of those at least.
+_LARGE_BLOCK = 4 * 2**20
+
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all of the run."""
+
+    rank: int
+    size: int
+    device: torch.device
+    control: dist.ProcessGroup
+    """A gloo group for records and decisions; its bytes are not counted as communication."""
+    links: Links
+    """To the stages and parts around this rank."""
+    writing: dist.ProcessGroup
+    """A gloo group for those who write checkpoints beside the training."""
+
+    def gather(self, item: _T) -> list[_T]:
+        """Every rank's ``item``, in rank order, on every rank."""
+        items: list[Any] = [None] * self.size
+        with self.links.waiting.on("what all other ranks have to say"):
+            dist.all_gather_object(items, item, group=self.control)
+        return items
+
+    def collect(self, item: _T) -> list[_T] | None:
+        """Every rank's ``item`` on rank 0, None on the others."""
+        items: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        with self.links.waiting.on("what all other ranks have to say"):
+            dist.gather_object(item, items, dst=0, group=self.control)
+        return items
+
+
+def launched_by_torchrun() -> bool:
+    """Whether another launcher started this process as one of several ranks."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def choose_device(choice: str, local_size: int, local_rank: int = 0) -> torch.device:
+    """The device of a process.
+
+    Args:
+        choice: auto, which is the CPU where there are fewer CUDA devices than processes; cpu; or cuda, where
+            processes then share devices.
+        local_size: processes on this host.
+        local_rank: this process among them.
+
+    Raises:
+        ConfigError: cuda was asked for where there is no device.
+    """
+    found = _count_cuda()
+    if choice == "cuda" and not found:
+        raise ConfigError(
+            "device: cuda needs a CUDA device, but PyTorch sees none; use --device cpu, or a PyTorch that is "
+            "built for this host's driver"
+        )
+    if choice == "cpu" or (choice == "auto" and found < local_size):
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank % found)
+
+
+def sharers(device: torch.device, local_size: int) -> int:
+    """The most processes of a host that use one CUDA device; 1 on the CPU."""
+    return 1 if device.type == "cpu" else -(-local_size // _count_cuda())
+
+
+def _count_cuda() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+@contextmanager
+def join(config: RunConfig, store: str | None) -> Iterator[World]:
+    """Join the other processes of the run, and leave them when all is done.
+
+    After an error the groups are left alone: closing them first would make the peers fail of a closed
+    connection before this process could say what went wrong. They close when it ends.
+
+    Args:
+        config: the run's; its stages, parts, device, threads and timeout count here. The timeout is also how
+            long, under torchrun, ranks wait for the one that loads the graph.
+        store: file through which local processes find each other; None for torchrun's environment.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    device = choose_device(config.device, local_size, local_rank)
+    shared = sharers(device, local_size) > 1
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    torch.set_num_threads(config.threads or threads_per_rank(local_size))
+    keep_freed_memory()
+    limit = timedelta(seconds=config.timeout)
+    dist.init_process_group(
+        "gloo" if device.type == "cpu" or shared else "cpu:gloo,cuda:nccl",
+        timeout=limit,
+        rank=rank,
+        world_size=size,
+        store=FileStore(store, size) if store else _store_of_launcher(limit),
+    )
+    control, writing = (dist.new_group(backend="gloo", timeout=limit) for _ in range(2))
+    assert control is not None
+    assert writing is not None
+    waiting = Waiting(rank, config.timeout)
+    waiting.watch()
+    links = make_links(device, config.stages, config.parts, limit, waiting, through_host=shared)
+    yield World(rank, size, device, control, links, writing)
+    dist.destroy_process_group()
+
+
+def _store_of_launcher(limit: timedelta) -> Store:
+    """Where torchrun's processes find each other. It outlives a restart, and with it the addresses of
+    processes that are gone, so that every start has its own part of it."""
+    store, _, _ = next(iter(rendezvous("env://", timeout=limit)))
+    return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory for the next allocation instead of handing it back.
+
+    An epoch frees and takes the same buffers again; faulting their pages in anew costs as much as the
+    arithmetic on them. Large blocks are mapped all the same where pages are huge, which costs a few faults:
+    in the heap they leave gaps that nothing fits into, a fifth of its size after some epochs of one chunk.
+    Elsewhere than on glibc nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    if _pages_are_huge():
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
+    else:
+        mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def _pages_are_huge() -> bool:
+    """Whether PyTorch asks for huge pages (see `gnnpipe.cli.main`), and the system has some."""
+    try:
+        enabled = "[never]" not in _HUGE_PAGES.read_text()
+    except OSError:
+        return False
+    return enabled and os.environ.get("THP_MEM_ALLOC_ENABLE") == "1"

@@ -1,0 +1,1 @@
+"""What may be asked for, checked before anything is loaded. Imports no PyTorch."""

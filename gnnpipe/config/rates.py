@@ -1,0 +1,24 @@
+"""The learning rate of every epoch. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+
+from gnnpipe.config.run import OptimizerConfig
+
+
+def rate_factor(config: OptimizerConfig, epochs: int, epoch: int) -> float:
+    """Share of the learning rate in an epoch: a linear warm-up, then constant or a cosine down to 0.
+
+    Args:
+        config: resolved.
+        epochs: of the whole run, over which the cosine is stretched.
+        epoch: counted from 0.
+    """
+    assert config.warmup is not None
+    if epoch < config.warmup:
+        return (epoch + 1) / (config.warmup + 1)
+    if config.schedule == "constant":
+        return 1.0
+    done = (epoch - config.warmup) / max(1, epochs - config.warmup)
+    return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))

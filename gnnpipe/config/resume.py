@@ -1,0 +1,198 @@
+"""Going on with a run: its settings, and which of them may change on the way."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from gnnpipe.config.rates import rate_factor
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import CheckpointError, ConfigError, shown
+from gnnpipe.files.reading import read_yaml_text
+from gnnpipe.system.failures import reason
+
+# What weights, tables and records of a run are about; the files of a data set may lie elsewhere.
+FIXED = (
+    "dataset", "split", "make_split", "undirected", "normalize_features", "metric", "synthetic",
+    "model", "layers", "hidden", "gcnii", "seed",
+)  # fmt: skip
+PLAN = ("stages", "parts", "chunks")
+ELSEWHERE = ("out", "overwrite", "resume", "config")
+"""Where a run is kept is no part of its settings."""
+
+
+def stored_settings(folder: Path) -> dict[str, Any]:
+    """The settings of a run; raises ConfigError as `stored_config` does."""
+    return stored_config(folder)[1]
+
+
+def stored_config(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The settings of a run, as they are written and as values.
+
+    Raises:
+        ConfigError: the folder holds no run.
+    """
+    path = folder / "config.yaml"
+    try:
+        text, settings = read_yaml_text(path)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"resume: '{folder}' holds no run ({error.strerror}: '{path.name}'); name the folder of one"
+        ) from None
+    except (OSError, ValueError) as error:
+        why = reason(error, str(path)) if isinstance(error, OSError) else shown(str(error))
+        raise ConfigError(f"resume: '{path}' can't be read ({why}); bring the file back") from None
+    for key in ELSEWHERE:
+        if key in settings:
+            raise ConfigError(
+                f"resume: '{path}' gives '{key}', which no run writes there; bring the file back"
+            )
+    return text, settings
+
+
+def check_resumed(config: RunConfig, before: RunConfig) -> None:
+    """Refuse what would make it another run.
+
+    Args:
+        config: of the run that goes on.
+        before: of the run as it was.
+
+    Raises:
+        ConfigError: another graph or another model.
+    """
+    for key in FIXED:
+        new, old = getattr(config, key), getattr(before, key)
+        if new != old:
+            raise ConfigError(
+                f"{key.replace('_', '-')}: {shown(new)} is not what '{config.resume}' was trained with "
+                f"({shown(old)}), and "
+                "that can't change on the way; leave it out, or start another run"
+            )
+    if config.optimizer.name != before.optimizer.name:
+        raise ConfigError(
+            f"optimizer.name: {config.optimizer.name} can't go on with the moments of "
+            f"{before.optimizer.name}; leave it out"
+        )
+
+
+def changes(config: RunConfig, before: RunConfig) -> list[str]:
+    """What is different from here on, for the user to see."""
+    new, old = _flat(asdict(config)), _flat(asdict(before))
+    keys = (key for key in new if key not in ("out", "overwrite", "resume"))
+    return [
+        f"{key} {shown(new[key])} (was {shown(old[key])})"
+        for key in keys
+        if new[key] != old[key] and (key, old[key]) != ("chunks", None)
+    ]
+
+
+def with_stored_plan(config: RunConfig, before: RunConfig, plan: dict[str, Any]) -> RunConfig:
+    """Keep the number of chunks that the run had, unless the plan changes.
+
+    Args:
+        config: of the run that goes on.
+        before: of the run as it was.
+        plan: the content of its plan.json.
+
+    Raises:
+        CheckpointError: plan.json does not say.
+    """
+    if config.plan == "auto" or any(getattr(config, key) != getattr(before, key) for key in PLAN):
+        return config
+    try:
+        return replace(config, chunks=int(plan["plan"]["num_chunks"]))
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            f"resume: plan.json of '{config.resume}' does not say how many chunks there were; give --chunks"
+        ) from None
+
+
+def is_resumed(item: object) -> bool:
+    """Whether an entry of plan.json's list of resumptions is one."""
+    return isinstance(item, dict) and type(item.get("epoch")) is int and isinstance(item.get("from"), list)
+
+
+def shape_of(plan: dict[str, Any]) -> list[Any]:
+    """Stages, parts and chunks of the content of a plan.json."""
+    return [plan["plan"].get(key) for key in ("num_stages", "num_parts", "num_chunks")]
+
+
+def plan_since(plan: dict[str, Any], epochs: int) -> int:
+    """The epoch from which the last plan of a run has been in charge.
+
+    A plan that was given up, or took over, without running an epoch does not count.
+
+    Args:
+        plan: the content of its plan.json.
+        epochs: of the whole run.
+    """
+    resumed = plan.get("resumed", [])
+    starts = [0, *(item["epoch"] for item in resumed)]
+    shapes = [*(item["from"] for item in resumed), shape_of(plan)]
+    stops = [*starts[1:], epochs]
+    ran = [item for *item, stop in zip(starts, shapes, stops, strict=True) if item[0] < stop]
+    last = itertools.takewhile(lambda item: item[1] == ran[-1][1], reversed(ran))
+    return min(int(start) for start, _ in last)
+
+
+def continued(config: RunConfig, before: dict[str, Any], epochs: int) -> list[str]:
+    """What the user should know who goes on after so many epochs, beyond what has changed.
+
+    Args:
+        config: of the run that goes on.
+        before: the content of its config.yaml until now.
+        epochs: that are done.
+    """
+    if epochs == config.epochs:
+        return [f"all {epochs} epochs are done and only the summary is left; other settings change nothing"]
+    lines = [_rate_change(config, before, epochs)]
+    new, old = _flat(asdict(config)), _flat(before)
+    averages, averaged = new["optimizer.averaging"], old.get("optimizer.averaging", 0.0)
+    if averages and not averaged:
+        lines.append(f"optimizer.averaging: averages begin at the weights of epoch {epochs}")
+    if averaged and not averages:
+        lines.append("optimizer.averaging: the averages so far are dropped, and the weights are evaluated")
+    if new["staleness.history"] != old.get("staleness.history", new["staleness.history"]):
+        lines.append(
+            f"staleness.history: an exact sweep makes {new['staleness.history']} rows for chunks to read, "
+            f"and gradients of epoch {epochs} count 0"
+        )
+    return [line for line in lines if line]
+
+
+def _rate_change(config: RunConfig, before: dict[str, Any], epochs: int) -> str:
+    """Says so if the learning rate is not what the run was to go on with."""
+    optimizer = before.get("optimizer") or {}
+    known = {key: optimizer[key] for key in ("schedule", "warmup") if optimizer.get(key) is not None}
+    old = replace(config.optimizer, **known)
+    old_epochs, old_lr = int(before.get("epochs", config.epochs)), float(before.get("lr", config.lr))
+    planned = old_lr * rate_factor(old, old_epochs, epochs)
+    rate = config.lr * rate_factor(config.optimizer, config.epochs, epochs)
+    if math.isclose(rate, planned, rel_tol=1e-6):
+        return ""
+    last = old_lr * rate_factor(old, old_epochs, epochs - 1)
+    reasons = [
+        f"{name} {new} (was {was})"
+        for name, new, was in (
+            ("epochs", config.epochs, old_epochs),
+            ("lr", config.lr, old_lr),
+            ("optimizer.schedule", config.optimizer.schedule, old.schedule),
+            ("optimizer.warmup", config.optimizer.warmup, old.warmup),
+        )
+        if new != was
+    ]
+    return (
+        f"learning rate: {last:.3g} in epoch {epochs}, {rate:.3g} from epoch {epochs + 1} on, by "
+        f"{', '.join(reasons)}; to stay at the last rate, resume with --lr {last:.3g} "
+        "--optimizer.schedule constant --optimizer.warmup 0"
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return result

@@ -1,0 +1,1 @@
+"""One epoch on one rank: stages, their layers and tables, chunk by chunk."""

@@ -1,0 +1,130 @@
+"""The optimiser, the learning-rate schedule, clipping over all stages, and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gnnpipe.config.rates import rate_factor
+from gnnpipe.config.run import OptimizerConfig
+from gnnpipe.nn.layers.dense import Dense
+
+
+def make_optimizer(modules: nn.Module, config: OptimizerConfig, lr: float, weight_decay: float) -> Optimizer:
+    """Adam or AdamW over one stage's weights; dense layers at the ends may decay on their own."""
+    assert config.betas is not None
+    ends = [layer for layer in modules.children() if isinstance(layer, Dense)]
+    dense = [weight for layer in ends for weight in layer.parameters()]
+    names = {id(weight) for weight in dense}
+    others = [weight for weight in modules.parameters() if id(weight) not in names]
+    apart = weight_decay if config.dense_weight_decay is None else config.dense_weight_decay
+    groups = [
+        {"params": weights, "weight_decay": decay}
+        for weights, decay in ((others, weight_decay), (dense, apart))
+        if weights
+    ]
+    fused = all(weight.is_cuda for weight in modules.parameters()) and bool(groups)  # one kernel for all
+    return (AdamW if config.name == "adamw" else Adam)(groups, lr=lr, betas=config.betas, fused=fused)
+
+
+def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int, done: int = 0) -> LambdaLR:
+    """See `rate_factor`; ``done`` epochs are over."""
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return LambdaLR(optimizer, lambda epoch: rate_factor(config, epochs, epoch), done - 1)
+
+
+def clip_gradients(
+    modules: nn.Module,
+    limit: float,
+    gather: Callable[[list[float]], list[list[float]]],
+    counted: Iterable[nn.Parameter] | None = None,
+) -> float:
+    """Scale gradients so that the norm over the weights of all stages is at most ``limit``.
+
+    The squares of all weights of all ranks are summed without rounding (`math.fsum`), so that the factor
+    does not depend on how layers are cut into stages.
+
+    Args:
+        modules: this rank's.
+        limit: largest norm.
+        gather: hands every rank's squares to every rank.
+        counted: those of its weights that count, where other ranks hold some too; by default all.
+
+    Returns:
+        the norm before scaling.
+    """
+    gradients = [weight.grad for weight in modules.parameters() if weight.grad is not None]
+    mine = modules.parameters() if counted is None else counted
+    found = [weight.grad.double().square().sum() for weight in mine if weight.grad is not None]
+    squares = torch.stack(found).tolist() if found else []  # read at once: each read waits for the device
+    norm = math.sqrt(math.fsum(square for part in gather(squares) for square in part))
+    if norm > limit:
+        for gradient in gradients:
+            gradient.mul_(limit / norm)
+    return norm
+
+
+class AveragedWeights:
+    """An exponential moving average of a module's weights, which evaluation can put in their place.
+
+    Args:
+        modules: whose weights.
+        decay: share of the old average in the new one; 0 for the weights themselves.
+    """
+
+    def __init__(self, modules: nn.Module, decay: float) -> None:
+        self._modules = modules
+        self._average = (
+            AveragedModel(modules, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay > 0 else None
+        )
+
+    def update(self) -> None:
+        """Take the weights of a finished epoch in."""
+        if self._average is not None:
+            self._average.update_parameters(self._modules)
+
+    def state(self) -> dict[str, Tensor]:
+        """The averaged weights by name; nothing where nothing is averaged."""
+        return {} if self._average is None else _tensors(self._average.module)
+
+    def restore(self, values: dict[str, Tensor], epochs: int) -> None:
+        """Go on from the averages of another run, or from its weights, if that had none.
+
+        Args:
+            values: as `state` returns them.
+            epochs: that were taken in.
+        """
+        if self._average is not None:
+            _assign(self._average.module, values or _tensors(self._modules))
+            self._average.n_averaged.fill_(epochs)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the module hold the averaged weights, and its own again afterwards."""
+        if self._average is None:
+            yield
+            return
+        own = _tensors(self._modules)
+        try:
+            _assign(self._modules, _tensors(self._average.module))
+            yield
+        finally:
+            _assign(self._modules, own)
+
+
+def _tensors(modules: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in modules.named_parameters()}
+
+
+@torch.no_grad()
+def _assign(modules: nn.Module, values: dict[str, Tensor]) -> None:
+    for name, parameter in modules.named_parameters():
+        parameter.copy_(values[name])

@@ -1,0 +1,100 @@
+"""Gradients of weights, summed over the ranks that hold the same ones while earlier layers still run
+backward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from gnnpipe.comm.groups import Links
+from gnnpipe.engine.tables import GradientTable
+from gnnpipe.schedule.volume import bucket_bytes, buckets
+
+WEIGHTS = "weights"
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A bucket under way."""
+
+    parameters: list[nn.Parameter]
+    flat: Tensor
+    work: dist.Work
+
+
+class WeightSums:
+    """Sums gradients of weights over the ranks that hold them, bucket by bucket.
+
+    Layers are complete in backward order; a bucket is a run of them that is worth a message.
+
+    Args:
+        layers: weights of each layer of the stage, in forward order.
+        num_ranks: that hold the weights; with one nothing is ever sent.
+        group: of those ranks.
+        links: where bytes are counted.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[list[nn.Parameter]],
+        num_ranks: int,
+        group: dist.ProcessGroup | None,
+        links: Links,
+    ) -> None:
+        self._num_ranks, self._group, self._links = num_ranks, group, links
+        sizes = [sum(weight.numel() for weight in weights) for weights in layers]
+        self._buckets = {
+            bucket[-1]: [weight for layer in bucket for weight in layers[layer]] for bucket in buckets(sizes)
+        }
+        self._under_way: list[_Sum] = []
+
+    def complete(self, layer: int) -> None:
+        """The gradients of a layer are whole on this rank: send its bucket off if that makes it full."""
+        parameters = self._buckets.get(layer)
+        if self._num_ranks == 1 or not parameters:
+            return
+        numbers = sum(weight.numel() for weight in parameters)
+        flat = torch.zeros(
+            bucket_bytes(numbers, self._num_ranks) // parameters[0].element_size(),
+            device=parameters[0].device,
+        )
+        for part, weight in zip(_split(flat, parameters), parameters, strict=True):
+            if weight.grad is not None:
+                part.copy_(weight.grad)
+        self._links.bytes_sent[WEIGHTS] += 2 * (self._num_ranks - 1) * flat.nbytes // self._num_ranks
+        work = dist.all_reduce(flat, group=self._group, async_op=True)
+        assert work is not None
+        self._under_way.append(_Sum(parameters, flat, work))
+
+    def finish(self) -> None:
+        """Wait for all sums and put them in the gradients' place."""
+        for item in self._under_way:
+            with self._links.waiting.on("the gradients of weights that other ranks hold too"):
+                item.work.wait()
+            for part, weight in zip(_split(item.flat, item.parameters), item.parameters, strict=True):
+                if weight.grad is None:
+                    weight.grad = part.clone()
+                else:
+                    weight.grad.copy_(part)
+        self._under_way = []
+
+
+def sum_fits(tables: Sequence[GradientTable], group: dist.ProcessGroup | None) -> None:
+    """Sum what fitted weights follow from over the parts of a stage; a few numbers a layer, which are not
+    counted as messages."""
+    if tables:
+        fits = torch.stack([table.fit for table in tables])
+        dist.all_reduce(fits, group=group)
+        for table, fit in zip(tables, fits, strict=True):
+            table.fit.copy_(fit)
+
+
+def _split(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Views of a bucket in the shapes of its weights."""
+    sizes = [weight.numel() for weight in parameters]
+    parts = flat[: sum(sizes)].split(sizes)
+    return [part.view_as(weight) for part, weight in zip(parts, parameters, strict=True)]

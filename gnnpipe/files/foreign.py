@@ -1,0 +1,243 @@
+"""Safe loading around classes that are not ours and read files by themselves.
+
+torch_geometric's data set classes fall back to unsafe unpickling (`torch_geometric.io.fs.torch_load`), ask
+for it (``weights_only=False``), or use `pickle` itself (Planetoid's files). While `safely` lasts, each of
+these ways leads through a function of ours.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import math
+import os
+import pickle
+import re
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from gnnpipe.errors import shown
+from gnnpipe.files.arrays import check_arrays, check_memory, checked_zip
+from gnnpipe.files.reading import open_file
+
+
+class _Array:
+    """Stands for `numpy.ndarray`, which a pickle passes on but must not call: it would take any memory."""
+
+
+def _empty_array(kind: Any, shape: Any, dtype: Any) -> Any:
+    """How pickles of numpy begin an array; they give it shape and content later, and numpy compares both."""
+    if kind is not _Array or tuple(shape) != (0,):
+        raise pickle.UnpicklingError("an array is not made as numpy's pickles make theirs")
+    return np.empty(0, np.uint8)
+
+
+def _bytes(text: str, encoding: str = "latin1") -> bytes:
+    """How Python 3 writes bytes for Python 2."""
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"bytes in the encoding '{shown(encoding, 40)}' are not read")
+    return text.encode("latin1")
+
+
+def _scalar(dtype: Any, content: Any) -> Any:
+    return np.frombuffer(_bytes(content) if isinstance(content, str) else content, dtype)[0]
+
+
+# All that pickles of arrays, sparse matrices and plain containers name, under the names of all versions.
+PLAIN: dict[str, Any] = {
+    "builtins.list": list,
+    "builtins.dict": dict,
+    "builtins.set": set,
+    "builtins.frozenset": frozenset,
+    "builtins.object": object,
+    "collections.defaultdict": defaultdict,
+    "collections.OrderedDict": OrderedDict,
+    "copyreg._reconstructor": copyreg._reconstructor,  # type: ignore[attr-defined]
+    "_codecs.encode": _bytes,
+    "numpy.ndarray": _Array,
+    "numpy.dtype": np.dtype,
+    "numpy.core.multiarray._reconstruct": _empty_array,
+    "numpy.core.multiarray.scalar": _scalar,
+    "scipy.sparse.csr.csr_matrix": sp.csr_matrix,
+}
+_RENAMED = {
+    "__builtin__": "builtins",
+    "copy_reg": "copyreg",
+    "numpy._core.multiarray": "numpy.core.multiarray",
+    "scipy.sparse._csr": "scipy.sparse.csr",
+}
+
+
+def _not_run(name: str) -> str:
+    return f"it names '{shown(name, 80)}', which is not unpickled, as it could run anything"
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Unpickles numpy arrays, scipy's CSR matrices and plain containers; anything else is an error."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Called for each global that a pickle names, before it can be called."""
+        wanted = f"{_RENAMED.get(module, module)}.{name}"
+        if wanted not in PLAIN:
+            raise pickle.UnpicklingError(_not_run(wanted))
+        return PLAIN[wanted]
+
+
+def _load_pickle(file: IO[bytes], **options: Any) -> Any:
+    """In place of `pickle.load`."""
+    text = {key: options[key] for key in ("encoding", "errors") if key in options}
+    content = file.read()
+    found = PlainUnpickler(io.BytesIO(content), **text).load()
+    _check_plain(found, len(content))
+    return found
+
+
+def _loads_pickle(content: bytes, **options: Any) -> Any:
+    """In place of `pickle.loads`."""
+    return _load_pickle(io.BytesIO(content), **options)
+
+
+def _check_plain(found: Any, size: int) -> None:
+    """A matrix's indices lie inside of it, which scipy takes for granted, and it fits into memory when
+    torch_geometric makes it dense; lists that are shared do not unfold into more than the file holds."""
+    if isinstance(found, sp.csr_matrix):
+        found.check_format(full_check=True)
+        check_memory(math.prod(found.shape) * 8)
+    elif isinstance(found, np.ndarray) and found.dtype.hasobject:
+        raise ValueError("it holds an array of objects")
+    elif isinstance(found, dict):
+        entries = sum(len(value) for value in found.values() if isinstance(value, list))
+        if entries > size:
+            raise ValueError(f"{size:,} bytes of it would unfold into {entries:,} entries")
+
+
+class _NoUnpickler:
+    """In place of `pickle.Unpickler`: who makes one of their own wants more than plain things."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise pickle.UnpicklingError("files are not unpickled here")
+
+
+@contextmanager
+def _opened(file: Any) -> Iterator[IO[bytes]]:
+    if isinstance(file, str | os.PathLike):
+        with open_file(Path(file), link=True) as opened:
+            yield opened
+    else:
+        yield file
+
+
+def _safe_torch_load(load: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.load`, but only for tensors and the types that torch_geometric has put on PyTorch's list."""
+
+    def torch_load(f: Any, map_location: Any = None, *_: Any, **__: Any) -> Any:
+        with _opened(f) as file:
+            with checked_zip(file) as archive:
+                members = archive.infolist()
+            if any(info.filename.endswith("constants.pkl") for info in members):
+                raise pickle.UnpicklingError("it holds a program, not tensors")
+            file.seek(0)
+            try:
+                found = load(file, map_location, weights_only=True)
+            except pickle.UnpicklingError as error:  # PyTorch's words are a page, about switching it off
+                named = re.search(r"GLOBAL ([\w.]+)", str(error))
+                raise pickle.UnpicklingError(_not_run(named[1]) if named else shown(str(error))) from None
+        for tensor in _tensors(found):
+            _check_tensor(tensor, max(info.file_size for info in members))
+        return found
+
+    return torch_load
+
+
+def _check_tensor(tensor: Tensor, largest: int) -> None:
+    """A tensor's numbers are all in the file: neither repeated by a stride of 0 nor beyond the end."""
+    if tensor.layout is not torch.strided:
+        return
+    claimed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if claimed > stored or stored > largest:
+        there = min(stored, largest)
+        shape = list(tensor.shape)
+        raise ValueError(f"a tensor of shape {shape} takes {claimed:,} bytes, but {there:,} are there")
+
+
+def _tensors(found: Any) -> Iterator[Tensor]:
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, dict):
+        for value in found.values():
+            yield from _tensors(value)
+    elif isinstance(found, list | tuple):
+        for value in found:
+            yield from _tensors(value)
+    elif hasattr(found, "to_dict") and not isinstance(found, type):
+        yield from _tensors(found.to_dict())
+
+
+def _safe_array_load(load: Callable[..., Any]) -> Callable[..., Any]:
+    """`numpy.load` of arrays that are as large as they say, never of objects."""
+
+    def array_load(file: Any, mmap_mode: Any = None, *_: Any, **__: Any) -> Any:
+        with _opened(file) as opened:
+            check_arrays(opened)
+        return load(file, mmap_mode, allow_pickle=False)
+
+    return array_load
+
+
+@contextmanager
+def _replaced(module: ModuleType, name: str, function: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, function)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+@contextmanager
+def safely() -> Iterator[None]:
+    """Whatever reads files meanwhile, in any module, reads them safely; all is as before at the end."""
+    import torch_geometric.io.fs
+
+    torch_load = _safe_torch_load(torch.load)
+    with ExitStack() as stack:
+        for module, name, function in (
+            (torch, "load", torch_load),
+            (torch.serialization, "load", torch_load),
+            (torch_geometric.io.fs, "torch_load", torch_load),
+            (np, "load", _safe_array_load(np.load)),
+            (pickle, "load", _load_pickle),
+            (pickle, "loads", _loads_pickle),
+            (pickle, "Unpickler", _NoUnpickler),
+        ):
+            stack.enter_context(_replaced(module, name, function))
+        yield
+
+
+def check_written_inside(folder: Path, root: Path) -> None:
+    """Refuse to let a class write into a folder of a data set that leads elsewhere.
+
+    Args:
+        folder: below ``root``, in which the class is about to write.
+        root: that a user has named, and which may be a link itself.
+
+    Raises:
+        OSError: the folder, one between it and the root, or a file in it is a link.
+    """
+    between = [path for path in (folder, *folder.parents) if root in path.parents]
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    link = next((path for path in (*between, *inside) if path.is_symlink()), None)
+    if link is not None:
+        raise OSError(
+            f"'{link}' is a link, and files would be written through it; put a real folder there, or name "
+            "the place that it leads to"
+        )

@@ -1,0 +1,253 @@
+"""Writing to disk: the one place where a file is made, added to or removed.
+
+A folder may have been made by somebody else, with links in it that lead elsewhere. So nothing here follows a
+link: a file is written under a name that nobody can foresee and that must not exist (O_EXCL, O_NOFOLLOW), and
+then takes the name it is meant to have. Readers see the whole file or the one before it, and what fails
+leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gnnpipe.files.reading import LINK, open_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PREFIX, PART = ".gnnpipe-", ".part"
+_BLOCK = 1 << 20
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_OLD = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+_KINDS = {
+    "torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16",
+    "torch.int64": "I64", "torch.int32": "I32", "torch.uint8": "U8", "torch.bool": "BOOL",
+}  # fmt: skip
+
+
+def new_file(path: Path, flags: int = 0) -> int:
+    """Make a file that must not exist yet, not even as a link; its mode follows the umask.
+
+    Args:
+        path: of the file.
+        flags: more flags of `os.open`.
+
+    Returns:
+        A descriptor, which the caller closes.
+    """
+    return os.open(path, _NEW | _BINARY | flags, 0o666)
+
+
+def write_all(file: int, content: bytes | memoryview) -> None:
+    """Write to a descriptor until all is written."""
+    left = memoryview(content)
+    while len(left):
+        left = left[os.write(file, left) :]
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` that nobody has; what stands there at the end takes the place of ``path``.
+
+    Raises:
+        OSError: it can't be written, or something else than a file or a link stands at ``path``. The error
+            names ``path``, and nothing is left.
+    """
+    other = path.with_name(f"{PREFIX}{secrets.token_hex(8)}{PART}")
+    try:
+        _check_replaceable(path)
+        yield other
+        other.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            other.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def write_file(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        path: of the file; what stands there is replaced.
+        content: text is written as UTF-8.
+        durable: wait until the disk has it.
+    """
+    with aside(path) as other:
+        file = new_file(other)
+        try:
+            write_all(file, content.encode() if isinstance(content, str) else content)
+            if durable:
+                os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file whole or not at all; neither end may be a link."""
+    with open_file(source) as reader, aside(target) as other:
+        file = new_file(other)
+        try:
+            while block := reader.read(_BLOCK):
+                write_all(file, block)
+        finally:
+            os.close(file)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to a file, whole or not at all; the system has it when this returns.
+
+    Raises:
+        OSError: it can't be written, is gone (it is not begun anew) or is a link.
+    """
+    file = _open_old(path, _OLD)
+    try:
+        end = os.lseek(file, 0, os.SEEK_END)
+        try:
+            write_all(file, text.encode())
+        except OSError as error:
+            os.ftruncate(file, end)
+            error.filename = str(path)
+            raise
+    finally:
+        os.close(file)
+
+
+def open_lock(path: Path, *, own: bool = False) -> int:
+    """Open the file that a lock is about; it is made if need be.
+
+    Args:
+        path: of the file.
+        own: whether it must be ours, as in a folder in which everybody may put files.
+
+    Returns:
+        A descriptor, which the caller closes.
+
+    Raises:
+        OSError: it can't be made, is a link, or belongs to somebody else.
+    """
+    with suppress(FileExistsError):
+        os.close(new_file(path))
+    file = _open_old(path, _OLD)
+    if own and hasattr(os, "getuid") and os.fstat(file).st_uid != os.getuid():
+        os.close(file)
+        raise OSError(errno.EPERM, "it belongs to another user", str(path))
+    return file
+
+
+def make_folder(path: Path, *, link: bool = False) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Args:
+        path: of the folder.
+        link: whether it may be a link to one, as where a user has named it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if not link and path.is_symlink():
+        raise OSError(errno.ELOOP, LINK, str(path))
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it leads to), or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)  # which follows no links either
+    else:
+        path.unlink(missing_ok=True)
+
+
+def rename(path: Path, target: Path) -> None:
+    """Give a folder its name, in place of what stands there."""
+    remove(target)
+    path.rename(target)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of that name was being written when its process was killed."""
+    return name.startswith(PREFIX) and name.endswith(PART)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what was being written in a folder when its process was killed."""
+    for path in folder.iterdir():
+        if is_leftover(path.name):
+            remove(path)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Renaming over a device would take it away from everybody."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        kind = "a folder stands there" if stat.S_ISDIR(mode) else "it is no ordinary file"
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, kind, str(path))
+
+
+def _open_old(path: Path, flags: int) -> int:
+    try:
+        file = os.open(path, flags | _BINARY)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, LINK, str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
+    return file
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file whole or not at all, through the page cache: it is read soon.
+
+    Args:
+        path: of the file; what stands there is replaced.
+        tensors: on the CPU.
+        metadata: what the file says of itself.
+    """
+    header, ordered = tensor_header(tensors, metadata)
+    with aside(path) as other:
+        file = new_file(other)
+        try:
+            write_all(file, header)
+            for tensor in ordered:
+                write_all(file, tensor_bytes(tensor))
+        finally:
+            os.close(file)
+
+
+def tensor_header(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, list[Tensor]]:
+    """How a safetensors file begins, and the tensors in the order in which they follow it.
+
+    The widest numbers come first, so that each stands at a multiple of its size when the file is mapped.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end, ordered = 0, sorted(tensors.items(), key=lambda item: -item[1].element_size())
+    for name, tensor in ordered:
+        begin, end = end, end + tensor.nbytes
+        kind = _KINDS[str(tensor.dtype)]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, [tensor for _, tensor in ordered]
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """A tensor's numbers as they lie in memory."""
+    import torch  # not above: commands that write text only begin without it
+
+    content: memoryview = tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data
+    return content

@@ -1,1 +1,0 @@
-"""Layers, their stack, loss and metrics. Plain single-process code."""

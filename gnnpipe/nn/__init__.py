@@ -1,0 +1,1 @@
+"""Layers, their models, dropout, loss and metrics. Plain single-process code."""

@@ -1,0 +1,117 @@
+"""Metrics that are fed chunk by chunk. Counts of nodes travel, by class, and are divided once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnnpipe.config.run import Metric
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class _Split:
+    """What was added of one split."""
+
+    counts: Tensor
+    """int64 ``[3, num_classes]``: nodes of a class, those of them that were found, and nodes that were taken
+    for it. With several labels a node, the same of each label."""
+    scores: list[Tensor] = field(default_factory=list)
+    """float64, for ROC AUC: how much rather class 1 than class 0, of each node."""
+    positive: list[Tensor] = field(default_factory=list)
+    """bool: whether it is of class 1."""
+
+
+class SplitMetrics:
+    """One metric on each of the three splits, and counts by class.
+
+    Args:
+        metric: which.
+        num_classes: number of classes or labels.
+    """
+
+    def __init__(self, metric: Metric, num_classes: int) -> None:
+        self.metric = metric
+        self._num_classes = num_classes
+        self._by_split = {name: _Split(torch.zeros(3, num_classes, dtype=torch.int64)) for name in SPLITS}
+
+    def update(self, logits: Tensor, labels: Tensor, masks: dict[str, Tensor]) -> None:
+        """Add a chunk: logits ``[n, num_classes]``, its labels and masks."""
+        for name, mask in masks.items():
+            if not mask.any():
+                continue
+            rows, truth, split = logits[mask], labels[mask], self._by_split[name]
+            split.counts += _counts(rows, truth, self._num_classes).cpu()
+            if self.metric == "roc_auc":
+                # the difference itself: as a probability the confident ones would tie at 1
+                split.scores.append((rows[:, 1].double() - rows[:, 0].double()).cpu())
+                split.positive.append((truth == 1).cpu())
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """What was added, in a form that `merge` takes."""
+        return {
+            name: {"counts": split.counts, "scores": split.scores, "positive": split.positive}
+            for name, split in self._by_split.items()
+        }
+
+    def merge(self, state: dict[str, dict[str, Any]]) -> None:
+        """Add what another one was given."""
+        for name, split in self._by_split.items():
+            split.counts += state[name]["counts"]
+            split.scores += state[name]["scores"]
+            split.positive += state[name]["positive"]
+
+    def compute(self) -> dict[str, float]:
+        """The metric of each split over everything that was added, 0 to 1."""
+        return {name: self._of(split) for name, split in self._by_split.items()}
+
+    def by_class(self, name: str) -> dict[str, list[int]]:
+        """Nodes of each class in a split (count), those of them that were found (correct), and nodes that
+        were taken for it (predicted)."""
+        rows = self._by_split[name].counts.tolist()
+        return dict(zip(("count", "correct", "predicted"), rows, strict=True))
+
+    def _of(self, split: _Split) -> float:
+        count, correct, predicted = split.counts.double()
+        if self.metric == "roc_auc":
+            return roc_auc(torch.cat(split.scores), torch.cat(split.positive)) if split.scores else 0.0
+        if self.metric == "f1":
+            return float(2 * correct.sum() / (count.sum() + predicted.sum()).clamp(min=1))
+        if self.metric == "macro_f1":
+            named = (count + predicted) > 0
+            return _mean(2 * correct[named] / (count + predicted)[named])
+        if self.metric == "balanced_accuracy":
+            return _mean(correct[count > 0] / count[count > 0])
+        return float(correct.sum() / count.sum().clamp(min=1))
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean()) if values.numel() else 0.0
+
+
+def _counts(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    if labels.dim() == 2:
+        truth, found = labels > 0, logits > 0
+        return torch.stack([truth.sum(dim=0), (truth & found).sum(dim=0), found.sum(dim=0)])
+    found = logits.argmax(dim=1)
+    groups = (labels, labels[found == labels], found)
+    return torch.stack([torch.bincount(group, minlength=num_classes) for group in groups])
+
+
+def roc_auc(scores: Tensor, positive: Tensor) -> float:
+    """Share of pairs of a positive and a negative node in which the positive one has the higher score; a tie
+    counts half. Pairs are counted in whole numbers, so it is exact for any scores.
+
+    Args:
+        scores: ``[n]``.
+        positive: bool ``[n]``.
+    """
+    below, above = scores[~positive].sort().values, scores[positive]
+    if not len(below) or not len(above):
+        return 0.0
+    doubled = torch.searchsorted(below, above) + torch.searchsorted(below, above, right=True)
+    return int(doubled.sum()) / (2 * len(below) * len(above))

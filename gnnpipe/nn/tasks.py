@@ -1,0 +1,25 @@
+"""Which metric goes with which labels."""
+
+from __future__ import annotations
+
+from gnnpipe.config.run import Metric
+from gnnpipe.errors import ConfigError
+from gnnpipe.graph.data import Task
+
+DEFAULT_METRIC: dict[Task, Metric] = {"multilabel": "f1", "binary": "roc_auc", "multiclass": "accuracy"}
+_ALLOWED: dict[Task, tuple[Metric, ...]] = {
+    "multilabel": ("f1", "macro_f1"),
+    "binary": ("roc_auc", "accuracy", "macro_f1", "balanced_accuracy"),
+    "multiclass": ("accuracy", "macro_f1", "balanced_accuracy"),
+}
+
+
+def resolve_metric(metric: Metric, task: Task) -> Metric:
+    """The metric to report; ConfigError if the labels don't allow it."""
+    if metric == "auto":
+        return DEFAULT_METRIC[task]
+    if metric not in _ALLOWED[task]:
+        raise ConfigError(
+            f"metric: '{metric}' does not fit {task} labels; use {' or '.join(_ALLOWED[task])}, or auto"
+        )
+    return metric

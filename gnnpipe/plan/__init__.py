@@ -1,1 +1,0 @@
-"""Plans and schedules as data. No device, no rank."""

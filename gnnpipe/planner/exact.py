@@ -1,0 +1,88 @@
+"""The plan of exact training: one chunk, or a lookahead as wide as the graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import PlanError
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.locality import Locality
+from gnnpipe.graph.partition import node_cost
+from gnnpipe.planner.costs import row_cost
+from gnnpipe.schedule.plan import Plan, make_plan
+
+# What starting a chunk's convolution costs, in rows of work: 32 chunks of 3,125 rows took 1.07 times as long
+# as one (GCNII, 32 layers, hidden 128; benchmarks/chunking).
+ROWS_PER_START = 200
+MOST_CHUNKS = 1024
+
+
+def exact_plan(config: RunConfig, data: GraphData) -> Plan:
+    """The plan of ``--staleness exact`` or ``--staleness.lookahead exact``.
+
+    The preset takes the plan whose simulated epoch is shortest, which may be one chunk; the lookahead by
+    itself always takes a pipeline. ``chunks`` leaves one number of them to choose from.
+
+    Raises:
+        PlanError: an impossible number of stages or chunks, or a lookahead asked for with several parts or
+            one chunk.
+    """
+    whole = make_plan(config.stages, config.parts, 1, config.layers, data.num_nodes)
+    chosen_freely = config.staleness.preset == "exact"
+    if config.staleness.lookahead == 0:
+        return replace(whole, note="one chunk, as --staleness.lookahead is 0")
+    if config.parts > 1:
+        if not chosen_freely:
+            raise PlanError(
+                f"staleness.lookahead: exact needs chunks in one line, but --parts {config.parts} gives each "
+                "part its own; use --parts 1, or a number of chunks to look ahead"
+            )
+        return replace(whole, note="one chunk, as each part has its own line of chunks")
+    if config.stages == 1 and chosen_freely:
+        return whole
+    plans = list(_pipelines(config, data))
+    if not plans:
+        if not chosen_freely:
+            raise PlanError(
+                "chunks: 1 leaves nothing to look ahead to; use --chunks 2 or more, or leave it out"
+            )
+        return replace(whole, note="one chunk, as asked")
+    best = min(plans, key=lambda plan: _seconds(plan, data.num_nodes))
+    ratio = _seconds(whole, data.num_nodes) / _seconds(best, data.num_nodes)
+    candidate = f"lookahead {best.lookahead} over {best.num_chunks} chunks"
+    if ratio <= 1 and chosen_freely:
+        return replace(
+            whole, note=f"one chunk: {candidate}, the best pipeline, would take {1 / ratio:.2f} x as long"
+        )
+    return replace(best, note=f"{candidate}: {ratio:.2f} x as fast as one chunk, by simulation")
+
+
+def _pipelines(config: RunConfig, data: GraphData) -> Iterator[Plan]:
+    """Plans with several chunks, each with the lookahead that leaves nothing stale.
+
+    The number of chunks doubles while that makes the lookahead a smaller share of them.
+    """
+    most = min(data.num_nodes, MOST_CHUNKS)
+    wanted = [2**power for power in range(1, int(math.log2(most)) + 1)]
+    if config.chunks is not None:
+        make_plan(config.stages, 1, config.chunks, config.layers, data.num_nodes)
+        wanted = [config.chunks] if config.chunks > 1 else []
+    if not wanted:
+        return
+    locality = Locality(data.adjacency, node_cost(data.adjacency, row_cost(config.hidden)))
+    shares: list[float] = []
+    for num_chunks in wanted:
+        plan = make_plan(config.stages, 1, num_chunks, config.layers, data.num_nodes)
+        width = locality.cut(num_chunks).width
+        yield replace(plan, lookahead=width, exact=True)
+        shares.append(width / num_chunks)
+        if len(shares) > 2 and min(shares[-2:]) >= min(shares[:-2]):
+            return
+
+
+def _seconds(plan: Plan, num_nodes: int) -> float:
+    """Simulated epoch in units of one convolution of the whole graph, either way."""
+    return plan.makespan(ROWS_PER_START * plan.num_chunks / num_nodes) / plan.num_chunks

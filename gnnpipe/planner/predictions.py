@@ -1,0 +1,194 @@
+"""What a plan says about a run before it starts: bytes, memory, bubble."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gnnpipe.config.every import parse_every
+from gnnpipe.config.run import HaloMode, RunConfig, TableFormat
+from gnnpipe.engine.tables import TableSettings
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.halo import part_range
+from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.nn.models import LayerSpec, ModelSpec
+from gnnpipe.planner.costs import GraphSize, LayerShape, layer_cost
+from gnnpipe.planner.hardware import Rates
+from gnnpipe.planner.rank_memory import (
+    RankRows,
+    adjacency_bytes,
+    built_shapes,
+    checkpoint_memory,
+    rank_memory,
+)
+from gnnpipe.schedule.plan import Plan, make_plan
+from gnnpipe.schedule.staleness import fresh_probability
+from gnnpipe.schedule.volume import (
+    HaloRows,
+    LayerRows,
+    Volume,
+    halo_bytes,
+    pipeline_bytes,
+    weight_bytes,
+)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the plan says about a run before it starts."""
+
+    volume: Volume
+    """Bytes of one epoch over all ranks."""
+    rival_bytes: int | None
+    """What graph parallelism over as many ranks would send in all."""
+    memory_bytes: list[int]
+    """Peak of each rank, estimated; without what a checkpoint takes."""
+    checkpoint_bytes: list[int]
+    """What each rank's host holds besides from the first checkpoint on; 0 where none is written."""
+    bubble: float
+    fresh: float
+    """Share of the messages that carry a row of this epoch."""
+
+
+def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph) -> Predictions:
+    """Bytes, memory and bubble of a run, from its plan alone."""
+    facts = graph.facts
+    settings = TableSettings.of(config.staleness, plan, config.halo)
+    halo = HaloRows(sum(facts.halo_forward), sum(facts.halo_backward))
+    rival = None
+    if facts.rival_halo is not None:
+        one_stage = make_plan(1, plan.num_ranks, 1, spec.layers, facts.num_nodes)
+        rival = volume_of(one_stage, spec, facts.num_nodes, HaloRows(*facts.rival_halo)).total
+    keeps = parse_every(config.checkpoint_every).ever
+    stages, parts = range(plan.num_stages), _parts(graph, plan.tables)
+    stale, checks = plan.reads_stale_rows(config.halo), config.check_gradient > 0
+    return Predictions(
+        volume_of(plan, spec, facts.num_nodes, halo, settings.versions_sent),
+        rival,
+        [
+            rank_memory(plan, spec, settings, stage, rows, checks=checks, drops=config.dropout > 0)
+            for stage in stages
+            for rows in parts
+        ],
+        [
+            checkpoint_memory(plan, spec, settings, stage, rows, part, stale=stale) if keeps else 0
+            for stage in stages
+            for part, rows in enumerate(parts)
+        ],
+        plan.bubble,
+        _fresh(plan, config.halo, graph.messages),
+    )
+
+
+def _fresh(plan: Plan, halo: HaloMode, messages: Tensor) -> float:
+    """A chunk's own rows always are, and other chunks' as often as their order is right."""
+    across_parts = messages[1] if halo == "stale" else torch.zeros_like(messages[1])
+    current = messages.sum(dim=0) - across_parts
+    own, total = float(current.diagonal().sum()), float(messages.sum())
+    often = 1.0 if plan.exact else fresh_probability(plan.num_chunks, plan.lookahead)
+    return (own + often * (float(current.sum()) - own)) / total if total else 1.0
+
+
+def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versions: int = 1) -> Volume:
+    """Bytes of one epoch.
+
+    Args:
+        plan: stages and parts.
+        spec: the model.
+        num_nodes: N.
+        halo: rows that parts read of each other.
+        versions: forms in which a row goes forward, see `TableSettings.versions_sent`.
+    """
+    layers = [
+        LayerRows(
+            module.width or 0,
+            module.returns_gradient(item.number),
+            sum(weight.numel() for weight in module.parameters()),
+        )
+        for item, module in built_shapes(spec)
+    ]
+    stages = [plan.stage_of(item.convolution) for item, _ in built_shapes(spec)]
+    shared = spec.has_initial and plan.recomputes_initial
+    streams = 2 if spec.has_initial and not shared else 1
+    weights = [layer.num_weights for layer in layers]
+    num_shared = weights[0] if shared else 0
+    if shared:
+        weights[0] = 0
+    return Volume(
+        pipeline_bytes(plan.num_stages, num_nodes, spec.hidden, streams, plan.wire),
+        halo_bytes(layers, halo, versions, plan.tables),
+        weight_bytes(weights, stages, plan.num_parts, num_shared),
+    )
+
+
+def convolution_costs(spec: ModelSpec, size: GraphSize, rates: Rates | None = None) -> list[float]:
+    """What each convolution costs, with the dense ends that go with the first and the last one."""
+    costs = [0.0] * spec.layers
+    for item, shape in layer_shapes(spec):
+        costs[item.convolution] += layer_cost(shape, size, rates)
+    return costs
+
+
+def graph_size(spec: ModelSpec, data: GraphData) -> GraphSize:
+    """Of a graph as a model normalises it."""
+    entries = data.features.num_entries if isinstance(data.features, Csr) else None
+    loops = data.num_nodes if spec.normalization == "gcn" else 0
+    return GraphSize(data.num_nodes, data.num_edges + loops, entries)
+
+
+@functools.lru_cache(maxsize=8)
+def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
+    """What each layer's cost depends on."""
+    return [
+        (
+            item,
+            LayerShape(
+                module.in_features,
+                module.out_features,
+                module.width or 0,
+                sum(weight.numel() for weight in module.parameters()),
+                spec.model if module.width else "dense",
+                item.number == 0,
+                module.returns_gradient(item.number),
+            ),
+        )
+        for item, module in built_shapes(spec)
+    ]
+
+
+def _parts(graph: PreparedGraph, tables: TableFormat) -> list[RankRows]:
+    facts = graph.facts
+    return [
+        RankRows(
+            num_rows,
+            max(facts.halo_forward[part], facts.halo_backward[part]),
+            max(chunk.num_nodes for chunk in graph.ranges[part]),
+            _adjacency_bytes(graph, part, tables),
+            round(facts.feature_entries * num_rows / facts.num_nodes),
+            _train_share(graph, part),
+            graph.labels.dim() == 2,
+        )
+        for part, num_rows in enumerate(facts.part_nodes)
+    ]
+
+
+def _train_share(graph: PreparedGraph, part: int) -> float:
+    mine = part_range(graph.ranges, part)
+    mask = graph.masks["train"][mine.start : mine.stop]
+    return float(mask.float().mean()) if len(mask) else 0.0
+
+
+def _adjacency_bytes(graph: PreparedGraph, part: int, tables: TableFormat) -> int:
+    """Of a part's rows of A and A^T, see `adjacency_bytes`."""
+    mine = part_range(graph.ranges, part)
+    matrices = [graph.matrix] if graph.matrix_t is graph.matrix else [graph.matrix, graph.matrix_t]
+    return sum(
+        adjacency_bytes(
+            matrix.rows(mine.start, mine.stop).num_entries, mine.num_nodes, len(graph.ranges), tables
+        )
+        for matrix in matrices
+    )

@@ -1,0 +1,226 @@
+"""``gnnpipe plan``: every plan for a number of devices, simulated and ranked."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+
+from gnnpipe.config.commands import PlanConfig
+from gnnpipe.config.run import TableFormat, WireFormat
+from gnnpipe.engine.tables import TableSettings
+from gnnpipe.errors import PlanError
+from gnnpipe.planner.hardware import GIB, Hardware
+from gnnpipe.planner.predictions import (
+    convolution_costs,
+    volume_of,
+)
+from gnnpipe.planner.question import Question
+from gnnpipe.planner.rank_memory import RankRows, adjacency_bytes, checkpoint_memory, rank_memory
+from gnnpipe.planner.simulate import simulate
+from gnnpipe.planner.workload import LEAST_ROWS_PER_CHUNK, best_chunks, work_of
+from gnnpipe.schedule.plan import Plan, make_plan
+from gnnpipe.schedule.timeline import Breakdown, breakdowns
+from gnnpipe.schedule.volume import Volume
+
+# More are simulated one after the other; beyond, only those that a formula finds promising.
+MOST_ACTIONS = 150_000
+# What a device needs beside what is counted: fragments, buffers of the libraries.
+USABLE_MEMORY = 0.92
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan and what it would be like."""
+
+    plan: Plan
+    seconds: float
+    volume: Volume
+    memory: int
+    """Bytes of the rank that needs most."""
+    mean: Breakdown
+    """Over ranks."""
+    lack: int
+    """Bytes by which it does not fit; 0 if it does."""
+
+
+def search(config: PlanConfig, question: Question, hardware: Hardware) -> list[Candidate]:
+    """All plans, those that fit first, the fastest first of all.
+
+    Raises:
+        PlanError: no plan for so many devices, or none that fits; it names the plan that lacks least.
+    """
+    if config.bandwidth is not None:
+        hardware = replace(hardware, network=replace(hardware.network, bandwidth=config.bandwidth * 1e9 / 8))
+    plans = list(_plans(config, question, hardware))
+    if not plans:
+        raise PlanError(
+            f"devices: {config.devices} devices can't be shared out among {config.layers} layers and "
+            f"{question.size.num_nodes} nodes; use fewer"
+        )
+    needs = {plan: _needed(plan, question, hardware) for plan in plans}
+    fitting = [plan for plan in plans if not needs[plan][1]]
+    if not fitting:
+        least = min(plans, key=lambda plan: needs[plan][1])
+        memory, lack = needs[least]
+        raise PlanError(
+            f"devices: no plan for {config.devices} of {hardware.name} fits; the one that needs least, "
+            f"{describe(least)}, needs {memory / GIB:.1f} GiB a device, and {lack / GIB:.1f} GiB are "
+            "lacking; use more --devices, or lower --hidden or --layers"
+        )
+    found = [assess(plan, question, hardware) for plan in _promising(fitting, question, hardware)]
+    found.sort(key=lambda item: item.seconds)
+    nothing = Breakdown(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    for plan in plans:
+        memory, lack = needs[plan]
+        if lack:
+            found.append(Candidate(plan, math.inf, Volume(0, 0, 0), memory, nothing, lack))
+    return found
+
+
+def _promising(plans: list[Plan], question: Question, hardware: Hardware) -> list[Plan]:
+    """All plans, or, where that would take too long to simulate, those that a formula finds fastest."""
+    rated = sorted(plans, key=lambda plan: estimate(plan, question, hardware))
+    actions = [2 * plan.num_chunks * plan.num_stages * _halo_steps(plan) for plan in rated]
+    spent = itertools.accumulate(actions)
+    return [plan for plan, total in zip(rated, spent, strict=True) if total <= MOST_ACTIONS] or rated[:1]
+
+
+def assess(plan: Plan, question: Question, hardware: Hardware) -> Candidate:
+    """Simulate a plan and count its bytes."""
+    cut = question.cuts[plan.num_parts]
+    settings = _settings(plan)
+    work = work_of(plan, question.spec, question.size, cut, hardware.rates, settings.versions_sent)
+    result = simulate(plan, work, hardware)
+    # parts are alike, so one of each stage tells
+    parts = breakdowns(result.timeline[:: plan.num_parts], plan.schedule, result.seconds)
+    mean = Breakdown(*(float(np.mean(column)) for column in zip(*map(_figures, parts), strict=True)))
+    volume = volume_of(plan, question.spec, question.size.num_nodes, cut.halo, settings.versions_sent)
+    needed, lack = _needed(plan, question, hardware)
+    return Candidate(plan, result.seconds, volume, needed, mean, lack)
+
+
+def _needed(plan: Plan, question: Question, hardware: Hardware) -> tuple[int, int]:
+    """Bytes of the rank that needs most, and by how many a device, or a host of cores, has too few."""
+    memory, checkpoint = _memory(plan, question, _settings(plan))
+    needed, room = max(memory), USABLE_MEMORY * hardware.memory
+    worst = float(needed)
+    if hardware.is_cpu:  # ranks of a host share its memory, and what checkpoints take
+        ranks = [rank // plan.num_parts for rank in range(plan.num_ranks)]
+        each = [memory[stage] + checkpoint[stage] for stage in ranks]
+        hosts = range(0, plan.num_ranks, hardware.devices_per_host)
+        worst = float(max(sum(each[first : first + hardware.devices_per_host]) for first in hosts))
+    return needed, max(0, round(worst - room))
+
+
+def estimate(plan: Plan, question: Question, hardware: Hardware) -> float:
+    """Epoch seconds by formula, to choose what is worth simulating: the dearest stage, filled and emptied,
+    with exchanges that nothing hides."""
+    cut = question.cuts[plan.num_parts]
+    work = work_of(plan, question.spec, question.size, cut, hardware.rates)
+    dearest = max(sum(layer.total for layer in stage) for stage in work.layers)
+    near = plan.num_parts <= hardware.devices_per_host
+    link = hardware.local if near else hardware.network
+    halo = max(
+        sum(2 * link.latency + (layer.halo + layer.halo_back) / link.bandwidth for layer in stage)
+        for stage in work.layers
+    )
+    exchange = halo if plan.num_parts > 1 else 0.0
+    return (plan.num_chunks + plan.num_stages - 1) * (dearest + exchange)
+
+
+def describe(plan: Plan) -> str:
+    """A plan as ``gnnpipe compare --plans`` reads it."""
+    words: list[str] = [plan.initial] if plan.recomputes_initial else []
+    words += [plan.wire] if plan.wire != "fp32" else []
+    words += [f"tables-{plan.tables}"] if plan.tables != "fp32" else []
+    return "+".join([f"{plan.num_stages}x{plan.num_parts}x{plan.num_chunks}", *words])
+
+
+def _plans(config: PlanConfig, question: Question, hardware: Hardware) -> Iterator[Plan]:
+    spec, nodes = question.spec, question.size.num_nodes
+    costs = convolution_costs(spec, question.size, hardware.rates)
+    wires = get_args(WireFormat) if config.compress else ("fp32",)
+    tables = get_args(TableFormat) if config.compress else ("fp32",)
+    for parts in question.cuts:
+        stages = config.devices // parts
+        if stages > spec.layers or parts > nodes:
+            continue
+        for wire, table in itertools.product(wires if stages > 1 else ("fp32",), tables):
+            for initial in ("relay", "recompute") if spec.has_initial and stages > 1 else ("relay",):
+                plan = replace(
+                    make_plan(stages, parts, 1, spec.layers, nodes, costs=costs),
+                    wire=wire,
+                    tables=table,
+                    initial=initial,
+                )
+                for chunks in _chunks(config, plan, question, hardware):
+                    yield replace(plan, num_chunks=chunks)
+
+
+def _chunks(config: PlanConfig, plan: Plan, question: Question, hardware: Hardware) -> list[int]:
+    """Numbers of chunks that may be best: that of the formula, and powers of two around it."""
+    most = max(1, question.size.num_nodes // plan.num_parts)
+    if config.chunks is not None:
+        return [config.chunks] if config.chunks <= most else []
+    if plan.num_stages == 1:
+        return [1]
+    best = best_chunks(plan, question.spec, question.size, hardware.rates)
+    powers = [2**power for power in range(11) if best / 8 <= 2**power <= best * 4]
+    return sorted({best, *(power for power in powers if power <= most // LEAST_ROWS_PER_CHUNK or power == 1)})
+
+
+def _halo_steps(plan: Plan) -> int:
+    """Events of an action: with parts every layer has some."""
+    layers = max(last - first for first, last in plan.layer_ranges)
+    return 1 if plan.num_parts == 1 else 3 * layers
+
+
+def _memory(plan: Plan, question: Question, settings: TableSettings) -> tuple[list[int], list[int]]:
+    """Of a rank of each stage, and what a checkpoint takes besides; stages between the ends with equally many
+    layers are alike."""
+    parts, cut = plan.num_parts, question.cuts[plan.num_parts]
+    rows = -(-question.size.num_nodes // parts)
+    rank = RankRows(
+        rows,
+        max(cut.halo.forward, cut.halo.backward) // parts,
+        -(-rows // plan.num_chunks),
+        question.num_matrices * adjacency_bytes(question.size.num_edges // parts, rows, parts, plan.tables),
+        question.feature_entries // parts,
+        question.train_share,
+        question.several_labels,
+    )
+    known: dict[tuple[int, bool, bool], tuple[int, int]] = {}
+    found = []
+    for stage, (first, last) in enumerate(plan.layer_ranges):
+        kind = last - first, stage == 0, stage == plan.num_stages - 1
+        if kind not in known:
+            stale = plan.reads_stale_rows("exact")
+            known[kind] = (
+                rank_memory(plan, question.spec, settings, stage, rank),
+                checkpoint_memory(plan, question.spec, settings, stage, rank, stale=stale),
+            )
+        found.append(known[kind])
+    return [memory for memory, _ in found], [checkpoint for _, checkpoint in found]
+
+
+def _settings(plan: Plan) -> TableSettings:
+    """The default staleness settings' tables."""
+    if plan.num_chunks == 1:
+        return TableSettings(alone=True, format=plan.tables)
+    return TableSettings(gradient="reuse", weight=0.7, format=plan.tables)
+
+
+def _figures(item: Breakdown) -> tuple[float, ...]:
+    return (
+        item.compute,
+        item.bubble,
+        item.imbalance,
+        item.communication_layer,
+        item.communication_graph,
+        item.other,
+    )

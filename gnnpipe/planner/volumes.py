@@ -1,0 +1,177 @@
+"""What every plan for a number of devices would send, from the graph's structure alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gnnpipe.config.commands import VolumeConfig
+from gnnpipe.config.run import GcniiConfig, RunConfig
+from gnnpipe.errors import PlanError
+from gnnpipe.graph.chunks import cut_into_parts
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.partition import halo_counts, node_cost
+from gnnpipe.nn.models import ModelSpec
+from gnnpipe.planner.costs import row_cost
+from gnnpipe.planner.predictions import volume_of
+from gnnpipe.schedule.plan import make_plan
+from gnnpipe.schedule.volume import HaloRows, Volume
+
+
+@dataclass(frozen=True)
+class PlanVolume:
+    """One plan and what it sends."""
+
+    num_stages: int
+    num_parts: int
+    method: str
+    """What made the parts; ``given`` where alpha was."""
+    halo: HaloRows | None
+    """None where it is not known."""
+    alpha: float | None
+    """Mean number of other parts that need a node's row."""
+    volume: Volume | None
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """All plans for a number of devices."""
+
+    name: str
+    num_nodes: int
+    num_edges: int | None
+    plans: list[PlanVolume]
+    """Graph parallelism first, the pipeline last."""
+    notes: tuple[str, ...] = ()
+    """What was left out or changed when the graph was loaded."""
+
+    @property
+    def rival(self) -> int | None:
+        """Bytes of graph parallelism."""
+        volume = self.plans[0].volume if self.plans[0].num_stages == 1 else None
+        return None if volume is None else volume.total
+
+
+def volumes(config: VolumeConfig) -> Volumes:
+    """The volume of every stages x parts = devices.
+
+    Raises:
+        PlanError: no plan fits.
+        DataError: the data set can't be loaded.
+    """
+    if config.num_nodes is not None:
+        return _of_sizes(config, config.num_nodes)
+    data = load_dataset(_run_config(config))
+    spec = _spec(config, data.num_features, data.num_classes, isinstance(data.features, Csr))
+    found = []
+    for stages, parts in _shapes(config, data.num_nodes):
+        method, halo = _cut(config, data, parts)
+        found.append(_plan_volume(config, spec, data.num_nodes, stages, parts, method, halo))
+    return Volumes(data.name, data.num_nodes, data.num_edges, found, data.notes)
+
+
+def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
+    """Of a graph that is not at hand: what parts exchange is known for one number of parts at most."""
+    spec = _spec(config, config.num_features or config.hidden, config.num_classes or config.hidden, False)
+    found = []
+    for stages, parts in _shapes(config, num_nodes):
+        halo = HaloRows(0, 0) if parts == 1 else None
+        if parts == config.devices > 1 and config.alpha is not None:
+            rows = round(config.alpha * num_nodes)
+            halo = HaloRows(rows, rows)
+        found.append(_plan_volume(config, spec, num_nodes, stages, parts, "given", halo))
+    return Volumes(f"a graph of {num_nodes:,} nodes", num_nodes, None, found)
+
+
+def _shapes(config: VolumeConfig, num_nodes: int) -> list[tuple[int, int]]:
+    """Stages and parts; not more stages than layers, nor more parts than nodes."""
+    shapes = [
+        (stages, config.devices // stages)
+        for stages in range(1, config.devices + 1)
+        if config.devices % stages == 0 and stages <= config.layers and config.devices // stages <= num_nodes
+    ]
+    if not shapes:
+        raise PlanError(
+            f"devices: {config.devices} devices can't be shared out among {config.layers} layers and "
+            f"{num_nodes} nodes; use fewer"
+        )
+    return shapes
+
+
+def _cut(config: VolumeConfig, data: GraphData, parts: int) -> tuple[str, HaloRows]:
+    work = node_cost(data.adjacency, row_cost(config.hidden))
+    groups = cut_into_parts(data.adjacency, parts, config.part_balance, work)
+    return groups.method, HaloRows(*halo_counts(data.adjacency, groups))
+
+
+def _plan_volume(
+    config: VolumeConfig,
+    spec: ModelSpec,
+    num_nodes: int,
+    stages: int,
+    parts: int,
+    method: str,
+    halo: HaloRows | None,
+) -> PlanVolume:
+    plan = replace(
+        make_plan(stages, parts, 1, spec.layers, num_nodes),
+        initial=config.initial,
+        wire=config.wire,
+        tables=config.tables,
+    )
+    if halo is None:
+        return PlanVolume(stages, parts, method, None, None, None)
+    volume = volume_of(plan, spec, num_nodes, halo)
+    return PlanVolume(stages, parts, method, halo, halo.forward / num_nodes, volume)
+
+
+def _spec(config: VolumeConfig, num_features: int, num_classes: int, sparse: bool) -> ModelSpec:
+    return ModelSpec(
+        config.model, config.layers, config.hidden, num_features, num_classes, sparse, 0, GcniiConfig()
+    )
+
+
+def _run_config(config: VolumeConfig) -> RunConfig:
+    """The part of a run that says which graph."""
+    return RunConfig(
+        dataset=config.dataset,
+        root=config.root,
+        undirected=config.undirected,
+        synthetic=config.synthetic,
+    )
+
+
+def as_json(found: Volumes) -> dict[str, Any]:
+    """The same for ``--json``."""
+    return {
+        "graph": found.name,
+        "num_nodes": found.num_nodes,
+        "num_edges": found.num_edges,
+        "plans": [_plan_as_json(plan, found.rival) for plan in found.plans],
+    }
+
+
+def _plan_as_json(plan: PlanVolume, rival: int | None) -> dict[str, Any]:
+    volume, halo = plan.volume, plan.halo
+    return {
+        "stages": plan.num_stages,
+        "parts": plan.num_parts,
+        "method": plan.method,
+        "alpha": plan.alpha,
+        "halo_forward": None if halo is None else halo.forward,
+        "halo_backward": None if halo is None else halo.backward,
+        "communication_layer": None if volume is None else volume.communication_layer,
+        "communication_graph": None if volume is None else volume.communication_graph,
+        "weights": None if volume is None else volume.weights,
+        "total": None if volume is None else volume.total,
+        "ratio": ratio(plan, rival),
+    }
+
+
+def ratio(plan: PlanVolume, rival: int | None) -> float | None:
+    """How many times less than graph parallelism a plan sends."""
+    if plan.volume is None or rival is None or not plan.volume.total:
+        return None
+    return rival / plan.volume.total

@@ -1,0 +1,1 @@
+"""One run: its job, its training loop, its folder."""

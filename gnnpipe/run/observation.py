@@ -1,0 +1,32 @@
+"""What is looked at beside the training: how fresh rows are, how far the gradient is from the exact one."""
+
+from __future__ import annotations
+
+from gnnpipe.comm.groups import Links
+from gnnpipe.comm.stage_links import Messages
+from gnnpipe.engine.gradient_check import GradientCheck
+from gnnpipe.engine.stage import Stage
+from gnnpipe.engine.tables import TableSettings
+from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.run.job import Job, dropout_settings, has_estimate
+from gnnpipe.schedule.freshness import Ages
+
+
+def ages_of(job: Job, graph: PreparedGraph, settings: TableSettings) -> Ages:
+    """How fresh the rows are that each convolution reads."""
+    return Ages(
+        graph.messages.numpy(),
+        job.config.layers,
+        settings.freeze,
+        job.plan.lookahead,
+        stale_halo=settings.stale_halo,
+    )
+
+
+def gradient_check_of(
+    job: Job, stage: Stage, graph: PreparedGraph, messages: Messages, links: Links
+) -> GradientCheck | None:
+    """Compares with the exact gradient; None where that is not asked for, or the gradient is exact."""
+    if not job.config.check_gradient or not has_estimate(job):
+        return None
+    return GradientCheck(stage, job.plan, job.spec, graph, dropout_settings(job.config), messages, links)

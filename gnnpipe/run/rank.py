@@ -1,0 +1,57 @@
+"""What one rank does once it has joined the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gnnpipe.comm.place import Place
+from gnnpipe.comm.world import World
+from gnnpipe.engine.stage import Stage
+from gnnpipe.engine.tables import TableSettings
+from gnnpipe.errors import GnnpipeError, LostRankError, StoppedError
+from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.run.job import Job, dropout_settings
+from gnnpipe.run.reporter import Reporter
+from gnnpipe.run.trainer import Trainer
+from gnnpipe.system.interruption import exit_at_once, noted
+
+
+def train(job: Job, world: World, reporter: Reporter, at_once: Callable[[int], None] = exit_at_once) -> None:
+    """Build this rank's stage and train it.
+
+    Args:
+        job: the same on every rank.
+        world: the ranks of the run.
+        reporter: shows the run; used on rank 0.
+        at_once: ends this process, at a second signal that tells it to.
+
+    Raises:
+        StoppedError: a rank was told to end.
+    """
+    graph = PreparedGraph.load(job.graph)
+    trainer = Trainer(job, world, make_stage(job, world, graph), graph, reporter)
+    trainer.begin()
+    with noted(at_once) as wish:
+        try:
+            trainer.train(wish)
+        except RuntimeError as error:
+            ours = isinstance(error, GnnpipeError) and not isinstance(error, LostRankError)
+            if ours or not wish.number:
+                raise
+            # another rank was told too and is gone, or failed, of which its launcher tells us
+            raise StoppedError(wish.number) from None
+
+
+def make_stage(job: Job, world: World, graph: PreparedGraph) -> Stage:
+    """The layers of this rank."""
+    config, plan = job.config, job.plan
+    return Stage(
+        Place.of_rank(world.rank, plan.num_stages, plan.num_parts),
+        plan,
+        job.spec,
+        graph,
+        TableSettings.of(config.staleness, plan, config.halo),
+        dropout_settings(config),
+        world.device,
+        world.links,
+    )

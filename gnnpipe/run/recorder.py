@@ -1,0 +1,91 @@
+"""Writing a run's folder while it goes on, and what happens when that fails."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor
+
+from gnnpipe.config.run import OnWriteError
+from gnnpipe.errors import TrainingError
+from gnnpipe.run.records import RunFolder
+from gnnpipe.system.failures import advice, reason
+
+
+class Recorder:
+    """Writes records and weights; used on rank 0.
+
+    Args:
+        folder: of the run.
+        on_error: stop the run when something can't be written, or go on and try again with the next epoch.
+        say: told about what could not be written.
+    """
+
+    def __init__(self, folder: RunFolder, on_error: OnWriteError, say: Callable[[str], None]) -> None:
+        self._folder, self._on_error, self._say = folder, on_error, say
+        self._records: list[dict[str, Any]] = []
+        self._weights: tuple[dict[str, Tensor], dict[str, str]] | None = None
+        self._failing = False
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add an epoch's line."""
+        self._records.append(record)
+        self._write()
+
+    def model(self, shares: Iterable[dict[str, Tensor]], about: dict[str, str]) -> None:
+        """Write the best weights so far, of which each rank has a share, with what they are and reach."""
+        self._weights = {name: tensor for share in shares for name, tensor in share.items()}, about
+        self._write()
+
+    def summary(self, summary: dict[str, Any]) -> None:
+        """Write what came out; a run whose end can't be written has failed."""
+        try:
+            self._flush()
+            self._folder.write_summary(summary)
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def failed(self, error: OSError) -> None:
+        """Something else could not be written.
+
+        Raises:
+            TrainingError: if the run is to stop then.
+        """
+        if self._on_error == "stop":
+            raise self._failure(error) from None
+        if not self._failing:
+            self._say(f"warning: {self._failure(error)}; training goes on")
+        self._failing = True
+
+    def _write(self) -> None:
+        try:
+            self._flush()
+            self._failing = False
+        except OSError as error:
+            self.failed(error)
+
+    def _flush(self) -> None:
+        failure: OSError | None = None
+        while self._records and failure is None:
+            try:
+                self._folder.append(self._records[0])
+                self._records.pop(0)
+            except OSError as error:
+                failure = error
+        if self._weights is not None:  # there may be room for them where a record has none, and the reverse
+            self._folder.write_model(*self._weights)
+            self._weights = None
+        if failure is not None:
+            raise failure
+
+    def _failure(self, error: OSError) -> TrainingError:
+        path = self._folder.path
+        in_the_way = error.errno in (errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.ENOTDIR, errno.EEXIST)
+        why = reason(error, str(path)) if in_the_way else error.strerror or error
+        cure = advice(error) if in_the_way else "make room or bring the folder back"
+        return TrainingError(
+            f"out: can't write to '{path}' ({why}); {cure}, "
+            f"then go on from the last checkpoint with gnnpipe train --resume {path}"
+        )

@@ -1,0 +1,280 @@
+"""What a run leaves behind in its folder."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from gnnpipe.checkpoint.names import CHECKPOINTS, MODEL
+from gnnpipe.config.resume import is_resumed, plan_since, shape_of
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import CheckpointError, ConfigError, DataError, shown
+from gnnpipe.files.plain_yaml import dump_yaml
+from gnnpipe.files.reading import read_json, read_json_lines, read_yaml_text
+from gnnpipe.files.writing import append_text, copy_file, make_folder, remove, write_file, write_tensors
+from gnnpipe.run.progress import is_record
+from gnnpipe.run.taking import (
+    COMPARISON,
+    CONFIG,
+    PICTURE,
+    PLAN,
+    RECORDS,
+    SUMMARY,
+    check_may_take,
+    clear,
+    launch_id,
+    made,
+)
+from gnnpipe.system.failures import advice, reason
+
+NOTHING_SAVED = "nothing was saved yet"
+# Settings that change nothing about what comes out.
+OPERATION = {
+    "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error",
+    "cuda_graphs",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    config.yaml        everything resolved; ``gnnpipe train --config`` runs it again
+    plan.json          stages, parts, chunks, layer ranges, the cut's quality, predictions
+    records.jsonl      one line an epoch
+    summary.json       what came out
+    model.safetensors  the best weights so far, by global layer number
+    checkpoints/       all that the run needs to go on, after some of its epochs
+    .lock              held while it runs
+    """
+
+    path: Path
+    launches: tuple[str, ...] = ()
+    """What makes the folder, see `launch_id`: of each host. By default this process's."""
+
+    @classmethod
+    def for_config(cls, config: RunConfig) -> RunFolder:
+        """The folder that a config names, or a new one under runs/; nothing is made yet.
+
+        Raises:
+            ConfigError: it exists and ``overwrite`` is not set, it holds anything but a run, or no folder can
+                be made there.
+        """
+        folder = cls(Path(config.out) if config.out else _new_name(config))
+        with folder._writing():
+            check_may_take(folder.path, overwrite=config.overwrite)
+        return folder
+
+    def create(self, config: RunConfig, plan: dict[str, Any]) -> None:
+        """Make the folder, with the config and the plan in it; with ``overwrite`` in an old run's place.
+
+        Raises:
+            ConfigError: as `for_config`, if that has changed since.
+        """
+        with self._writing():
+            check_may_take(self.path, overwrite=config.overwrite)
+            make_folder(self.path, link=True)
+            clear(self.path)
+            self._write_plan(plan)
+            write_file(self.path / CONFIG, _settings_text(config))
+            write_file(self.path / RECORDS, "")
+            made(self.path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say in one line what the system would not do."""
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                f"out: can't make or write '{self.path}' ({reason(error, str(self.path))}); {advice(error)}"
+            ) from None
+
+    def rewind(self, config: RunConfig, plan: dict[str, Any], epochs: int, model: Path) -> int:
+        """Bring the folder back to where it was after so many epochs, to go on; return `plan_since`.
+
+        Args:
+            config: of the run that goes on.
+            plan: of it, see `create`; what earlier plans ran is added.
+            epochs: that are done.
+            model: the best weights of those epochs; if there is no such file, there were none yet.
+
+        Raises:
+            CheckpointError: there are fewer records than that.
+            ConfigError: something can't be written.
+        """
+        records = self.records()[:epochs]
+        if len(records) < epochs:
+            raise CheckpointError(
+                f"resume: '{self.path / RECORDS}' has {len(records)} epochs, but the checkpoint {epochs}; "
+                "bring the file back, or start the run anew"
+            )
+        for number, record in enumerate(records):
+            if not is_record(record, number):
+                raise CheckpointError(
+                    f"resume: line {number + 1} of '{self.path / RECORDS}' is not that epoch's; bring the "
+                    "file back, or start the run anew"
+                )
+        before = self.plan()
+        resumed = [*before.get("resumed", []), {"epoch": epochs, "from": shape_of(before)}]
+        plan, kept = {**plan, "resumed": resumed}, config_as_yaml(config)
+        if epochs == config.epochs:  # none is left: plan and settings stay those of the epochs that ran
+            plan, kept = before, {**self.settings(), "epochs": epochs}
+        with self._writing():
+            write_file(self.path / RECORDS, "".join(_line(record) for record in records))
+            if model.is_file():
+                copy_file(model, self.path / MODEL)
+            else:
+                remove(self.path / MODEL)
+            self._write_plan(plan)
+            for name in (SUMMARY, PICTURE, COMPARISON):
+                remove(self.path / name)
+            write_file(self.path / CONFIG, dump_yaml(kept))
+        return plan_since(plan, config.epochs)
+
+    def is_begun_by(self, launch: str, config: RunConfig) -> bool:
+        """Whether the run that is there is the one that a launch has begun, with these settings."""
+        try:
+            launches = self.read(PLAN).get("launches")
+            ours = isinstance(launches, list) and launch in launches
+            return ours and self.settings() == config_as_yaml(config)
+        except DataError:
+            return False
+
+    def _write_plan(self, plan: dict[str, Any]) -> None:
+        """With what made the run, or went on with it, last."""
+        launches = sorted(set(self.launches or (launch_id(),)))
+        _write_json(self.path / PLAN, plan | {"launches": launches})
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add an epoch's line, whole or not at all; the system has it when this returns."""
+        append_text(self.path / RECORDS, _line(record))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write summary.json whole or not at all."""
+        _write_json(self.path / SUMMARY, summary)
+
+    def write_model(self, weights: dict[str, Tensor], about: dict[str, str] | None = None) -> None:
+        """Write model.safetensors, and what it says of itself, whole or not at all."""
+        write_tensors(self.path / MODEL, weights, {"format": "pt", **(about or {})})
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Read plan.json or summary.json; raises DataError where that is damaged or absent."""
+        with self._reading(name):
+            return read_json(self.path / name)
+
+    def plan(self) -> dict[str, Any]:
+        """Read plan.json.
+
+        Raises:
+            ConfigError: it is not there, or damaged.
+        """
+        try:
+            content = self.read(PLAN)
+            items = content.get("resumed", [])
+            if (
+                isinstance(content.get("plan"), dict)
+                and isinstance(items, list)
+                and all(map(is_resumed, items))
+            ):
+                return content
+            raise DataError("it names no plan")
+        except DataError as error:
+            raise ConfigError(
+                f"resume: '{self.path / PLAN}' can't be read ({error}); bring the file back, or start "
+                "the run anew"
+            ) from None
+
+    def state(self, config: RunConfig) -> Literal["absent", "begun", "finished"]:
+        """How much of the run that ``config`` asks for is there.
+
+        Raises:
+            ConfigError: the folder holds a run with other settings, and ``overwrite`` is not set.
+        """
+        if config.overwrite or not (self.path / CONFIG).exists():
+            return "absent"
+        found = self.settings()
+        for key, value in config_as_yaml(config).items():
+            if key not in OPERATION and found.get(key) != value:
+                old = shown(found.get(key))
+                keep = "" if isinstance(value, dict) else f", give --{key.replace('_', '-')} {old}"
+                raise ConfigError(
+                    f"out: '{self.path}' holds a run with {key} {old}, not {shown(value)}; choose "
+                    f"another --out{keep}, or add --overwrite to run it again"
+                )
+        return "finished" if (self.path / SUMMARY).exists() else "begun"
+
+    def settings(self) -> dict[str, Any]:
+        """Read config.yaml; raises DataError where that is damaged or absent."""
+        with self._reading(CONFIG):
+            return read_yaml_text(self.path / CONFIG)[1]
+
+    def records(self) -> list[dict[str, Any]]:
+        """All complete lines of records.jsonl; raises DataError where one is damaged."""
+        with self._reading(RECORDS):
+            return read_json_lines(self.path / RECORDS)
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        path = self.path / name
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"'{path}' can't be read ({reason(error, str(path))}); bring it back, or run it anew"
+            ) from None
+        except ValueError as error:
+            raise DataError(
+                f"'{path}' is damaged ({shown(str(error))}); bring it back, or run it anew"
+            ) from None
+
+    def saved(self) -> str:
+        """One line that says what is there, for a run that was interrupted."""
+        records = self.records() if (self.path / RECORDS).exists() else []
+        if not records and not (self.path / MODEL).exists():
+            return NOTHING_SAVED
+        parts = [f"{len(records)} epochs in {RECORDS}"]
+        if (self.path / MODEL).exists():
+            parts.append(f"the best weights so far in {MODEL}")
+        found = f"saved in {self.path}: {', '.join(parts)}"
+        names = [path.name.removeprefix("epoch-") for path in (self.path / CHECKPOINTS).glob("epoch-*")]
+        kept = [int(name) for name in names if name.isdecimal()]
+        if not kept:
+            return f"{found}; no checkpoint, so --resume can't go on"
+        return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {max(kept)}"
+
+
+def _new_name(config: RunConfig) -> Path:
+    """runs/DATE-DATASET-MODEL, with a number behind it where several runs start in one second."""
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.dataset.lower()}-{config.model}"
+    names = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+    return next(path for path in names if not path.exists())
+
+
+def config_as_yaml(config: RunConfig) -> dict[str, Any]:
+    """A config as ``--config`` reads it; where the run was kept is not part of it."""
+    values = asdict(config)
+    for key in ("out", "overwrite", "resume"):
+        del values[key]
+    values["optimizer"]["betas"] = list(values["optimizer"]["betas"])
+    return values
+
+
+def _settings_text(config: RunConfig) -> str:
+    return dump_yaml(config_as_yaml(config))
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,296 @@
+"""The training loop of one rank."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from gnnpipe.checkpoint.state import RankState
+from gnnpipe.comm.clock import Clock
+from gnnpipe.comm.stage_links import Messages
+from gnnpipe.comm.wire import Wire
+from gnnpipe.comm.world import World
+from gnnpipe.engine.engine import Engine
+from gnnpipe.engine.gradient_check import CheckResult
+from gnnpipe.engine.nonfinite import clear_nonfinite, finite_gradients, first_nonfinite, first_of
+from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
+from gnnpipe.engine.replay import replayed
+from gnnpipe.engine.stage import Stage
+from gnnpipe.engine.sweep import REFRESH, refresh, table_errors
+from gnnpipe.engine.tables import TableSettings
+from gnnpipe.errors import StoppedError
+from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.run.epoch_record import KINDS, RankReport, check_finite, epoch_record, gradient_record
+from gnnpipe.run.evaluation import evaluate
+from gnnpipe.run.job import Job, about_model, reads_stale_rows
+from gnnpipe.run.keeper import Keeper
+from gnnpipe.run.observation import ages_of, gradient_check_of
+from gnnpipe.run.progress import Progress
+from gnnpipe.run.recorder import Recorder
+from gnnpipe.run.records import RunFolder
+from gnnpipe.run.reporter import Reporter
+from gnnpipe.run.watch import Watch
+from gnnpipe.schedule.staleness import chunk_orders
+from gnnpipe.schedule.timeline import RankTimeline
+from gnnpipe.system.interruption import Wish
+from gnnpipe.system.memory import peak_memory_bytes
+from gnnpipe.system.versions import hardware, versions
+
+# So many epochs in a row with numbers that are not finite can't be an accident.
+MOST_SKIPPED_IN_A_ROW = 10
+
+
+class Trainer:
+    """Trains one stage, in step with the others.
+
+    Args:
+        job: what to do.
+        world: the other ranks.
+        stage: this rank's layers.
+        graph: the prepared graph.
+        reporter: on rank 0, who shows the run.
+    """
+
+    def __init__(
+        self, job: Job, world: World, stage: Stage, graph: PreparedGraph, reporter: Reporter
+    ) -> None:
+        config = job.config
+        assert config.optimizer.averaging is not None
+        self._job, self._world, self._stage, self._reporter = job, world, stage, reporter
+        self._clock = Clock(world.device)
+        self._messages = Messages(stage.place, world.device, world.links)
+        actions = job.plan.schedule.stages[stage.place.stage]
+        work = replayed(stage) if config.cuda_graphs else stage
+        self._engine = Engine(stage, actions, self._messages, self._clock, Wire(job.plan.wire), work)
+        self._first_epoch = job.start.epochs if job.start else 0
+        self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
+        self._scheduler = make_scheduler(self._optimizer, config.optimizer, config.epochs, self._first_epoch)
+        self._averaged = AveragedWeights(stage.modules, config.optimizer.averaging)
+        self._settings = TableSettings.of(config.staleness, job.plan, config.halo)
+        self._state = RankState(stage, self._optimizer, self._averaged, graph, self._settings)
+        self._folder = RunFolder(job.out)
+        self._recorder = Recorder(self._folder, config.on_write_error, reporter.say)
+        self._keeper = Keeper(job, world, self._state, self._recorder)
+        self._progress = Progress()
+        self._ages = ages_of(job, graph, self._settings)
+        self._check = gradient_check_of(job, stage, graph, self._messages, world.links)
+        self._watch = Watch(stale=reads_stale_rows(job))
+        self._refreshed = False  # whether a sweep has filled the next epoch's tables already
+        self._where = ""  # numbers of a skipped epoch went wrong
+        order = "fixed" if job.plan.exact else config.staleness.order or "shuffled"
+        self._orders = chunk_orders(order, job.plan.num_chunks, config.seed)
+        self._last: dict[str, Any] = {}  # on rank 0, the last epoch's record
+
+    def begin(self) -> None:
+        """Connect to the other ranks, and take over what the job's checkpoint holds."""
+        self._messages.connect()
+        self._last = self._resume([next(self._orders) for _ in range(self._first_epoch)])
+
+    def train(self, wish: Wish) -> None:
+        """Run all epochs that are not done yet and write the summary.
+
+        Args:
+            wish: looked at after each epoch, for all ranks to stop after the same one.
+
+        Raises:
+            StoppedError: a rank was told to end; all that is done is saved.
+        """
+        config = self._job.config
+        record = self._last
+        began = self._clock.now() - record.get("elapsed", 0.0)
+        for epoch in range(self._first_epoch, config.epochs):
+            evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
+            record, due, told = self._train_epoch(epoch, next(self._orders), wish, settles=evaluates)
+            if evaluates:
+                record |= self._evaluate(epoch)
+            record["elapsed"] = self._clock.now() - began
+            if self._progress.add(record):
+                self._save_model()
+            if self._world.rank == 0:
+                self._recorder.append(record)
+                self._reporter.epoch(record)
+                for warning in self._watch.warnings(record):
+                    self._reporter.say(f"warning: {warning}")
+            self._keeper.after(epoch, due=due, refreshed=self._refreshed)
+            if told and epoch + 1 < config.epochs:
+                self._keeper.finish()
+                self._reporter.close()
+                self._world.gather(None)  # nobody is gone while another still writes
+                raise StoppedError(told)
+        self._keeper.finish()
+        self._finish(record)
+
+    def _resume(self, orders: list[list[int]]) -> dict[str, Any]:
+        """Go on from the job's checkpoint, if any, as the records do already. On rank 0, the last of them."""
+        start, record = self._job.start, dict[str, Any]()
+        if start is None:
+            return record
+        stored = start.open()
+        self._state.restore(stored)
+        self._refreshed = bool(stored.about["refreshed"])
+        reads = reads_stale_rows(self._job) and self._first_epoch < self._job.config.epochs
+        if reads and not self._state.restore_tables(stored):
+            refresh(self._stage, self._messages, self._first_epoch)
+            self._refreshed = True
+        self._world.links.take_bytes()
+        self._progress.since = start.plan_since
+        for record in (records := self._folder.records() if self._world.rank == 0 else []):
+            self._progress.add(record)
+            list(self._watch.warnings(record))
+            epoch = record["epoch"]
+            self._ages.epoch(epoch, orders[epoch], refreshed=self._refreshes(epoch))
+        self._progress.hold(stored.about, records)
+        self._progress = self._world.gather(self._progress)[0]
+        return record
+
+    def _train_epoch(
+        self, epoch: int, order: list[int], wish: Wish, *, settles: bool
+    ) -> tuple[dict[str, Any], bool, int]:
+        """One epoch; before an evaluation it includes what a stale halo still has under way, which would
+        otherwise travel unbilled. Also whether a checkpoint is due, and what signal told a rank to end."""
+        began = self._clock.now()
+        self._optimizer.zero_grad(set_to_none=False)  # they stay where they are, for recorded CUDA graphs
+        self._refresh(epoch)
+        result = self._engine.run_epoch(epoch, order)
+        lr = float(self._scheduler.get_last_lr()[0])
+        sent = self._world.links.take_bytes()
+        ran = self._clock.now() - began
+        checks = self._check_gradient(epoch)
+        stepped = self._clock.now()
+        finite = finite_gradients(self._stage)
+        skips = self._skips(finite=finite and math.isfinite(result.loss_sum))
+        self._step(skips=skips)
+        if settles:
+            self._stage.settle()
+        ended = began + ran + self._clock.now() - stepped
+        errors = table_errors(self._stage) if epoch and self._refreshes(epoch) else []
+        timeline = RankTimeline(result.spans, result.finished)
+        due = self._keeper.due(epoch)
+        told = wish.number
+        report = RankReport(result.loss_sum, finite, timeline, began, ended, sent, errors, due, told)
+        reports = self._world.gather(report)
+        kinds = (*KINDS, REFRESH) if self._job.config.staleness.refresh else KINDS
+        record = epoch_record(epoch, lr, reports, self._job.plan.schedule, self._stage.num_train, kinds)
+        if skips:
+            self._skip(record)
+        else:
+            self._check_finite(record["loss"], epoch, finite=all(report.finite for report in reports))
+        if checks and not skips:
+            record |= gradient_record(epoch, checks, self._stage.num_train)
+        if self._world.rank == 0:
+            freshness = self._ages.epoch(epoch, order, refreshed=self._refreshes(epoch))
+            record["fresh"] = [layer.fresh for layer in freshness]
+            record["age"] = [layer.age for layer in freshness]
+        told = next((report.told_to_end for report in reports if report.told_to_end), 0)
+        return record, reports[0].wants_checkpoint or (bool(told) and self._job.checkpointing), told
+
+    def _refresh(self, epoch: int) -> None:
+        """Fill the tables from an exact sweep, if that is due and the last evaluation's did not."""
+        if self._refreshes(epoch) and not self._refreshed:
+            refresh(self._stage, self._messages, epoch)
+        self._refreshed = False
+
+    def _refreshes(self, epoch: int) -> bool:
+        """Whether an epoch begins with exact tables; with nothing stale they always are."""
+        every = self._job.config.staleness.refresh
+        return reads_stale_rows(self._job) and bool(every) and epoch % (every or 1) == 0
+
+    def _check_gradient(self, epoch: int) -> list[CheckResult]:
+        """Compare with the exact gradient, if that is due, as it is after the last epoch."""
+        config = self._job.config
+        last = epoch + 1 == config.epochs
+        if self._check is None or ((epoch + 1) % config.check_gradient and not last):
+            return []
+        result = self._check.measure(epoch)
+        self._world.links.take_bytes()
+        return self._world.gather(result)
+
+    def _skips(self, *, finite: bool) -> bool:
+        """Whether all ranks leave this epoch's step out."""
+        return self._job.config.on_nonfinite == "skip" and not all(self._world.gather(finite))
+
+    def _step(self, *, skips: bool) -> None:
+        """One optimiser step after the last backward: weights are never stale."""
+        limit = self._job.config.optimizer.clip
+        if limit and not skips:
+            stage = self._stage
+            clip_gradients(stage.modules, limit, self._world.gather, stage.counted_weights)
+        if skips:
+            self._where = self._first_nonfinite()
+            self._optimizer.zero_grad(set_to_none=True)  # a step without gradients changes nothing
+        self._optimizer.step()
+        self._scheduler.step()
+        self._averaged.update()
+
+    def _first_nonfinite(self) -> str:
+        """Where numbers went wrong first, as far as tables and gradients show it."""
+        found = first_of(self._world.gather(first_nonfinite(self._stage, self._world.rank)))
+        return f", first {found}" if found else ""
+
+    def _check_finite(self, loss: float, epoch: int, *, finite: bool) -> None:
+        """Stop if an epoch's numbers went wrong; its step is done, but no checkpoint holds it."""
+        if math.isfinite(loss) and finite:
+            return
+        where = self._first_nonfinite()
+        if self._job.checkpointing:
+            where += f" (gnnpipe train --resume {self._job.out} goes on from the last checkpoint, if any)"
+        check_finite("the loss" if not math.isfinite(loss) else "a gradient", math.nan, epoch, where)
+
+    def _skip(self, record: dict[str, Any]) -> None:
+        """Go on without this epoch's step, and without the rows that are not finite."""
+        record["loss"] = None
+        clear_nonfinite(self._stage)
+        if self._progress.skipped + 1 > MOST_SKIPPED_IN_A_ROW:
+            where = f"{self._where}, like {self._progress.skipped} before it"
+            check_finite("the loss", math.nan, record["epoch"], where)
+        if self._world.rank == 0:
+            self._reporter.say(
+                f"warning: epoch {record['epoch'] + 1} was skipped: its numbers are not finite{self._where}"
+            )
+
+    def _evaluate(self, epoch: int) -> dict[str, Any]:
+        """Evaluate the averaged weights. Weights that are not averaged are the next epoch's, so that its
+        refresh may share the sweep."""
+        shares = self._refreshes(epoch + 1) and not self._job.config.optimizer.averaging
+        self._refreshed = shares
+        with self._averaged.in_place():
+            job = self._job
+            metrics = evaluate(
+                self._stage,
+                self._messages,
+                job.metric,
+                job.spec.num_classes,
+                self._world.gather,
+                epoch + 1 if shares else None,
+            )
+        self._world.links.take_bytes()
+        check_finite("a logit", metrics["val"], epoch)
+        return metrics
+
+    def _save_model(self) -> None:
+        """Write the averaged weights, which an evaluation has found to be the best yet."""
+        weights: dict[str, Tensor] = {}
+        with self._averaged.in_place():
+            for layer in self._stage.layers if self._stage.place.part == 0 else []:
+                for name, tensor in layer.module.state_dict().items():
+                    weights[f"{layer.spec.name}.{name}"] = tensor.detach().cpu().clone().contiguous()
+        parts = self._world.collect(weights)
+        if parts is not None:
+            self._recorder.model(parts, about_model(self._job, self._progress.best))
+
+    def _finish(self, last: dict[str, Any]) -> None:
+        peaks = self._world.gather(peak_memory_bytes(self._world.device))
+        if self._world.rank != 0:
+            return
+        self._reporter.close()
+        self._recorder.summary(
+            {
+                "metric": self._job.metric,
+                **self._progress.summary(list(last["bytes_sent"])),
+                "peak_memory_bytes": peaks,
+                "versions": versions(),
+                "hardware": hardware(self._world.device, self._world.size),
+            }
+        )

@@ -1,0 +1,1 @@
+"""Plans and schedules as data. No device, no rank, no PyTorch."""

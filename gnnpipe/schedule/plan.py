@@ -1,0 +1,142 @@
+"""The plan: stages, parts, chunks, and which layers run where."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from gnnpipe.config.run import HaloMode, Initial, TableFormat, WireFormat
+from gnnpipe.errors import PlanError
+from gnnpipe.schedule.actions import Action, Schedule, lifo, makespan
+from gnnpipe.schedule.balance import balanced_ranges
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one epoch is spread over ranks; ``rank = stage * num_parts + part``."""
+
+    num_stages: int
+    num_parts: int
+    num_chunks: int
+    layer_ranges: tuple[tuple[int, int], ...]
+    """Convolutions ``[first, last)`` of each stage. Dense ends go with the first and the last one."""
+    lookahead: int = 0
+    """Positions that a convolution waits beyond its own: it reads the fresh rows of so many chunks more."""
+    exact: bool = False
+    """Whether no chunk reads a row beyond the lookahead, so that nothing is ever stale. Chunks then follow a
+    locality order and are never shuffled."""
+    note: str = ""
+    """Why this plan, where it was chosen."""
+    initial: Initial = "relay"
+    """How stages behind the first get the initial rows of models that have them."""
+    wire: WireFormat = "fp32"
+    """How rows travel between stages."""
+    tables: TableFormat = "fp32"
+    """How aggregated rows are held, and travel between parts."""
+    recompute: bool = False
+    """Whether rows that a layer can make again cheaply are made again for the way back, not kept."""
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes that the plan needs."""
+        return self.num_stages * self.num_parts
+
+    @property
+    def recomputes_initial(self) -> bool:
+        """Whether stages compute initial rows themselves, in models that have them."""
+        return self.initial == "recompute" and self.num_stages > 1
+
+    def reads_stale_rows(self, halo: HaloMode) -> bool:
+        """Whether rows of an earlier epoch are read."""
+        return (self.num_chunks > 1 and not self.exact) or (halo == "stale" and self.num_parts > 1)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The actions of each stage."""
+        lags = [self.lookahead * (last - first) for first, last in self.layer_ranges]
+        return lifo(self.num_stages, self.num_chunks, lags)
+
+    @property
+    def bubble(self) -> float:
+        """Share of an epoch that stages idle when convolutions and chunks are balanced:
+        ``(S - 1) / (K + S - 1)``, or with lookahead what a simulation finds."""
+        if not self.lookahead:
+            return (self.num_stages - 1) / (self.num_chunks + self.num_stages - 1)
+        layers = self.layer_ranges[-1][1]
+        work = 2 * layers * self.num_chunks
+        return 1 - work / (self.num_stages * self.makespan())
+
+    def makespan(self, overhead: float = 0.0) -> float:
+        """Simulated time of an epoch's actions, in units of one convolution of one chunk, either way.
+
+        Args:
+            overhead: what a convolution of a chunk costs besides, in the same unit.
+        """
+        return makespan(self.schedule, lambda stage, action: (1 + overhead) * self.layers_at(stage, action))
+
+    def layers_at(self, stage: int, action: Action) -> float:
+        """Convolutions that a step of a stage brings some chunk through."""
+        first, last = self.layer_ranges[stage]
+        if action.kind == "F":
+            places = range(action.position, action.position - self.lookahead * (last - first) - 1, -1)
+        else:
+            places = range(action.position, action.position + self.lookahead * (last - first) + 1)
+        if not self.lookahead:
+            return last - first
+        return sum(0 <= place < self.num_chunks for place in places[self.lookahead :: self.lookahead])
+
+    def stage_of(self, convolution: int) -> int:
+        """The stage that a convolution runs on."""
+        if not 0 <= convolution < self.layer_ranges[-1][1]:
+            raise ValueError(f"{convolution} is none of {self.layer_ranges[-1][1]} convolutions")
+        return bisect_right(self.layer_ranges, convolution, key=lambda bounds: bounds[0]) - 1
+
+
+def make_plan(
+    num_stages: int,
+    num_parts: int,
+    num_chunks: int,
+    num_layers: int,
+    num_nodes: int,
+    lookahead: int = 0,
+    costs: Sequence[float] | None = None,
+) -> Plan:
+    """Check the numbers against the model and the graph, and share the layers out.
+
+    Args:
+        num_stages: pipeline stages.
+        num_parts: graph parts of each stage.
+        num_chunks: of each part.
+        num_layers: convolutions.
+        num_nodes: nodes of the graph.
+        lookahead: positions to look ahead; to the last one at most.
+        costs: of each convolution; by default all cost the same.
+
+    Raises:
+        PlanError: more stages than layers, more parts than nodes, or chunks below 1 or above the number of
+            nodes of a part.
+    """
+    for key, number in (("stages", num_stages), ("parts", num_parts)):
+        if number < 1:
+            raise PlanError(f"{key}: {number} is too small; use 1 or more")
+    if num_stages > num_layers:
+        raise PlanError(
+            f"stages: {num_stages} stages can't share {num_layers} layers; "
+            f"use --stages {num_layers} or fewer, or more --layers"
+        )
+    if num_parts > num_nodes:
+        raise PlanError(
+            f"parts: {num_parts} parts of a graph of {num_nodes} nodes would leave some empty; "
+            f"use --parts {num_nodes} or fewer"
+        )
+    most = num_nodes // num_parts
+    if not 1 <= num_chunks <= most:
+        of_parts = f" in {num_parts} parts" if num_parts > 1 else ""
+        raise PlanError(
+            f"chunks: {num_chunks} does not fit a graph of {num_nodes} nodes{of_parts}; use 1 to {most}"
+        )
+    bounds = [stage * num_layers // num_stages for stage in range(num_stages + 1)]
+    ranges = tuple(pairwise(bounds)) if costs is None else balanced_ranges(costs, num_stages)
+    return Plan(num_stages, num_parts, num_chunks, ranges, min(lookahead, num_chunks - 1))

@@ -1,0 +1,143 @@
+"""Bytes that an epoch sends, by formula; what ranks count equals it to the byte."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gnnpipe.config.run import TableFormat, WireFormat
+
+BYTES_PER_NUMBER = 4
+
+# Smallest message for gradients of weights. Below it latency counts more than bytes do; much above it a model
+# of usual width has but one message, which nothing is left to hide behind.
+BUCKET_BYTES = 2**17
+
+
+@dataclass(frozen=True)
+class LayerRows:
+    """The rows of a layer that cross from part to part."""
+
+    width: int
+    """Columns of the aggregated rows; 0 for a layer that aggregates nothing."""
+    returns_gradient: bool
+    """Whether gradients travel too; not where features themselves are aggregated."""
+    num_weights: int
+    """Numbers in the layer's weights."""
+
+
+@dataclass(frozen=True)
+class HaloRows:
+    """Rows that parts read of each other, summed over the parts."""
+
+    forward: int
+    """In A; over the number of nodes this is alpha of the published formula."""
+    backward: int
+    """In A^T; the same on undirected graphs."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Bytes of one epoch over all ranks, by kind."""
+
+    communication_layer: int
+    """Rows and gradients over the stage boundaries."""
+    communication_graph: int
+    """Boundary rows and their gradients inside the stages."""
+    weights: int
+    """Gradients of weights, between ranks that hold the same ones."""
+
+    @property
+    def total(self) -> int:
+        """All kinds."""
+        return self.communication_layer + self.communication_graph + self.weights
+
+
+def row_bytes(width: int, wire: WireFormat) -> int:
+    """Bytes of a row between stages; int8 has a scale of four bytes beside it."""
+    return {"fp32": BYTES_PER_NUMBER * width, "bf16": 2 * width, "int8": width + BYTES_PER_NUMBER}[wire]
+
+
+def pipeline_bytes(
+    num_stages: int, num_nodes: int, hidden: int, streams: int = 1, wire: WireFormat = "fp32"
+) -> int:
+    """Bytes over all stage boundaries in one epoch, forward and backward.
+
+    Args:
+        num_stages: S; there are S - 1 boundaries.
+        num_nodes: N.
+        hidden: H, the width of a row.
+        streams: rows a node that cross a boundary: 2 if the initial rows h0 travel along, else 1.
+        wire: how rows travel.
+    """
+    return 2 * (num_stages - 1) * num_nodes * row_bytes(hidden, wire) * streams
+
+
+def halo_bytes(
+    layers: Sequence[LayerRows], halo: HaloRows, versions: int = 1, tables: TableFormat = "fp32"
+) -> int:
+    """Bytes of boundary rows that parts exchange in one epoch, forward and backward.
+
+    With alpha = halo.forward / N and an undirected graph this is the published ``2 L alpha N H b``.
+
+    Args:
+        layers: of the whole model.
+        halo: rows that parts read of each other.
+        versions: forms in which a row goes forward (2 where history keeps clean rows).
+        tables: how rows are held.
+    """
+    return sum(
+        row_bytes(layer.width, tables) * (versions * halo.forward + halo.backward * layer.returns_gradient)
+        for layer in layers
+    )
+
+
+def weight_bytes(
+    num_weights: Sequence[int], layer_stages: Sequence[int], num_parts: int, num_shared: int = 0
+) -> int:
+    """Bytes that summing gradients of weights takes in one epoch, over all ranks of all stages.
+
+    A ring sends each number ``2 (P - 1) / P`` times from each of P ranks.
+
+    Args:
+        num_weights: numbers in the weights of each layer, 0 where they are shared.
+        layer_stages: the stage of each layer.
+        num_parts: P.
+        num_shared: numbers in weights that all ranks of all stages share.
+    """
+    num_stages = max(layer_stages) + 1
+    num_ranks = num_stages * num_parts
+    total = 2 * (num_ranks - 1) * bucket_bytes(num_shared, num_ranks)
+    for stage in range(num_stages):
+        mine = [number for number, place in zip(num_weights, layer_stages, strict=True) if place == stage]
+        for bucket in buckets(mine):
+            size = bucket_bytes(sum(mine[layer] for layer in bucket), num_parts)
+            total += 2 * (num_parts - 1) * size
+    return total
+
+
+def buckets(num_weights: Sequence[int]) -> list[list[int]]:
+    """Put a stage's layers into messages: from the last layer to the first, each of `BUCKET_BYTES` or more
+    but for the one at the end.
+
+    Args:
+        num_weights: of each layer in forward order.
+
+    Returns:
+        layers of each bucket, in the order in which they are complete.
+    """
+    result: list[list[int]] = []
+    current: list[int] = []
+    for layer in reversed(range(len(num_weights))):
+        current.append(layer)
+        if sum(num_weights[item] for item in current) * BYTES_PER_NUMBER >= BUCKET_BYTES:
+            result.append(current)
+            current = []
+    if current:
+        result.append(current)
+    return result
+
+
+def bucket_bytes(numbers: int, num_parts: int) -> int:
+    """Bytes of a bucket, padded so that all parts of a ring send equally much."""
+    return -(-numbers // num_parts) * num_parts * BYTES_PER_NUMBER

@@ -1,0 +1,43 @@
+"""What a run ran on, for its summary."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import gnnpipe
+from gnnpipe.system.resources import cores, total_memory
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides numbers and speed."""
+    packages = ("torch", "torch-geometric", "numpy", "scipy")
+    return {
+        "gnnpipe": gnnpipe.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def hardware(device: torch.device, num_ranks: int) -> dict[str, str | int]:
+    """The machine, what of it the run was allotted, and how much it used."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu": _cpu_name(),
+        "cores": cores(),
+        "memory_bytes": total_memory(),
+        "ranks": num_ranks,
+        "threads_per_rank": torch.get_num_threads(),
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

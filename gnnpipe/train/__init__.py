@@ -1,1 +1,0 @@
-"""The training loop and what it decides: staleness settings, optimiser, evaluation, records."""

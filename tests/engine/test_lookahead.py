@@ -1,0 +1,85 @@
+"""Exact lookahead: pipelining with no stale row (invariant 1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnnpipe.graph.chunks import CutSpec
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.locality import Locality
+from gnnpipe.graph.partition import node_cost
+from gnnpipe.graph.prepared import PreparedGraph, prepare
+from tests.engine.test_exact import MODELS, assert_same_training
+from tests.graphs import banded_graph, grid_graph, road_graph
+from tests.harness import Case, Outcome, run_ranks, train
+from tests.reference import exact_epochs
+
+
+def local_case(data: GraphData, chunks: int, **changes: object) -> tuple[Case, PreparedGraph]:
+    """Chunks in a line, and a lookahead as wide as the graph."""
+    width = Locality(data.adjacency, node_cost(data.adjacency, 4.0)).cut(chunks).width
+    case = Case(data, chunks=chunks, lookahead=width, exact=True).with_(**changes)
+    graph = prepare(data, CutSpec(1, chunks, 4.0, local=True), case.spec.normalization)
+    return case, graph
+
+
+GRAPHS = {"grid": grid_graph(20, 6), "road": road_graph(120), "banded": banded_graph(100, 4)}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_fifty_epochs_equal_the_reference(name: str) -> None:
+    case, graph = local_case(GRAPHS[name], 8, epochs=50)
+    assert case.lookahead < 7, "the graph is local, or this tests one chunk"
+    ours, reference = train(case, graph=graph), exact_epochs(case)
+    torch.testing.assert_close(torch.tensor(ours.losses), torch.tensor(reference.losses))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_gradient_equals_the_reference(model: str) -> None:
+    for data in GRAPHS.values():
+        case, graph = local_case(data, 8, model=model)
+        assert_same_training(train(case, graph=graph), exact_epochs(case))
+
+
+def train_stages(rank: int, num_ranks: int) -> list[Outcome]:
+    outcomes = []
+    for data in GRAPHS.values():
+        case, graph = local_case(data, 9, layers=5)
+        outcomes.append(train(case, num_ranks, rank, graph=graph))
+    return outcomes
+
+
+def test_stages_equal_one_process(tmp_path: Path) -> None:
+    by_rank = run_ranks(3, train_stages, folder=tmp_path)
+    for index, data in enumerate(GRAPHS.values()):
+        case, graph = local_case(data, 9, layers=5)
+        whole = train(case, graph=graph)
+        losses = [sum(found) for found in zip(*(part[index].losses for part in by_rank), strict=True)]
+        assert losses == whole.losses
+
+
+def test_too_little_lookahead_is_not_exact() -> None:
+    """What the tests above would say if the width were wrong."""
+    case, graph = local_case(GRAPHS["grid"], 8, epochs=2)
+    short = case.with_(lookahead=case.lookahead - 1)
+    assert short.lookahead >= 0
+    with pytest.raises(AssertionError, match="not close"):
+        assert_same_training(train(short, graph=graph), exact_epochs(case))
+
+
+@given(
+    rows=st.integers(2, 12),
+    columns=st.integers(1, 4),
+    chunks=st.integers(2, 12),
+    seed=st.integers(0, 10**6),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_grid_any_chunks(rows: int, columns: int, chunks: int, seed: int) -> None:
+    data = grid_graph(rows, max(columns, -(-5 // rows)), seed=seed)
+    case, graph = local_case(data, min(chunks, data.num_nodes), layers=2, seed=seed)
+    assert_same_training(train(case, graph=graph), exact_epochs(case))

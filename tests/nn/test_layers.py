@@ -1,0 +1,138 @@
+"""Derivatives that are written out equal those that autograd finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from gnnpipe.graph.csr import Csr
+from gnnpipe.nn.dropout import ChunkMasks, Dropout, dropout_key
+from gnnpipe.nn.features import FeatureRows, SparseRows
+from gnnpipe.nn.layer import Layer, RowsPass, WeightProduct
+from gnnpipe.nn.layers.dense import Dense
+from gnnpipe.nn.layers.gcn import GcnLayer
+from gnnpipe.nn.layers.gcnii import GcniiLayer
+from gnnpipe.nn.layers.resgcn import ResGcnLayer
+from gnnpipe.nn.layers.sage import SageLayer
+
+ROWS, HIDDEN = 30, 6
+
+
+@dataclass
+class Derived:
+    """Everything that comes out of a layer in both directions."""
+
+    out: Tensor
+    z_gradient: Tensor | None
+    h_gradient: Tensor | None
+    h0_gradient: Tensor
+    weights: dict[str, Tensor]
+
+
+def derive(layer: Layer, h: FeatureRows, drop: Dropout, written_out: bool) -> Derived:
+    """Forward and backward, with the layer's own methods or with `Layer`'s, which use autograd."""
+    generator = torch.Generator().manual_seed(1)
+    kind = type(layer) if written_out else Layer
+    x = None if layer.width is None else torch.empty(ROWS, layer.width)
+    A = torch.randn(ROWS, ROWS, generator=generator)
+    products: list[WeightProduct] = []
+    rows = RowsPass(x, drop, products=products)
+    h0 = torch.randn(ROWS, HIDDEN, generator=generator)
+    out = torch.empty(ROWS, layer.out_features)
+    layer.zero_grad()
+    kind.begin_epoch(layer)
+    with torch.no_grad():
+        kind.forward_message(layer, rows, h)
+        kind.forward_update(layer, rows, None if x is None else A @ x, h0, out)
+        z_gradient = None if x is None else torch.empty_like(x)
+        h0_gradient = torch.ones(ROWS, HIDDEN)
+        wants_h0 = isinstance(layer, GcniiLayer)
+        gradient = torch.randn(ROWS, layer.out_features, generator=generator)
+        if getattr(layer, "relu", False) or wants_h0:  # as the layer behind hands it back
+            gradient[out == 0] = 0
+        kind.backward_update(layer, rows, gradient, z_gradient, h0_gradient if wants_h0 else None)
+        h_gradient = torch.empty(ROWS, layer.in_features) if isinstance(h, Tensor) else None
+        x_gradient = None if z_gradient is None else A.T @ z_gradient
+        kind.backward_message(layer, rows, x_gradient, h_gradient)
+        for product in products:
+            product.add()
+    weights = {name: weight.grad for name, weight in layer.named_parameters() if weight.grad is not None}
+    assert weights.keys() == {name for name, _ in layer.named_parameters()}
+    return Derived(out, z_gradient, h_gradient, h0_gradient, weights)
+
+
+def same(layer: Layer, h: FeatureRows, rate: float, behind_relu: bool) -> None:
+    drop = Dropout(rate, dropout_key(1, 2, 3), torch.arange(ROWS) + 7)
+    ours, reference = (derive(layer, h, drop, written_out) for written_out in (True, False))
+    torch.testing.assert_close(ours.out, reference.out)
+    torch.testing.assert_close(ours.z_gradient, reference.z_gradient)
+    torch.testing.assert_close(ours.h0_gradient, reference.h0_gradient)
+    for name, weight in reference.weights.items():
+        torch.testing.assert_close(ours.weights[name], weight, atol=1e-5, rtol=1e-5)  # sums of 30 terms
+    if ours.h_gradient is not None:
+        assert reference.h_gradient is not None
+        assert isinstance(h, Tensor)
+        # the ReLU in front lets nothing through where its output is 0, whatever stands there; elsewhere sums
+        # of 30 terms
+        seen = h > 0 if behind_relu else torch.ones_like(h, dtype=torch.bool)
+        torch.testing.assert_close(ours.h_gradient[seen], reference.h_gradient[seen], atol=1e-5, rtol=1e-5)
+        assert ours.h_gradient.isfinite().all()
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
+
+
+BEHIND_RELU: dict[str, Callable[[], Layer]] = {
+    "gcn": lambda: GcnLayer(HIDDEN, 9, generator()),
+    "gcn, narrower": lambda: GcnLayer(HIDDEN, 3, generator()),
+    "gcn, last": lambda: GcnLayer(HIDDEN, 3, generator(), relu=False),
+    "sage": lambda: SageLayer(HIDDEN, 9, generator()),
+    "sage, narrower": lambda: SageLayer(HIDDEN, 3, generator(), relu=False),
+    "gcnii": lambda: GcniiLayer(HIDDEN, 3, 0.1, 0.5, generator()),
+    "gcnii, nothing but initial rows": lambda: GcniiLayer(HIDDEN, 1, 1.0, 0.5, generator()),
+    "output": lambda: Dense(HIDDEN, 4, generator()),
+}
+BEHIND_NOTHING: dict[str, Callable[[], Layer]] = {
+    "resgcn": lambda: ResGcnLayer(HIDDEN, generator()),
+    "output with norm": lambda: Dense(HIDDEN, 4, generator(), pre_norm=True),
+}
+ON_SPARSE: dict[str, Callable[[], Layer]] = {
+    "gcn": lambda: GcnLayer(40, 9, generator(), sparse_input=True),
+    "sage": lambda: SageLayer(40, 9, generator(), sparse_input=True),
+    "input": lambda: Dense(40, HIDDEN, generator(), relu=True),
+}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+@pytest.mark.parametrize("name", BEHIND_RELU)
+def test_behind_a_relu(name: str, rate: float) -> None:
+    same(BEHIND_RELU[name](), torch.randn(ROWS, HIDDEN, generator=generator()).relu(), rate, True)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+@pytest.mark.parametrize("name", BEHIND_NOTHING)
+def test_on_any_rows(name: str, rate: float) -> None:
+    same(BEHIND_NOTHING[name](), torch.randn(ROWS, HIDDEN, generator=generator()), rate, False)
+
+
+@pytest.mark.parametrize("name", ON_SPARSE)
+def test_on_sparse_features(name: str) -> None:
+    features = Csr.from_scipy(sp.random(ROWS, 40, 0.2, format="csr", random_state=0))
+    same(ON_SPARSE[name](), SparseRows.from_csr(features), 0.5, False)
+
+
+def test_masks_of_several_layers_are_those_of_each() -> None:
+    nodes, keys = torch.arange(50) * 3, [dropout_key(0, 0, layer) for layer in range(7)]
+    masks = ChunkMasks(nodes, 12, torch.tensor(keys))
+    masks._batch = 3  # several hashes for seven layers
+    rows = torch.rand(50, 12) + 0.1
+    for layer in (0, 1, 2, 4, 6):  # a stage may ask for some only
+        out = torch.empty_like(rows)
+        Dropout(0.4, keys[layer], nodes, masks.bits(layer)).into(rows, out)
+        assert torch.equal(out, Dropout(0.4, keys[layer], nodes)(rows))

@@ -1,0 +1,129 @@
+"""Metrics fed chunk by chunk equal those of all rows at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import rankdata
+
+from gnnpipe.config.run import Metric
+from gnnpipe.errors import ConfigError
+from gnnpipe.nn.metrics import SplitMetrics
+from gnnpipe.nn.tasks import resolve_metric
+
+
+def by_chunks(metric: str, logits: torch.Tensor, labels: torch.Tensor, num_classes: int) -> float:
+    metrics = SplitMetrics(metric, num_classes)  # type: ignore[arg-type]
+    for part in torch.arange(len(logits)).chunk(7):
+        masks = {name: torch.ones(len(part), dtype=torch.bool) for name in ("train", "val", "test")}
+        metrics.update(logits[part], labels[part], masks)
+    return metrics.compute()["test"]
+
+
+def test_accuracy() -> None:
+    logits, labels = torch.randn(50, 4), torch.randint(4, (50,))
+    expected = float((logits.argmax(1) == labels).float().mean())
+    assert by_chunks("accuracy", logits, labels, 4) == pytest.approx(expected)
+
+
+def test_micro_f1() -> None:
+    logits, labels = torch.randn(50, 4), (torch.rand(50, 4) > 0.5).float()
+    predicted = logits > 0
+    hits = (predicted & (labels > 0)).sum()
+    expected = float(2 * hits / (predicted.sum() + labels.sum()))
+    assert by_chunks("f1", logits, labels, 4) == pytest.approx(expected)
+
+
+def test_roc_auc_is_the_share_of_pairs_in_order() -> None:
+    logits, labels = torch.rand(40, 2), torch.randint(2, (40,))
+    score = (logits[:, 1] - logits[:, 0]).double()
+    pairs = score[labels == 1].unsqueeze(1) > score[labels == 0].unsqueeze(0)
+    assert by_chunks("roc_auc", logits, labels, 2) == pytest.approx(float(pairs.double().mean()))
+
+
+def ranked_auc(score: np.ndarray, positive: np.ndarray) -> float:
+    """By mean ranks (Mann and Whitney), in float64."""
+    ranks = rankdata(score)
+    above, below = int(positive.sum()), int((~positive).sum())
+    return float((ranks[positive].sum() - above * (above + 1) / 2) / (above * below))
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 40.0, 1e4, 1e30])
+def test_roc_auc_is_exact_for_logits_of_any_size(scale: float) -> None:
+    """Above 37 every probability would be 1, and near 0 all would be 1/2 in single precision."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(2, (400,), generator=generator)
+    logits = torch.randn(400, 2, generator=generator) + 0.8 * torch.stack([1 - labels, labels], dim=1)
+    logits = logits.mul(4).round().div(4) * scale  # some tie
+    score = logits[:, 1].double().numpy() - logits[:, 0].double().numpy()
+    expected = ranked_auc(score, labels.numpy() == 1)
+    assert 0.5 < expected < 1
+    assert by_chunks("roc_auc", logits, labels, 2) == pytest.approx(expected, rel=1e-12)
+
+
+def by_hand(predicted: torch.Tensor, labels: torch.Tensor, num_classes: int) -> tuple[list, list]:
+    """Recall and F1 of each class, node by node; None where a class has no node, or nobody names it."""
+    recalls, scores = [], []
+    for index in range(num_classes):
+        truth, found = (labels == index).tolist(), (predicted == index).tolist()
+        hits = sum(t and f for t, f in zip(truth, found, strict=True))
+        recalls.append(hits / sum(truth) if sum(truth) else None)
+        scores.append(2 * hits / (sum(truth) + sum(found)) if sum(truth) + sum(found) else None)
+    return recalls, scores
+
+
+def test_metrics_that_count_every_class_alike() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(90, 5, generator=generator)
+    labels = torch.randint(3, (90,), generator=generator)  # class 3 and 4 have no node
+    logits[:, 4] = -9  # and nobody names class 4
+    recalls, scores = by_hand(logits.argmax(1), labels, 5)
+    assert (recalls[3], scores[4]) == (None, None)
+    mean = [sum(v for v in values if v is not None) / sum(v is not None for v in values) for values in
+            (recalls, scores)]  # fmt: skip
+    assert by_chunks("balanced_accuracy", logits, labels, 5) == pytest.approx(mean[0])
+    assert by_chunks("macro_f1", logits, labels, 5) == pytest.approx(mean[1])
+
+
+def test_macro_f1_of_several_labels() -> None:
+    logits, labels = torch.randn(50, 4), (torch.rand(50, 4) > 0.5).float()
+    scores = [by_hand((logits[:, c] > 0).long(), labels[:, c], 2)[1][1] for c in range(4)]
+    assert by_chunks("macro_f1", logits, labels, 4) == pytest.approx(sum(scores) / 4)
+
+
+def test_a_class_that_is_never_found_shows_in_what_counts_classes() -> None:
+    labels = torch.zeros(2000, dtype=torch.int64)
+    labels[:50] = 1
+    logits = torch.tensor([[1.0, 0.0]]).repeat(2000, 1)
+    assert by_chunks("accuracy", logits, labels, 2) == pytest.approx(0.975)
+    assert by_chunks("balanced_accuracy", logits, labels, 2) == pytest.approx(0.5)
+    assert by_chunks("macro_f1", logits, labels, 2) < 0.5
+    metrics = SplitMetrics("accuracy", 2)
+    mask = torch.ones(2000, dtype=torch.bool)
+    metrics.update(logits, labels, {"train": mask, "val": ~mask, "test": mask})
+    assert metrics.by_class("test") == {"count": [1950, 50], "correct": [1950, 0], "predicted": [2000, 0]}
+    assert metrics.by_class("val") == {"count": [0, 0], "correct": [0, 0], "predicted": [0, 0]}
+
+
+def test_resolve() -> None:
+    assert resolve_metric("auto", "binary") == "roc_auc"
+    assert resolve_metric("accuracy", "binary") == "accuracy"
+    with pytest.raises(ConfigError, match="'f1' does not fit multiclass labels; use accuracy or macro_f1"):
+        resolve_metric("f1", "multiclass")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "roc_auc", "macro_f1", "balanced_accuracy"])
+def test_parts_together_are_the_whole(metric: Metric) -> None:
+    """Also where a part has no node of a split."""
+    logits = torch.randn(40, 2)
+    labels = torch.randint(2, (40, 2) if metric == "f1" else (40,))
+    masks = {name: torch.zeros(40, dtype=torch.bool) for name in ("train", "val", "test")}
+    masks["train"][:30] = masks["val"][20:] = masks["test"][5:25] = True
+    whole, merged = SplitMetrics(metric, 2), SplitMetrics(metric, 2)
+    whole.update(logits, labels, masks)
+    for rows in (slice(0, 15), slice(15, 40)):
+        part = SplitMetrics(metric, 2)
+        part.update(logits[rows], labels[rows], {name: mask[rows] for name, mask in masks.items()})
+        merged.merge(part.state())
+    assert merged.compute() == pytest.approx(whole.compute())

@@ -1,0 +1,93 @@
+"""Which plan exact training takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import load_npz
+
+from gnnpipe.config.presets import resolve_staleness
+from gnnpipe.config.run import RunConfig, StalenessConfig
+from gnnpipe.errors import PlanError
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.splits import random_split
+from gnnpipe.planner.exact import exact_plan
+from tests.engine.test_lookahead import local_case
+from tests.graphs import SHARED_DATA, grid_graph, random_graph
+from tests.harness import Case, train
+
+EXACT = StalenessConfig("exact")
+GRID = grid_graph(1000, 20)
+
+
+def config(staleness: StalenessConfig = EXACT, **changes: object) -> RunConfig:
+    return resolve_staleness(RunConfig(layers=16, stages=4, staleness=staleness, **changes))  # type: ignore[arg-type]
+
+
+def test_a_strip_is_looked_ahead_on() -> None:
+    plan = exact_plan(config(), GRID)
+    assert plan.exact
+    assert plan.lookahead == 1
+    assert plan.num_chunks > 8
+    assert plan.note.startswith(f"lookahead 1 over {plan.num_chunks} chunks: ")
+
+
+def test_a_graph_without_locality_takes_one_chunk() -> None:
+    plan = exact_plan(config(), random_graph(500, 5000))
+    assert (plan.num_chunks, plan.lookahead) == (1, 0)
+    assert "the best pipeline, would take" in plan.note
+
+
+def test_lookahead_by_itself_always_takes_a_pipeline() -> None:
+    data = random_graph(500, 5000)
+    plan = exact_plan(config(StalenessConfig(lookahead="exact"), chunks=8), data)
+    assert (plan.num_chunks, plan.exact) == (8, True)
+
+
+def test_chunks_are_taken_at_their_word() -> None:
+    plan = exact_plan(config(chunks=10), GRID)
+    assert plan.num_chunks == 10
+
+
+def test_one_stage_and_several_parts() -> None:
+    assert exact_plan(replace(config(), stages=1), GRID).num_chunks == 1
+    parted = replace(config(), parts=2)
+    assert "its own line of chunks" in exact_plan(parted, GRID).note
+    with pytest.raises(PlanError, match="lookahead: exact needs chunks in one line, but --parts 2"):
+        exact_plan(replace(config(StalenessConfig(lookahead="exact")), parts=2), GRID)
+
+
+def test_no_lookahead_is_one_chunk() -> None:
+    """As in the config.yaml of a run with another preset."""
+    plan = exact_plan(config(StalenessConfig("exact", lookahead=0)), GRID)
+    assert plan.num_chunks == 1
+    assert "--staleness.lookahead is 0" in plan.note
+
+
+def test_a_tiny_graph() -> None:
+    assert exact_plan(config(), random_graph(5, 8)).num_chunks == 1
+
+
+@pytest.mark.slow
+def test_web_graph_equals_one_chunk() -> None:
+    """cnr-2000 with made-up features: 50 epochs of exact lookahead, dropout on, against one chunk."""
+    path = SHARED_DATA / "cnr2000" / "raw" / "adj_full.npz"
+    if not path.exists():
+        pytest.skip(f"real data not found in {SHARED_DATA}; set GNNPIPE_TEST_DATA to have these tests run")
+    matrix = load_npz(path).tocoo()
+    num_nodes = matrix.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    data = GraphData.from_edge_index(
+        torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64)),
+        torch.randn(num_nodes, 4, generator=generator),
+        torch.randint(3, (num_nodes,), generator=generator),
+        random_split(num_nodes, seed=0),
+        num_classes=3,
+    )
+    case, graph = local_case(data, 16, layers=2, hidden=4, epochs=50)
+    assert case.lookahead < 8
+    ours, one = train(case, graph=graph), train(Case(data, layers=2, hidden=4, epochs=50))
+    torch.testing.assert_close(torch.tensor(ours.losses), torch.tensor(one.losses))

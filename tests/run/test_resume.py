@@ -1,0 +1,96 @@
+"""What a resumed run says of itself, and which of its epochs its figures are about."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gnnpipe.config.checks import check_config
+from gnnpipe.config.resume import continued, plan_since
+from gnnpipe.config.run import OptimizerConfig, RunConfig, StalenessConfig
+from gnnpipe.run.records import config_as_yaml
+
+A, B, C = [2, 1, 4], [1, 2, 4], [1, 1, 1]
+COSINE = check_config(
+    RunConfig(epochs=10, lr=0.1, chunks=4, stages=2, optimizer=OptimizerConfig(schedule="cosine", warmup=2))
+)
+
+
+def said(done: int, before: RunConfig = COSINE, **changes: Any) -> list[str]:
+    config = replace(before, **changes)
+    return continued(config, config_as_yaml(before), done)
+
+
+def cosine(epoch: int, epochs: int) -> float:
+    return 0.1 * 0.5 * (1 + math.cos(math.pi * (epoch - 2) / (epochs - 2)))
+
+
+def test_more_epochs_under_a_cosine_say_how_far_the_rate_jumps() -> None:
+    (line,) = said(10, epochs=20)
+    assert line.startswith(
+        f"learning rate: {cosine(9, 10):.3g} in epoch 10, {cosine(10, 20):.3g} from epoch 11 on, by "
+        "epochs 20 (was 10); "
+    )
+    assert f"--lr {cosine(9, 10):.3g} --optimizer.schedule constant --optimizer.warmup 0" in line
+
+
+def test_a_longer_warm_up_says_how_far_the_rate_falls() -> None:
+    optimizer = replace(COSINE.optimizer, schedule="constant")
+    before = replace(COSINE, optimizer=optimizer)
+    (line,) = said(4, before, optimizer=replace(optimizer, warmup=9))
+    assert "learning rate: 0.1 in epoch 4, 0.05 from epoch 5 on, by optimizer.warmup 9 (was 2)" in line
+
+
+def test_a_rate_that_goes_on_as_planned_says_nothing() -> None:
+    assert said(4) == []
+    constant = replace(COSINE, optimizer=replace(COSINE.optimizer, schedule="constant"))
+    assert said(10, constant, epochs=20) == []
+
+
+@pytest.mark.parametrize(("old", "new", "word"), [(0.0, 0.9, "begin at"), (0.9, 0.0, "are dropped")])
+def test_averaging_switched_on_or_off_says_what_becomes_of_the_averages(
+    old: float, new: float, word: str
+) -> None:
+    before = replace(COSINE, optimizer=replace(COSINE.optimizer, averaging=old))
+    (line,) = said(4, before, optimizer=replace(COSINE.optimizer, averaging=new))
+    assert line.startswith("optimizer.averaging: ")
+    assert word in line
+
+
+def test_another_kind_of_history_says_what_is_read_first() -> None:
+    staleness = StalenessConfig(**{**vars(COSINE.staleness), "history": "clean"})
+    (line,) = said(4, staleness=staleness)
+    assert line.startswith("staleness.history: an exact sweep makes clean rows")
+
+
+def test_nothing_left_to_run_says_so() -> None:
+    (line,) = said(10, lr=0.7, stages=1)
+    assert line.startswith("all 10 epochs are done")
+
+
+@pytest.mark.parametrize(
+    ("resumed", "shape", "since"),
+    [
+        ([], A, 0),
+        ([(6, A)], A, 0),
+        ([(6, A)], B, 6),
+        ([(4, A), (6, B)], A, 6),
+        ([(4, A), (6, B)], B, 4),
+        ([(0, A)], B, 0),
+        ([(10, A)], B, 0),  # B ran nothing
+        ([(4, A), (4, B)], C, 4),
+        ([(4, A), (4, B)], A, 0),  # B was given up at once
+        ([(6, A), (2, B)], C, 2),  # newer checkpoints were damaged
+    ],
+)
+def test_figures_are_of_the_last_plan_that_ran_an_epoch(
+    resumed: list[tuple[int, list[int]]], shape: list[int], since: int
+) -> None:
+    plan = {
+        "plan": dict(zip(("num_stages", "num_parts", "num_chunks"), shape, strict=True)),
+        "resumed": [{"epoch": epoch, "from": old} for epoch, old in resumed],
+    }
+    assert plan_since(plan, 10) == since
