@@ -30,7 +30,7 @@ LIBRARY_PAGES = 25 * 2**20
 
 # What is resident over what is in use, gaps between blocks and rounding to pages: of one chunk, whose blocks
 # are mapped one by one, and of several.
-FRAGMENTS, FRAGMENTS_OF_CHUNKS = 1.06, 1.12
+FRAGMENTS, FRAGMENTS_OF_CHUNKS = 1.06, 1.14
 
 # A weight, its gradient, Adam's two moments, and the average.
 COPIES_OF_WEIGHTS = 5
