@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
+import runpy
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 PACKAGE = Path(__file__).parents[1] / "gnnpipe"
 FLOORS = [
@@ -83,3 +86,10 @@ def test_long_files_are_mentioned() -> None:
         lines = len(path.read_text().splitlines())
         if lines > LONG:
             warnings.warn(f"{name} has {lines} lines", stacklevel=1)
+
+
+def test_the_picture_of_the_floors_shows_todays_imports() -> None:
+    """Drawn anew by ``python docs/floors.py``."""
+    script = runpy.run_path(str(PACKAGE.parent / "docs" / "floors.py"))
+    with Image.open(script["PICTURE"]) as picture:
+        assert json.loads(picture.info["Description"]) == script["floors"]()

@@ -1,1 +1,1 @@
-"""What a run needs to go on where it was, on disk."""
+"""Checkpoints: all that a run needs to go on, on disk."""

@@ -1,1 +1,1 @@
-"""What the user types."""
+"""The command line."""

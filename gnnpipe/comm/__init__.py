@@ -1,1 +1,1 @@
-"""Ranks: how they start, join and talk to each other. Only this floor talks to torch.distributed."""
+"""Ranks: how they start, join and talk to each other, by torch.distributed."""

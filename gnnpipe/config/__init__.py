@@ -1,1 +1,1 @@
-"""What may be asked for, checked before anything is loaded. Imports no PyTorch."""
+"""Settings of runs and commands, checked before anything is loaded; no PyTorch."""

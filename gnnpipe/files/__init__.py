@@ -1,1 +1,1 @@
-"""Reading what somebody else may have made, and writing what is ours: the only floor that opens files."""
+"""Reading what others may have made, writing what is ours: nobody else does."""

@@ -1,1 +1,1 @@
-"""Layers, their models, dropout, loss and metrics. Plain single-process code."""
+"""Layers, models, dropout, loss and metrics: plain single-process code."""

@@ -1,1 +1,1 @@
-"""What a run would cost: time, bytes and memory of every plan, before it starts."""
+"""Time, bytes and memory of every plan, before it runs."""

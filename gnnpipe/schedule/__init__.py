@@ -1,1 +1,1 @@
-"""Plans and schedules as data. No device, no rank, no PyTorch."""
+"""Plans and schedules as data: no device, no rank, no PyTorch."""

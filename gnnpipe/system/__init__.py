@@ -1,1 +1,1 @@
-"""What the operating system gives and takes: cores, memory, signals, streams, the processes above."""
+"""The operating system: cores, memory, signals, streams, parent processes."""
