@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from gnnpipe.checkpoint.names import CHECKPOINTS, MODEL
-from gnnpipe.checkpoint.storage import Storage, StoredCheckpoint
+from gnnpipe.checkpoint.storage import About, Storage, StoredCheckpoint
 from gnnpipe.checkpoint.tables import restore_tables, table_state
 from gnnpipe.engine.optimizer import AveragedWeights
 from gnnpipe.engine.stage import Stage
@@ -26,7 +24,6 @@ from gnnpipe.files.writing import remove_leftovers as remove_files_begun
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.schedule.plan import Plan
 
-FORMAT = 2
 MODEL_BYTES = 64 << 30
 
 
@@ -55,6 +52,19 @@ class RankState:
             state["node_id"] = self.graph.node_id
         return state
 
+    def about(self, plan: Plan, epochs: int, *, tables: bool, refreshed: bool) -> About:
+        """What a checkpoint of now says of the run.
+
+        Args:
+            plan: of the run.
+            epochs: that are done.
+            tables: as for `tensors`.
+            refreshed: whether an exact sweep has filled them for the next epoch already.
+        """
+        kept = {"clean": self.settings.clean, "stale_halo": self.settings.stale_halo}
+        shape = plan.num_stages, plan.num_parts, plan.num_chunks
+        return About(epochs, shape, kept if tables else None, refreshed)
+
     def restore(self, stored: StoredCheckpoint) -> None:
         """Take over weights, their averages and the optimiser's moments, which any plan can read.
 
@@ -82,7 +92,7 @@ class RankState:
                 if f"averaged.{key}" in stored.tensors:
                     inner = f"{layer.spec.name.replace('.', '_')}.{name}"
                     averages[inner] = stored.read(f"averaged.{key}")
-        self.averaged.restore(averages, stored.about["epochs"])
+        self.averaged.restore(averages, stored.about.epochs)
 
     def restore_tables(self, stored: StoredCheckpoint) -> bool:
         """Take over the tables, cut anew for this plan; False if they keep something else and must be made.
@@ -90,18 +100,17 @@ class RankState:
         Raises:
             CheckpointError: rows of a stale halo that are under way between other parts.
         """
-        about = stored.about["tables"]
-        if about is None or about["clean"] != self.settings.clean:
+        kept, (_, parts, chunks) = stored.about.tables, stored.about.plan
+        if kept is None or kept["clean"] != self.settings.clean:
             return False
         if self.settings.stale_halo:
-            same = about["stale_halo"] and torch.equal(stored.read("node_id"), self.graph.node_id)
-            if not same or stored.about["plan"][1:] != [len(self.graph.ranges), len(self.graph.ranges[0])]:
-                _, parts, chunks = stored.about["plan"]
+            same = kept["stale_halo"] and torch.equal(stored.read("node_id"), self.graph.node_id)
+            if not same or (parts, chunks) != (len(self.graph.ranges), len(self.graph.ranges[0])):
                 raise CheckpointError(
                     f"halo: stale goes on with rows that are under way between {parts} parts of {chunks} "
                     f"chunks; resume with --parts {parts} --chunks {chunks}, or with --halo exact"
                 )
-        restore_tables(self.stage, self.settings, self.graph, stored, stored.about["plan"][1])
+        restore_tables(self.stage, self.settings, self.graph, stored, parts)
         return True
 
     def _weights(self) -> dict[str, Tensor]:
@@ -118,63 +127,35 @@ class RankState:
         return state
 
 
-def describe(
-    plan: Plan, settings: TableSettings, epochs: int, *, tables: bool, refreshed: bool
-) -> dict[str, Any]:
-    """What a checkpoint says of its run.
-
-    Args:
-        plan: of the run.
-        settings: of its tables.
-        epochs: that are done.
-        tables: whether they are in it.
-        refreshed: whether an exact sweep has filled them for the next epoch already.
-    """
-    kept = {"clean": settings.clean, "stale_halo": settings.stale_halo}
-    return {
-        "format": FORMAT,
-        "epochs": epochs,
-        "plan": [plan.num_stages, plan.num_parts, plan.num_chunks],
-        "tables": kept if tables else None,
-        "refreshed": refreshed,
-    }
-
-
-def write(storage: Storage, folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+def write(storage: Storage, folder: Path, tensors: Mapping[str, Tensor], about: About) -> None:
     """Begin to write a checkpoint of a run, with a copy of its best weights so far and their score.
 
     Args:
         storage: takes it.
         folder: of the run.
         tensors: of this rank.
-        about: see `describe`.
+        about: the run, but for its best weights.
     """
-    target = checkpoint_path(folder, about["epochs"])
     try:
         beside = {MODEL: read_bytes(folder / MODEL, MODEL_BYTES)} if storage.is_first else {}
     except OSError:
         beside = {}
-    storage.begin(target, tensors, about | best_on_disk(beside.get(MODEL)), beside)
+    target = folder / CHECKPOINTS / f"epoch-{about.epochs:08d}"
+    storage.begin(target, tensors, _with_best(about, beside.get(MODEL)), beside)
 
 
-def checkpoint_path(folder: Path, epochs: int) -> Path:
-    """Where a run keeps its checkpoint after so many epochs."""
-    return folder / CHECKPOINTS / f"epoch-{epochs:08d}"
+def _with_best(about: About, model: bytes | None) -> About:
+    """With the score that a checkpoint may claim: that of the weights in it, as their own file has it.
 
-
-def best_on_disk(model: bytes | None) -> dict[str, Any]:
-    """The score that a checkpoint may claim: that of the weights in it, as their own file has it.
-
-    Better weights may have been found and not been written, for want of room. Nothing is said of a file that
-    says nothing, as one by an older version.
+    Better weights may have been found and not been written, for want of room.
     """
     if model is None:
-        return {"best": None}
+        return about
     try:
         found = tensor_file_metadata(model)
-        return {"best": {"epoch": int(found["best_epoch"]), "val": float(found["best_val"])}}
+        return replace(about, best={"epoch": int(found["best_epoch"]), "val": float(found["best_val"])})
     except (ValueError, KeyError):
-        return {}
+        return replace(about, says_best=False)
 
 
 def prune(folder: Path, keep: int, whole: set[Path]) -> None:
@@ -198,9 +179,7 @@ def prune(folder: Path, keep: int, whole: set[Path]) -> None:
 
 def _is_whole(path: Path) -> bool:
     try:
-        stored = StoredCheckpoint.open(path)
-        _check_about(stored)
-        stored.verify()
+        StoredCheckpoint.open(path).verify()
     except CheckpointError:
         return False
     return True
@@ -220,13 +199,11 @@ def latest(folder: Path, say: Callable[[str], None]) -> StoredCheckpoint | None:
     for path in complete(folder):
         try:
             stored = StoredCheckpoint.open(path)
-            _check_about(stored)
             stored.verify()
+            return stored
         except CheckpointError as error:
             failure = failure or error
             say(f"{error}; looking for the checkpoint before it")
-            continue
-        return stored
     if failure is not None:
         raise CheckpointError(f"{failure}, and no other checkpoint of '{folder}' is whole; start it anew")
     return None
@@ -257,29 +234,3 @@ def _kept(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise CheckpointError(f"'{place}' can't be read ({error.strerror})") from None
-
-
-def _check_about(stored: StoredCheckpoint) -> None:
-    about = stored.about
-    if about.get("format") != FORMAT:
-        raise CheckpointError(
-            f"'{stored.folder}' is of format {about.get('format')}; this version of gnnpipe reads {FORMAT}"
-        )
-    plan, tables = about.get("plan"), about.get("tables")
-    good = (
-        all(isinstance(about.get(key), int) for key in ("epochs", "refreshed"))
-        and isinstance(plan, list)
-        and len(plan) == 3
-        and all(isinstance(number, int) for number in plan)
-        and (tables is None or (isinstance(tables, dict) and {"clean", "stale_halo"} <= set(tables)))
-        and _is_best(about.get("best"))
-    )
-    if not good:
-        raise CheckpointError(f"'{stored.folder}' does not say what run it is of")
-
-
-def _is_best(found: object) -> bool:
-    """See `best_on_disk`."""
-    if not isinstance(found, dict):
-        return found is None
-    return type(found.get("epoch")) is int and type(found.get("val")) is float and math.isfinite(found["val"])

@@ -10,31 +10,84 @@ epoch-00000020/
 from __future__ import annotations
 
 import json
-import os
+import math
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import xxhash
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import Metadata
-from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
-from torch.distributed.checkpoint.state_dict_saver import save
-from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
-from torch.futures import Future
 
 from gnnpipe.checkpoint.tensor_file import BLOCK, write_tensors
+from gnnpipe.comm.groups import Talk
 from gnnpipe.errors import CheckpointError, shown
 from gnnpipe.files.reading import open_file, parse_json, read_json, read_tensor
 from gnnpipe.files.writing import PART, make_folder, remove, rename, write_file
 from gnnpipe.system.failures import reason
 
 INDEX = "index.json"
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class About:
+    """What a checkpoint says of its run."""
+
+    epochs: int
+    """That are done."""
+    plan: tuple[int, int, int]
+    """Numbers of stages, parts and chunks."""
+    tables: dict[str, bool] | None
+    """Whether the tables in it are ``clean`` and of a ``stale_halo``; None where it holds none."""
+    refreshed: bool
+    """Whether an exact sweep has filled the tables for the next epoch already."""
+    best: dict[str, float] | None = None
+    """``epoch`` and ``val`` of the best weights, which lie beside the tensors; None where they don't."""
+    says_best: bool = True
+    """False of weights whose own file says nothing of them, as one by an older version."""
+
+    @classmethod
+    def read(cls, folder: Path, content: Mapping[str, Any]) -> About:
+        """From an index.
+
+        Raises:
+            CheckpointError: it is of another format, or lacks something.
+        """
+        if content.get("format") != FORMAT:
+            raise CheckpointError(
+                f"'{folder}' is of format {content.get('format')}; this version of gnnpipe reads {FORMAT}"
+            )
+        plan, tables = content.get("plan"), content.get("tables")
+        good = (
+            all(isinstance(content.get(key), int) for key in ("epochs", "refreshed"))
+            and isinstance(plan, list)
+            and len(plan) == 3
+            and all(isinstance(number, int) for number in plan)
+            and (tables is None or (isinstance(tables, dict) and {"clean", "stale_halo"} <= set(tables)))
+            and _is_best(content.get("best"))
+        )
+        if not good:
+            raise CheckpointError(f"'{folder}' does not say what run it is of")
+        refreshed, best = bool(content["refreshed"]), content.get("best")
+        return cls(content["epochs"], tuple(content["plan"]), tables, refreshed, best, "best" in content)
+
+    def content(self) -> dict[str, object]:
+        """For an index."""
+        content = {"format": FORMAT} | asdict(self)
+        if not content.pop("says_best"):
+            del content["best"]
+        return content
+
+
+def _is_best(found: object) -> bool:
+    if not isinstance(found, dict):
+        return found is None
+    return type(found.get("epoch")) is int and type(found.get("val")) is float and math.isfinite(found["val"])
 
 
 @dataclass(frozen=True)
@@ -46,20 +99,11 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
-class _Written:
-    """Where a rank wrote a tensor."""
-
-    name: str
-    file: StoredFile
-
-
-@dataclass(frozen=True)
 class StoredCheckpoint:
     """A checkpoint's folder and what its index says."""
 
     folder: Path
-    about: dict[str, Any]
-    """What the run was; see `gnnpipe.checkpoint.state`."""
+    about: About
     tensors: dict[str, str]
     """The file of each tensor."""
     files: dict[str, StoredFile]
@@ -86,7 +130,7 @@ class StoredCheckpoint:
             files = {name: StoredFile(**item) for name, item in index["files"].items()}
             if any(Path(name).name != name for name in files) or not set(tensors.values()) <= set(files):
                 raise CheckpointError(f"'{folder / INDEX}' names places outside of its files or folder")
-            return cls(folder, dict(index["about"]), tensors, files)
+            return cls(folder, About.read(folder, dict(index["about"])), tensors, files)
         except FileNotFoundError:
             raise CheckpointError(f"'{folder}' is not complete: it has no {INDEX}") from None
         except OSError as error:
@@ -133,12 +177,13 @@ class Storage:
     """Writes checkpoints beside the training, one at a time; all ranks take part in each.
 
     Args:
-        group: for what ranks tell each other while they write; used by nobody else.
+        talk: for what ranks tell each other while they write; used by nobody else.
     """
 
-    def __init__(self, group: dist.ProcessGroup | None) -> None:
-        self._group = group
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
         self._thread: threading.Thread | None = None
+        self._target = Path()  # of what is being written
         self._failure: BaseException | None = None
         self._copies: dict[str, Tensor] = {}
         self._count = 0
@@ -146,10 +191,10 @@ class Storage:
     @property
     def is_first(self) -> bool:
         """Whether what this rank tells of the run counts."""
-        return self._group is None or dist.get_rank(self._group) == 0
+        return self._talk.rank == 0
 
     def begin(
-        self, target: Path, tensors: dict[str, Tensor], about: dict[str, Any], beside: dict[str, bytes]
+        self, target: Path, tensors: Mapping[str, Tensor], about: About, beside: Mapping[str, bytes]
     ) -> None:
         """Start to write; `finish` must have been called since the last time.
 
@@ -157,27 +202,46 @@ class Storage:
             target: folder, which appears when all is written.
             tensors: this rank's, under names that no other rank uses. They are copied at once, into memory
                 that is kept for the next time: touching new memory takes longer than copying.
-            about: what `StoredCheckpoint.about` is to hold; rank 0's counts.
+            about: what the index is to say; rank 0's counts.
             beside: small files that belong to it, by name; rank 0's count.
         """
         assert self._thread is None
         self._count += 1  # on all ranks alike: what an attempt has left behind is in nobody's way
-        rank = 0 if self._group is None else dist.get_rank(self._group)
-        copies = {name: self._copied(name, tensor.detach()) for name, tensor in tensors.items()}
+        self._target = target
         aside = target.with_name(f"{target.name}-{self._count}{PART}")
-        writer = _Writer(target, aside, rank, about, beside)
+        copies = {name: self._copied(name, tensor.detach()) for name, tensor in tensors.items()}
 
         def write() -> None:
             try:
-                save(copies, storage_writer=writer, process_group=self._group)
+                self._write(aside, copies, about, beside)
             except BaseException as error:
                 self._failure = error
-                if rank == 0:  # all ranks have come to an end, as they tell each other how it went
+                if self.is_first:  # all ranks have come to an end, as they tell each other how it went
                     with suppress(OSError):
                         remove(aside)
 
         self._thread = threading.Thread(target=write, daemon=True, name="checkpoint")
         self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is being written; then `finish` returns at once."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def finish(self) -> Path | None:
+        """Wait until what was begun is written, and tell where; None if nothing was begun.
+
+        Raises:
+            OSError: a rank could not write.
+        """
+        if self._thread is None:
+            return None
+        self._thread.join()
+        self._thread, failure = None, self._failure
+        self._failure = None
+        if failure is not None:
+            raise failure
+        return self._target
 
     def _copied(self, name: str, tensor: Tensor) -> Tensor:
         copy = self._copies.get(name)
@@ -185,89 +249,45 @@ class Storage:
             copy = self._copies[name] = torch.empty_like(tensor, device="cpu")
         return copy.copy_(tensor)
 
-    @property
-    def done(self) -> bool:
-        """Whether nothing is being written; then `finish` returns at once."""
-        return self._thread is None or not self._thread.is_alive()
-
-    def finish(self) -> bool:
-        """Wait until what was begun is written; False if nothing was.
-
-        Raises:
-            OSError: a rank could not write.
-        """
-        if self._thread is None:
-            return False
-        self._thread.join()
-        self._thread, failure = None, self._failure
-        self._failure = None
-        if isinstance(failure, CheckpointException):
-            causes = [error for error, _ in failure.failures.values()]
-            raise next((error for error in causes if isinstance(error, OSError)), causes[0]) from None
-        if failure is not None:
-            raise failure
-        return True
-
-
-class _Writer(StorageWriter):
-    """A file a rank, an index that is JSON where PyTorch's own writer pickles it, and a rename at the end."""
-
-    def __init__(
-        self, target: Path, aside: Path, rank: int, about: dict[str, Any], beside: dict[str, bytes]
+    def _write(
+        self, aside: Path, tensors: Mapping[str, Tensor], about: About, beside: Mapping[str, bytes]
     ) -> None:
-        self._target, self._aside = target, aside
-        self._file = f"rank-{rank:05d}.safetensors"
-        self._about, self._beside = about, beside
+        shares = self._talk.together(partial(_write_share, aside, self._talk.rank, tensors))
+        complete = partial(_complete, aside, self._target, shares, about, beside)
+        self._talk.together(complete if self.is_first else lambda: None)
 
-    @classmethod
-    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        """PyTorch asks whether this class is for such names; it was chosen already."""
-        return True
 
-    def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
-        """PyTorch tells that a checkpoint begins, and we know which."""
+_Share = tuple[list[str], StoredFile | None]
+"""Names of a rank's tensors, and the file that holds them if there are any."""
 
-    def set_up_storage_writer(self, is_coordinator: bool, *_: Any, **__: Any) -> None:
-        """PyTorch says who calls `finish`."""
 
-    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        """Every rank may come first."""
-        make_folder(self._aside.parent)
-        make_folder(self._aside)
-        return plan
+def _file_of(rank: int) -> str:
+    return f"rank-{rank:05d}.safetensors"
 
-    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """Ranks write what they have."""
-        return plans
 
-    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """Write this rank's tensors."""
-        resolved = ((item.index.fqn, planner.resolve_data(item)) for item in plan.items)
-        tensors = {name: tensor for name, tensor in resolved if isinstance(tensor, Tensor)}  # all of them
-        results = []
-        if tensors:
-            written = _Written(self._file, StoredFile(*write_tensors(self._aside / self._file, tensors)))
-            results = [WriteResult(item.index, written.file.size, written) for item in plan.items]
-        future: Future[list[WriteResult]] = Future()
-        future.set_result(results)
-        return future
+def _write_share(aside: Path, rank: int, tensors: Mapping[str, Tensor]) -> _Share:
+    make_folder(aside.parent)
+    make_folder(aside)  # any rank may be the first
+    return list(tensors), StoredFile(*write_tensors(aside / _file_of(rank), tensors)) if tensors else None
 
-    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """On rank 0, when all have written: add the index and give the folder its name."""
-        written = {result.index.fqn: result.storage_data for items in results for result in items}
-        files = {item.name: item.file for item in written.values()}
-        for name, content in self._beside.items():
-            write_file(self._aside / name, content)
-            files[name] = StoredFile(len(content), checksum(content))
-        index = {
-            "about": self._about,
-            "tensors": {name: item.name for name, item in written.items()},
-            "files": {name: asdict(item) for name, item in files.items()},
-        }
-        text = json.dumps(index)
-        whole = json.dumps({"xxh3": checksum(text.encode()), "content": text})
-        write_file(self._aside / INDEX, whole, durable=True)
-        rename(self._aside, self._target)
+
+def _complete(
+    aside: Path, target: Path, shares: Sequence[_Share], about: About, beside: Mapping[str, bytes]
+) -> None:
+    """When all ranks have written: add the index and give the folder its name."""
+    files = {_file_of(rank): file for rank, (_, file) in enumerate(shares) if file is not None}
+    for name, content in beside.items():
+        write_file(aside / name, content)
+        files[name] = StoredFile(len(content), checksum(content))
+    index = {
+        "about": about.content(),
+        "tensors": {name: _file_of(rank) for rank, (names, _) in enumerate(shares) for name in names},
+        "files": {name: asdict(file) for name, file in files.items()},
+    }
+    text = json.dumps(index)
+    whole = json.dumps({"xxh3": checksum(text.encode()), "content": text})
+    write_file(aside / INDEX, whole, durable=True)
+    rename(aside, target)
 
 
 def checksum(content: bytes) -> str:

@@ -19,7 +19,7 @@ from gnnpipe.run.taking import CONFIG, SUMMARY, launch_id
 def restarted(job: Job, folder: RunFolder) -> Job:
     """The same job from its last checkpoint, with the folder as it was then."""
     stored = latest(folder.path, warn)
-    start = Start(stored.folder, stored.about["epochs"]) if stored else None
+    start = Start(stored.folder, stored.about.epochs) if stored else None
     epochs, model = (start.epochs, start.folder / MODEL) if start else (0, Path())
     remove_leftovers(folder.path)
     since = folder.rewind(job.config, folder.plan(), epochs, model)
@@ -46,7 +46,7 @@ def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
             f"resume: '{folder.path}' has no checkpoint yet; start it anew with gnnpipe train --config "
             f"{folder.path / CONFIG}, and --checkpoint-every 10 to have one early"
         )
-    epochs = stored.about["epochs"]
+    epochs = stored.about.epochs
     # a run may have been stopped between its last checkpoint and its summary
     if epochs > config.epochs or (epochs == config.epochs and (folder.path / SUMMARY).exists()):
         raise ConfigError(
@@ -58,7 +58,7 @@ def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
             f"epochs: none of the {epochs} that are done was evaluated, so there is no best one to name; "
             f"give more, as in --epochs {epochs + 1}"
         )
-    if epochs == config.epochs and stored.about.get("best", True) is None:
+    if epochs == config.epochs and stored.about.says_best and stored.about.best is None:
         raise ConfigError(
             f"resume: all {epochs} epochs of '{folder.path}' are done, but their best weights could not be "
             f"written; give more, as in --epochs {2 * epochs}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -14,6 +16,50 @@ from gnnpipe.comm.transport import Carrier
 from gnnpipe.comm.watchdog import Waiting
 
 STAGE, PART = "stage", "part"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Talk:
+    """Objects that all ranks tell each other, pickled. Their bytes are not counted as communication."""
+
+    rank: int = 0
+    size: int = 1
+    group: dist.ProcessGroup | None = None
+    """A gloo group of all ranks; None where a process is alone."""
+
+    def gather(self, item: _T) -> list[_T]:
+        """Every rank's ``item``, in rank order, on every rank."""
+        items: list[Any] = [item] * self.size
+        if self.group is not None:
+            dist.all_gather_object(items, item, group=self.group)
+        return items
+
+    def collect(self, item: _T) -> list[_T] | None:
+        """Every rank's ``item`` on rank 0, None on the others."""
+        items: list[Any] | None = None if self.rank else [item] * self.size
+        if self.group is not None:
+            dist.gather_object(item, items, dst=0, group=self.group)
+        return items
+
+    def together(self, step: Callable[[], _T]) -> list[_T]:
+        """Take a step on every rank, and give what came of it on each, in rank order.
+
+        Raises:
+            BaseException: on all ranks, what a rank has raised; an OSError rather than any other.
+        """
+        result: _T | None = None
+        failure: BaseException | None = None
+        try:
+            result = step()
+        except BaseException as error:
+            failure = error
+        outcomes = self.gather((result, failure))
+        failures = [error for _, error in outcomes if error is not None]
+        if failures:
+            raise min(failures, key=lambda error: not isinstance(error, OSError))
+        return [cast(_T, result) for result, _ in outcomes]
 
 
 @dataclass(frozen=True)
@@ -40,6 +86,10 @@ class Links:
     """What this rank waits for."""
     carrier: Carrier = field(default_factory=Carrier)
     """Of rows between stages and parts."""
+
+    def meet(self) -> None:
+        """Wait until all ranks are here."""
+        dist.barrier(self.shared)
 
     def take_bytes(self) -> dict[str, int]:
         """Bytes sent by kind since the last call."""

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore, PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from gnnpipe.comm.groups import Links, make_links
+from gnnpipe.comm.groups import Links, Talk, make_links
 from gnnpipe.comm.watchdog import Waiting
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError
@@ -41,26 +41,22 @@ class World:
     rank: int
     size: int
     device: torch.device
-    control: dist.ProcessGroup
-    """A gloo group for records and decisions; its bytes are not counted as communication."""
+    control: Talk
+    """For records and decisions."""
     links: Links
     """To the stages and parts around this rank."""
-    writing: dist.ProcessGroup
-    """A gloo group for those who write checkpoints beside the training."""
+    writing: Talk
+    """For those who write checkpoints beside the training."""
 
     def gather(self, item: _T) -> list[_T]:
         """Every rank's ``item``, in rank order, on every rank."""
-        items: list[Any] = [None] * self.size
         with self.links.waiting.on("what all other ranks have to say"):
-            dist.all_gather_object(items, item, group=self.control)
-        return items
+            return self.control.gather(item)
 
     def collect(self, item: _T) -> list[_T] | None:
         """Every rank's ``item`` on rank 0, None on the others."""
-        items: list[Any] | None = [None] * self.size if self.rank == 0 else None
         with self.links.waiting.on("what all other ranks have to say"):
-            dist.gather_object(item, items, dst=0, group=self.control)
-        return items
+            return self.control.collect(item)
 
 
 def launched_by_torchrun() -> bool:
@@ -129,9 +125,7 @@ def join(config: RunConfig, store: str | None) -> Iterator[World]:
         world_size=size,
         store=FileStore(store, size) if store else _store_of_launcher(limit),
     )
-    control, writing = (dist.new_group(backend="gloo", timeout=limit) for _ in range(2))
-    assert control is not None
-    assert writing is not None
+    control, writing = (Talk(rank, size, dist.new_group(backend="gloo", timeout=limit)) for _ in range(2))
     waiting = Waiting(rank, config.timeout)
     waiting.watch()
     links = make_links(device, config.stages, config.parts, limit, waiting, through_host=shared)

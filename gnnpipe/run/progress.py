@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,16 +41,15 @@ class Progress:
         self.best = _as_best(record)
         return True
 
-    def hold(self, about: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+    def hold(self, best: Mapping[str, float] | None, records: Sequence[dict[str, Any]]) -> None:
         """Go by the weights that there are: better ones that could not be written are gone with their run.
 
         Args:
-            about: what a checkpoint says of itself; its ``best`` is None where it has no weights.
+            best: epoch and score of a checkpoint's weights; None where it has none.
             records: of all epochs until then.
         """
-        if "best" not in about or not records:
+        if not records:
             return
-        best = about["best"]
         known = [record for record in records if best and record["epoch"] == best["epoch"]]
         self.best = _as_best(known[0]) if known and "val" in known[0] else {"best_val": -math.inf}
 

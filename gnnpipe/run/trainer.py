@@ -129,7 +129,7 @@ class Trainer:
             return record
         stored = start.open()
         self._state.restore(stored)
-        self._refreshed = bool(stored.about["refreshed"])
+        self._refreshed = stored.about.refreshed
         reads = reads_stale_rows(self._job) and self._first_epoch < self._job.config.epochs
         if reads and not self._state.restore_tables(stored):
             refresh(self._stage, self._messages, self._first_epoch)
@@ -141,7 +141,8 @@ class Trainer:
             list(self._watch.warnings(record))
             epoch = record["epoch"]
             self._ages.epoch(epoch, orders[epoch], refreshed=self._refreshes(epoch))
-        self._progress.hold(stored.about, records)
+        if stored.about.says_best:
+            self._progress.hold(stored.about.best, records)
         self._progress = self._world.gather(self._progress)[0]
         return record
 

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from gnnpipe.checkpoint.state import FORMAT
-from gnnpipe.checkpoint.storage import INDEX, StoredFile, checksum
+from gnnpipe.checkpoint.storage import INDEX, About, StoredFile, checksum
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig
 from gnnpipe.run.records import RunFolder
 
-ABOUT = {"format": FORMAT, "plan": [1, 1, 1], "tables": None, "refreshed": False, "best": None}
+ABOUT = About(2, (1, 1, 1), None, refreshed=False)
 PLAN = {"plan": {"num_stages": 1, "num_parts": 1, "num_chunks": 1}}
 
 
@@ -40,7 +39,7 @@ def checkpoint(folder: Path, epochs: int, **about: Any) -> Path:
     (path / "rank-00000.safetensors").write_bytes(content)
     file = asdict(StoredFile(len(content), checksum(content)))
     index = {
-        "about": ABOUT | {"epochs": epochs} | about,
+        "about": replace(ABOUT, epochs=epochs).content() | about,
         "tensors": {"weights.a": "rank-00000.safetensors"},
         "files": {"rank-00000.safetensors": file},
     }

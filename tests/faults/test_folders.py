@@ -23,6 +23,7 @@ from gnnpipe.checkpoint.state import complete, latest, prune, remove_leftovers, 
 from gnnpipe.checkpoint.storage import Storage, StoredCheckpoint
 from gnnpipe.cli.main import main
 from gnnpipe.cli.resume import for_restart
+from gnnpipe.comm.groups import Talk
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, TrainingError
@@ -187,11 +188,8 @@ def test_a_folder_of_ones_own_is_not_taken(tmp_path: Path) -> None:
         RunFolder.for_config(replace(CONFIG, out=str(tmp_path / "run"), overwrite=True))
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-
-
 def test_a_checkpoint_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, tensors = Storage(None), {"weights.a": torch.ones(3)}
+    store, tensors = Storage(Talk()), {"weights.a": torch.ones(3)}
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -199,11 +197,11 @@ def test_a_checkpoint_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     for name in ("write_tensors", "write_file", "rename"):
         with monkeypatch.context() as patch:
             patch.setattr(storage, name, full)
-            write(store, tmp_path, tensors, ABOUT | {"epochs": 2})
+            write(store, tmp_path, tensors, ABOUT)
             with pytest.raises(OSError, match="No space left"):
                 store.finish()
         assert list((tmp_path / "checkpoints").iterdir()) == []
-    write(store, tmp_path, tensors, ABOUT | {"epochs": 2})
+    write(store, tmp_path, tensors, ABOUT)
     assert store.finish()
     stored = latest(tmp_path, pytest.fail)
     assert stored
@@ -211,17 +209,17 @@ def test_a_checkpoint_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_checkpoint_is_not_written_through_links(tmp_path: Path) -> None:
-    store, tensors = Storage(None), {"weights.a": torch.ones(3)}
+    store, tensors = Storage(Talk()), {"weights.a": torch.ones(3)}
     outside = tmp_path / "outside"
     outside.mkdir()
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "epoch-00000002").symlink_to(outside)
     (folder / "checkpoints" / "epoch-00000002-1.part").symlink_to(outside)
-    write(store, folder, tensors, ABOUT | {"epochs": 2})
+    write(store, folder, tensors, ABOUT)
     with pytest.raises(OSError, match="it is a link"):
         store.finish()
-    write(store, folder, tensors, ABOUT | {"epochs": 2})
+    write(store, folder, tensors, ABOUT)
     store.finish()
     assert not list(outside.iterdir())
     assert [path.name for path in complete(folder)] == ["epoch-00000002"]
@@ -294,14 +292,14 @@ def test_weights_travel_with_what_is_said_of_them(tmp_path: Path) -> None:
     assert len(run.folder.records()) == 4
     stored = latest(run.folder.path, pytest.fail)
     assert stored
-    assert stored.about["best"] is None  # and not the score that the records have
+    assert stored.about.best is None  # and not the score that the records have
     (run.folder.path / "model.safetensors").rmdir()
     more = Run.prepare_again(run, epochs=6).train()
     best = more.folder.read("summary.json")
     assert best["best_epoch"] >= 4
     stored = latest(run.folder.path, pytest.fail)
     assert stored
-    assert stored.about["best"] == {"epoch": best["best_epoch"], "val": best["best_val"]}
+    assert stored.about.best == {"epoch": best["best_epoch"], "val": best["best_val"]}
     assert (stored.folder / "model.safetensors").read_bytes() == (
         run.folder.path / "model.safetensors"
     ).read_bytes()
@@ -313,16 +311,15 @@ def test_progress_speaks_of_the_weights_that_there_are() -> None:
         {"epoch": at, "loss": 1.0, "seconds": 1.0, "val": score, "test": score, "bytes_sent_by_rank": [{}]}
         for at, score in enumerate(scores)
     ]
-    for about, best in (
-        ({"best": {"epoch": 0, "val": 0.5}}, 0.5),
-        ({"best": {"epoch": 2, "val": 0.7}}, 0.7),
-        ({"best": None}, float("-inf")),
-        ({}, 0.9),  # of an older version
+    for held, best in (
+        ({"epoch": 0, "val": 0.5}, 0.5),
+        ({"epoch": 2, "val": 0.7}, 0.7),
+        (None, float("-inf")),
     ):
         progress = Progress()
         for line in lines:
             progress.add(line)
-        progress.hold(about, lines)
+        progress.hold(held, lines)
         assert progress.best["best_val"] == best
         assert progress.add(lines[0] | {"epoch": 3, "val": 0.8, "test": 0.8}) == (best < 0.8)
 

@@ -355,8 +355,7 @@ def test_a_checkpoint_is_not_believed(home: Path, proof: Path, refused: Callable
         name = "rank-00000.safetensors"
         (stored / name).write_bytes(content)
         file = {"size": len(content), "xxh3": checksum(content)}
-        about = ABOUT | {"epochs": 2}
-        write_index(stored, {"about": about, "tensors": {"weights.a": name}, "files": {name: file}})
+        write_index(stored, {"about": ABOUT.content(), "tensors": {"weights.a": name}, "files": {name: file}})
         with pytest.raises(CheckpointError, match=r"'weights.a' of .* can't be read"):
             StoredCheckpoint.open(stored).read("weights.a")
     for number, spoil in enumerate((ten_gigabytes, os.mkfifo, lambda path: path.symlink_to(home / "mine"))):

@@ -22,7 +22,7 @@ def test_stop_says_where_it_began_and_keeps_the_checkpoint(tmp_path: Path) -> No
     assert len(run.folder.records()) == 3
     stored = latest(run.folder.path, pytest.fail)
     assert stored
-    assert stored.about["epochs"] == 2
+    assert stored.about.epochs == 2
     assert run.again().train().losses()[2:]
 
 

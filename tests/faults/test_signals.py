@@ -119,7 +119,7 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_epoch(tmp_path: Path) -> 
         run.train()
     stored = latest(run.folder.path, print)
     assert stored is not None
-    assert stored.about["epochs"] == epochs_of(run.folder.path)
+    assert stored.about.epochs == epochs_of(run.folder.path)
 
 
 def test_ctrl_c_reaches_all_processes_of_a_terminal_and_counts_once(tmp_path: Path) -> None:

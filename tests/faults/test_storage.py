@@ -44,7 +44,7 @@ def found(folder: Path) -> tuple[int | None, list[str]]:
     """Epochs of the checkpoint that a run would go on from, and what it says."""
     said: list[str] = []
     stored = latest(folder, said.append)
-    return (stored.about["epochs"] if stored else None), said
+    return (stored.about.epochs if stored else None), said
 
 
 def test_the_last_two_are_kept(folder: Path) -> None:

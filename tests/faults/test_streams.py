@@ -34,7 +34,7 @@ def test_a_run_that_nobody_reads_goes_on_and_hears_signals(number: int, tmp_path
         assert process.wait(timeout=60) == 128 + number
     stored = latest(tmp_path / "run", print)
     assert stored is not None
-    assert stored.about["epochs"] == epochs_of(tmp_path / "run")
+    assert stored.about.epochs == epochs_of(tmp_path / "run")
 
 
 def shell(command: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:

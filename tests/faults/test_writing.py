@@ -50,7 +50,7 @@ def test_full_disk_stops_a_run_and_spares_its_checkpoint(small_disk: Path, tmp_p
         more.train()
     again = latest(run.folder.path, pytest.fail)
     assert again
-    assert again.about["epochs"] >= checkpoint.about["epochs"]
+    assert again.about.epochs >= checkpoint.about.epochs
     filler.unlink()
     assert len(more.again().train().losses()) == 40
 
