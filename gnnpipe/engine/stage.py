@@ -11,13 +11,13 @@ from gnnpipe.comm.clock import Clock
 from gnnpipe.comm.groups import Links
 from gnnpipe.comm.halo import Halo, Route, routes
 from gnnpipe.comm.place import Place
+from gnnpipe.comm.weights import WeightSums, sum_small
 from gnnpipe.engine.chunks import Tile, TileSizes, cut
 from gnnpipe.engine.layer import StageLayer
 from gnnpipe.engine.layer_builder import LayerBuilder
 from gnnpipe.engine.masks import DropoutSettings, Masks
 from gnnpipe.engine.saved import ChunkPass
 from gnnpipe.engine.tables import GradientTable, TableSettings, fit_weights
-from gnnpipe.engine.weights import WeightSums, sum_fits
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.nn.dropout import keep_all
 from gnnpipe.nn.features import FeatureRows
@@ -154,7 +154,7 @@ class Stage:
         self._sums.finish()
         self._shared_sums.finish()
         if self._settings.fitted and self.place.num_parts > 1:
-            sum_fits(self._gradient_tables, self._links.weights)
+            sum_small([table.fit for table in self._gradient_tables], self._links)
 
     @property
     def _gradient_tables(self) -> list[GradientTable]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-import torch.distributed as dist
 
 from gnnpipe.comm.clock import Clock
 from gnnpipe.comm.groups import Links
 from gnnpipe.comm.place import Place
+from gnnpipe.comm.world import World
 from gnnpipe.config.run import GcniiConfig, Model
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.stage import Stage
@@ -110,37 +110,37 @@ def middle_stage(
     return make_plan(3, 1, num_chunks, spec.layers, graph.num_nodes), spec, settings
 
 
-def measure_link(rank: int, device: torch.device, links: Links) -> Link | None:
+def measure_link(world: World) -> Link | None:
     """Latency and bandwidth between ranks 0 and 1; None where there is but one, and on all others."""
-    if dist.get_world_size() < 2 or rank > 1:
+    if world.size < 2 or world.rank > 1:
         return None
-    clock = Clock(device)
+    clock = Clock(world.device)
     latency, long = (
-        _seconds(clock, partial(_ping_pong, rank, torch.zeros(size, device=device), links)) / 2
+        _seconds(clock, partial(_ping_pong, world, torch.zeros(size, device=world.device))) / 2
         for size in (SMALL_MESSAGE, LARGE_MESSAGE)
     )
     return Link(latency, 4 * LARGE_MESSAGE / max(long - latency, 1e-9))
 
 
-def measure_message(rank: int, device: torch.device, links: Links) -> float:
+def measure_message(world: World) -> float:
     """Seconds of a core for each byte of a message, on either end, where cores carry messages; 0 elsewhere.
 
     Ranks 0 and 1 exchange rows as two parts do: each picks its own, sends them and receives the other's, both
     at once, which takes cores longer than one message after the other.
     """
-    if device.type != "cpu" or dist.get_world_size() < 2 or rank > 1:
+    if world.device.type != "cpu" or world.size < 2 or world.rank > 1:
         return 0.0
     table = torch.randn(2 * EXCHANGED_ROWS, EXCHANGED_WIDTH)
     chosen = torch.randperm(len(table))[:EXCHANGED_ROWS].sort().values
     arriving = torch.empty(EXCHANGED_ROWS, EXCHANGED_WIDTH)
 
     def exchange() -> None:
-        _exchange(table.index_select(0, chosen), arriving, 1 - rank, links)
+        _exchange(table.index_select(0, chosen), arriving, 1 - world.rank, world.links)
 
-    return _seconds(Clock(device), exchange) / (2 * arriving.nbytes)
+    return _seconds(Clock(world.device), exchange) / (2 * arriving.nbytes)
 
 
-def measure_message_start(rank: int, links: Links, num_ranks: int) -> float:
+def measure_message_start(world: World, num_ranks: int) -> float:
     """Seconds of a core for each message, on either end, however short it is, where cores carry messages.
 
     Gloo's thread that a message wakes may push the thread aside that holds its lock, having posted the
@@ -149,8 +149,7 @@ def measure_message_start(rank: int, links: Links, num_ranks: int) -> float:
     their processes take longer than without counts.
 
     Args:
-        rank: this one; all of the world call together.
-        links: between them.
+        world: all of it call together.
         num_ranks: how many of them take part, an even number; what the others get means nothing.
     """
     square = torch.randn(SHORT_PRODUCT, SHORT_PRODUCT)
@@ -158,34 +157,31 @@ def measure_message_start(rank: int, links: Links, num_ranks: int) -> float:
     arriving = torch.empty_like(leaving)
     taken = []
     for exchanging in (True, False):
-        dist.barrier(links.shared)
+        world.links.meet()
         began = time.process_time()
-        for _ in range(SHORT_MESSAGES if rank < num_ranks else 0):
+        for _ in range(SHORT_MESSAGES if world.rank < num_ranks else 0):
             torch.mm(square, square)
             if exchanging:
-                _exchange(leaving, arriving, rank ^ 1, links)
+                _exchange(leaving, arriving, world.rank ^ 1, world.links)
         taken.append(time.process_time() - began)
     return max(0.0, (taken[0] - taken[1]) / (2 * SHORT_MESSAGES))
 
 
 def _exchange(leaving: torch.Tensor, arriving: torch.Tensor, other: int, links: Links) -> None:
     """Send to another rank and receive as much of it."""
-    operations = [
-        dist.P2POp(operation, rows, other, links.down)
-        for operation, rows in ((dist.irecv, arriving), (dist.isend, leaving))
-    ]
-    for work in dist.batch_isend_irecv(operations):
-        work.wait()
+    for transfer in links.carrier.exchange([(arriving, other)], [(leaving, other)], links.down):
+        transfer.wait()
 
 
-def _ping_pong(rank: int, message: torch.Tensor, links: Links) -> None:
-    """There and back."""
-    if rank == 0:
-        dist.send(message, 1, group=links.down)
-        dist.recv(message, 1, group=links.up)
-    elif rank == 1:
-        dist.recv(message, 0, group=links.down)
-        dist.send(message, 0, group=links.up)
+def _ping_pong(world: World, message: torch.Tensor) -> None:
+    """There and back between ranks 0 and 1."""
+    links, carrier = world.links, world.links.carrier
+    if world.rank == 0:
+        carrier.send(message, 1, links.down).wait()
+        carrier.receive(message, 1, links.up).wait()
+    else:
+        carrier.receive(message, 0, links.down).wait()
+        carrier.send(message, 0, links.up).wait()
 
 
 def _seconds(clock: Clock, work: Callable[[], None], times: int = 20) -> float:

@@ -201,15 +201,15 @@ def _rank(task: _Task, store: str) -> None:
             if task.crowd:
                 mine["crowded"] += _deep(sets, task, world.device)
             world.gather(None)
-            link = measure_link(world.rank, world.device, world.links)
+            link = measure_link(world)
             mine["links"] += [link] if link else []
-            seconds = measure_message(world.rank, world.device, world.links)
+            seconds = measure_message(world)
             mine["messages"] += [] if world.rank else [seconds]
             if task.num_ranks > 1 and world.device.type == "cpu":
-                start = measure_message_start(world.rank, world.links, 2)
+                start = measure_message_start(world, 2)
                 mine["starts"] += [start] if world.rank < 2 else []
             if task.crowd:
-                start = measure_message_start(world.rank, world.links, task.num_ranks + task.crowd)
+                start = measure_message_start(world, task.num_ranks + task.crowd)
                 mine["crowded_starts"].append(start)
         if world.rank == 0:
             mine["alone"] = _samples(sets, task.models, task.widths, world.device)

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gnnpipe.comm.halo import COMMUNICATION_GRAPH
+from gnnpipe.comm.weights import WEIGHTS
 from gnnpipe.engine.engine import COMMUNICATION_LAYER
 from gnnpipe.engine.gradient_check import CheckResult
-from gnnpipe.engine.weights import WEIGHTS
 from gnnpipe.errors import TrainingError
 from gnnpipe.schedule.actions import Schedule
 from gnnpipe.schedule.estimate import LayerSums, estimates

@@ -11,7 +11,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from gnnpipe.comm.groups import Links
-from gnnpipe.engine.tables import GradientTable
 from gnnpipe.schedule.volume import bucket_bytes, buckets
 
 WEIGHTS = "weights"
@@ -83,14 +82,14 @@ class WeightSums:
         self._under_way = []
 
 
-def sum_fits(tables: Sequence[GradientTable], group: dist.ProcessGroup | None) -> None:
-    """Sum what fitted weights follow from over the parts of a stage; a few numbers a layer, which are not
-    counted as messages."""
-    if tables:
-        fits = torch.stack([table.fit for table in tables])
-        dist.all_reduce(fits, group=group)
-        for table, fit in zip(tables, fits, strict=True):
-            table.fit.copy_(fit)
+def sum_small(tensors: Sequence[Tensor], links: Links) -> None:
+    """Sum tensors of one shape over the parts of a stage, in place. They are to hold a few numbers, which are
+    not counted as messages."""
+    if tensors:
+        stacked = torch.stack([*tensors])
+        dist.all_reduce(stacked, group=links.weights)
+        for tensor, total in zip(tensors, stacked, strict=True):
+            tensor.copy_(total)
 
 
 def _split(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
