@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from gnnpipe.ops.hashing import (
     MULTIPLY_1,
     MULTIPLY_2,
     NODE,
-    RESOLUTION,
     HashedMask,
     column_groups,
     mixed,
@@ -23,42 +22,19 @@ from gnnpipe.ops.hashing import (
 from gnnpipe.ops.torch import masked
 
 
-@dataclass(frozen=True)
-class Dropout:
-    """Dropout of the rows of certain nodes at one layer; see `HashedMask` for how masks come about."""
-
-    rate: float
-    """Probability asked for, 0 to below 1."""
-    key: int
-    """Hash of (seed, epoch // hold, layer); see `dropout_key`."""
-    node_id: Tensor
-    """int64 ``[num_rows]``: *original* node ids, so that no numbering changes a mask."""
-    bits: Tensor | None = None
-    """The hash, if it has been computed already (`ChunkMasks`); uint8 ``[num_rows, width]``."""
-    key_on_device: Tensor | None = None
-    """``key`` as int64 ``[1]`` beside the nodes."""
-
-    @property
-    def threshold(self) -> int:
-        """Bytes below this are dropped."""
-        return round(self.rate * RESOLUTION)
-
-    @property
-    def mask(self) -> HashedMask:
-        """Which entries are dropped."""
-        return HashedMask(self.key, self.node_id, self.threshold, self.bits, self.key_on_device)
+class Dropout(HashedMask):
+    """Dropout of the rows of certain nodes at one layer; see `HashedMask` for which entries are dropped."""
 
     def __call__(self, rows: Tensor | SparseRows) -> Tensor | SparseRows:
         """Drop entries of ``[num_rows, width]`` rows, dense or sparse."""
         if self.threshold == 0 or rows.shape[0] == 0:
             return rows
-        mask = self.mask
         if isinstance(rows, SparseRows):
-            return rows.with_value(rows.value * (mask.keeps_at(rows.row, rows.col) * mask.scale))
+            return rows.with_value(rows.value * (self.keeps_at(rows.row, rows.col) * self.scale))
         if rows.requires_grad and torch.is_grad_enabled():
-            return _Masked.apply(rows, mask.bytes_of(rows.shape[1]), mask.threshold, mask.scale)
+            return _Masked.apply(rows, self.bytes_of(rows.shape[1]), self.threshold, self.scale)
         out = torch.empty_like(rows)
-        ops.of(rows.device).drop(rows, mask, out)
+        ops.of(rows.device).drop(rows, self, out)
         return out
 
     def into(self, rows: Tensor, out: Tensor) -> None:
@@ -66,7 +42,7 @@ class Dropout:
         if self.threshold == 0 or rows.shape[0] == 0:
             out.copy_(rows)
         else:
-            ops.of(rows.device).drop(rows, self.mask, out)
+            ops.of(rows.device).drop(rows, self, out)
 
     def without_bits(self) -> Dropout:
         """What the way back needs: nothing is kept of the hash."""
@@ -78,7 +54,7 @@ class Dropout:
         The mask is read off the dropped rows: an entry that is not positive was dropped, or was 0 before, and
         then the ReLU lets no gradient through anyway. So no mask is kept from forward to backward.
         """
-        ops.of(gradient.device).drop_back(gradient, dropped, self.mask.scale, out)
+        ops.of(gradient.device).drop_back(gradient, dropped, self.scale, out)
 
 
 class _Masked(torch.autograd.Function):

@@ -25,17 +25,22 @@ class HashedMask:
     of 1/256, and the scale corrects for just that.
     """
 
+    rate: float
+    """Probability asked for, 0 to below 1."""
     key: int
     """Signed 64-bit hash of (seed, epoch // hold, layer)."""
     node_id: Tensor
     """int64 ``[num_rows]``: *original* node ids, so that no numbering changes a mask."""
-    threshold: int
-    """Bytes below this are dropped."""
     bits: Tensor | None = None
     """The bytes, uint8 ``[num_rows, width]``, if they have been made already."""
     key_on_device: Tensor | None = None
     """``key`` as int64 ``[1]`` beside the nodes, where kernels read it: so that a recorded CUDA graph finds
     this epoch's."""
+
+    @property
+    def threshold(self) -> int:
+        """Bytes below this are dropped."""
+        return round(self.rate * RESOLUTION)
 
     @property
     def scale(self) -> float:

@@ -109,10 +109,10 @@ def test_dropout_is_that_of_pytorch_bit_for_bit(num_rows: int, width: int, rate:
     drop = Dropout(rate, dropout_key(seed, 3, 1), nodes)
     for dtype in (torch.float32, torch.bfloat16):
         wanted = torch.empty(num_rows, width, dtype=dtype)
-        TorchOps().drop(rows, drop.mask, wanted)
+        TorchOps().drop(rows, drop, wanted)
         found = torch.full((num_rows + 1, width + 2), 7.0, dtype=dtype, device=DEVICE)
         on_device = Dropout(rate, drop.key, nodes.to(DEVICE))
-        TritonOps().drop(rows.to(DEVICE), on_device.mask, found[:num_rows, :width])
+        TritonOps().drop(rows.to(DEVICE), on_device, found[:num_rows, :width])
         if dtype == torch.float32 or DEVICE.type == "cuda":
             assert torch.equal(found[:num_rows, :width].cpu(), wanted)
         else:  # the interpreter cuts bf16 off where devices round
@@ -123,7 +123,7 @@ def test_dropout_is_that_of_pytorch_bit_for_bit(num_rows: int, width: int, rate:
 
 def test_dropout_of_many_rows_is_that_of_pytorch() -> None:
     rows, nodes = torch.randn(700, 20, device=DEVICE), torch.arange(700, device=DEVICE)
-    mask = Dropout(0.5, 5, nodes).mask
+    mask = Dropout(0.5, 5, nodes)
     wanted, found = torch.empty_like(rows), torch.empty_like(rows)
     TorchOps().drop(rows, mask, wanted)
     TritonOps().drop(rows, mask, found)
@@ -138,8 +138,8 @@ def test_a_key_on_the_device_is_read_when_the_kernel_runs() -> None:
     for epoch in (1, 2):
         key.fill_(dropout_key(0, epoch, 0))
         found, wanted = torch.empty_like(rows), torch.empty_like(rows)
-        TritonOps().drop(rows, drop.mask, found)
-        TorchOps().drop(rows, Dropout(0.5, dropout_key(0, epoch, 0), nodes).mask, wanted)
+        TritonOps().drop(rows, drop, found)
+        TorchOps().drop(rows, Dropout(0.5, dropout_key(0, epoch, 0), nodes), wanted)
         assert torch.equal(found, wanted)
 
 
