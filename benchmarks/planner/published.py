@@ -27,8 +27,7 @@ from gnnpipe.planner.costs import GraphSize
 from gnnpipe.planner.hardware import SHIPPED, Hardware, KindRates, Link, Rates
 from gnnpipe.planner.predictions import layer_shapes
 from gnnpipe.planner.simulate import simulate
-from gnnpipe.planner.work import EngineKind
-from gnnpipe.planner.workload import WHOLE, PartCut, work_of
+from gnnpipe.planner.workload import WHOLE, EngineKind, PartCut, work_of
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.schedule.volume import HaloRows
 

@@ -8,7 +8,7 @@ from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.cli.roots import check_root
 from gnnpipe.config.checks import check_plan_config
 from gnnpipe.config.commands import PlanConfig
-from gnnpipe.planner.hardware import load_hardware
+from gnnpipe.planner.hardware import load_hardware, outdated
 
 DESCRIPTION = """Say which plan is fastest for a graph, a model and some devices, without having them: every
 stages x parts x chunks is simulated, action by action as a run would execute them, on hardware that is
@@ -26,8 +26,7 @@ def run(arguments: list[str]) -> int:
     config = check_plan_config(parse(parser, PlanConfig, arguments))
     check_root(arguments, config.dataset, config.root)
     hardware = load_hardware(config.hardware)
-    from gnnpipe.planner.machine import outdated  # PyTorch takes seconds to import
-    from gnnpipe.planner.question import question_of
+    from gnnpipe.planner.question import question_of  # PyTorch takes seconds to import
     from gnnpipe.planner.search import search
     from gnnpipe.report.busy import busy
     from gnnpipe.report.plans import print_plans

@@ -28,9 +28,8 @@ from gnnpipe.errors import (
 )
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.planner.auto import planned
-from gnnpipe.planner.hardware import load_hardware
-from gnnpipe.planner.machine import outdated
+from gnnpipe.planner.hardware import load_hardware, outdated
+from gnnpipe.planner.search import planned
 from gnnpipe.report.busy import busy
 from gnnpipe.report.console import ConsoleReporter, PatientConsole, print_summary
 from gnnpipe.run.job import Job, Start, plan_for

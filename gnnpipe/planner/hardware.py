@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import PlanError, not_known, shown
 from gnnpipe.files.reading import read_json
 from gnnpipe.files.writing import write_file
+from gnnpipe.system.resources import cores, total_memory
 
 GIB = 2**30
 
@@ -250,3 +252,57 @@ SHIPPED: dict[str, Hardware] = {
                 source=_ETHERNET_HOST.source.replace("25 Gb", "100 Gb")),
     )
 }  # fmt: skip
+
+
+def outdated(hardware: Hardware) -> str | None:
+    """What to say of a profile that was measured elsewhere; None of one that was made here, or is shipped."""
+    import torch  # takes seconds, and reading a profile needs none of it
+
+    if not hardware.torch:
+        return None
+    if hardware.torch != torch.__version__:
+        return (
+            f"hardware: '{hardware.name}' was measured with PyTorch {hardware.torch}, and this is "
+            f"{torch.__version__}; gnnpipe profile measures anew"
+        )
+    here = torch.cuda.device_count() if torch.cuda.is_available() else cores()
+    if hardware.devices_per_host != here:
+        return (
+            f"hardware: '{hardware.name}' was measured on a host with {hardware.devices_per_host} devices, "
+            f"and this one has {here}; gnnpipe profile measures anew"
+        )
+    return None
+
+
+def hardware_here(config: RunConfig) -> Hardware:
+    """What a config names, or a description of this host.
+
+    Raises:
+        PlanError: the hardware is unknown, or the file no profile.
+    """
+    if config.hardware is not None:
+        return load_hardware(config.hardware)
+    import torch
+
+    if config.device != "cpu" and torch.cuda.is_available():
+        name = torch.cuda.get_device_name(0).lower()
+        known = next((key for key in ("a100", "h100", "h200") if key in name), "a5000x8")
+        return replace(SHIPPED[known], devices_per_host=torch.cuda.device_count())
+    allotted = cores()
+    link = Link(1e-4, 2e9)
+    return Hardware(
+        "this host",
+        "usual figures",
+        allotted,
+        total_memory(),
+        REFERENCE,
+        link,
+        link,
+        cores_per_host=allotted,
+        contention=1.1,
+        crowding=1.05,
+        message_seconds=1 / link.bandwidth,
+        message_start_seconds=1.5e-4,
+        crowded_message_seconds=6e-4,
+        turn_seconds=TURN,
+    )

@@ -26,10 +26,12 @@ from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.normalize import Normalization
 from gnnpipe.graph.prepared import PreparedGraph, prepare
 from gnnpipe.planner.costs import row_cost
-from gnnpipe.planner.fit import contention, crowding, fit
 from gnnpipe.planner.hardware import GIB, TURN, Hardware, Link
 from gnnpipe.planner.measure import (
     Sample,
+    contention,
+    crowding,
+    fit,
     layers_beyond_cache,
     measure_layer,
     measure_link,

@@ -12,8 +12,7 @@ from gnnpipe.engine.chunks import MOST_ROWS_PER_TILE
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.nn.layer import Convolution, Layer
 from gnnpipe.nn.models import LayerSpec, ModelSpec, build_stack
-from gnnpipe.planner.memory import checkpoint_per_rank, peak_memory
-from gnnpipe.planner.shapes import LayerColumns, RankShape, RowCounts
+from gnnpipe.planner.memory import LayerColumns, RankShape, RowCounts, checkpoint_per_rank, peak_memory
 from gnnpipe.schedule.plan import Plan
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER
 

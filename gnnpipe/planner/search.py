@@ -1,4 +1,4 @@
-"""``gnnpipe plan``: every plan for a number of devices, simulated and ranked."""
+"""Every plan for a number of devices, simulated and ranked: ``gnnpipe plan`` and ``train --plan auto``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import get_args
 import numpy as np
 
 from gnnpipe.config.commands import PlanConfig
-from gnnpipe.config.run import TableFormat, WireFormat
+from gnnpipe.config.run import RunConfig, TableFormat, WireFormat
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import PlanError
-from gnnpipe.planner.hardware import GIB, Hardware
+from gnnpipe.graph.data import GraphData
+from gnnpipe.planner.hardware import GIB, Hardware, hardware_here
 from gnnpipe.planner.predictions import (
     convolution_costs,
     volume_of,
 )
-from gnnpipe.planner.question import Question
+from gnnpipe.planner.question import Question, question_of
 from gnnpipe.planner.rank_memory import RankRows, adjacency_bytes, checkpoint_memory, rank_memory
 from gnnpipe.planner.simulate import simulate
 from gnnpipe.planner.workload import LEAST_ROWS_PER_CHUNK, best_chunks, work_of
@@ -223,4 +224,38 @@ def _figures(item: Breakdown) -> tuple[float, ...]:
         item.communication_layer,
         item.communication_graph,
         item.other,
+    )
+
+
+def planned(config: RunConfig, data: GraphData) -> tuple[RunConfig, str]:
+    """The config with the fastest plan's stages, parts and chunks, and why it is that.
+
+    Raises:
+        PlanError: no plan fits, or the number of chunks that is given is none.
+    """
+    if config.chunks is not None:
+        make_plan(1, 1, config.chunks, config.layers, data.num_nodes)
+    hardware = hardware_here(config)
+    asked = PlanConfig(
+        dataset=config.dataset,
+        model=config.model,
+        layers=config.layers,
+        hidden=config.hidden,
+        devices=config.devices or hardware.devices_per_host,
+        chunks=config.chunks,
+    )
+    best = search(asked, question_of(asked, data), hardware)[0]
+    plan = best.plan
+    found = replace(
+        config,
+        plan="given",
+        devices=None,
+        stages=plan.num_stages,
+        parts=plan.num_parts,
+        chunks=plan.num_chunks,
+        initial=plan.initial,
+    )
+    return found, (
+        f"plan {plan.num_stages}x{plan.num_parts} with {plan.num_chunks} chunks, fastest by simulation on "
+        f"{hardware.name}: {best.seconds:.3g} s an epoch"
     )

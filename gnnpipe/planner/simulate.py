@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Hashable
+from dataclasses import dataclass
 from typing import Literal
 
 from gnnpipe.planner.events import Clock, Event, Shared, core_rate
 from gnnpipe.planner.hardware import Hardware, Link
-from gnnpipe.planner.work import EngineKind, Simulated, Work
+from gnnpipe.planner.workload import EngineKind, Work
 from gnnpipe.schedule.actions import Action
 from gnnpipe.schedule.plan import Plan
-from gnnpipe.schedule.timeline import HaloWait, RankTimeline, Span
+from gnnpipe.schedule.timeline import HaloWait, RankTimeline, Span, Timeline
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What an epoch would be like."""
+
+    seconds: float
+    timeline: Timeline
+    busy: float
+    """Seconds of computation of the busiest rank, were it alone on its core."""
 
 
 def simulate(plan: Plan, work: Work, hardware: Hardware, engine: EngineKind = "ours") -> Simulated:

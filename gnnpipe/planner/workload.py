@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.planner.costs import GraphSize, LayerSeconds, LayerShape, layer_seconds
 from gnnpipe.planner.hardware import Rates
 from gnnpipe.planner.predictions import layer_shapes
-from gnnpipe.planner.work import EngineKind, LayerWork, Work
 from gnnpipe.schedule.plan import Plan
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER, HaloRows, bucket_bytes, buckets, row_bytes
 
@@ -21,6 +21,63 @@ SHARE_BEFORE_HALO = 0.4
 # A few rows a chunk are never worth their start.
 LEAST_ROWS_PER_CHUNK = 8
 MOST_CHUNKS = 1024
+
+
+EngineKind = Literal["ours", "original"]
+"""Whose engine: the original waits for its messages, and all its ranks meet behind every step."""
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """What a layer does with one chunk of one part: seconds, and bytes that a part sends to the others."""
+
+    put: float
+    """Forward, before boundary rows leave."""
+    take: float
+    """Forward, while they travel."""
+    finish: float
+    """Forward, when the other parts' have arrived."""
+    back_put: float
+    """Backward, likewise."""
+    back_take: float
+    back_finish: float
+    products: float
+    """Gradients of weights, when gradients of rows have left."""
+    halo: float = 0.0
+    halo_back: float = 0.0
+
+    @property
+    def forward(self) -> float:
+        """Seconds of all forward pieces."""
+        return self.put + self.take + self.finish
+
+    @property
+    def total(self) -> float:
+        """Seconds of everything."""
+        return self.forward + self.backward + self.products
+
+    @property
+    def backward(self) -> float:
+        """Seconds of all backward pieces but the gradients of weights."""
+        return self.back_put + self.back_take + self.back_finish
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an epoch consists of."""
+
+    layers: tuple[tuple[LayerWork, ...], ...]
+    """Of each stage."""
+    message: float
+    """Bytes of a chunk of one part at a stage boundary, either way."""
+    weights: float
+    """Bytes that a part sends at the end for the sum of weights' gradients, with nothing to hide behind."""
+    epoch: float = 0.0
+    """Seconds that an epoch takes besides: the step of the optimiser, records."""
+    part_scale: tuple[float, ...] = ()
+    """Work of each part over the mean one's; empty if they are alike."""
+    chunk_scale: tuple[float, ...] = ()
+    """Work of each chunk over the mean one's, by position; empty if they are alike."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from gnnpipe.nn.models import ModelSpec
 from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.costs import row_cost
 from gnnpipe.planner.exact import exact_plan
-from gnnpipe.planner.machine import hardware_here
+from gnnpipe.planner.hardware import hardware_here
 from gnnpipe.planner.predictions import Predictions, convolution_costs, graph_size, predict
 from gnnpipe.planner.workload import best_chunks
 from gnnpipe.schedule.plan import Plan, make_plan

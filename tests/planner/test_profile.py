@@ -16,9 +16,16 @@ from gnnpipe.errors import DataError, PlanError
 from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.prepared import prepare
 from gnnpipe.graph.synthetic import planted_partition
-from gnnpipe.planner.fit import contention, crowding, fit
 from gnnpipe.planner.hardware import SHIPPED, load_hardware
-from gnnpipe.planner.measure import Sample, layers_beyond_cache, measure_layer, with_fewer_edges
+from gnnpipe.planner.measure import (
+    Sample,
+    contention,
+    crowding,
+    fit,
+    layers_beyond_cache,
+    measure_layer,
+    with_fewer_edges,
+)
 from gnnpipe.planner.memory import PROCESS_BYTES
 from gnnpipe.planner.profile import check_memory
 

@@ -14,11 +14,10 @@ from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import RunConfig, SyntheticConfig
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.synthetic import planted_partition
-from gnnpipe.planner.auto import planned
 from gnnpipe.planner.hardware import REFERENCE, SHIPPED, Hardware, Link
 from gnnpipe.planner.predictions import predict
 from gnnpipe.planner.question import Question, question_of
-from gnnpipe.planner.search import assess, describe, search
+from gnnpipe.planner.search import assess, describe, planned, search
 from gnnpipe.planner.simulate import simulate
 from gnnpipe.planner.workload import best_chunks, work_of
 from gnnpipe.run.job import plan_for, prepare_graph, spec_for

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gnnpipe.planner.hardware import GIB, REFERENCE, Hardware, Link
 from gnnpipe.planner.simulate import _Simulation, simulate
-from gnnpipe.planner.work import LayerWork, Work
+from gnnpipe.planner.workload import LayerWork, Work
 from gnnpipe.schedule.actions import Schedule
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.schedule.timeline import breakdowns
