@@ -43,8 +43,8 @@ CHANGES = (
     Change(
         "GraphSAGE multiplies with GCN's adjacency",
         "nn/models.py",
-        'return "mean" if self.model == "sage" else "gcn"',
-        'return "gcn"',
+        'normalization="mean"',
+        'normalization="gcn"',
         PYG,
     ),
     Change(

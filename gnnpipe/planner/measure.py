@@ -14,7 +14,7 @@ import torch.distributed as dist
 from gnnpipe.comm.clock import Clock
 from gnnpipe.comm.groups import Links
 from gnnpipe.comm.place import Place
-from gnnpipe.config.run import GcniiConfig, Model
+from gnnpipe.config.run import Model
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
@@ -104,7 +104,7 @@ def middle_stage(
     graph: GraphFacts | GraphData, num_chunks: int, kind: Model, width: int, layers: int
 ) -> tuple[Plan, ModelSpec, TableSettings]:
     """Plan, model and tables of the stage that is timed, the second of three."""
-    spec = ModelSpec(kind, 3 * layers, width, graph.num_features, graph.num_classes, False, 0, GcniiConfig())
+    spec = ModelSpec(kind, 3 * layers, width, graph.num_features, graph.num_classes, False, 0)
     alone = num_chunks == 1
     settings = TableSettings(alone=True) if alone else TableSettings(gradient="reuse", weight=0.7)
     return make_plan(3, 1, num_chunks, spec.layers, graph.num_nodes), spec, settings

@@ -114,7 +114,7 @@ def _rank_shape(
         num_classes=spec.num_classes,
         several_labels=rows.several_labels,
         num_weights=num_weights,
-        blended_weights=num_weights if spec.model == "gcnii" else 0,
+        blended_weights=num_weights if spec.architecture.copies_weights else 0,
         static=_static_bytes(spec, rows, pieces * plan.num_chunks, checks, features=features, labels=is_last),
         sparse_bytes=features * drops * spec.sparse_features * BYTES_OF_DROPPED_ENTRY * rows.feature_entries,
         forward_tables=1 + (settings.clean or settings.frozen) + settings.frozen,
