@@ -69,19 +69,21 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
     )
     clock = Clock(device)
     longest = max(data.chunk.num_nodes for data in stage.chunks)
-    rows = torch.randn(stage.num_streams, longest, width, device=device).relu_()
+    rows = torch.randn(stage.initial.num_streams, longest, width, device=device).relu_()
     found: list[tuple[float, float, float]] = []
     for epoch in range(ROUNDS + 1):
         stage.begin_epoch(epoch, list(range(chunks)))
         forward = backward = products = 0.0
-        for position, data in enumerate(stage.chunks):
+        for action in plan.schedule.stages[stage.place.stage]:
+            arrived = rows[:, : stage.chunks[stage.entering(action)].chunk.num_nodes]
+            if action.kind == "F":
+                began = clock.now()
+                stage.forward(action, arrived)
+                forward += clock.now() - began
+                continue
+            gradient = arrived.clone()
             began = clock.now()
-            stage.forward(position, rows[:, : data.chunk.num_nodes])
-            forward += clock.now() - began
-        for position in reversed(range(chunks)):
-            gradient = rows[:, : stage.chunks[position].chunk.num_nodes].clone()
-            began = clock.now()
-            stage.backward(position, gradient)
+            stage.backward(action, gradient)
             backward += clock.now() - began
             began = clock.now()
             stage.add_products()
