@@ -43,8 +43,8 @@ CHANGES = (
     Change(
         "GraphSAGE multiplies with GCN's adjacency",
         "nn/models.py",
-        'return "mean" if self.model == "sage" else "gcn"',
-        'return "gcn"',
+        'normalization="mean"',
+        'normalization="gcn"',
         PYG,
     ),
     Change(
@@ -173,15 +173,15 @@ CHANGES = (
     Change(
         "a chunk runs backward before those that read its rows",
         "schedule/actions.py",
-        "later = action.position + 1",
-        "later = action.position - 1",
+        "(True, -action.position)",
+        "(True, action.position)",
         SCHEDULE,
     ),
     Change(
-        "a backward step is fed by the wrong one of the stage behind",
+        "with lookahead the way back goes through steps in the wrong places",
         "schedule/actions.py",
-        'if kind == "F" else position - lag',
-        'if kind == "F" else position + lag',
+        'Action("B", step - lag, seams)',
+        'Action("B", step - lag, seams[::-1])',
         SCHEDULE,
     ),
     Change(

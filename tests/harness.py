@@ -189,7 +189,7 @@ def train(
 def gradients(stage: Stage) -> dict[str, Tensor]:
     return {
         f"{layer.spec.name}.{name}": weight.grad.clone()
-        for layer in [*stage.layers, *([stage.initial] if stage.initial else [])]
+        for layer in stage.held_layers
         for name, weight in layer.module.named_parameters()
         if weight.grad is not None
     }

@@ -9,6 +9,7 @@ from gnnpipe.config.commands import PlanConfig, ProfileConfig, VolumeConfig
 from gnnpipe.config.every import parse_every
 from gnnpipe.config.presets import check_statistics, resolve_staleness
 from gnnpipe.config.run import (
+    DENSE_ENDS,
     Device,
     HaloMode,
     Initial,
@@ -215,7 +216,7 @@ def _check_optimizer(config: RunConfig) -> None:
     check_choice("optimizer.schedule", optimizer.schedule, get_args(LrSchedule))
     if optimizer.dense_weight_decay is not None:
         _check_number(config, "optimizer.dense_weight_decay", 0, _FLOAT)
-        if config.model not in ("gcnii", "resgcn"):
+        if config.model not in DENSE_ENDS:
             raise ConfigError(
                 f"optimizer.dense_weight_decay: {optimizer.dense_weight_decay} says nothing about "
                 f"{config.model}, which has no dense layers beside its convolutions; use --weight-decay"

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Model = Literal["gcn", "sage", "gcnii", "resgcn"]
+DENSE_ENDS: tuple[Model, ...] = ("gcnii", "resgcn")
+"""Models with dense layers before the first and after the last convolution; `gnnpipe.nn.models`, which builds
+them, can't be asked here, as it imports PyTorch."""
 Metric = Literal["auto", "accuracy", "f1", "roc_auc", "macro_f1", "balanced_accuracy"]
 MakeSplit = Literal["random", "per-class"]
 Device = Literal["auto", "cpu", "cuda"]

@@ -37,11 +37,11 @@ class ChunkWork(Protocol):
     def begin_epoch(self, epoch: int, order: list[int]) -> None:
         """An epoch begins."""
 
-    def forward(self, position: int, rows: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Bring in a chunk."""
+    def forward(self, action: Action, rows: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Bring chunks forward."""
 
-    def backward(self, position: int, rows: Tensor | None) -> Tensor | None:
-        """Bring in a chunk's gradient."""
+    def backward(self, action: Action, rows: Tensor | None) -> Tensor | None:
+        """Bring gradients of chunks back."""
 
     def add_products(self) -> None:
         """Compute the gradients of weights that were left."""
@@ -103,30 +103,29 @@ class Engine:
 
     def _post(self, action: Action, order: list[int]) -> Receipt:
         """Post the receive of what ``action`` reads, if a neighbour sends it."""
-        if not 0 <= action.position < len(order):
+        if action.enters is None:
             return NOTHING
         toward = -1 if action.kind == "F" else 1
-        shape, dtype = self._wire.message(self._stage.shape(order[action.position]))
-        return self._messages.receive(toward, shape, _tag(action.kind, action.position), dtype)
+        shape, dtype = self._wire.message(self._stage.shape(order[action.enters]))
+        return self._messages.receive(toward, shape, _tag(action.kind, action.enters), dtype)
 
     def _perform(self, action: Action, rows: Tensor | None) -> list[Tensor]:
         """Compute and send on; return the loss that came out, if any did."""
         if action.kind == "F":
-            out, loss = self._work.forward(action.position, rows)
+            out, loss = self._work.forward(action, rows)
             if out is not None:
-                position = action.position - self._stage.lag
-                self._send(out if self._stage.place.is_last else self._wire.encode(out), 1, "F", position)
+                self._send(out if self._stage.place.is_last else self._wire.encode(out), 1, action)
             return [] if loss is None else [loss]
-        back = self._work.backward(action.position, rows)
+        back = self._work.backward(action, rows)
         if back is not None:
-            position = action.position + self._stage.lag
-            noise = self._stage.noise(position) if self._wire.format == "int8" else None
-            self._send(self._wire.encode(back, noise), -1, "B", position)
+            noise = self._stage.noise(action) if self._wire.format == "int8" else None
+            self._send(self._wire.encode(back, noise), -1, action)
         self._work.add_products()
         return []
 
-    def _send(self, message: Tensor, toward: int, kind: str, position: int) -> None:
-        self._messages.send(message, toward, _tag(kind, position), COMMUNICATION_LAYER)
+    def _send(self, message: Tensor, toward: int, action: Action) -> None:
+        assert action.leaves is not None
+        self._messages.send(message, toward, _tag(action.kind, action.leaves), COMMUNICATION_LAYER)
 
 
 def _tag(kind: str, position: int) -> int:

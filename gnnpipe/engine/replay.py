@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.engine.stage import Stage
+from gnnpipe.schedule.actions import Action
 
 Result = tuple[Tensor | None, Tensor | None]
 
@@ -74,22 +75,22 @@ class Replay:
             self._forget()
         self._addresses = addresses
 
-    def forward(self, position: int, rows: Tensor | None) -> Result:
+    def forward(self, action: Action, rows: Tensor | None) -> Result:
         """A chunk forward."""
-        index = self._stage.chunk_at(position)
+        index = self._stage.entering(action)
 
         def work(rows: Tensor | None) -> tuple[Result, list[Tensor]]:
-            result = self._stage.forward(position, rows)
+            result = self._stage.forward(action, rows)
             return result, list(_tensors(self._stage.kept_of(index)))
 
         return self._run(("forward", index), rows, work)
 
-    def backward(self, position: int, rows: Tensor | None) -> Tensor | None:
+    def backward(self, action: Action, rows: Tensor | None) -> Tensor | None:
         """A chunk backward."""
-        self._last = self._stage.chunk_at(position)
+        self._last = self._stage.entering(action)
 
         def work(rows: Tensor | None) -> tuple[Result, list[Tensor]]:
-            return (self._stage.backward(position, rows), None), []
+            return (self._stage.backward(action, rows), None), []
 
         return self._run(("backward", self._last), rows, work)[0]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from gnnpipe.engine.chunks import ChunkData
+from gnnpipe.engine.initial_rows import InitialPass
 from gnnpipe.engine.layer import LayerPass, StageLayer
 from gnnpipe.nn.dropout import ChunkMasks
 from gnnpipe.nn.features import FeatureRows
@@ -20,12 +21,7 @@ class ChunkPass:
     masks: ChunkMasks | None
     """For the layers behind the stack's first; None where they are made tile by tile."""
     layers: list[LayerPass] = field(default_factory=list)
-    h0: Tensor | None = None
-    """Initial rows; None if the model has none."""
-    initial: LayerPass | None = None
-    """How h0 came about, where the stage recomputes it."""
-    h0_gradient: Tensor | None = None
-    """What the layers behind have gathered for the initial rows."""
+    initial: InitialPass = field(default_factory=InitialPass)
     gradient: Tensor | None = None
     """Of the logits, on the last stage."""
     forgotten_from: Sequence[FeatureRows] = ()

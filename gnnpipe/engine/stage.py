@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from gnnpipe.comm.halo import Halo, Route, routes
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.weights import WeightSums, sum_small
 from gnnpipe.engine.chunks import Tile, TileSizes, cut
+from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.layer import StageLayer
 from gnnpipe.engine.layer_builder import LayerBuilder
 from gnnpipe.engine.masks import DropoutSettings, Masks
@@ -24,18 +26,15 @@ from gnnpipe.nn.features import FeatureRows
 from gnnpipe.nn.layer import Drop, WeightProduct
 from gnnpipe.nn.loss import chunk_loss
 from gnnpipe.nn.models import ModelSpec, build_stack
+from gnnpipe.schedule.actions import Action
 from gnnpipe.schedule.plan import Plan
 
 
 class Stage:
     """The layers of one place in the plan, for one part of the graph.
 
-    # two aggregating layers, lookahead 1, at step F5: each layer puts a chunk and takes the one behind it
-    # layer 0 puts position 5, takes 4 | layer 1 puts 4, takes 3 | 3 leaves
-
-    Rows enter and leave as one tensor ``[streams, n, hidden]``: the hidden rows and, for models that have
-    them, the initial rows h0, which every layer reads. Where the plan has them recomputed, every stage holds
-    the input layer and the features instead, and its gradient is summed over all ranks.
+    An action says which chunk each layer puts and takes; see `Action` for a picture. Rows enter and leave as
+    one tensor ``[streams, n, hidden]``: the hidden rows and, where they travel, the initial rows.
 
     Args:
         place: whose layers and part.
@@ -64,9 +63,7 @@ class Stage:
         self.place = place
         self.device = device
         self.hidden = spec.hidden
-        self.has_initial = spec.has_initial
-        shares = spec.has_initial and plan.recomputes_initial
-        self.num_streams = 2 if spec.has_initial and not shares else 1
+        initial_rows = initial_rows_of(spec, plan)
         self.num_train = int(graph.masks["train"].sum())
         self.num_rows = graph.facts.part_nodes[place.part]
         self.halo = Halo(links, Clock(device), place)
@@ -83,22 +80,25 @@ class Stage:
             nothing if late else backward_routes,
             device,
             tiles or TileSizes.on(device),
-            features=place.is_first or shares,
+            features=place.is_first or initial_rows.on_every_stage,
         )
         builder = LayerBuilder(
             self.num_rows, settings, self.halo, self.forward_routes, backward_routes, plan.lookahead, device
         )
-        mine = [item for item in build_stack(spec) if plan.stage_of(item.convolution) == place.stage]
-        self.layers = [builder.build(item) for item in mine]
-        self.initial = builder.build(build_stack(spec)[0]) if shares and not place.is_first else None
-        held = self.held_layers
-        self.modules = nn.ModuleDict({layer.spec.name.replace(".", "_"): layer.module for layer in held})
-        weights = [list(layer.module.parameters()) for layer in self.layers]
-        shared = list(held[0].module.parameters()) if shares else []
-        if shares and place.is_first:
-            weights[0] = []
+        stack = build_stack(spec)
+        self.layers = [
+            builder.build(item) for item in stack if plan.stage_of(item.convolution) == place.stage
+        ]
+        # the seams in front of each layer and behind it; only between layers that aggregate is there another
+        self._seams = list(pairwise(accumulate((layer.rows is not None for layer in self.layers), initial=0)))
+        self.initial = initial_rows(self.layers, lambda: builder.build(stack[0]))
+        names = {layer.spec.name.replace(".", "_"): layer.module for layer in self.held_layers}
+        self.modules = nn.ModuleDict(names)
+        shared = self.initial.shared
+        weights = [[] if layer in shared else list(layer.module.parameters()) for layer in self.layers]
         self._sums = WeightSums(weights, place.num_parts, links.weights, links)
-        self._shared_sums = WeightSums([shared], plan.num_ranks, links.shared, links)
+        shared_weights = [weight for layer in shared for weight in layer.module.parameters()]
+        self._shared_sums = WeightSums([shared_weights], plan.num_ranks, links.shared, links)
         self._masks = Masks(dropout, [layer.spec.number for layer in self.layers], spec.hidden, device)
         self._passes: dict[int, ChunkPass] = {}
         self._owed: list[WeightProduct] = []
@@ -107,7 +107,7 @@ class Stage:
     @property
     def held_layers(self) -> list[StageLayer]:
         """Its layers, and the input layer where every stage holds that."""
-        return self.layers if self.initial is None else [self.initial, *self.layers]
+        return [*self.initial.beside, *self.layers]
 
     @property
     def owes_products(self) -> bool:
@@ -119,20 +119,16 @@ class Stage:
         """Whether a chunk's work is the same operations on the same memory in every epoch, in any order.
 
         It is unless rows travel in the middle of it, or a setting is fitted."""
-        return self.place.num_parts == 1 and self.lag == 0 and not self._settings.fitted
+        return self.place.num_parts == 1 and not (self._settings.waits or self._settings.fitted)
 
-    def chunk_at(self, position: int) -> int:
-        """Number of the chunk at a position of this epoch's order."""
-        return self._order[position]
+    def entering(self, action: Action) -> int:
+        """Number of the chunk that comes in with an action; one must."""
+        assert action.enters is not None
+        return self._order[action.enters]
 
     def kept_of(self, index: int) -> ChunkPass:
         """What is kept of a chunk that has run forward and not backward."""
         return self._passes[index]
-
-    @property
-    def lag(self) -> int:
-        """Positions by which what leaves the stage is behind what enters it."""
-        return sum(layer.lookahead for layer in self.layers)
 
     def begin_epoch(self, epoch: int, order: list[int]) -> None:
         """Turn tables over and choose the epoch's dropout masks.
@@ -168,120 +164,125 @@ class Stage:
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Shape of a chunk's rows at a stage boundary."""
-        return self.num_streams, self.chunks[index].chunk.num_nodes, self.hidden
+        return self.initial.num_streams, self.chunks[index].chunk.num_nodes, self.hidden
 
     @torch.no_grad()
-    def forward(self, position: int, rows: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Bring in the chunk at a position, and those behind it in the layers one further.
+    def forward(self, action: Action, rows: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Admit the chunk that enters, and bring chunks through the layers that take one.
 
         Args:
-            position: of the epoch's order; beyond its end nothing comes in.
-            rows: from the stage before; None on the first, which reads features.
+            action: which chunk is where.
+            rows: from the stage before; None on the first, which reads features, and where nothing enters.
 
         Returns:
-            rows for the next stage, of the chunk `lag` positions before, and None; or on the last stage its
-            logits and the sum of its training loss. None twice where no chunk has come that far.
+            rows of the chunk that leaves, and None; or on the last stage its logits and the sum of its
+            training loss. None twice where none leaves.
         """
-        h = self._enter(self._order[position], rows) if position < len(self._order) else None
+        h: Sequence[FeatureRows] = ()
         out: Tensor | None = None
-        for layer in self.layers:
-            if h is not None:
-                index = self._order[position]
-                data, kept = self.chunks[index], self._passes[index]
-                drops = self._masks.of_layer(layer.spec.number, data, kept.masks)
-                kept.layers.append(layer.put(index, data, h, drops, self._owed))
-                if self._recomputes:
-                    kept.remember(layer, h)
-                if len(kept.layers) == len(self.layers):
-                    kept.masks = None
-            position -= layer.lookahead
-            if position < 0:
-                return None, None
-            h = out = None
-            if position < len(self._order):
-                index = self._order[position]
+        if action.enters is not None:
+            h = self._enter(self._order[action.enters], rows)
+        for layer, (front, behind) in zip(self.layers, self._seams, strict=True):
+            put, taken = action.seams[front], action.seams[behind]
+            if put is not None:
+                self._put(layer, self._order[put], h)
+            if taken is not None:
+                index = self._order[taken]
                 out = self._take(layer, index)
                 h = self.chunks[index].split(out)
+        if action.leaves is None:
+            return None, None
         assert out is not None
-        return self._leave(position, out)
+        return self._leave(self._order[action.leaves], out)
+
+    def _put(self, layer: StageLayer, index: int, h: Sequence[FeatureRows]) -> None:
+        data, kept = self.chunks[index], self._passes[index]
+        drops = self._masks.of_layer(layer.spec.number, data, kept.masks)
+        kept.layers.append(layer.put(index, data, h, drops, self._owed))
+        if self._recomputes:
+            kept.remember(layer, h)
+        if len(kept.layers) == len(self.layers):
+            kept.masks = None
 
     def _take(self, layer: StageLayer, index: int) -> Tensor:
         kept = self._passes[index]
-        h = layer.take(index, self.chunks[index], kept.layers[-1], kept.h0)
-        if self._starts_initial(layer):
-            kept.h0 = h
+        h = layer.take(index, self.chunks[index], kept.layers[-1], kept.initial.rows)
+        if self.initial.start_at(layer):
+            kept.initial.rows = h
         if self._recomputes:
             layer.forget(kept.layers[-1])
         return h
 
-    def _leave(self, position: int, h: Tensor) -> tuple[Tensor, Tensor | None]:
-        data, kept = self.chunks[self._order[position]], self._passes[self._order[position]]
+    def _leave(self, index: int, h: Tensor) -> tuple[Tensor, Tensor | None]:
+        data, kept = self.chunks[index], self._passes[index]
         if not self.place.is_last:
-            return self._packed(h, kept.h0), None
+            return self.initial.packed(h, kept.initial.rows), None
         assert data.labels is not None
         assert data.train_rows is not None
         loss, kept.gradient = chunk_loss(h, data.labels, data.train_rows, self.num_train)
         return h, loss
 
     @torch.no_grad()
-    def backward(self, position: int, rows: Tensor | None) -> Tensor | None:
-        """Bring in the gradient of the chunk at a position, and those behind it one layer back.
+    def backward(self, action: Action, rows: Tensor | None) -> Tensor | None:
+        """Admit the gradient of the chunk that enters, and bring chunks back through the layers.
 
         Gradients of weights that others don't wait for are left to `add_products`.
 
         Args:
-            position: of the epoch's order; before its begin nothing comes in.
-            rows: gradients from the stage behind; None on the last, which has the loss's.
+            action: which chunk is where.
+            rows: gradients from the stage behind; None on the last, which has the loss's, and where nothing
+                enters.
 
         Returns:
-            gradients for the stage before, of the chunk `lag` positions behind; None on the first, or where
-            no chunk has come that far.
+            gradients for the stage before, of the chunk that leaves; None on the first, or where none leaves.
         """
-        gradient = self._enter_back(self._order[position], rows) if position >= 0 else None
-        for number, layer in reversed(list(enumerate(self.layers))):
-            if position >= 0:
+        gradient: Tensor | None = None
+        if action.enters is not None:
+            gradient = self._enter_back(self._order[action.enters], rows)
+        for number in reversed(range(len(self.layers))):
+            front, behind = self._seams[number]
+            put, taken = action.seams[behind], action.seams[front]
+            if put is not None:
                 assert gradient is not None
-                index = self._order[position]
-                data, kept = self.chunks[index], self._passes[index]
-                if self._starts_initial(layer) and kept.h0_gradient is not None:
-                    gradient.add_(kept.h0_gradient)
-                layer.put_back(index, data, kept.layers[number], gradient, kept.h0_gradient)
-            position += layer.lookahead
-            if position >= len(self._order):
-                return None
-            if position < 0:
-                continue
-            index = self._order[position]
-            gradient = layer.take_back(index, self.chunks[index], self._passes[index].layers[number])
-            summed = position == 0 and self.place.num_parts > 1
-            if summed or self.place.is_first:  # nobody waits for what the first stage hands back
-                self.add_products()
-            if summed:
-                self._sums.complete(number)
-        index = self._order[position]
-        kept = self._passes.pop(index)
-        if self.initial is not None:
-            assert kept.initial is not None
-            assert kept.h0_gradient is not None
-            self.initial.put_back(index, self.chunks[index], kept.initial, kept.h0_gradient, None)
-        return None if gradient is None else self._packed(gradient, kept.h0_gradient)
+                self._put_back(number, self._order[put], gradient)
+            if taken is not None:
+                gradient = self._take_back(number, taken)
+        return None if action.leaves is None else self._leave_back(self._order[action.leaves], gradient)
 
-    def noise(self, position: int) -> Tensor:
+    def _put_back(self, number: int, index: int, gradient: Tensor) -> None:
+        layer, kept = self.layers[number], self._passes[index]
+        if self.initial.start_at(layer):
+            assert kept.initial.gradient is not None
+            gradient.add_(kept.initial.gradient)
+        layer.put_back(index, self.chunks[index], kept.layers[number], gradient, kept.initial.gradient)
+
+    def _take_back(self, number: int, position: int) -> Tensor | None:
+        index = self._order[position]
+        done = self._passes[index].layers[number]
+        gradient = self.layers[number].take_back(index, self.chunks[index], done)
+        # the last chunk on its way back is the first one in the order
+        summed = position == 0 and self.place.num_parts > 1
+        if summed or self.place.is_first:  # nobody waits for what the first stage hands back
+            self.add_products()
+        if summed:
+            self._sums.complete(number)
+        return gradient
+
+    def _leave_back(self, index: int, gradient: Tensor | None) -> Tensor | None:
+        kept = self._passes.pop(index).initial
+        self.initial.leave_back(index, self.chunks[index], kept)
+        return None if gradient is None else self.initial.packed(gradient, kept.gradient)
+
+    def noise(self, action: Action) -> Tensor:
         """Random bytes to round the gradient with that leaves for the stage before; see `Masks.noise`."""
-        return self._masks.noise(self.chunks[self._order[position]], self.num_streams)
+        assert action.leaves is not None
+        return self._masks.noise(self.chunks[self._order[action.leaves]], self.initial.num_streams)
 
     @property
     def counted_weights(self) -> list[nn.Parameter]:
         """Weights that no other rank counts as its own."""
         layers = self.layers if self.place.part == 0 else []
         return [weight for layer in layers for weight in layer.module.parameters()]
-
-    def _packed(self, h: Tensor, initial: Tensor | None) -> Tensor:
-        """What crosses a stage boundary."""
-        if self.num_streams == 1:
-            return h.unsqueeze(0)
-        assert initial is not None
-        return torch.stack([h, initial])
 
     @torch.no_grad()
     def add_products(self) -> None:
@@ -293,9 +294,7 @@ class Stage:
     def _enter_back(self, index: int, rows: Tensor | None) -> Tensor | None:
         kept = self._passes[index]
         kept.recall(self.layers, self.chunks[index])
-        if kept.h0 is not None:
-            relayed = rows if self.num_streams == 2 else None
-            kept.h0_gradient = torch.zeros_like(kept.h0) if relayed is None else relayed[1]
+        self.initial.enter_back(rows, kept.initial)
         return kept.gradient if rows is None else rows[0]
 
     def _enter(self, index: int, rows: Tensor | None) -> Sequence[FeatureRows]:
@@ -303,12 +302,7 @@ class Stage:
         kept = self._passes[index] = ChunkPass(self._masks.of_chunk(data))
         if rows is None:
             return data.features
-        if self.initial is not None:
-            drops = self._masks.of_layer(self.initial.spec.number, data)
-            kept.initial = self.initial.put(index, data, data.features, drops, self._owed)
-            kept.h0 = self.initial.take(index, data, kept.initial, None)
-        elif self.has_initial:
-            kept.h0 = rows[1]
+        self.initial.enter(index, data, rows, kept.initial, self._masks, self._owed)
         return data.split(rows[0])
 
     @property
@@ -321,6 +315,3 @@ class Stage:
         if self._settings.clean:
             return keep_all
         return self._masks.of_tile(layer.spec.number, tile, epoch)
-
-    def _starts_initial(self, layer: StageLayer) -> bool:
-        return self.has_initial and layer.spec.number == 0

@@ -36,13 +36,13 @@ def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterat
     with torch.no_grad():
         kind = EVALUATION if refill is None else REFRESH
         rows, initial = _enter(stage, messages)
-        if stage.initial is not None:
-            initial = _layer(stage, stage.initial, [data.features for data in stage.chunks], [], kind)
+        for layer in stage.initial.beside:
+            initial = _layer(stage, layer, [data.features for data in stage.chunks], [], kind)
         for layer in stage.layers:
             if refill is not None:
                 _refill(stage, layer, rows, refill)
             out = _layer(stage, layer, rows, initial, kind)
-            if stage.has_initial and layer.spec.number == 0:
+            if stage.initial.start_at(layer):
                 initial = out
             rows = _tiles(stage, out)
         if stage.place.is_last:
@@ -64,14 +64,13 @@ def _enter(stage: Stage, messages: Messages) -> tuple[TileRows, list[Tensor]]:
     if stage.place.is_first:
         return [data.features for data in stage.chunks], []
     receipts = [messages.receive(-1, stage.shape(i), tag=i) for i in range(len(stage.chunks))]
-    packed = [receipt.wait() for receipt in receipts]
-    initial = [item[1] for item in packed if item is not None and len(item) == 2]
-    return _tiles(stage, [item[0] for item in packed if item is not None]), initial
+    packed = [rows for receipt in receipts if (rows := receipt.wait()) is not None]
+    return _tiles(stage, [rows[0] for rows in packed]), stage.initial.received(packed)
 
 
 def _leave(stage: Stage, messages: Messages, rows: list[Tensor], initial: list[Tensor], kind: str) -> None:
     for index, h in enumerate(rows):
-        packed = torch.stack([h, initial[index]] if stage.num_streams == 2 else [h])
+        packed = stage.initial.packed(h, initial[index] if initial else None)
         messages.send(packed, 1, index, kind)
     messages.flush()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -15,6 +16,9 @@ from gnnpipe.nn.layers.gcn import GcnLayer
 from gnnpipe.nn.layers.gcnii import GcniiLayer
 from gnnpipe.nn.layers.resgcn import ResGcnLayer
 from gnnpipe.nn.layers.sage import SageLayer
+
+Build = Callable[[torch.Generator], Layer]
+"""Builds a layer with weights from a generator."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +33,49 @@ class ModelSpec:
     num_classes: int
     sparse_features: bool
     seed: int
-    gcnii: GcniiConfig
+    gcnii: GcniiConfig = field(default_factory=GcniiConfig)
+    """The constants of GCNII."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the model is."""
+        return MODELS[self.model]
 
     @property
     def normalization(self) -> Normalization:
         """What the adjacency is normalised to."""
-        return "mean" if self.model == "sage" else "gcn"
+        return self.architecture.normalization
 
     @property
     def has_initial(self) -> bool:
         """Whether every layer reads the initial rows h0, which then travel between stages too."""
-        return self.model == "gcnii"
+        return self.architecture.has_initial
 
-    @property
-    def has_ends(self) -> bool:
-        """Whether dense layers come before the first and after the last convolution."""
-        return self.model in ("gcnii", "resgcn")
+
+@dataclass(frozen=True)
+class Ends:
+    """How the dense layers around the convolutions are built."""
+
+    first: Callable[[ModelSpec, torch.Generator], Layer]
+    """From features to hidden rows."""
+    last: Callable[[ModelSpec, torch.Generator], Layer]
+    """From hidden rows to classes."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model: all that the package knows of it. A new one is an entry of `MODELS`."""
+
+    convolution: Callable[[ModelSpec, int, torch.Generator], Layer]
+    """Builds the convolution of an index."""
+    ends: Ends | None = None
+    """The dense layers; None where the first convolution reads features and the last one makes logits."""
+    normalization: Normalization = "gcn"
+    """What the adjacency is normalised to."""
+    has_initial: bool = False
+    """Whether all layers read what the input layer has made."""
+    copies_weights: bool = False
+    """Whether an epoch begins with a copy of the weights; for the memory estimate."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +88,7 @@ class LayerSpec:
     """Position in the stack; seeds its weights and keys its dropout masks."""
     convolution: int
     """Index of the convolution that it belongs to; ends belong to the first and the last one."""
-    build: Callable[[torch.Generator], Layer]
+    build: Build
     seed: int
 
     def __call__(self) -> Layer:
@@ -67,38 +98,57 @@ class LayerSpec:
 
 def build_stack(spec: ModelSpec) -> list[LayerSpec]:
     """List the layers of a model from features to logits."""
-    builders: list[tuple[str, int, Callable[[torch.Generator], Layer]]] = []
-    if spec.has_ends:
-        relu = spec.model == "gcnii"
-        builders.append(
-            (
-                "input",
-                0,
-                lambda g: Dense(spec.num_features, spec.hidden, g, relu=relu, reads_features=True),
-            ),
-        )
-    builders += [(f"layers.{index}", index, _convolution(spec, index)) for index in range(spec.layers)]
-    if spec.has_ends:
-        pre_norm = spec.model == "resgcn"
-        builders.append(
-            ("output", spec.layers - 1, lambda g: Dense(spec.hidden, spec.num_classes, g, pre_norm=pre_norm))
-        )
+    model = spec.architecture
+    builders: list[tuple[str, int, Build]] = []
+    if model.ends is not None:
+        builders.append(("input", 0, partial(model.ends.first, spec)))
+    builders += [
+        (f"layers.{index}", index, partial(model.convolution, spec, index)) for index in range(spec.layers)
+    ]
+    if model.ends is not None:
+        builders.append(("output", spec.layers - 1, partial(model.ends.last, spec)))
     return [
         LayerSpec(name, number, convolution, build, spec.seed)
         for number, (name, convolution, build) in enumerate(builders)
     ]
 
 
-def _convolution(spec: ModelSpec, index: int) -> Callable[[torch.Generator], Layer]:
-    """How to build convolution ``index``."""
-    if spec.model == "gcnii":
-        alpha, theta = spec.gcnii.alpha, spec.gcnii.theta
-        return lambda g: GcniiLayer(spec.hidden, index + 1, alpha, theta, g)
-    if spec.model == "resgcn":
-        return lambda g: ResGcnLayer(spec.hidden, g)
-    kind = SageLayer if spec.model == "sage" else GcnLayer
+def _input(spec: ModelSpec, g: torch.Generator, *, relu: bool) -> Layer:
+    return Dense(spec.num_features, spec.hidden, g, relu=relu, reads_features=True)
+
+
+def _output(spec: ModelSpec, g: torch.Generator, *, pre_norm: bool) -> Layer:
+    return Dense(spec.hidden, spec.num_classes, g, pre_norm=pre_norm)
+
+
+def _without_ends(kind: type[GcnLayer | SageLayer], spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
+    """A convolution of a model that has no dense layers."""
     first, last = index == 0, index == spec.layers - 1
-    in_features = spec.num_features if first else spec.hidden
-    out_features = spec.num_classes if last else spec.hidden
-    sparse = first and spec.sparse_features
-    return lambda g: kind(in_features, out_features, g, sparse_input=sparse, relu=not last)
+    return kind(
+        spec.num_features if first else spec.hidden,
+        spec.num_classes if last else spec.hidden,
+        g,
+        sparse_input=first and spec.sparse_features,
+        relu=not last,
+    )
+
+
+def _gcnii(spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
+    return GcniiLayer(spec.hidden, index + 1, spec.gcnii.alpha, spec.gcnii.theta, g)
+
+
+def _resgcn(spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
+    return ResGcnLayer(spec.hidden, g)
+
+
+MODELS: Mapping[Model, Architecture] = {
+    "gcn": Architecture(partial(_without_ends, GcnLayer)),
+    "sage": Architecture(partial(_without_ends, SageLayer), normalization="mean"),
+    "gcnii": Architecture(
+        _gcnii,
+        Ends(partial(_input, relu=True), partial(_output, pre_norm=False)),
+        has_initial=True,
+        copies_weights=True,
+    ),
+    "resgcn": Architecture(_resgcn, Ends(partial(_input, relu=False), partial(_output, pre_norm=True))),
+}

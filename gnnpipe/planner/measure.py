@@ -16,7 +16,7 @@ from gnnpipe.comm.clock import Clock
 from gnnpipe.comm.groups import Links
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.world import World
-from gnnpipe.config.run import GcniiConfig, Model
+from gnnpipe.config.run import Model
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
@@ -71,19 +71,21 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
     )
     clock = Clock(device)
     longest = max(data.chunk.num_nodes for data in stage.chunks)
-    rows = torch.randn(stage.num_streams, longest, width, device=device).relu_()
+    rows = torch.randn(stage.initial.num_streams, longest, width, device=device).relu_()
     found: list[tuple[float, float, float]] = []
     for epoch in range(ROUNDS + 1):
         stage.begin_epoch(epoch, list(range(chunks)))
         forward = backward = products = 0.0
-        for position, data in enumerate(stage.chunks):
+        for action in plan.schedule.stages[stage.place.stage]:
+            arrived = rows[:, : stage.chunks[stage.entering(action)].chunk.num_nodes]
+            if action.kind == "F":
+                began = clock.now()
+                stage.forward(action, arrived)
+                forward += clock.now() - began
+                continue
+            gradient = arrived.clone()
             began = clock.now()
-            stage.forward(position, rows[:, : data.chunk.num_nodes])
-            forward += clock.now() - began
-        for position in reversed(range(chunks)):
-            gradient = rows[:, : stage.chunks[position].chunk.num_nodes].clone()
-            began = clock.now()
-            stage.backward(position, gradient)
+            stage.backward(action, gradient)
             backward += clock.now() - began
             began = clock.now()
             stage.add_products()
@@ -106,7 +108,7 @@ def middle_stage(
     graph: GraphFacts | GraphData, num_chunks: int, kind: Model, width: int, layers: int
 ) -> tuple[Plan, ModelSpec, TableSettings]:
     """Plan, model and tables of the stage that is timed, the second of three."""
-    spec = ModelSpec(kind, 3 * layers, width, graph.num_features, graph.num_classes, False, 0, GcniiConfig())
+    spec = ModelSpec(kind, 3 * layers, width, graph.num_features, graph.num_classes, False, 0)
     alone = num_chunks == 1
     settings = TableSettings(alone=True) if alone else TableSettings(gradient="reuse", weight=0.7)
     return make_plan(3, 1, num_chunks, spec.layers, graph.num_nodes), spec, settings

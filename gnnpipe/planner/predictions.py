@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnnpipe.config.every import parse_every
 from gnnpipe.config.run import HaloMode, RunConfig, TableFormat
+from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
@@ -112,14 +113,12 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
         for item, module in built_shapes(spec)
     ]
     stages = [plan.stage_of(item.convolution) for item, _ in built_shapes(spec)]
-    shared = spec.has_initial and plan.recomputes_initial
-    streams = 2 if spec.has_initial and not shared else 1
+    initial = initial_rows_of(spec, plan)
     weights = [layer.num_weights for layer in layers]
-    num_shared = weights[0] if shared else 0
-    if shared:
-        weights[0] = 0
+    num_shared = weights[0] if initial.on_every_stage else 0
+    weights[0] -= num_shared
     return Volume(
-        pipeline_bytes(plan.num_stages, num_nodes, spec.hidden, streams, plan.wire),
+        pipeline_bytes(plan.num_stages, num_nodes, spec.hidden, initial.num_streams, plan.wire),
         halo_bytes(layers, halo, versions, plan.tables),
         weight_bytes(weights, stages, plan.num_parts, num_shared),
     )

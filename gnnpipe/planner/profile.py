@@ -25,6 +25,7 @@ from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.normalize import Normalization
 from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.nn.models import MODELS
 from gnnpipe.planner.costs import row_cost
 from gnnpipe.planner.hardware import GIB, TURN, Hardware, Link
 from gnnpipe.planner.measure import (
@@ -173,7 +174,7 @@ def _prepared(
 ) -> list[tuple[Normalization, Path]]:
     """The graph in each number of chunks, for each normalisation that the models need."""
     found: list[tuple[Normalization, Path]] = []
-    kinds: set[Normalization] = {"mean" if model == "sage" else "gcn" for model in models}
+    kinds = {MODELS[model].normalization for model in models}
     for kind in sorted(kinds):
         for chunks in CHUNKS:
             if chunks > data.num_nodes:
@@ -237,6 +238,6 @@ def _samples(
         for share in (1.0, FEWER_EDGES):
             thin = graph if share == 1 else with_fewer_edges(graph, share)
             for model in models:
-                if ("mean" if model == "sage" else "gcn") == normalization:
+                if MODELS[model].normalization == normalization:
                     found += [measure_layer(thin, model, width, device) for width in widths]
     return found

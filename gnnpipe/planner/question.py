@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnnpipe.config.commands import PlanConfig
-from gnnpipe.config.run import GcniiConfig, RunConfig
+from gnnpipe.config.run import RunConfig
 from gnnpipe.graph.chunks import cut_into_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
@@ -113,4 +113,4 @@ def _cut(config: PlanConfig, data: GraphData, parts: int) -> PartCut:
 
 
 def _spec(config: PlanConfig, features: int, classes: int, *, sparse: bool) -> ModelSpec:
-    return ModelSpec(config.model, config.layers, config.hidden, features, classes, sparse, 0, GcniiConfig())
+    return ModelSpec(config.model, config.layers, config.hidden, features, classes, sparse, 0)

@@ -9,6 +9,7 @@ import torch
 
 from gnnpipe.config.run import TableFormat
 from gnnpipe.engine.chunks import MOST_ROWS_PER_TILE
+from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.nn.layer import Convolution, Layer
 from gnnpipe.nn.models import LayerSpec, ModelSpec, build_stack
@@ -85,15 +86,15 @@ def _rank_shape(
     checks: bool,
     drops: bool,
 ) -> RankShape:
-    shares = spec.has_initial and plan.recomputes_initial
+    initial = initial_rows_of(spec, plan)
     mine = [
         (item.number, module)
         for item, module in built_shapes(spec)
         if plan.stage_of(item.convolution) == stage
     ]
-    if stage > 0 and shares:
+    if stage > 0 and initial.on_every_stage:
         mine.insert(0, (0, built_shapes(spec)[0][1]))
-    features = stage == 0 or shares
+    features = stage == 0 or initial.on_every_stage
     is_last = stage == plan.num_stages - 1
     pieces = max(1, -(-rows.longest_chunk // MOST_ROWS_PER_TILE))
     num_weights = sum(weight.numel() for _, module in mine for weight in module.parameters())
@@ -113,7 +114,7 @@ def _rank_shape(
         num_classes=spec.num_classes,
         several_labels=rows.several_labels,
         num_weights=num_weights,
-        blended_weights=num_weights if spec.model == "gcnii" else 0,
+        blended_weights=num_weights if spec.architecture.copies_weights else 0,
         static=_static_bytes(spec, rows, pieces * plan.num_chunks, checks, features=features, labels=is_last),
         sparse_bytes=features * drops * spec.sparse_features * BYTES_OF_DROPPED_ENTRY * rows.feature_entries,
         forward_tables=1 + (settings.clean or settings.frozen) + settings.frozen,
@@ -123,8 +124,8 @@ def _rank_shape(
         copies_gradients=settings.keeps_gradients,
         tables=plan.tables,
         wire=plan.wire,
-        relays_initial=spec.has_initial and not shares and plan.num_stages > 1,
-        has_initial=spec.has_initial,
+        relays_initial=initial.num_streams > 1 and plan.num_stages > 1,
+        has_initial=initial.exist,
         recompute=plan.recompute,
         lookahead=plan.lookahead,
         checks=checks,

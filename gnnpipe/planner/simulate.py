@@ -211,7 +211,7 @@ class _Simulation:
             asked = self.clock.now
             if self.schedule.feeder(stage, action):
                 self.waits[rank] = f"stage {stage} waits for its neighbour's rows of {action}"
-                yield self.event("row", stage, part, action)
+                yield self.event("row", stage, part, action.kind, action.enters)
             start = self.clock.now
             waits: list[HaloWait] = []
             yield from self._act(stage, part, action, scale, index, waits)
@@ -261,13 +261,10 @@ class _Simulation:
 
     def _send(self, stage: int, part: int, action: Action) -> Steps:
         """Hand the chunk that leaves over to the next stage in its direction."""
-        lag = self.schedule.lags[stage]
-        other, position = (
-            (stage + 1, action.position - lag) if action.kind == "F" else (stage - 1, action.position + lag)
-        )
-        if not (0 <= position < self.plan.num_chunks and 0 <= other < self.plan.num_stages):
+        other, position = stage + 1 if action.kind == "F" else stage - 1, action.leaves
+        if position is None or not 0 <= other < self.plan.num_stages:
             return
-        event = self.event("row", other, part, Action(action.kind, position))
+        event = self.event("row", other, part, action.kind, position)
         parts = self.plan.num_parts
         size = self.work.message * (self.work.chunk_scale[position] if self.work.chunk_scale else 1.0)
         self.transfer(stage * parts + part, other * parts + part, size, lambda: self.fire(event))
@@ -275,11 +272,12 @@ class _Simulation:
             yield event
 
     def _share(self, stage: int, action: Action) -> float:
-        """Share of a stage's layers that some chunk is brought through, times the chunk's work."""
+        """Share of a stage's layers that take a chunk, times the chunk's work."""
         first, last = self.plan.layer_ranges[stage]
-        share = self.plan.layers_at(stage, action) / (last - first)
+        share = action.num_taken / (last - first)
         if self.work.chunk_scale and not self.plan.lookahead:
-            share *= self.work.chunk_scale[action.position]
+            assert action.enters is not None
+            share *= self.work.chunk_scale[action.enters]
         return share
 
     def _sum(self, stage: int, kind: Literal["forward", "backward", "products"]) -> float:

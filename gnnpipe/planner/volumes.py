@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gnnpipe.config.commands import VolumeConfig
-from gnnpipe.config.run import GcniiConfig, RunConfig
+from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.chunks import cut_into_parts
 from gnnpipe.graph.csr import Csr
@@ -128,9 +128,7 @@ def _plan_volume(
 
 
 def _spec(config: VolumeConfig, num_features: int, num_classes: int, sparse: bool) -> ModelSpec:
-    return ModelSpec(
-        config.model, config.layers, config.hidden, num_features, num_classes, sparse, 0, GcniiConfig()
-    )
+    return ModelSpec(config.model, config.layers, config.hidden, num_features, num_classes, sparse, 0)
 
 
 def _run_config(config: VolumeConfig) -> RunConfig:

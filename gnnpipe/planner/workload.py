@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.planner.costs import GraphSize, LayerSeconds, LayerShape, layer_seconds
 from gnnpipe.planner.hardware import Rates
@@ -131,11 +132,11 @@ def work_of(
     stages: list[list[LayerWork]] = [[] for _ in range(plan.num_stages)]
     for item, shape in shapes:
         stages[plan.stage_of(item.convolution)].append(layer(shape))
-    if spec.has_initial and plan.recomputes_initial:
+    initial = initial_rows_of(spec, plan)
+    if initial.on_every_stage:
         for stage in stages[1:]:
             stage.insert(0, layer(shapes[0][1]))
-    streams = 2 if spec.has_initial and not plan.recomputes_initial else 1
-    message = row_bytes(spec.hidden, plan.wire) * streams * size.num_nodes / pieces
+    message = row_bytes(spec.hidden, plan.wire) * initial.num_streams * size.num_nodes / pieces
     step = rates.epoch + rates.weight * max(_stage_weights(plan, spec))
     return Work(tuple(map(tuple, stages)), message, _exposed_sum(plan, spec, engine), step)
 

@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
+Kind = Literal["F", "B"]
 
-@dataclass(frozen=True, order=True)
+
+@dataclass(frozen=True)
 class Action:
-    """One step of a stage: the chunk at a position of the order comes in, forward (F) or backward (B).
+    """One step of a stage, forward (F) or backward (B): which chunk each of its layers puts, and takes.
 
-    Without lookahead the same chunk leaves the stage in the same step. With lookahead each layer is some
-    positions behind the one before it, so that what leaves is the stage's *lag* behind what comes in. The
-    steps beyond the last position (backward: before the first) take nothing in and bring out what is left.
+    A layer *puts* a chunk (makes its rows known to other chunks) and *takes* it (aggregates, updates).
+    Without lookahead a step brings one chunk through all layers. With it a layer takes a chunk some
+    positions behind the one that it puts, so that other chunks stand at every seam between two layers.
+
+        # two layers, lookahead 1, four chunks
+        # F2  seams 2 1 0   2 enters; layer 0 puts it, takes 1; layer 1 puts 1, takes 0, which leaves
+        # F4  seams - 3 2   nothing enters; layer 0 takes 3; layer 1 puts 3, takes 2, which leaves
+        # B0  seams 2 1 0   the way back of F2: 0 enters, and 2 leaves
+
+    Two actions of a stage are the same if kind and number are.
     """
 
-    kind: Literal["F", "B"]
+    kind: Kind
     position: int
-    """Position in the epoch's chunk order, not the chunk's number: orders change, the schedule does not."""
+    """Number of the step, for which the chunk that enters is named: forward it goes on beyond the last
+    position, and backward below 0, for the steps that only bring out what is left."""
+    seams: tuple[int | None, ...] = field(compare=False)
+    """Position in the epoch's chunk order (orders change, the schedule does not) of the chunk at each seam:
+    in front of layer n is seam n. None where no chunk is."""
 
     def __str__(self) -> str:
         return f"{self.kind}{self.position}"
+
+    @property
+    def enters(self) -> int | None:
+        """Position of the chunk that comes in from the neighbour, if any does."""
+        return self.seams[0 if self.kind == "F" else -1]
+
+    @property
+    def leaves(self) -> int | None:
+        """Position of the chunk that goes on to the neighbour, if any does."""
+        return self.seams[-1 if self.kind == "F" else 0]
+
+    @property
+    def num_taken(self) -> int:
+        """Layers that take a chunk."""
+        return len(self.seams) - self.seams.count(None) - (self.enters is not None)
 
 
 @dataclass(frozen=True)
@@ -29,32 +60,46 @@ class Schedule:
     """The actions of each stage."""
 
     num_chunks: int
-    lags: tuple[int, ...]
-    """Of each stage: positions by which what leaves it is behind what enters it; 0 without lookahead."""
     stages: tuple[tuple[Action, ...], ...]
+
+    @cached_property
+    def _leaving(self) -> list[dict[tuple[Kind, int], Action]]:
+        """Of each stage: the action in which the chunk at a position leaves."""
+        return [
+            {(action.kind, action.leaves): action for action in actions if action.leaves is not None}
+            for actions in self.stages
+        ]
+
+    @cached_property
+    def _before(self) -> list[dict[Action, Action]]:
+        """Of each stage: the action that must be done before an action."""
+        return [
+            {later: earlier for earlier, later in pairwise(sorted(actions, key=_turn))}
+            for actions in self.stages
+        ]
 
     def feeder(self, stage: int, action: Action) -> tuple[int, Action] | None:
         """The stage and action whose output ``action`` reads; None if it reads none of another stage."""
-        kind, position = action.kind, action.position
-        other = stage - 1 if kind == "F" else stage + 1
-        if not (0 <= position < self.num_chunks and 0 <= other < len(self.lags)):
+        other = stage - 1 if action.kind == "F" else stage + 1
+        if action.enters is None or not 0 <= other < len(self.stages):
             return None
-        lag = self.lags[other]
-        return other, Action(kind, position + lag if kind == "F" else position - lag)
+        return other, self._leaving[other][action.kind, action.enters]
 
     def needs(self, stage: int, action: Action) -> list[tuple[int, Action]]:
         """What must be done, and where, before ``action`` can run on ``stage``."""
-        fed = self.feeder(stage, action)
-        above = [fed] if fed else []
-        if action.kind == "F":
-            return [(stage, Action("F", action.position - 1)), *above] if action.position else above
-        later = action.position + 1
-        last = self.num_chunks - 1 + self.lags[stage]
-        before = Action("B", later) if later < self.num_chunks else Action("F", last)
-        return [(stage, before), *above]
+        before, fed = self._before[stage].get(action), self.feeder(stage, action)
+        return [*([(stage, before)] if before else []), *([fed] if fed else [])]
 
 
-def lifo(num_stages: int, num_chunks: int, lags: Sequence[int] | None = None) -> Schedule:
+def _turn(action: Action) -> tuple[bool, int]:
+    """Sorts a stage's actions as data demand: a chunk reads fresh rows of those in front of it, and its
+    gradient is complete when all that read its rows, which are those behind it, have run backward."""
+    return (False, action.position) if action.kind == "F" else (True, -action.position)
+
+
+def lifo(
+    num_stages: int, num_chunks: int, num_layers: Sequence[int] | None = None, lookahead: int = 0
+) -> Schedule:
     """All chunks forward, then all backward in reverse.
 
         # 3 stages, 4 chunks
@@ -68,15 +113,25 @@ def lifo(num_stages: int, num_chunks: int, lags: Sequence[int] | None = None) ->
     Args:
         num_stages: pipeline stages.
         num_chunks: chunks of the graph.
-        lags: of each stage, see `Schedule`; 0 if left out.
+        num_layers: aggregating layers of each stage; 1 if left out.
+        lookahead: positions that a layer takes a chunk behind the one that it puts.
     """
-    lags = tuple(lags) if lags is not None else (0,) * num_stages
-    return Schedule(num_chunks, lags, tuple(_lifo_stage(num_chunks, lag) for lag in lags))
+    sizes = num_layers or (1,) * num_stages
+    by_size = {size: _lifo_stage(num_chunks, size, lookahead) for size in set(sizes)}
+    return Schedule(num_chunks, tuple(by_size[size] for size in sizes))
 
 
-def _lifo_stage(num_chunks: int, lag: int) -> tuple[Action, ...]:
-    forward = [Action("F", position) for position in range(num_chunks + lag)]
-    backward = [Action("B", position) for position in range(num_chunks - 1, -lag - 1, -1)]
+def _lifo_stage(num_chunks: int, num_layers: int, lookahead: int) -> tuple[Action, ...]:
+    """The only place that knows which chunk is where in which step."""
+    lag = num_layers * lookahead  # positions that what leaves is behind what enters
+    order = [*(None,) * lag, *range(num_chunks), *(None,) * lag]
+    steps = [
+        (step,) * (num_layers + 1) if lag == 0 else tuple(order[step : step + lag + 1 : lookahead][::-1])
+        for step in range(num_chunks + lag)
+    ]
+    forward = [Action("F", step, seams) for step, seams in enumerate(steps)]
+    # the way back goes through the same steps; what left last comes in first
+    backward = [Action("B", step - lag, seams) for step, seams in reversed(list(enumerate(steps)))]
     return (*forward, *backward)
 
 
@@ -146,23 +201,17 @@ def draw(schedule: Schedule) -> str:
 
 
 def _check_complete(schedule: Schedule) -> None:
+    """Every chunk must enter and leave every stage once each way."""
+    expected = Counter(f"{kind}{position}" for kind in "FB" for position in range(schedule.num_chunks))
     for stage, actions in enumerate(schedule.stages):
-        expected = sorted(_lifo_stage(schedule.num_chunks, schedule.lags[stage]))
-        if sorted(actions) != expected:
-            extra = _difference(actions, expected) or "none"
-            missing = _difference(expected, actions) or "none"
-            raise ValueError(
-                f"stage {stage} must run each of {schedule.num_chunks} chunks forward and backward once; "
-                f"missing: {missing}; too many: {extra}"
-            )
-
-
-def _difference(one: Sequence[Action], other: Sequence[Action]) -> str:
-    rest = list(other)
-    left = []
-    for action in one:
-        if action in rest:
-            rest.remove(action)
-        else:
-            left.append(str(action))
-    return " ".join(left)
+        entering = Counter(f"{action.kind}{action.enters}" for action in actions if action.enters is not None)
+        leaving = Counter(f"{action.kind}{action.leaves}" for action in actions if action.leaves is not None)
+        for found in (entering, leaving):
+            if found != expected:
+                missing, extra = (
+                    " ".join(rest.elements()) or "none" for rest in (expected - found, found - expected)
+                )
+                raise ValueError(
+                    f"stage {stage} must run each of {schedule.num_chunks} chunks forward and backward "
+                    f"once; missing: {missing}; too many: {extra}"
+                )

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from gnnpipe.config.run import HaloMode, Initial, TableFormat, WireFormat
 from gnnpipe.errors import PlanError
-from gnnpipe.schedule.actions import Action, Schedule, lifo, makespan
+from gnnpipe.schedule.actions import Schedule, lifo, makespan
 from gnnpipe.schedule.balance import balanced_ranges
 
 
@@ -55,8 +55,8 @@ class Plan:
     @property
     def schedule(self) -> Schedule:
         """The actions of each stage."""
-        lags = [self.lookahead * (last - first) for first, last in self.layer_ranges]
-        return lifo(self.num_stages, self.num_chunks, lags)
+        sizes = [last - first for first, last in self.layer_ranges]
+        return lifo(self.num_stages, self.num_chunks, sizes, self.lookahead)
 
     @property
     def bubble(self) -> float:
@@ -74,18 +74,7 @@ class Plan:
         Args:
             overhead: what a convolution of a chunk costs besides, in the same unit.
         """
-        return makespan(self.schedule, lambda stage, action: (1 + overhead) * self.layers_at(stage, action))
-
-    def layers_at(self, stage: int, action: Action) -> float:
-        """Convolutions that a step of a stage brings some chunk through."""
-        first, last = self.layer_ranges[stage]
-        if action.kind == "F":
-            places = range(action.position, action.position - self.lookahead * (last - first) - 1, -1)
-        else:
-            places = range(action.position, action.position + self.lookahead * (last - first) + 1)
-        if not self.lookahead:
-            return last - first
-        return sum(0 <= place < self.num_chunks for place in places[self.lookahead :: self.lookahead])
+        return makespan(self.schedule, lambda _, action: (1 + overhead) * action.num_taken)
 
     def stage_of(self, convolution: int) -> int:
         """The stage that a convolution runs on."""

@@ -81,15 +81,16 @@ def by_hand(case: Case) -> Outcome:
         order = next(orders)
         for stage in (first, second):
             stage.begin_epoch(epoch, order)
-        positions = range(case.chunks)
+        actions = case.plan(2).schedule.stages[0]
         losses = [
-            float(second.forward(place, across(first.forward(place, None)[0]))[1]) for place in positions
+            float(second.forward(action, across(first.forward(action, None)[0]))[1])
+            for action in actions[: case.chunks]
         ]
-        for place in reversed(positions):
-            back = second.backward(place, None)
+        for action in actions[case.chunks :]:
+            back = second.backward(action, None)
             second.add_products()
-            noise = second.noise(place) if case.wire == "int8" else None
-            first.backward(place, across(back, noise))
+            noise = second.noise(action) if case.wire == "int8" else None
+            first.backward(action, across(back, noise))
             first.add_products()
         outcome.losses.append(sum(losses) / first.num_train)
         outcome.gradients.append(gradients(first) | gradients(second))

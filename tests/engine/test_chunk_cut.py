@@ -48,7 +48,7 @@ def test_no_dropout_mask_is_kept_for_the_way_back() -> None:
     case = Case(random_graph(30, 90), "gcnii", chunks=2)
     stage = make_stage(case)
     stage.begin_epoch(0, [0, 1])
-    stage.forward(0, None)
+    stage.forward(case.plan(1).schedule.stages[0][0], None)
     kept = stage._passes[0]
     assert kept.masks is None
     assert all(tile.drop.bits is None for layer in kept.layers for tile in layer.tiles)

@@ -101,27 +101,26 @@ def in_one_process(case: Case, num_stages: int) -> Outcome:
     stages = [make_stage(case, num_stages, rank, graph) for rank in range(num_stages)]
     outcome = Outcome([], [], {}, None)
     order = list(range(case.chunks))
+    schedule = case.plan(num_stages).schedule.stages
+    forward, backward = ([[a for a in actions if a.kind == kind] for actions in schedule] for kind in "FB")
     for epoch in range(case.epochs):
         for stage in stages:
             stage.begin_epoch(epoch, order)
-        arrived: list[Tensor | None] = [None] * case.chunks
+        arrived: dict[int | None, Tensor | None] = {}
         loss = 0.0
-        for stage in stages:
-            left = []
-            for position in range(case.chunks + stage.lag):
-                rows = arrived[position] if position < case.chunks else None
-                out, part = stage.forward(position, rows)
+        for stage, actions in zip(stages, forward, strict=True):
+            left = {}
+            for action in actions:
+                left[action.leaves], part = stage.forward(action, arrived.get(action.enters))
                 loss += 0.0 if part is None else float(part)
-                left += [out] if out is not None else []
-            arrived = list(left)
-        gradients_in: list[Tensor | None] = [None] * case.chunks
-        for stage in reversed(stages):
-            found: list[Tensor | None] = []
-            for position in range(case.chunks - 1, -stage.lag - 1, -1):
-                back = stage.backward(position, gradients_in[position] if position >= 0 else None)
+            arrived = left
+        arrived = {}
+        for stage, actions in reversed(list(zip(stages, backward, strict=True))):
+            left = {}
+            for action in actions:
+                left[action.leaves] = stage.backward(action, arrived.get(action.enters))
                 stage.add_products()
-                found += [back] if position + stage.lag < case.chunks else []
-            gradients_in = found[::-1]
+            arrived = left
         outcome.losses.append(loss)
         outcome.gradients.append({key: value for stage in stages for key, value in gradients(stage).items()})
         for stage in stages:
@@ -140,8 +139,8 @@ def kept_numbers(case: Case) -> int:
     """Distinct numbers that chunks keep beside the tables when all have come forward."""
     stage = make_stage(case)
     stage.begin_epoch(0, list(range(case.chunks)))
-    for position in range(case.chunks):
-        stage.forward(position, None)
+    for action in case.plan(1).schedule.stages[0][: case.chunks]:
+        stage.forward(action, None)
     tables = {
         layer.rows.table.rows.untyped_storage().data_ptr() for layer in stage.layers if layer.rows is not None
     }

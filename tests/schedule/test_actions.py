@@ -42,8 +42,9 @@ def test_missing_action() -> None:
 
 
 def test_deadlock_is_named() -> None:
-    mixed = (Action("F", 0), Action("B", 0), Action("F", 1), Action("B", 1))
-    schedule = Schedule(2, (0, 0), (lifo(2, 2).stages[0], mixed))
+    whole = lifo(2, 2).stages[0]
+    by_name = {str(action): action for action in whole}
+    schedule = Schedule(2, (whole, tuple(by_name[name] for name in ("F0", "B0", "F1", "B1"))))
     with pytest.raises(ValueError, match="deadlocks: stage 0 at B1, stage 1 at B0"):
         dry_run(schedule)
 
@@ -51,15 +52,60 @@ def test_deadlock_is_named() -> None:
 def test_lookahead_in_a_picture() -> None:
     """Two stages of one convolution, lookahead 1: each hands on the position before the one that comes in,
     and drains one step more."""
-    assert draw(lifo(2, 3, (1, 1))).splitlines() == [
+    assert draw(lifo(2, 3, lookahead=1)).splitlines() == [
         "stage 0  F0  F1  F2  F3  ... ... ... ... B2  B1  B0  B-1",
         "stage 1  ... ... F0  F1  F2  F3  B2  B1  B0  B-1 ... ...",
     ]
 
 
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(1, 12))
-def test_every_step_follows_what_feeds_it(lags: list[int], chunks: int) -> None:
-    schedule = lifo(len(lags), chunks, lags)
+def test_seams_in_the_docstring() -> None:
+    drawn = re.findall(r"# ([FB]\d) +seams (\S+ \S+ \S+)   ", inspect.getdoc(Action) or "")
+    made = {str(action): action.seams for action in lifo(1, 4, (2,), lookahead=1).stages[0]}
+    assert len(drawn) == 3
+    for name, seams in drawn:
+        assert made[name] == tuple(None if seam == "-" else int(seam) for seam in seams.split())
+
+
+SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=5)
+
+
+@given(SIZES, st.integers(1, 12), st.integers(0, 4))
+def test_each_layer_puts_and_takes_each_chunk_once_a_lookahead_apart(
+    sizes: list[int], chunks: int, lookahead: int
+) -> None:
+    """What a layer takes finds so many positions beyond its own put, forward and backward, and no more:
+    the rule that `Ages` and `fresh_probability` are about."""
+    schedule = lifo(len(sizes), chunks, sizes, lookahead)
+    for size, actions in zip(sizes, schedule.stages, strict=True):
+        assert all(len(action.seams) == size + 1 for action in actions)
+        for kind in "FB":
+            mine = [action for action in actions if action.kind == kind]
+            for front in range(size):
+                put, taken = [], []
+                for action in mine:
+                    before, behind = action.seams[front : front + 2]
+                    first, second = (before, behind) if kind == "F" else (behind, before)
+                    put += [] if first is None else [first]
+                    if second is not None:
+                        reach = (
+                            min(second + lookahead, chunks - 1) if kind == "F" else max(second - lookahead, 0)
+                        )
+                        assert put[-1] == reach
+                        taken.append(second)
+                in_order = list(range(chunks)) if kind == "F" else list(reversed(range(chunks)))
+                assert put == taken == in_order
+
+
+@given(SIZES, st.integers(1, 12), st.integers(0, 4))
+def test_layers_that_take_a_chunk_are_counted(sizes: list[int], chunks: int, lookahead: int) -> None:
+    for size, actions in zip(sizes, lifo(len(sizes), chunks, sizes, lookahead).stages, strict=True):
+        for kind in "FB":
+            assert sum(action.num_taken for action in actions if action.kind == kind) == size * chunks
+
+
+@given(SIZES, st.integers(1, 12), st.integers(0, 4))
+def test_every_step_follows_what_feeds_it(sizes: list[int], chunks: int, lookahead: int) -> None:
+    schedule = lifo(len(sizes), chunks, sizes, lookahead)
     starts = dry_run(schedule)
     begun = {
         (stage, action): start
@@ -68,6 +114,7 @@ def test_every_step_follows_what_feeds_it(lags: list[int], chunks: int) -> None:
     }
     for (stage, action), start in begun.items():
         fed = schedule.feeder(stage, action)
-        enters = 0 <= action.position < chunks and (stage if action.kind == "F" else len(lags) - 1 - stage)
-        assert (fed is not None) == bool(enters)
+        others = stage if action.kind == "F" else len(sizes) - 1 - stage
+        assert (fed is not None) == (0 <= action.position < chunks and others > 0)
+        assert fed is None or fed[1].leaves == action.position
         assert fed is None or begun[fed] + 1 <= start
