@@ -21,9 +21,10 @@ from gnnpipe.engine.weights import WeightSums, sum_fits
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.nn.dropout import keep_all
 from gnnpipe.nn.features import FeatureRows
-from gnnpipe.nn.layer import Drop, WeightProduct
+from gnnpipe.nn.layer import Drop
 from gnnpipe.nn.loss import chunk_loss
 from gnnpipe.nn.models import ModelSpec, build_stack
+from gnnpipe.nn.running import WeightProduct
 from gnnpipe.schedule.plan import Plan
 
 
@@ -85,12 +86,20 @@ class Stage:
             tiles or TileSizes.on(device),
             features=place.is_first or shares,
         )
+        stack = build_stack(spec)
         builder = LayerBuilder(
-            self.num_rows, settings, self.halo, self.forward_routes, backward_routes, plan.lookahead, device
+            stack,
+            self.num_rows,
+            settings,
+            self.halo,
+            self.forward_routes,
+            backward_routes,
+            plan.lookahead,
+            device,
         )
-        mine = [item for item in build_stack(spec) if plan.stage_of(item.convolution) == place.stage]
+        mine = [item for item in stack if plan.stage_of(item.convolution) == place.stage]
         self.layers = [builder.build(item) for item in mine]
-        self.initial = builder.build(build_stack(spec)[0]) if shares and not place.is_first else None
+        self.initial = builder.build(stack[0]) if shares and not place.is_first else None
         held = self.held_layers
         self.modules = nn.ModuleDict({layer.spec.name.replace(".", "_"): layer.module for layer in held})
         weights = [list(layer.module.parameters()) for layer in self.layers]

@@ -74,7 +74,7 @@ def build_stack(spec: ModelSpec) -> list[LayerSpec]:
             (
                 "input",
                 0,
-                lambda g: Dense(spec.num_features, spec.hidden, g, relu=relu, reads_features=True),
+                lambda g: Dense(spec.num_features, spec.hidden, g, relu=relu),
             ),
         )
     builders += [(f"layers.{index}", index, _convolution(spec, index)) for index in range(spec.layers)]
