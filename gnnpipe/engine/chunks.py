@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -41,16 +42,37 @@ class Pull:
     def all(self, table: Tensor) -> Tensor:
         """The whole product, once everything is at hand."""
         product = self.at_hand(table)
-        return product if self.later is None else self.rest(table, product)
+        return product if self.later is None else _add(self.later, table, product)
 
     def at_hand(self, table: Tensor) -> Tensor:
         """The product's share of what is at hand: float32 ``[num_rows, width]``."""
         return ops.of(table.device).pull(self.now, table)
 
-    def rest(self, table: Tensor, product: Tensor) -> Tensor:
-        """Add the share of what has come later to ``product``."""
-        assert self.later is not None
-        return ops.of(table.device).pull(self.later, table, add_to=product)
+
+def _add(later: Csr, table: Tensor, product: Tensor) -> Tensor:
+    return ops.of(table.device).pull(later, table, add_to=product)
+
+
+def pull_tiles(
+    pulls: Sequence[Pull],
+    table: Tensor,
+    use: Callable[[int, Tensor], None],
+    wait: Callable[[], object],
+) -> None:
+    """Pull each tile's rows and use them.
+
+    Everything that is at hand is pulled, and what needs nothing else is used, before the wait for the halo.
+    """
+    unfinished = []
+    for number, pull in enumerate(pulls):
+        product = pull.at_hand(table)
+        if pull.later is None:
+            use(number, product)
+        else:
+            unfinished.append((number, product, pull.later))
+    wait()
+    for number, product, later in unfinished:
+        use(number, _add(later, table, product))
 
 
 @dataclass(frozen=True)
@@ -92,6 +114,11 @@ class ChunkData:
     def device(self) -> torch.device:
         """Where everything lives."""
         return self.node_id.device
+
+    @property
+    def nothing(self) -> Sequence[None]:
+        """For each tile, where there are no rows to split."""
+        return [None] * len(self.tiles)
 
     def split(self, rows: Tensor) -> list[Tensor]:
         """Each tile's rows of a ``[n, ...]`` tensor, as views."""

@@ -17,8 +17,8 @@ from torch import Tensor
 from gnnpipe.engine.chunks import ChunkData
 from gnnpipe.engine.layer import LayerPass, StageLayer
 from gnnpipe.engine.masks import Masks
-from gnnpipe.nn.layer import WeightProduct
 from gnnpipe.nn.models import ModelSpec
+from gnnpipe.nn.running import WeightProduct
 from gnnpipe.schedule.plan import Plan
 
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from gnnpipe.engine.boundary import Boundary
-from gnnpipe.engine.chunks import ChunkData
-from gnnpipe.engine.tables import ForwardTable, GradientTable
-from gnnpipe.engine.tiles import clean_messages, floats, nothing, pull_tiles
+from gnnpipe.engine.chunks import ChunkData, pull_tiles
+from gnnpipe.engine.tables import ForwardTable, GradientTable, floats
 from gnnpipe.graph.chunks import Chunk
-from gnnpipe.nn.dropout import Dropout
+from gnnpipe.nn.dropout import Dropout, keep_all
 from gnnpipe.nn.features import FeatureRows
-from gnnpipe.nn.layer import Layer, RowsPass, WeightProduct
+from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.models import LayerSpec
+from gnnpipe.nn.running import AnyRunner, Recomputes, Saved, WeightProduct
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class GradientRows:
 class LayerPass:
     """What a layer keeps of a chunk from forward to backward."""
 
-    tiles: list[RowsPass]
+    tiles: list[Saved]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class StageLayer:
     """
 
     spec: LayerSpec
-    module: Layer
+    runner: AnyRunner
     rows: Rows | None
     """None where nothing is aggregated."""
     gradients: GradientRows | None
@@ -77,9 +77,19 @@ class StageLayer:
     reads_features: bool = False
     """Whether the input rows are features, which want no gradient."""
 
+    @property
+    def module(self) -> Layer:
+        """The layer itself."""
+        return self.runner.layer
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the layer can let go of something and make it again."""
+        return isinstance(self.runner, Recomputes)
+
     def begin_epoch(self, epoch: int) -> None:
         """Turn tables over."""
-        self.module.begin_epoch()
+        self.runner.begin_epoch()
         if self.rows is not None:
             self.rows.table.begin_epoch(epoch)
             self.rows.boundary.begin_epoch()
@@ -110,24 +120,24 @@ class StageLayer:
             drops: the layer's dropout for each tile.
             products: where gradients of weights are left.
         """
-        spaces = nothing(len(h)) if self.rows is None else data.split_table(self.rows.table.rows)
-        tiles = []
-        for rows, space, drop in zip(h, spaces, drops, strict=True):
-            tile = RowsPass(None, drop, products=products)
-            if self.module.only_drops:
-                tile.x = space
-                self.module.forward_message(tile, rows)
-            else:
-                with floats(space) as tile.x:
-                    self.module.forward_message(tile, rows)
-            tile.x, tile.drop = space, drop.without_bits()
-            tiles.append(tile)
+        tiles = [self.runner.saved(drop, products) for drop in drops]
+        spaces = data.nothing if self.rows is None else data.split_table(self.rows.table.rows)
+        for saved, tile, space in zip(tiles, h, spaces, strict=True):
+            self._write_message(saved, tile, space)
+            saved.drop = saved.drop.without_bits()
         if self.rows is not None:
-            self.rows.table.written(data.chunk, lambda: clean_messages(self.module, h))
+            self.rows.table.written(data.chunk, lambda: _clean_messages(self.module, h))
             self.rows.boundary.post(index)
             if self.lookahead:
                 self._halo_arrives(self.rows, index)
         return LayerPass(tiles)
+
+    def _write_message(self, saved: Saved, h: FeatureRows, space: Tensor | None) -> None:
+        if space is None or self.runner.only_drops:
+            self.runner.forward_message(saved, h, space)
+        else:
+            with floats(space) as x:
+                self.runner.forward_message(saved, h, x)
 
     def take(self, index: int, data: ChunkData, done: LayerPass, h0: Tensor | None) -> Tensor:
         """Aggregate and update a chunk that was put.
@@ -142,11 +152,11 @@ class StageLayer:
             output rows ``[n, out_features]``, without their history.
         """
         out = torch.empty(data.chunk.num_nodes, self.module.out_features, device=data.device)
-        initial = nothing(len(data.tiles)) if h0 is None else data.split(h0)
+        initial = data.nothing if h0 is None else data.split(h0)
         outs = data.split(out)
 
         def update(number: int, z: Tensor | None) -> None:
-            self.module.forward_update(done.tiles[number], z, initial[number], outs[number])
+            self.runner.forward_update(done.tiles[number], z, initial[number], outs[number])
 
         if self.rows is None:
             for number in range(len(data.tiles)):
@@ -180,15 +190,17 @@ class StageLayer:
             gradient: of the output rows.
             h0_gradient: that of the initial rows is added here.
         """
-        gradients = self.gradients
-        absent = nothing(len(data.tiles))
-        spaces = absent if gradients is None else data.split_table(gradients.table.rows)
-        initial = absent if h0_gradient is None or self.rows is None else data.split(h0_gradient)
+        gradients, runner = self.gradients, self.runner
+        spaces = data.nothing if gradients is None else data.split_table(gradients.table.rows)
+        initial = data.nothing if h0_gradient is None or self.rows is None else data.split(h0_gradient)
         found = data.split(gradient)
         for number in reversed(range(len(data.tiles))):
-            tile = done.tiles[number]
-            with floats(spaces[number]) as z_gradient:
-                self.module.backward_update(tile, found[number], z_gradient, initial[number])
+            saved, space = done.tiles[number], spaces[number]
+            if space is None:
+                runner.backward_update(saved, found[number], None, initial[number])
+            else:
+                with floats(space) as z_gradient:
+                    runner.backward_update(saved, found[number], z_gradient, initial[number])
             if gradients is not None and number == data.border:
                 gradients.boundary.post(index)
         if gradients is not None:
@@ -199,8 +211,9 @@ class StageLayer:
 
     def forget(self, done: LayerPass) -> None:
         """Let go of what `recall` makes again."""
-        for tile in done.tiles:
-            self.module.forget(tile)
+        if isinstance(self.runner, Recomputes):
+            for saved in done.tiles:
+                self.runner.forget(saved)
 
     def recall(
         self, data: ChunkData, done: LayerPass, h: Sequence[FeatureRows], *, ends: bool
@@ -216,23 +229,24 @@ class StageLayer:
         Returns:
             the output rows of each tile, if they are needed.
         """
-        outs = nothing(len(data.tiles))
+        outs: list[Tensor] = []
         if not ends:
             out = torch.empty(data.chunk.num_nodes, self.module.out_features, device=data.device)
             outs = data.split(out)
-        for tile, rows, out_rows in zip(done.tiles, h, outs, strict=True):
-            self.module.recall(tile, rows, out_rows)
-        return [rows for rows in outs if rows is not None]
+        if isinstance(self.runner, Recomputes):
+            for saved, rows, out_rows in zip(done.tiles, h, outs or data.nothing, strict=True):
+                self.runner.recall(saved, rows, out_rows)
+        return outs
 
     def take_back(self, index: int, data: ChunkData, done: LayerPass) -> Tensor | None:
         """Gradient of the layer's input rows; None if they are features."""
         h_gradient = None
         if not self.reads_features:
             h_gradient = torch.empty(data.chunk.num_nodes, self.module.in_features, device=data.device)
-        spaces = nothing(len(data.tiles)) if h_gradient is None else data.split(h_gradient)
+        spaces = data.nothing if h_gradient is None else data.split(h_gradient)
 
         def differentiate(number: int, x_gradient: Tensor | None) -> None:
-            self.module.backward_message(done.tiles[number], x_gradient, spaces[number])
+            self.runner.backward_message(done.tiles[number], x_gradient, spaces[number])
 
         if self.gradients is None:
             for number in range(len(data.tiles)):
@@ -259,3 +273,8 @@ class StageLayer:
                 pulls, table.rows, differentiate, lambda: ranges.extend(gradients.rows_of(index, data))
             )
             table.weigh(ranges)
+
+
+def _clean_messages(module: Layer, h: Sequence[FeatureRows]) -> Tensor:
+    """The message without dropout."""
+    return torch.cat([module.message(rows, keep_all)[0] for rows in h])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,12 +13,15 @@ from gnnpipe.engine.boundary import Boundary, ExactBoundary, StaleBoundary
 from gnnpipe.engine.layer import GradientRows, Rows, StageLayer
 from gnnpipe.engine.tables import ForwardTable, GradientTable, TableSettings
 from gnnpipe.nn.models import LayerSpec
+from gnnpipe.nn.runners import input_rows, runner_of
 
 
 @dataclass(frozen=True)
 class LayerBuilder:
     """What all layers of a stage have in common."""
 
+    stack: Sequence[LayerSpec]
+    """All layers of the model."""
     num_rows: int
     """Of the part."""
     settings: TableSettings
@@ -32,18 +36,18 @@ class LayerBuilder:
 
     def build(self, spec: LayerSpec) -> StageLayer:
         """A layer with as many tables as it needs."""
-        module = spec().to(self.device)
-        first = spec.number == 0
+        module, rows = spec().to(self.device), input_rows(self.stack, spec.number)
+        runner, first = runner_of(module, rows), rows == "features"
         if module.width is None:
-            return StageLayer(spec, module, None, None, reads_features=first)
+            return StageLayer(spec, runner, None, None, reads_features=first)
         num_rows = self.num_rows + _num_arriving(self.forward_routes)
         forward = ForwardTable(num_rows, module.width, self.settings, self.device)
-        rows = Rows(forward, self._boundary(self.forward_routes, forward.sent))
-        if not module.returns_gradient(spec.number):
-            return StageLayer(spec, module, rows, None, self.lookahead, first)
+        table = Rows(forward, self._boundary(self.forward_routes, forward.sent))
+        if not runner.returns_gradient:
+            return StageLayer(spec, runner, table, None, self.lookahead, first)
         backward = self._gradient_table(module.width)
         boundary = self._boundary(self.backward_routes, [backward.rows])
-        return StageLayer(spec, module, rows, GradientRows(backward, boundary), self.lookahead, first)
+        return StageLayer(spec, runner, table, GradientRows(backward, boundary), self.lookahead, first)
 
     def _gradient_table(self, width: int) -> GradientTable:
         if width in self.shared:

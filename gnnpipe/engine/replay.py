@@ -159,4 +159,4 @@ def _tensors(item: Any) -> Iterator[Tensor]:
             yield from _tensors(each)
     elif is_dataclass(item):
         for each in fields(item):
-            yield from _tensors(getattr(item, each.name))
+            yield from _tensors(getattr(item, each.name, None))  # not set yet

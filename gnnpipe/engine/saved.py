@@ -24,13 +24,15 @@ class ChunkPass:
     initial: InitialPass = field(default_factory=InitialPass)
     gradient: Tensor | None = None
     """Of the logits, on the last stage."""
-    forgotten_from: Sequence[FeatureRows] = ()
-    """Input rows of the first layer that has let go of something, from which it is made again."""
+    forgetful: dict[int, Sequence[FeatureRows]] = field(default_factory=dict)
+    """Input rows of the layers that let go of something, by their place in the stage; nothing where they are
+    the output rows of another such layer, which are made again."""
 
     def remember(self, layer: StageLayer, h: Sequence[FeatureRows]) -> None:
-        """Keep a layer's input rows, if it is the first one that lets go of something."""
-        if layer.module.forgotten_columns() and not self.forgotten_from:
-            self.forgotten_from = h
+        """Keep the input rows of the layer that was put last, as far as they are needed."""
+        if layer.recomputes:
+            place = len(self.layers) - 1
+            self.forgetful[place] = () if place - 1 in self.forgetful else h
 
     def recall(self, layers: Sequence[StageLayer], data: ChunkData) -> None:
         """Make again what layers have let go of, before the chunk runs backward.
@@ -39,10 +41,8 @@ class ChunkPass:
             layers: of the stage.
             data: the chunk.
         """
-        h, self.forgotten_from = self.forgotten_from, ()
-        if not h:
-            return
-        first = next(number for number, layer in enumerate(layers) if layer.module.forgotten_columns())
-        for number in range(first, len(layers)):
-            ends = number + 1 == len(layers)
-            h = layers[number].recall(data, self.layers[number], h, ends=ends)
+        h: Sequence[FeatureRows] = ()
+        for place, rows in self.forgetful.items():
+            ends = place + 1 not in self.forgetful
+            h = layers[place].recall(data, self.layers[place], rows or h, ends=ends)
+        self.forgetful = {}

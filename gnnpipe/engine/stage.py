@@ -23,9 +23,10 @@ from gnnpipe.engine.tables import GradientTable, TableSettings, fit_weights
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.nn.dropout import keep_all
 from gnnpipe.nn.features import FeatureRows
-from gnnpipe.nn.layer import Drop, WeightProduct
+from gnnpipe.nn.layer import Drop
 from gnnpipe.nn.loss import chunk_loss
 from gnnpipe.nn.models import ModelSpec, build_stack
+from gnnpipe.nn.running import WeightProduct
 from gnnpipe.schedule.actions import Action
 from gnnpipe.schedule.plan import Plan
 
@@ -82,10 +83,17 @@ class Stage:
             tiles or TileSizes.on(device),
             features=place.is_first or initial_rows.on_every_stage,
         )
-        builder = LayerBuilder(
-            self.num_rows, settings, self.halo, self.forward_routes, backward_routes, plan.lookahead, device
-        )
         stack = build_stack(spec)
+        builder = LayerBuilder(
+            stack,
+            self.num_rows,
+            settings,
+            self.halo,
+            self.forward_routes,
+            backward_routes,
+            plan.lookahead,
+            device,
+        )
         self.layers = [
             builder.build(item) for item in stack if plan.stage_of(item.convolution) == place.stage
         ]

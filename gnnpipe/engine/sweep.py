@@ -139,8 +139,6 @@ def _refill(stage: Stage, layer: StageLayer, rows: TileRows, epoch: int) -> None
             before = stage.history_drop(layer, tile, epoch - 1)
             x, _ = layer.module.message(h, now)
             then, _ = (x, None) if before == now else layer.module.message(h, before)
-            assert x is not None
-            assert then is not None
             table.compare(newest, then)
             place.copy_(x)
     if stage.exchanges_history:

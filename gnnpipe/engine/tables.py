@@ -113,6 +113,17 @@ class TableSettings:
         return 1 + (self.clean and not self.stale_halo)
 
 
+@contextmanager
+def floats(space: Tensor) -> Iterator[Tensor]:
+    """Where float32 rows may be written that are to stand in ``space``, rows of a table of any format."""
+    if space.dtype == torch.float32:
+        yield space
+        return
+    rows = torch.empty_like(space, dtype=torch.float32)
+    yield rows
+    space.copy_(rows)
+
+
 class ForwardTable:
     """``T``: input rows of a layer, ``[num_rows, width]``: the part's own, then its halo's.
 

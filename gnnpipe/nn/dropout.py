@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from typing import TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -19,11 +20,18 @@ from gnnpipe.ops.hashing import (
     column_groups,
     mixed,
 )
-from gnnpipe.ops.torch import masked
+
+R = TypeVar("R", bound=Tensor | SparseRows)
 
 
 class Dropout(HashedMask):
     """Dropout of the rows of certain nodes at one layer; see `HashedMask` for which entries are dropped."""
+
+    @overload
+    def __call__(self, rows: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(self, rows: SparseRows) -> SparseRows: ...
 
     def __call__(self, rows: Tensor | SparseRows) -> Tensor | SparseRows:
         """Drop entries of ``[num_rows, width]`` rows, dense or sparse."""
@@ -32,10 +40,8 @@ class Dropout(HashedMask):
         if isinstance(rows, SparseRows):
             return rows.with_value(rows.value * (self.keeps_at(rows.row, rows.col) * self.scale))
         if rows.requires_grad and torch.is_grad_enabled():
-            return _Masked.apply(rows, self.bytes_of(rows.shape[1]), self.threshold, self.scale)
-        out = torch.empty_like(rows)
-        ops.of(rows.device).drop(rows, self, out)
-        return out
+            return _Dropped.apply(rows, self)
+        return _dropped(rows, self)
 
     def into(self, rows: Tensor, out: Tensor) -> None:
         """Write dropped rows to ``out``, which is not ``rows``; nothing is differentiated."""
@@ -57,21 +63,26 @@ class Dropout(HashedMask):
         ops.of(gradient.device).drop_back(gradient, dropped, self.scale, out)
 
 
-class _Masked(torch.autograd.Function):
-    """``rows * (bits >= threshold) * scale``, keeping one byte an entry for the way back."""
+def _dropped(rows: Tensor, mask: HashedMask) -> Tensor:
+    out = torch.empty_like(rows)
+    ops.of(rows.device).drop(rows, mask, out)
+    return out
+
+
+class _Dropped(torch.autograd.Function):
+    """The gradient is dropped as the rows are. Where random bytes are made ahead they are kept, one an
+    entry."""
 
     @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, rows: Tensor, bits: Tensor, threshold: int, scale: float
-    ) -> Tensor:
-        ctx.save_for_backward(bits)
-        ctx.threshold, ctx.scale = threshold, scale  # type: ignore[attr-defined]
-        return masked(rows, bits, threshold, scale)
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, mask: HashedMask) -> Tensor:
+        if ops.of(rows.device).hashes_ahead:
+            mask = replace(mask, bits=mask.bytes_of(rows.shape[1]))
+        ctx.mask = mask  # type: ignore[attr-defined]
+        return _dropped(rows, mask)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (bits,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return masked(grads[0], bits, ctx.threshold, ctx.scale), None, None, None  # type: ignore[attr-defined]
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+        return _dropped(grads[0].contiguous(), ctx.mask), None  # type: ignore[attr-defined]
 
 
 class ChunkMasks:
@@ -131,6 +142,6 @@ def dropout_key(seed: int, draw: int, layer: int) -> int:
     return key - 2**64 if key >= 2**63 else key
 
 
-def keep_all(rows: Tensor | SparseRows) -> Tensor | SparseRows:
+def keep_all(rows: R) -> R:
     """The dropout of evaluation: none."""
     return rows

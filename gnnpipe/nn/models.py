@@ -114,7 +114,7 @@ def build_stack(spec: ModelSpec) -> list[LayerSpec]:
 
 
 def _input(spec: ModelSpec, g: torch.Generator, *, relu: bool) -> Layer:
-    return Dense(spec.num_features, spec.hidden, g, relu=relu, reads_features=True)
+    return Dense(spec.num_features, spec.hidden, g, relu=relu)
 
 
 def _output(spec: ModelSpec, g: torch.Generator, *, pre_norm: bool) -> Layer:

@@ -3,6 +3,8 @@
     pull         rows of a sparse matrix times a table of rows
     drop         rows with entries dropped by a hash of (key, node, column)
     drop_back    the gradient through dropout and the ReLU in front of it
+    mix          aggregated rows mixed with the initial ones
+    share        what the initial rows get of the gradient of that mix
     weigh        gradients of a table for this epoch's later readers and for the next epoch's
 
 The device of the tensors decides which back end takes them: PyTorch's own operations, or on CUDA the Triton
@@ -48,6 +50,18 @@ class Ops(Protocol):
 
     def drop_back(self, gradient: Tensor, dropped: Tensor, scale: float, out: Tensor) -> None:
         """Write ``scale * gradient`` where ``dropped > 0``, else 0; ``out`` may be ``gradient``."""
+
+    def mix(self, z: Tensor, h0: Tensor, alpha: float) -> None:
+        """``z = (1 - alpha) * z + alpha * h0``, in place; both ``[n, width]``."""
+
+    def share(self, z_gradient: Tensor, h0_gradient: Tensor, alpha: float) -> None:
+        """``h0_gradient += alpha * g``, in place, for an ``alpha`` below 1.
+
+        Args:
+            z_gradient: ``(1 - alpha) * g``, where ``g`` is the gradient of what `mix` made.
+            h0_gradient: of the initial rows; both are ``[n, width]``.
+            alpha: as for `mix`.
+        """
 
     def weigh(self, rows: Tensor, previous: Tensor, fresh: float, corrected: float) -> None:
         """``rows, previous = fresh * rows - corrected * previous, rows``, in place."""

@@ -37,6 +37,14 @@ class TorchOps:
         if scale != 1.0:
             out.mul_(scale)
 
+    def mix(self, z: Tensor, h0: Tensor, alpha: float) -> None:
+        """One pass."""
+        z.lerp_(h0, alpha)
+
+    def share(self, z_gradient: Tensor, h0_gradient: Tensor, alpha: float) -> None:
+        """One pass."""
+        h0_gradient.add_(z_gradient, alpha=alpha / (1.0 - alpha))
+
     def weigh(self, rows: Tensor, previous: Tensor, fresh: float, corrected: float) -> None:
         """Four passes over the rows."""
         gradient = rows.clone()

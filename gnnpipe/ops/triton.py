@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gnnpipe.graph.csr import Csr
 from gnnpipe.ops.hashing import COLUMNS_PER_HASH, GROUP, MULTIPLY_1, MULTIPLY_2, NODE, HashedMask
+from gnnpipe.ops.torch import TorchOps
 
 # A row with more entries than this is summed in pieces, by several programs.
 LONGEST_PIECE = 2048
@@ -66,8 +67,8 @@ class LongRows:
         return cls(*(item.to(rowptr.device) for item in found))
 
 
-class TritonOps:
-    """See `gnnpipe.ops.Ops`."""
+class TritonOps(TorchOps):
+    """Steps that have no kernel here are PyTorch's, which are one pass too."""
 
     hashes_ahead = False
 

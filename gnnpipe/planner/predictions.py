@@ -106,11 +106,11 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
     """
     layers = [
         LayerRows(
-            module.width or 0,
-            module.returns_gradient(item.number),
-            sum(weight.numel() for weight in module.parameters()),
+            runner.layer.width or 0,
+            runner.returns_gradient,
+            sum(weight.numel() for weight in runner.layer.parameters()),
         )
-        for item, module in built_shapes(spec)
+        for _, runner in built_shapes(spec)
     ]
     stages = [plan.stage_of(item.convolution) for item, _ in built_shapes(spec)]
     initial = initial_rows_of(spec, plan)
@@ -146,16 +146,16 @@ def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
         (
             item,
             LayerShape(
-                module.in_features,
-                module.out_features,
-                module.width or 0,
-                sum(weight.numel() for weight in module.parameters()),
-                spec.model if module.width else "dense",
+                runner.layer.in_features,
+                runner.layer.out_features,
+                runner.layer.width or 0,
+                sum(weight.numel() for weight in runner.layer.parameters()),
+                spec.model if runner.layer.width else "dense",
                 item.number == 0,
-                module.returns_gradient(item.number),
+                runner.returns_gradient,
             ),
         )
-        for item, module in built_shapes(spec)
+        for item, runner in built_shapes(spec)
     ]
 
 

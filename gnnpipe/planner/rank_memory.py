@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -11,8 +12,9 @@ from gnnpipe.config.run import TableFormat
 from gnnpipe.engine.chunks import MOST_ROWS_PER_TILE
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.tables import TableSettings
-from gnnpipe.nn.layer import Convolution, Layer
 from gnnpipe.nn.models import LayerSpec, ModelSpec, build_stack
+from gnnpipe.nn.runners import rows_behind, runner_of
+from gnnpipe.nn.running import AnyRunner
 from gnnpipe.planner.memory import LayerColumns, RankShape, RowCounts, checkpoint_per_rank, peak_memory
 from gnnpipe.schedule.plan import Plan
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER
@@ -29,10 +31,13 @@ BYTES_OF_DROPPED_ENTRY = 8
 
 
 @functools.lru_cache(maxsize=8)
-def built_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, Layer]]:
-    """The layers without their numbers: shapes are enough for predictions."""
+def built_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, AnyRunner]]:
+    """How each layer runs, without its numbers: shapes are enough for predictions."""
+    stack = build_stack(spec)
     with torch.device("meta"):
-        return [(item, item()) for item in build_stack(spec)]
+        pairs = pairwise([None, *(item() for item in stack)])
+        runners = [runner_of(layer, rows_behind(in_front)) for in_front, layer in pairs if layer is not None]
+    return list(zip(stack, runners, strict=True))
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,8 @@ def _rank_shape(
 ) -> RankShape:
     initial = initial_rows_of(spec, plan)
     mine = [
-        (item.number, module)
-        for item, module in built_shapes(spec)
+        (item.number, runner)
+        for item, runner in built_shapes(spec)
         if plan.stage_of(item.convolution) == stage
     ]
     if stage > 0 and initial.on_every_stage:
@@ -97,9 +102,9 @@ def _rank_shape(
     features = stage == 0 or initial.on_every_stage
     is_last = stage == plan.num_stages - 1
     pieces = max(1, -(-rows.longest_chunk // MOST_ROWS_PER_TILE))
-    num_weights = sum(weight.numel() for _, module in mine for weight in module.parameters())
+    num_weights = sum(weight.numel() for _, runner in mine for weight in runner.layer.parameters())
     return RankShape(
-        tuple(_layer_columns(module, number, spec, drops=drops) for number, module in mine),
+        tuple(_layer_columns(runner, number, spec, drops=drops) for number, runner in mine),
         RowCounts(
             rows.num_rows,
             rows.num_halo,
@@ -132,23 +137,22 @@ def _rank_shape(
     )
 
 
-def _layer_columns(module: Layer, number: int, spec: ModelSpec, *, drops: bool) -> LayerColumns:
-    back, first = module.way_back(), number == 0
+def _layer_columns(runner: AnyRunner, number: int, spec: ModelSpec, *, drops: bool) -> LayerColumns:
+    layer, kept, first = runner.layer, runner.kept, number == 0
     # features are not saved themselves but what dropout makes of them, which is counted apart if sparse
-    aggregates = isinstance(module, Convolution) and not module.transform_first
-    unsaved = first and not aggregates and (spec.sparse_features or not drops)
+    unsaved = first and (spec.sparse_features or not drops)
     return LayerColumns(
-        module.in_features,
-        module.out_features,
-        module.width or 0,
-        max(0, module.saved_columns() - unsaved * module.in_features),
-        module.forgotten_columns(),
-        back.keeps,
-        back.owed,
-        back.owed_of_tables,
-        back.held,
-        module.carried_columns(),
-        module.returns_gradient(number),
+        layer.in_features,
+        layer.out_features,
+        layer.width or 0,
+        kept.saved - unsaved * kept.dropped,
+        kept.forgotten,
+        kept.gradient,
+        kept.owed,
+        kept.owed_of_tables,
+        kept.held,
+        kept.carried,
+        runner.returns_gradient,
         reads_features=first,
     )
 
@@ -189,7 +193,7 @@ def checkpoint_memory(
         part: of the rank; the first one writes the weights.
         stale: whether the next epoch reads tables of this one.
     """
-    mine = [module for item, module in built_shapes(spec) if plan.stage_of(item.convolution) == stage]
+    mine = [runner.layer for item, runner in built_shapes(spec) if plan.stage_of(item.convolution) == stage]
     return checkpoint_per_rank(
         [module.width or 0 for module in mine],
         (part == 0) * sum(weight.numel() for module in mine for weight in module.parameters()),

@@ -13,8 +13,9 @@ from gnnpipe.engine.chunks import ChunkData, TileSizes, cut
 from gnnpipe.engine.layer import GradientRows, Rows, StageLayer
 from gnnpipe.engine.tables import ForwardTable, GradientTable
 from gnnpipe.nn.dropout import Dropout
-from gnnpipe.nn.layer import RowsPass
+from gnnpipe.nn.layers.convolution import SavedAggregate
 from gnnpipe.nn.layers.gcn import GcnLayer
+from gnnpipe.nn.runners import runner_of
 from tests.graphs import random_graph
 from tests.harness import CPU, Case
 
@@ -61,18 +62,17 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _layer(case: Case, data: ChunkData, seen: list[str], monkeypatch: pytest.MonkeyPatch) -> StageLayer:
-    module = GcnLayer(case.hidden, case.hidden, torch.Generator().manual_seed(0))
+    runner = runner_of(GcnLayer(case.hidden, case.hidden, torch.Generator().manual_seed(0)), "relu")
     interior = data.tiles[0].rows.stop
 
     def note(method: str, what: str) -> None:
-        original = getattr(module, method)
+        original = getattr(runner, method)
 
-        def noted(rows: RowsPass, *rest: Any) -> None:
-            assert rows.x is not None
-            seen.append(f"{what} {'interior' if len(rows.x) == interior else 'border'}")
-            original(rows, *rest)
+        def noted(saved: SavedAggregate, *rest: Any) -> None:
+            seen.append(f"{what} {'interior' if len(saved.dropped) == interior else 'border'}")
+            original(saved, *rest)
 
-        monkeypatch.setattr(module, method, noted)
+        monkeypatch.setattr(runner, method, noted)
 
     note("forward_update", "update")
     note("backward_update", "gradient")
@@ -80,7 +80,7 @@ def _layer(case: Case, data: ChunkData, seen: list[str], monkeypatch: pytest.Mon
     settings = case.table_settings
     rows = Rows(ForwardTable(num_rows, case.hidden, settings, CPU), Recorder(seen))
     gradients = GradientRows(GradientTable(num_rows, case.hidden, settings, CPU), Recorder(seen))
-    return StageLayer(None, module, rows, gradients)  # type: ignore[arg-type]
+    return StageLayer(None, runner, rows, gradients)  # type: ignore[arg-type]
 
 
 def test_rows_without_halo_are_computed_while_rows_travel(events: list[str]) -> None:

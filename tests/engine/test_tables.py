@@ -146,8 +146,10 @@ def kept_numbers(case: Case) -> int:
     }
     found = {}
     for kept in stage._passes.values():
-        rows = [item for done in kept.layers for tile in done.tiles for item in tile.kept]
-        for item in [*rows, *kept.forgotten_from]:
+        tiles = [tile for done in kept.layers for tile in done.tiles]
+        rows = [item for tile in tiles for item in (*vars(tile).values(), *getattr(tile, "moments", ()))]
+        first = [item for inputs in kept.forgetful.values() for item in inputs]
+        for item in [*rows, *first]:
             if isinstance(item, torch.Tensor) and item.untyped_storage().data_ptr() not in tables:
                 found[item.data_ptr()] = item.numel()
     return sum(found.values())

@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from gnnpipe.graph.csr import Csr
+from gnnpipe.nn.autograd import Autograd
 from gnnpipe.nn.dropout import ChunkMasks, Dropout, dropout_key
 from gnnpipe.nn.features import FeatureRows, SparseRows
-from gnnpipe.nn.layer import Layer, RowsPass, WeightProduct
+from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import Dense
 from gnnpipe.nn.layers.gcn import GcnLayer
 from gnnpipe.nn.layers.gcnii import GcniiLayer
 from gnnpipe.nn.layers.resgcn import ResGcnLayer
 from gnnpipe.nn.layers.sage import SageLayer
+from gnnpipe.nn.runners import runner_of
+from gnnpipe.nn.running import AnyRunner, InputRows, WeightProduct
 
 ROWS, HIDDEN = 30, 6
 
@@ -34,31 +37,30 @@ class Derived:
     weights: dict[str, Tensor]
 
 
-def derive(layer: Layer, h: FeatureRows, drop: Dropout, written_out: bool) -> Derived:
-    """Forward and backward, with the layer's own methods or with `Layer`'s, which use autograd."""
-    generator = torch.Generator().manual_seed(1)
-    kind = type(layer) if written_out else Layer
+def derive(runner: AnyRunner, h: FeatureRows, drop: Dropout) -> Derived:
+    """Forward and backward."""
+    generator, layer = torch.Generator().manual_seed(1), runner.layer
     x = None if layer.width is None else torch.empty(ROWS, layer.width)
     A = torch.randn(ROWS, ROWS, generator=generator)
     products: list[WeightProduct] = []
-    rows = RowsPass(x, drop, products=products)
+    saved = runner.saved(drop, products)
     h0 = torch.randn(ROWS, HIDDEN, generator=generator)
     out = torch.empty(ROWS, layer.out_features)
     layer.zero_grad()
-    kind.begin_epoch(layer)
+    runner.begin_epoch()
     with torch.no_grad():
-        kind.forward_message(layer, rows, h)
-        kind.forward_update(layer, rows, None if x is None else A @ x, h0, out)
+        runner.forward_message(saved, h, x)
+        runner.forward_update(saved, None if x is None else A @ x, h0, out)
         z_gradient = None if x is None else torch.empty_like(x)
         h0_gradient = torch.ones(ROWS, HIDDEN)
         wants_h0 = isinstance(layer, GcniiLayer)
         gradient = torch.randn(ROWS, layer.out_features, generator=generator)
         if getattr(layer, "relu", False) or wants_h0:  # as the layer behind hands it back
             gradient[out == 0] = 0
-        kind.backward_update(layer, rows, gradient, z_gradient, h0_gradient if wants_h0 else None)
+        runner.backward_update(saved, gradient, z_gradient, h0_gradient if wants_h0 else None)
         h_gradient = torch.empty(ROWS, layer.in_features) if isinstance(h, Tensor) else None
         x_gradient = None if z_gradient is None else A.T @ z_gradient
-        kind.backward_message(layer, rows, x_gradient, h_gradient)
+        runner.backward_message(saved, x_gradient, h_gradient)
         for product in products:
             product.add()
     weights = {name: weight.grad for name, weight in layer.named_parameters() if weight.grad is not None}
@@ -66,9 +68,11 @@ def derive(layer: Layer, h: FeatureRows, drop: Dropout, written_out: bool) -> De
     return Derived(out, z_gradient, h_gradient, h0_gradient, weights)
 
 
-def same(layer: Layer, h: FeatureRows, rate: float, behind_relu: bool) -> None:
+def same(layer: Layer, h: FeatureRows, rate: float, rows: InputRows) -> None:
     drop = Dropout(rate, dropout_key(1, 2, 3), torch.arange(ROWS) + 7)
-    ours, reference = (derive(layer, h, drop, written_out) for written_out in (True, False))
+    written_out = runner_of(layer, rows)
+    assert not isinstance(written_out, Autograd)
+    ours, reference = (derive(runner, h, drop) for runner in (written_out, Autograd(layer)))
     torch.testing.assert_close(ours.out, reference.out)
     torch.testing.assert_close(ours.z_gradient, reference.z_gradient)
     torch.testing.assert_close(ours.h0_gradient, reference.h0_gradient)
@@ -79,7 +83,7 @@ def same(layer: Layer, h: FeatureRows, rate: float, behind_relu: bool) -> None:
         assert isinstance(h, Tensor)
         # the ReLU in front lets nothing through where its output is 0, whatever stands there; elsewhere sums
         # of 30 terms
-        seen = h > 0 if behind_relu else torch.ones_like(h, dtype=torch.bool)
+        seen = h > 0 if rows == "relu" else torch.ones_like(h, dtype=torch.bool)
         torch.testing.assert_close(ours.h_gradient[seen], reference.h_gradient[seen], atol=1e-5, rtol=1e-5)
         assert ours.h_gradient.isfinite().all()
 
@@ -112,19 +116,19 @@ ON_SPARSE: dict[str, Callable[[], Layer]] = {
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 @pytest.mark.parametrize("name", BEHIND_RELU)
 def test_behind_a_relu(name: str, rate: float) -> None:
-    same(BEHIND_RELU[name](), torch.randn(ROWS, HIDDEN, generator=generator()).relu(), rate, True)
+    same(BEHIND_RELU[name](), torch.randn(ROWS, HIDDEN, generator=generator()).relu(), rate, "relu")
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 @pytest.mark.parametrize("name", BEHIND_NOTHING)
 def test_on_any_rows(name: str, rate: float) -> None:
-    same(BEHIND_NOTHING[name](), torch.randn(ROWS, HIDDEN, generator=generator()), rate, False)
+    same(BEHIND_NOTHING[name](), torch.randn(ROWS, HIDDEN, generator=generator()), rate, "any")
 
 
 @pytest.mark.parametrize("name", ON_SPARSE)
 def test_on_sparse_features(name: str) -> None:
     features = Csr.from_scipy(sp.random(ROWS, 40, 0.2, format="csr", random_state=0))
-    same(ON_SPARSE[name](), SparseRows.from_csr(features), 0.5, False)
+    same(ON_SPARSE[name](), SparseRows.from_csr(features), 0.5, "features")
 
 
 def test_masks_of_several_layers_are_those_of_each() -> None:

@@ -165,3 +165,15 @@ def test_gradients_are_weighed_as_by_pytorch() -> None:
     TritonOps().weigh(rows, previous, 1.7, 0.7)
     torch.testing.assert_close(rows.double(), wanted, rtol=0, atol=1e-6)
     assert torch.equal(previous, newest)
+
+
+@pytest.mark.parametrize("back_end", [TorchOps(), TritonOps()])
+def test_initial_rows_are_mixed_in_and_get_their_share_back(back_end: TorchOps) -> None:
+    z, h0, seen = (torch.randn(17, 12, device=DEVICE) for _ in range(3))
+    wanted = 0.9 * z.double() + 0.1 * h0.double()
+    back_end.mix(z, h0, 0.1)
+    torch.testing.assert_close(z.double(), wanted, rtol=0, atol=1e-6)
+    gradient = torch.randn(17, 12, device=DEVICE)
+    wanted = seen.double() + 0.1 * gradient.double()
+    back_end.share(0.9 * gradient, seen, 0.1)
+    torch.testing.assert_close(seen.double(), wanted, rtol=0, atol=1e-6)

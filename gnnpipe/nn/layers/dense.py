@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnpipe.nn.features import FeatureRows, project
-from gnnpipe.nn.layer import Drop, Layer, RowsPass, WayBack, glorot, zeros
-from gnnpipe.nn.layers.norm import norm_backward, norm_forward
+from gnnpipe.nn.layer import Drop, Given, Layer, glorot, zeros
+from gnnpipe.nn.layers.norm import Moments, norm_backward, norm_forward
+from gnnpipe.nn.running import InputRows, Kept, Recomputes, SavedInput, WrittenOut, grad_of
 
 
 class Dense(Layer):
@@ -22,7 +26,6 @@ class Dense(Layer):
         generator: draws the weights.
         relu: whether act is ReLU; otherwise there is none.
         pre_norm: whether the rows go through LayerNorm and ReLU first (the end of a pre-activation network).
-        reads_features: whether the input rows are features.
     """
 
     def __init__(
@@ -33,7 +36,6 @@ class Dense(Layer):
         *,
         relu: bool = False,
         pre_norm: bool = False,
-        reads_features: bool = False,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
@@ -41,89 +43,124 @@ class Dense(Layer):
         self.bias = zeros(out_features)
         self.norm = nn.LayerNorm(in_features) if pre_norm else None
         self.relu = relu
-        self.reads_features = reads_features
 
-    def message(self, h: FeatureRows, drop: Drop) -> tuple[None, Tensor]:
+    def message(self, h: Given, drop: Drop) -> tuple[None, Tensor]:
         """No rows to aggregate; the product itself is carried over."""
-        if self.norm is not None:
-            assert isinstance(h, Tensor)
-            h = F.relu(self.norm(h))
-        return None, project(drop(h), self.weight)
+        rows = h if self.norm is None else F.relu(self.norm(h))
+        return None, project(drop(rows), self.weight)
 
-    def update(self, z: Tensor | None, carry: Tensor | None, h0: Tensor | None) -> Tensor:
+    def update(self, z: None, carry: Tensor, h0: object) -> Tensor:
         """Bias and activation."""
-        assert carry is not None
         out = carry + self.bias
         return F.relu(out) if self.relu else out
 
-    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
-        """See `Layer.forward_message`."""
-        before_norm: tuple[Tensor, ...] = ()
-        if self.norm is not None:
-            assert isinstance(h, Tensor)
-            normed, moments = norm_forward(self.norm, h)
-            before_norm = (h, *moments)
-            h = normed.relu_()
-        rows.kept = (*before_norm, rows.drop(h))
 
-    def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
-        """See `Layer.forward_update`."""
-        project(rows.kept[-1], self.weight, out=out).add_(self.bias)
-        if self.relu:
+@dataclass
+class SavedDense(SavedInput):
+    """The dropped rows; behind a ReLU the output rows, until their gradient has come."""
+
+    out: Tensor = field(init=False)
+    gradient: Tensor = field(init=False)
+
+
+@dataclass
+class SavedNormed(SavedDense):
+    """Rows in front of the norm as well, and its moments."""
+
+    h: Tensor = field(init=False)
+    moments: Moments = field(init=False)
+
+
+D = TypeVar("D", bound=SavedDense)
+
+
+class _AnyDense(WrittenOut[Dense, D]):
+    """What is the same with and without a norm."""
+
+    def forward_update(self, saved: D, z: None, h0: object, out: Tensor) -> None:
+        self._multiply(saved, out)
+        if self.layer.relu:
+            saved.out = out
+
+    def _multiply(self, saved: D, out: Tensor) -> None:
+        project(saved.dropped, self.layer.weight, out=out).add_(self.layer.bias)
+        if self.layer.relu:
             out.relu_()
-            rows.kept = (*rows.kept, out)
 
-    def backward_update(
-        self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
-    ) -> None:
-        """See `Layer.backward_update`."""
-        if self.relu:  # asked again, as initial rows also have gradients from layers that don't drop them
-            *kept, out = rows.kept
-            gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
-            rows.kept = tuple(kept)
-        assert self.bias.grad is not None
-        self.bias.grad.add_(gradient.sum(dim=0))
-        rows.owe(self.weight, rows.kept[-1], gradient)
-        rows.kept = (*rows.kept, gradient)
+    def backward_update(self, saved: D, gradient: Tensor, z_gradient: None, h0_gradient: object) -> None:
+        if self.layer.relu:  # asked again: initial rows also have gradients from layers that don't drop them
+            gradient = torch.ops.aten.threshold_backward(gradient, saved.out, 0)
+            del saved.out
+        grad_of(self.layer.bias).add_(gradient.sum(dim=0))
+        saved.owe(self.layer.weight, saved.dropped, gradient)
+        saved.gradient = gradient
 
-    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
-        """See `Layer.backward_message`."""
-        if h_gradient is None:
-            return
-        *before_norm, dropped, gradient = rows.kept
-        torch.mm(gradient, self.weight.t(), out=h_gradient)
-        rows.drop.back(h_gradient, dropped, h_gradient)
-        if self.norm is not None:
-            h, mean, scale = before_norm
-            h_gradient.copy_(norm_backward(self.norm, h_gradient, h, (mean, scale)))
+    def _back(self, saved: D, h_gradient: Tensor) -> None:
+        torch.mm(saved.gradient, self.layer.weight.t(), out=h_gradient)
+        saved.back(h_gradient)
 
-    def forget(self, rows: RowsPass) -> None:
-        """See `Layer.forget`: rows before the norm."""
-        if self.norm is not None:
-            rows.kept = rows.kept[1:]
+    @property
+    def kept(self) -> Kept:
+        """Behind a ReLU the gradient in front of it is kept, and that behind it is not."""
+        columns, out = self.layer.in_features, self.layer.out_features
+        if self.layer.relu:
+            return Kept(columns + out, dropped=columns, carried=out, gradient="no", held=out)
+        return Kept(columns, dropped=columns, carried=out)
 
-    def recall(self, rows: RowsPass, h: FeatureRows, out: Tensor | None) -> None:
-        """See `Layer.recall`."""
-        if self.norm is not None:
-            rows.kept = (h, *rows.kept)
+
+class DenseRunner(_AnyDense[SavedDense]):
+    """Without a norm."""
+
+    saved = SavedDense
+
+    @classmethod
+    def of(cls, layer: Layer, rows: InputRows) -> DenseRunner | None:
+        if type(layer) is Dense and layer.norm is None and rows != "any":
+            return cls(layer)
+        return None
+
+    def forward_message(self, saved: SavedDense, h: FeatureRows, x: None) -> None:
+        saved.dropped = saved.drop(h)
+
+    def backward_message(self, saved: SavedDense, x_gradient: None, h_gradient: Tensor | None) -> None:
+        if h_gradient is not None:
+            self._back(saved, h_gradient)
+
+
+class NormedDenseRunner(_AnyDense[SavedNormed], Recomputes[SavedNormed]):
+    """Behind LayerNorm and ReLU."""
+
+    saved = SavedNormed
+
+    def __init__(self, layer: Dense, norm: nn.LayerNorm) -> None:
+        super().__init__(layer)
+        self._norm = norm
+
+    @classmethod
+    def of(cls, layer: Layer, rows: InputRows) -> NormedDenseRunner | None:
+        if type(layer) is Dense and layer.norm is not None and rows == "any":
+            return cls(layer, layer.norm)
+        return None
+
+    def forward_message(self, saved: SavedNormed, h: Tensor, x: None) -> None:
+        normed, saved.moments = norm_forward(self._norm, h)
+        saved.h, saved.dropped = h, saved.drop(normed.relu_())
+
+    def backward_message(self, saved: SavedNormed, x_gradient: None, h_gradient: Tensor) -> None:
+        self._back(saved, h_gradient)
+        h_gradient.copy_(norm_backward(self._norm, h_gradient, saved.h, saved.moments))
+
+    def forget(self, saved: SavedNormed) -> None:
+        """Rows in front of the norm."""
+        del saved.h
+
+    def recall(self, saved: SavedNormed, h: Tensor, out: Tensor | None) -> None:
+        saved.h = h
         if out is not None:
-            project(rows.kept[-1 - self.relu], self.weight, out=out).add_(self.bias)
-            if self.relu:
-                out.relu_()
+            self._multiply(saved, out)
 
-    def forgotten_columns(self) -> int:
-        """Rows before the norm."""
-        return 0 if self.norm is None else self.in_features
-
-    def way_back(self) -> WayBack:
-        """See `Layer.way_back`: behind a ReLU, the gradient in front of it."""
-        return WayBack("no", held=self.out_features) if self.relu else WayBack("chunk")
-
-    def carried_columns(self) -> int:
-        """The product itself."""
-        return self.out_features
-
-    def saved_columns(self) -> int:
-        """Dropped rows, those before the norm, and initial rows."""
-        before_norm = 0 if self.norm is None else self.in_features + 2
-        return self.in_features + before_norm + self.relu * self.out_features
+    @property
+    def kept(self) -> Kept:
+        """With the moments, which are not forgotten."""
+        kept, columns = super().kept, self.layer.in_features
+        return replace(kept, saved=kept.saved + columns + 2, forgotten=columns)

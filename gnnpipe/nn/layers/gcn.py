@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 
 from gnnpipe.nn.features import FeatureRows, project
-from gnnpipe.nn.layer import Convolution, Drop, RowsPass, WayBack, glorot
+from gnnpipe.nn.layer import Drop, Layer, glorot
+from gnnpipe.nn.layers.convolution import (
+    AggregateFirst,
+    Convolution,
+    SavedAggregate,
+    SavedProduct,
+    TransformFirst,
+    add_bias_gradient,
+)
+from gnnpipe.nn.running import InputRows, Kept
 
 
 class GcnLayer(Convolution):
@@ -29,74 +38,86 @@ class GcnLayer(Convolution):
         super().__init__(in_features, out_features, sparse_input=sparse_input, relu=relu)
         self.weight = glorot(in_features, out_features, generator)
 
-    def message(self, h: FeatureRows, drop: Drop) -> tuple[Tensor, None]:
+    def message(self, h: FeatureRows, drop: Drop) -> tuple[FeatureRows, None]:
         """Dropped rows, multiplied if that makes them narrower."""
         rows = drop(h)
-        if self.transform_first:
-            return project(rows, self.weight), None
-        assert isinstance(rows, Tensor)
-        return rows, None
+        return project(rows, self.weight) if self.transform_first else rows, None
 
-    def update(self, z: Tensor | None, carry: Tensor | None, h0: Tensor | None) -> Tensor:
+    def update(self, z: Tensor, carry: None, h0: object) -> Tensor:
         """Product (if still to come), bias and activation."""
-        assert z is not None
         out = z + self.bias if self.transform_first else torch.addmm(self.bias, z, self.weight)
         return self.activated(out)
 
-    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
-        """See `Layer.forward_message`."""
-        assert rows.x is not None
-        if self.transform_first:
-            dropped = rows.drop(h)
-            project(dropped, self.weight, out=rows.x)
-            rows.kept = (dropped,)
-        else:
-            assert isinstance(h, Tensor)
-            rows.drop.into(h, rows.x)
 
-    def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
-        """See `Layer.forward_update`."""
-        assert z is not None
-        if self.transform_first:
-            torch.add(z, self.bias, out=out)
-        else:
-            torch.addmm(self.bias, z, self.weight, out=out)
-        if self.relu:
+class GcnTransformFirst(TransformFirst[GcnLayer]):
+    """``A (x W) + b``, ``x = dropout(h)``."""
+
+    @classmethod
+    def of(cls, layer: Layer, rows: InputRows) -> GcnTransformFirst | None:
+        if type(layer) is GcnLayer and layer.transform_first and rows != "any":
+            return cls(layer)
+        return None
+
+    def forward_message(self, saved: SavedProduct, h: FeatureRows, x: Tensor) -> None:
+        saved.dropped = saved.drop(h)
+        project(saved.dropped, self.layer.weight, out=x)
+
+    def forward_update(self, saved: SavedProduct, z: Tensor, h0: object, out: Tensor) -> None:
+        torch.add(z, self.layer.bias, out=out)
+        if self.layer.relu:
             out.relu_()
-        if not self.transform_first:
-            rows.kept = (z,)
 
     def backward_update(
-        self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
+        self, saved: SavedProduct, gradient: Tensor, z_gradient: Tensor, h0_gradient: object
     ) -> None:
-        """See `Layer.backward_update`."""
-        self.bias_backward(gradient)
-        if not self.transform_first:
-            rows.owe(self.weight, rows.kept[0], gradient)
-        if z_gradient is not None:
-            if self.transform_first:
-                z_gradient.copy_(gradient)
-            else:
-                torch.mm(gradient, self.weight.t(), out=z_gradient)
+        add_bias_gradient(self.layer, gradient)
+        z_gradient.copy_(gradient)
 
-    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
-        """See `Layer.backward_message`."""
-        if x_gradient is None:
-            return
-        if self.transform_first:
-            rows.owe(self.weight, rows.kept[0], x_gradient)
+    def backward_message(self, saved: SavedProduct, x_gradient: Tensor, h_gradient: Tensor | None) -> None:
+        weight = self.layer.weight
+        saved.owe(weight, saved.dropped, x_gradient)
         if h_gradient is not None:
-            if self.transform_first:
-                torch.mm(x_gradient, self.weight.t(), out=h_gradient)
-                rows.drop.back(h_gradient, rows.kept[0], h_gradient)
-            else:
-                assert rows.x is not None
-                rows.drop.back(x_gradient, rows.x, h_gradient)
+            torch.mm(x_gradient, weight.t(), out=h_gradient)
+            saved.back(h_gradient)
 
-    def way_back(self) -> WayBack:
-        """See `Layer.way_back`: one product with the gradient of the rows or of the message."""
-        return WayBack("no", owed=self.out_features) if self.transform_first else WayBack("products")
+    @property
+    def kept(self) -> Kept:
+        """A product with the gradient of the message."""
+        columns = self.dropped_columns
+        return Kept(columns, dropped=columns, gradient="no", owed=self.layer.out_features)
 
-    def saved_columns(self) -> int:
-        """Dropped rows or the aggregate."""
-        return self.dropped_columns() if self.transform_first else self.in_features
+
+class GcnAggregateFirst(AggregateFirst[GcnLayer]):
+    """``(A x) W + b``, ``x = dropout(h)``."""
+
+    @classmethod
+    def of(cls, layer: Layer, rows: InputRows) -> GcnAggregateFirst | None:
+        if type(layer) is GcnLayer and not layer.transform_first and rows != "any":
+            return cls(layer, rows)
+        return None
+
+    def forward_update(self, saved: SavedAggregate, z: Tensor, h0: object, out: Tensor) -> None:
+        torch.addmm(self.layer.bias, z, self.layer.weight, out=out)
+        if self.layer.relu:
+            out.relu_()
+        saved.z = z
+
+    def backward_update(
+        self, saved: SavedAggregate, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: object
+    ) -> None:
+        add_bias_gradient(self.layer, gradient)
+        weight = self.layer.weight
+        saved.owe(weight, saved.z, gradient)
+        if z_gradient is not None:
+            torch.mm(gradient, weight.t(), out=z_gradient)
+
+    def backward_message(
+        self, saved: SavedAggregate, x_gradient: Tensor | None, h_gradient: Tensor | None
+    ) -> None:
+        if x_gradient is not None and h_gradient is not None:
+            saved.drop.back(x_gradient, saved.dropped, h_gradient)
+
+    @property
+    def kept(self) -> Kept:
+        """The aggregate, whose product has the gradient of the rows."""
+        return Kept(self.layer.in_features, gradient="products")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gnnpipe.nn.features import FeatureRows
-from gnnpipe.nn.layer import Drop, Layer, RowsPass, WayBack, glorot
+from gnnpipe import ops
+from gnnpipe.nn.layer import Drop, Layer, glorot
+from gnnpipe.nn.running import InputRows, Kept, Saved, WrittenOut
 
 
 class GcniiLayer(Layer):
@@ -26,10 +28,7 @@ class GcniiLayer(Layer):
         generator: draws the weights.
     """
 
-    _blended: Tensor
-    _blended_back: Tensor
-
-    only_drops = True
+    relu = True
 
     def __init__(
         self, hidden: int, number: int, alpha: float, theta: float, generator: torch.Generator
@@ -40,72 +39,72 @@ class GcniiLayer(Layer):
         self.beta = math.log(theta / number + 1.0)
         self.weight = glorot(hidden, hidden, generator)
 
-    def message(self, h: FeatureRows, drop: Drop) -> tuple[Tensor, None]:
+    def message(self, h: Tensor, drop: Drop) -> tuple[Tensor, None]:
         """Dropped rows."""
-        rows = drop(h)
-        assert isinstance(rows, Tensor)
-        return rows, None
+        return drop(h), None
 
-    def update(self, z: Tensor | None, carry: Tensor | None, h0: Tensor | None) -> Tensor:
+    def update(self, z: Tensor, carry: None, h0: Tensor) -> Tensor:
         """Initial residual, then identity mapping."""
-        assert z is not None
-        assert h0 is not None
         s = torch.lerp(z, h0, self.alpha)
         return F.relu(torch.addmm(s, s, self.weight, beta=1.0 - self.beta, alpha=self.beta))
 
+
+@dataclass
+class SavedMix(Saved):
+    """The aggregate's mix with the initial rows, and the table's rows."""
+
+    dropped: Tensor = field(init=False)
+    s: Tensor = field(init=False)
+
+
+class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
+    """Blends the weights with the identity, once an epoch for all chunks."""
+
+    saved = SavedMix
+    only_drops = True
+
+    def __init__(self, layer: GcniiLayer) -> None:
+        super().__init__(layer)
+        # in the same place every epoch, where a recorded CUDA graph reads it
+        self._blended = torch.empty_like(layer.weight.detach())
+        self._blended_back = torch.empty_like(self._blended.t())
+
+    @classmethod
+    def of(cls, layer: Layer, rows: InputRows) -> GcniiRunner | None:
+        return cls(layer) if type(layer) is GcniiLayer and rows == "relu" else None
+
     def begin_epoch(self) -> None:
-        """Blend the weights with the identity once, forward and, scaled for the aggregates, backward."""
         super().begin_epoch()
-        if not hasattr(
-            self, "_blended"
-        ):  # in the same place every epoch, where a recorded CUDA graph reads it
-            self._blended = torch.empty_like(self.weight.detach())
-            self._blended_back = torch.empty_like(self._blended.t())
-        torch.mul(self.weight.detach(), self.beta, out=self._blended)
-        self._blended.diagonal().add_(1.0 - self.beta)
-        torch.mul(self._blended.t(), 1.0 - self.alpha, out=self._blended_back)
+        weight, alpha, beta = self.layer.weight.detach(), self.layer.alpha, self.layer.beta
+        torch.mul(weight, beta, out=self._blended)
+        self._blended.diagonal().add_(1.0 - beta)
+        torch.mul(self._blended.t(), 1.0 - alpha, out=self._blended_back)
 
-    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
-        """See `Layer.forward_message`."""
-        assert rows.x is not None
-        assert isinstance(h, Tensor)
-        rows.drop.into(h, rows.x)
+    def forward_message(self, saved: SavedMix, h: Tensor, x: Tensor) -> None:
+        saved.drop.into(h, x)
+        saved.dropped = x
 
-    def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
-        """See `Layer.forward_update`."""
-        assert z is not None
-        assert h0 is not None
-        s = z.lerp_(h0, self.alpha)
-        torch.mm(s, self._blended, out=out).relu_()
-        rows.kept = (s,)
+    def forward_update(self, saved: SavedMix, z: Tensor, h0: Tensor, out: Tensor) -> None:
+        ops.of(z.device).mix(z, h0, self.layer.alpha)
+        torch.mm(z, self._blended, out=out).relu_()
+        saved.s = z
 
     def backward_update(
-        self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
+        self, saved: SavedMix, gradient: Tensor, z_gradient: Tensor, h0_gradient: Tensor
     ) -> None:
-        """See `Layer.backward_update`."""
-        (s,) = rows.kept
-        assert z_gradient is not None
-        assert h0_gradient is not None
-        rows.owe(self.weight, s, gradient, self.beta)
-        if self.alpha == 1.0:  # nothing of the aggregates is left
+        layer = self.layer
+        saved.owe(layer.weight, saved.s, gradient, layer.beta)
+        if layer.alpha == 1.0:  # nothing of the aggregates is left
             z_gradient.zero_()
             h0_gradient.addmm_(gradient, self._blended.t())
             return
         torch.mm(gradient, self._blended_back, out=z_gradient)
-        # both are shares of the gradient of s, (1 - alpha) and alpha of it
-        h0_gradient.add_(z_gradient, alpha=self.alpha / (1.0 - self.alpha))
+        ops.of(gradient.device).share(z_gradient, h0_gradient, layer.alpha)
 
-    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
-        """See `Layer.backward_message`."""
-        assert x_gradient is not None
-        assert h_gradient is not None
-        assert rows.x is not None
-        rows.drop.back(x_gradient, rows.x, h_gradient)
+    def backward_message(self, saved: SavedMix, x_gradient: Tensor, h_gradient: Tensor) -> None:
+        saved.drop.back(x_gradient, saved.dropped, h_gradient)
 
-    def way_back(self) -> WayBack:
-        """See `Layer.way_back`."""
-        return WayBack("products")
-
-    def saved_columns(self) -> int:
-        """The aggregate's mix with the initial rows."""
-        return self.out_features
+    @property
+    def kept(self) -> Kept:
+        """The mix, whose product has the gradient of the rows."""
+        return Kept(self.layer.out_features, gradient="products")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gnnpipe.nn.running import grad_of
+
 Moments = tuple[Tensor, Tensor]
 """Mean and reciprocal standard deviation of each row."""
 
@@ -21,6 +23,5 @@ def norm_backward(norm: nn.LayerNorm, gradient: Tensor, h: Tensor, moments: Mome
         gradient, h, norm.normalized_shape, *moments, norm.weight, norm.bias, [True, True, True]
     )
     for weight, part in zip((norm.weight, norm.bias), found[1:], strict=True):
-        assert weight.grad is not None
-        weight.grad.add_(part)
+        grad_of(weight).add_(part)
     return found[0]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnpipe.nn.features import FeatureRows
-from gnnpipe.nn.layer import Drop, Layer, RowsPass, WayBack, glorot, zeros
-from gnnpipe.nn.layers.norm import norm_backward, norm_forward
+from gnnpipe.nn.layer import Drop, Layer, glorot, zeros
+from gnnpipe.nn.layers.norm import Moments, norm_backward, norm_forward
+from gnnpipe.nn.running import InputRows, Kept, Recomputes, Saved, WrittenOut, grad_of
 
 
 class ResGcnLayer(Layer):
@@ -22,8 +24,6 @@ class ResGcnLayer(Layer):
         generator: draws the weights.
     """
 
-    only_drops = True
-
     def __init__(self, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
         self.width = self.in_features = self.out_features = hidden
@@ -31,76 +31,73 @@ class ResGcnLayer(Layer):
         self.weight = glorot(hidden, hidden, generator)
         self.bias = zeros(hidden)
 
-    def message(self, h: FeatureRows, drop: Drop) -> tuple[Tensor, Tensor]:
+    def message(self, h: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
         """Activated rows, and the skip."""
-        assert isinstance(h, Tensor)
-        rows = drop(F.relu(self.norm(h)))
-        assert isinstance(rows, Tensor)
-        return rows, h
+        return drop(F.relu(self.norm(h))), h
 
-    def update(self, z: Tensor | None, carry: Tensor | None, h0: Tensor | None) -> Tensor:
+    def update(self, z: Tensor, carry: Tensor, h0: object) -> Tensor:
         """Convolution plus skip."""
-        assert z is not None
-        assert carry is not None
         return torch.addmm(carry, z, self.weight).add_(self.bias)
 
-    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
-        """See `Layer.forward_message`."""
-        assert isinstance(h, Tensor)
-        assert rows.x is not None
-        normed, moments = norm_forward(self.norm, h)
-        rows.drop.into(normed.relu_(), rows.x)
-        rows.kept = (h, *moments)
 
-    def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
-        """See `Layer.forward_update`."""
-        assert z is not None
-        rows.kept = (*rows.kept, z)
-        self._convolve(rows, out)
+@dataclass
+class SavedBlock(Saved):
+    """Input rows, moments of their norm, the table's rows, the aggregate; then the gradient in its place."""
 
-    def _convolve(self, rows: RowsPass, out: Tensor) -> None:
-        h, _, _, z = rows.kept
-        torch.addmm(h, z, self.weight, out=out).add_(self.bias)
+    h: Tensor = field(init=False)
+    moments: Moments = field(init=False)
+    dropped: Tensor = field(init=False)
+    z: Tensor = field(init=False)
+    gradient: Tensor = field(init=False)
 
-    def forget(self, rows: RowsPass) -> None:
-        """See `Layer.forget`: the input rows."""
-        rows.kept = rows.kept[1:]
 
-    def recall(self, rows: RowsPass, h: FeatureRows, out: Tensor | None) -> None:
-        """See `Layer.recall`."""
-        rows.kept = (h, *rows.kept)
-        if out is not None:
-            self._convolve(rows, out)
+class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
+    """What tiles let go of on the way back are small blocks, in whose place no gradient fits."""
 
-    def forgotten_columns(self) -> int:
+    saved = SavedBlock
+    only_drops = True
+
+    @classmethod
+    def of(cls, layer: Layer, rows: InputRows) -> ResGcnRunner | None:
+        return cls(layer) if type(layer) is ResGcnLayer and rows == "any" else None
+
+    def forward_message(self, saved: SavedBlock, h: Tensor, x: Tensor) -> None:
+        normed, saved.moments = norm_forward(self.layer.norm, h)
+        saved.drop.into(normed.relu_(), x)
+        saved.h, saved.dropped = h, x
+
+    def forward_update(self, saved: SavedBlock, z: Tensor, h0: object, out: Tensor) -> None:
+        saved.z = z
+        self._convolve(saved, out)
+
+    def _convolve(self, saved: SavedBlock, out: Tensor) -> None:
+        torch.addmm(saved.h, saved.z, self.layer.weight, out=out).add_(self.layer.bias)
+
+    def forget(self, saved: SavedBlock) -> None:
         """The input rows."""
-        return self.in_features
+        del saved.h
+
+    def recall(self, saved: SavedBlock, h: Tensor, out: Tensor | None) -> None:
+        saved.h = h
+        if out is not None:
+            self._convolve(saved, out)
 
     def backward_update(
-        self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
+        self, saved: SavedBlock, gradient: Tensor, z_gradient: Tensor, h0_gradient: object
     ) -> None:
-        """See `Layer.backward_update`."""
-        h, mean, scale, z = rows.kept
-        assert z_gradient is not None
-        assert self.bias.grad is not None
-        self.bias.grad.add_(gradient.sum(dim=0))
-        rows.owe(self.weight, z, gradient)
-        torch.mm(gradient, self.weight.t(), out=z_gradient)
-        rows.kept = (h, mean, scale, gradient)
+        weight = self.layer.weight
+        grad_of(self.layer.bias).add_(gradient.sum(dim=0))
+        saved.owe(weight, saved.z, gradient)
+        torch.mm(gradient, weight.t(), out=z_gradient)
+        saved.gradient = gradient
+        del saved.z
 
-    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
-        """See `Layer.backward_message`."""
-        h, mean, scale, gradient = rows.kept
-        assert x_gradient is not None
-        assert h_gradient is not None
-        assert rows.x is not None
-        rows.drop.back(x_gradient, rows.x, x_gradient)
-        torch.add(norm_backward(self.norm, x_gradient, h, (mean, scale)), gradient, out=h_gradient)
+    def backward_message(self, saved: SavedBlock, x_gradient: Tensor, h_gradient: Tensor) -> None:
+        saved.drop.back(x_gradient, saved.dropped, x_gradient)
+        found = norm_backward(self.layer.norm, x_gradient, saved.h, saved.moments)
+        torch.add(found, saved.gradient, out=h_gradient)
 
-    def way_back(self) -> WayBack:
-        """See `Layer.way_back`. What tiles let go of meanwhile has no room for a gradient."""
-        return WayBack("chunk")
-
-    def saved_columns(self) -> int:
+    @property
+    def kept(self) -> Kept:
         """Input and aggregate, and the two moments of the norm."""
-        return 2 * self.out_features + 2
+        return Kept(2 * self.layer.out_features + 2, forgotten=self.layer.in_features)

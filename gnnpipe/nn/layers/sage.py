@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 
 from gnnpipe.nn.features import FeatureRows, project
-from gnnpipe.nn.layer import Convolution, Drop, RowsPass, WayBack, glorot
+from gnnpipe.nn.layer import Drop, Layer, glorot
+from gnnpipe.nn.layers.convolution import (
+    AggregateFirst,
+    Convolution,
+    SavedAggregate,
+    SavedProduct,
+    TransformFirst,
+    add_bias_gradient,
+)
+from gnnpipe.nn.running import InputRows, Kept
 
 
 class SageLayer(Convolution):
@@ -30,96 +39,96 @@ class SageLayer(Convolution):
         self.weight_self = glorot(in_features, out_features, generator)
         self.weight_neighbour = glorot(in_features, out_features, generator)
 
-    def message(self, h: FeatureRows, drop: Drop) -> tuple[Tensor, Tensor]:
+    def message(self, h: FeatureRows, drop: Drop) -> tuple[FeatureRows, Tensor]:
         """Rows for the neighbours, and the node's own term."""
         rows = drop(h)
         own = project(rows, self.weight_self)
-        if self.transform_first:
-            return project(rows, self.weight_neighbour), own
-        assert isinstance(rows, Tensor)
-        return rows, own
+        return project(rows, self.weight_neighbour) if self.transform_first else rows, own
 
-    def update(self, z: Tensor | None, carry: Tensor | None, h0: Tensor | None) -> Tensor:
+    def update(self, z: Tensor, carry: Tensor, h0: object) -> Tensor:
         """Sum of the two terms, bias and activation."""
-        assert z is not None
-        assert carry is not None
         neighbours = z if self.transform_first else z @ self.weight_neighbour
         out = carry + neighbours + self.bias
         return self.activated(out)
 
-    def forward_message(self, rows: RowsPass, h: FeatureRows) -> None:
-        """See `Layer.forward_message`."""
-        assert rows.x is not None
-        if self.transform_first:
-            dropped = rows.drop(h)
-            project(dropped, self.weight_neighbour, out=rows.x)
-            rows.kept = (dropped,)
-        else:
-            assert isinstance(h, Tensor)
-            rows.drop.into(h, rows.x)
 
-    def forward_update(self, rows: RowsPass, z: Tensor | None, h0: Tensor | None, out: Tensor) -> None:
-        """See `Layer.forward_update`."""
-        assert z is not None
-        project(self._dropped(rows), self.weight_self, out=out)
-        if self.transform_first:
-            out.add_(z)
-        else:
-            out.addmm_(z, self.weight_neighbour)
-        out.add_(self.bias)
-        if self.relu:
+class SageTransformFirst(TransformFirst[SageLayer]):
+    """``x W_self + A (x W_neighbour) + b``."""
+
+    @classmethod
+    def of(cls, layer: Layer, rows: InputRows) -> SageTransformFirst | None:
+        if type(layer) is SageLayer and layer.transform_first and rows != "any":
+            return cls(layer)
+        return None
+
+    def forward_message(self, saved: SavedProduct, h: FeatureRows, x: Tensor) -> None:
+        saved.dropped = saved.drop(h)
+        project(saved.dropped, self.layer.weight_neighbour, out=x)
+
+    def forward_update(self, saved: SavedProduct, z: Tensor, h0: object, out: Tensor) -> None:
+        project(saved.dropped, self.layer.weight_self, out=out).add_(z).add_(self.layer.bias)
+        if self.layer.relu:
             out.relu_()
-        if not self.transform_first:
-            rows.kept = (z,)
 
     def backward_update(
-        self, rows: RowsPass, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: Tensor | None
+        self, saved: SavedProduct, gradient: Tensor, z_gradient: Tensor, h0_gradient: object
     ) -> None:
-        """See `Layer.backward_update`."""
-        self.bias_backward(gradient)
-        rows.owe(self.weight_self, self._dropped(rows), gradient)
-        if not self.transform_first:
-            rows.owe(self.weight_neighbour, rows.kept[0], gradient)
-        if z_gradient is not None:
-            if self.transform_first:
-                z_gradient.copy_(gradient)
-            else:
-                torch.mm(gradient, self.weight_neighbour.t(), out=z_gradient)
-        rows.kept = (*rows.kept, gradient)
+        add_bias_gradient(self.layer, gradient)
+        saved.owe(self.layer.weight_self, saved.dropped, gradient)
+        z_gradient.copy_(gradient)
+        saved.gradient = gradient
 
-    def backward_message(self, rows: RowsPass, x_gradient: Tensor | None, h_gradient: Tensor | None) -> None:
-        """See `Layer.backward_message`."""
-        dropped, gradient = self._dropped(rows), rows.kept[-1]
-        if x_gradient is not None and self.transform_first:
-            rows.owe(self.weight_neighbour, dropped, x_gradient)
+    def backward_message(self, saved: SavedProduct, x_gradient: Tensor, h_gradient: Tensor | None) -> None:
+        saved.owe(self.layer.weight_neighbour, saved.dropped, x_gradient)
         if h_gradient is not None:
-            assert x_gradient is not None
-            torch.mm(gradient, self.weight_self.t(), out=h_gradient)
-            if self.transform_first:
-                h_gradient.addmm_(x_gradient, self.weight_neighbour.t())
-            else:
-                h_gradient.add_(x_gradient)
-            assert isinstance(dropped, Tensor)
-            rows.drop.back(h_gradient, dropped, h_gradient)
+            torch.mm(saved.gradient, self.layer.weight_self.t(), out=h_gradient)
+            h_gradient.addmm_(x_gradient, self.layer.weight_neighbour.t())
+            saved.back(h_gradient)
 
-    def _dropped(self, rows: RowsPass) -> FeatureRows:
-        """They stand in the table, unless products of theirs do."""
-        if self.transform_first:
-            dropped: FeatureRows = rows.kept[0]
-            return dropped
-        assert rows.x is not None
-        return rows.x.float()
+    @property
+    def kept(self) -> Kept:
+        """Two products, one of them with the gradient of the message."""
+        columns, out = self.dropped_columns, self.layer.out_features
+        return Kept(columns, dropped=columns, carried=out, owed=out)
 
-    def way_back(self) -> WayBack:
-        """See `Layer.way_back`: two products, one of them with the table's rows or the message's gradient."""
-        if self.transform_first:
-            return WayBack("chunk", owed=self.out_features)
-        return WayBack("chunk", owed_of_tables=self.in_features)
 
-    def carried_columns(self) -> int:
-        """The node's own term."""
-        return self.out_features
+class SageAggregateFirst(AggregateFirst[SageLayer]):
+    """``x W_self + (A x) W_neighbour + b``."""
 
-    def saved_columns(self) -> int:
-        """Dropped rows or the aggregate."""
-        return self.dropped_columns() if self.transform_first else self.in_features
+    @classmethod
+    def of(cls, layer: Layer, rows: InputRows) -> SageAggregateFirst | None:
+        if type(layer) is SageLayer and not layer.transform_first and rows != "any":
+            return cls(layer, rows)
+        return None
+
+    def forward_update(self, saved: SavedAggregate, z: Tensor, h0: object, out: Tensor) -> None:
+        torch.mm(saved.dropped.float(), self.layer.weight_self, out=out)
+        out.addmm_(z, self.layer.weight_neighbour).add_(self.layer.bias)
+        if self.layer.relu:
+            out.relu_()
+        saved.z = z
+
+    def backward_update(
+        self, saved: SavedAggregate, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: object
+    ) -> None:
+        add_bias_gradient(self.layer, gradient)
+        weight = self.layer.weight_neighbour
+        saved.owe(self.layer.weight_self, saved.dropped.float(), gradient)
+        saved.owe(weight, saved.z, gradient)
+        if z_gradient is not None:
+            torch.mm(gradient, weight.t(), out=z_gradient)
+        saved.gradient = gradient
+
+    def backward_message(
+        self, saved: SavedAggregate, x_gradient: Tensor | None, h_gradient: Tensor | None
+    ) -> None:
+        if x_gradient is not None and h_gradient is not None:
+            torch.mm(saved.gradient, self.layer.weight_self.t(), out=h_gradient)
+            h_gradient.add_(x_gradient)
+            saved.drop.back(h_gradient, saved.dropped, h_gradient)
+
+    @property
+    def kept(self) -> Kept:
+        """The aggregate; two products, one of them with the table's rows."""
+        columns = self.layer.in_features
+        return Kept(columns, carried=self.layer.out_features, owed_of_tables=columns)
