@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
-from gnnpipe.config.run import GcniiConfig, Model
+from gnnpipe.config.run import GcniiConfig, Model, ModelConfig
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.normalize import Normalization
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import Dense
@@ -27,9 +29,9 @@ class ModelSpec:
     hidden: int
     num_features: int
     num_classes: int
-    sparse_features: bool
-    seed: int
-    gcnii: GcniiConfig
+    sparse_features: bool = False
+    seed: int = 0
+    gcnii: GcniiConfig = field(default_factory=GcniiConfig)
 
     @property
     def normalization(self) -> Normalization:
@@ -45,6 +47,22 @@ class ModelSpec:
     def has_ends(self) -> bool:
         """Whether dense layers come before the first and after the last convolution."""
         return self.model in ("gcnii", "resgcn")
+
+
+def spec_for(
+    config: ModelConfig, data: GraphData, seed: int = 0, gcnii: GcniiConfig | None = None
+) -> ModelSpec:
+    """What a model for a graph is built from; the seed and GCNII's constants change no shape."""
+    return ModelSpec(
+        config.model,
+        config.layers,
+        config.hidden,
+        data.num_features,
+        data.num_classes,
+        isinstance(data.features, Csr),
+        seed,
+        gcnii or GcniiConfig(),
+    )
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from gnnpipe.config.commands import PlanConfig
-from gnnpipe.config.run import RunConfig
+from gnnpipe.config.run import Device, LayoutConfig
 from gnnpipe.graph.data import GraphData
 from gnnpipe.planner.machine import hardware_here
 from gnnpipe.planner.question import question_of
 from gnnpipe.planner.search import search
 from gnnpipe.schedule.plan import make_plan
 
+_Layout = TypeVar("_Layout", bound=LayoutConfig)
 
-def planned(config: RunConfig, data: GraphData) -> tuple[RunConfig, str]:
+
+def planned(config: _Layout, data: GraphData, device: Device = "auto") -> tuple[_Layout, str]:
     """The config with the fastest plan's stages, parts and chunks, and why it is that.
 
     Raises:
@@ -21,9 +24,8 @@ def planned(config: RunConfig, data: GraphData) -> tuple[RunConfig, str]:
     """
     if config.chunks is not None:
         make_plan(1, 1, config.chunks, config.layers, data.num_nodes)
-    hardware = hardware_here(config)
+    hardware = hardware_here(config.hardware, device)
     asked = PlanConfig(
-        dataset=config.dataset,
         model=config.model,
         layers=config.layers,
         hidden=config.hidden,

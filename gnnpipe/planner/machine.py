@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from gnnpipe.config.run import RunConfig
+from gnnpipe.config.run import Device
 from gnnpipe.planner.hardware import REFERENCE, SHIPPED, TURN, Hardware, Link, load_hardware
 from gnnpipe.system.resources import cores, total_memory
 
@@ -29,17 +29,21 @@ def outdated(hardware: Hardware) -> str | None:
     return None
 
 
-def hardware_here(config: RunConfig) -> Hardware:
-    """What a config names, or a description of this host.
+def hardware_here(name: str | None, device: Device = "auto") -> Hardware:
+    """What is named, or a description of this host.
+
+    Args:
+        name: of what is shipped, or of a profile's file; None for this host.
+        device: that a run is to use.
 
     Raises:
         PlanError: the hardware is unknown, or the file no profile.
     """
-    if config.hardware is not None:
-        return load_hardware(config.hardware)
-    if config.device != "cpu" and torch.cuda.is_available():
-        name = torch.cuda.get_device_name(0).lower()
-        known = next((key for key in ("a100", "h100", "h200") if key in name), "a5000x8")
+    if name is not None:
+        return load_hardware(name)
+    if device != "cpu" and torch.cuda.is_available():
+        model = torch.cuda.get_device_name(0).lower()
+        known = next((key for key in ("a100", "h100", "h200") if key in model), "a5000x8")
         return replace(SHIPPED[known], devices_per_host=torch.cuda.device_count())
     allotted = cores()
     link = Link(1e-4, 2e9)

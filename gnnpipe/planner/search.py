@@ -199,7 +199,7 @@ def _memory(plan: Plan, question: Question, settings: TableSettings) -> tuple[li
     for stage, (first, last) in enumerate(plan.layer_ranges):
         kind = last - first, stage == 0, stage == plan.num_stages - 1
         if kind not in known:
-            stale = plan.reads_stale_rows("exact")
+            stale = plan.reads_stale_rows(stale_halo=False)
             known[kind] = (
                 rank_memory(plan, question.spec, settings, stage, rank),
                 checkpoint_memory(plan, question.spec, settings, stage, rank, stale=stale),

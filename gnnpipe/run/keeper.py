@@ -8,7 +8,7 @@ from pathlib import Path
 from gnnpipe.checkpoint.state import RankState, checkpoint_path, describe, prune, write
 from gnnpipe.checkpoint.storage import Storage
 from gnnpipe.comm.world import World
-from gnnpipe.config.every import Every, parse_every
+from gnnpipe.config.every import Every
 from gnnpipe.run.job import Job, reads_stale_rows
 from gnnpipe.run.recorder import Recorder
 
@@ -50,7 +50,7 @@ class Keeper:
         self._storage = Storage(world.writing)
         self._whole: set[Path] = set()  # checkpoints that were written here, or looked at
         self._epochs = 0  # of the one that is being written
-        self._clockwork = Clockwork(parse_every(job.config.checkpoint_every), job.config.epochs)
+        self._clockwork = Clockwork(job.config.checkpoints, job.config.epochs)
 
     def due(self, epoch: int) -> bool:
         """Whether one is due after an epoch, by this rank's clock."""
