@@ -24,12 +24,12 @@ from gnnpipe.comm.groups import Links, make_links
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.stage_links import Messages
 from gnnpipe.comm.wire import Wire
+from gnnpipe.config.resolved import StalenessSettings
 from gnnpipe.config.run import (
     GcniiConfig,
     HaloMode,
     Initial,
     Model,
-    StalenessConfig,
     TableFormat,
     WireFormat,
 )
@@ -48,7 +48,7 @@ from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.schedule.staleness import chunk_orders
 
 CPU = torch.device("cpu")
-NEWEST = StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 2, 0, 0)
+NEWEST = StalenessSettings("default", "shuffled", 1, "corrected", 0.7, "dropped", 2, 0, 0)
 LEARNING_RATE = 0.1
 SMALL_TILES = TileSizes(1, 16)  # so that small graphs have several
 
@@ -63,7 +63,7 @@ class Case:
     hidden: int = 8
     chunks: int = 1
     dropout: float = 0.5
-    staleness: StalenessConfig = NEWEST
+    staleness: StalenessSettings = NEWEST
     epochs: int = 3
     seed: int = 0
     parts: int = 1

@@ -13,7 +13,8 @@ from gnnpipe.comm.clock import Clock
 from gnnpipe.comm.groups import Links
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.stage_links import Messages
-from gnnpipe.config.run import GcniiConfig, Model, StalenessConfig, SyntheticConfig, TableFormat
+from gnnpipe.config.resolved import StalenessSettings
+from gnnpipe.config.run import GcniiConfig, Model, SyntheticConfig, TableFormat
 from gnnpipe.engine.engine import Engine
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.replay import replayed
@@ -32,11 +33,11 @@ from gnnpipe.schedule.staleness import chunk_orders
 MODELS: tuple[Model, ...] = ("gcn", "sage", "gcnii", "resgcn")
 LAYERS, HIDDEN, EPOCHS, RATE = 4, 20, 4, 0.1
 RULES = {
-    "reuse": StalenessConfig("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0),
-    "corrected, clean, frozen, refreshed": StalenessConfig(
+    "reuse": StalenessSettings("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0),
+    "corrected, clean, frozen, refreshed": StalenessSettings(
         "default", "shuffled", 2, "corrected", 0.7, "clean", 2, 2, 0
     ),
-    "fitted": StalenessConfig("default", "shuffled", 1, "reuse", "fitted", "dropped", 1, 0, 0),
+    "fitted": StalenessSettings("default", "shuffled", 1, "reuse", "fitted", "dropped", 1, 0, 0),
 }
 
 # float32 sums of another order, over some layers and epochs of training

@@ -12,7 +12,8 @@ from gnnpipe.comm.clock import Clock
 from gnnpipe.comm.groups import Links
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.stage_links import Messages
-from gnnpipe.config.run import GcniiConfig, Model, StalenessConfig, TableFormat
+from gnnpipe.config.resolved import StalenessSettings
+from gnnpipe.config.run import GcniiConfig, Model, TableFormat
 from gnnpipe.engine.engine import Engine
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.nonfinite import finite_gradients
@@ -82,7 +83,7 @@ class Ours:
         nodes, chunks = graph.facts.num_nodes, len(graph.ranges[0])
         plan = replace(make_plan(1, 1, chunks, layers, nodes), tables=tables)
         spec = ModelSpec(model, layers, hidden, FEATURES, CLASSES, False, 0, GcniiConfig())
-        rule = StalenessConfig("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0)
+        rule = StalenessSettings("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0)
         links, place = Links(), Place.of_rank(0, 1, 1)
         self.stage = Stage(
             place,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnnpipe.config.checks import check_config
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import Model, RunConfig, StalenessConfig, TableFormat, WireFormat
 
 LOOKAHEAD = 2
@@ -39,7 +40,7 @@ class Cell:
         words += [f"tables {self.tables}"] if self.tables != "fp32" else []
         return ", ".join(words)
 
-    def config(self, size: Size) -> RunConfig:
+    def config(self, size: Size) -> Resolved:
         """What is run."""
         return check_config(
             RunConfig(

@@ -17,10 +17,11 @@ from gnnpipe.comm.launch import launch_local
 from gnnpipe.comm.world import join
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.splits import random_split
+from gnnpipe.nn.models import spec_for
 from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.memory import LIBRARY_PAGES, PROCESS_BYTES
 from gnnpipe.planner.predictions import predict
-from gnnpipe.run.job import Job, describe_plan, plan_for, prepare_graph, spec_for
+from gnnpipe.run.job import Job, describe_plan, plan_for, prepare_graph
 from gnnpipe.run.rank import train
 from gnnpipe.run.records import RunFolder
 
@@ -76,12 +77,12 @@ def measure(cell: Cell, size: Size) -> Measured:
     """Predict and run."""
     config, data = cell.config(size), graph_of(cell, size)
     plan, spec = plan_for(config, data), spec_for(config, data)
-    graph = prepare_graph(config, data, plan, spec)
-    predictions = predict(config, plan, spec, graph)
+    graph = prepare_graph(data, plan, spec)
     with tempfile.TemporaryDirectory(prefix="gnnpipe-memory-") as scratch:
         path, folder = Path(scratch) / "graph.safetensors", RunFolder(Path(scratch) / "run")
         graph.save(path)
         job = Job(config, plan, spec, path, folder.path, resolve_metric(config.metric, data.task))
+        predictions = predict(plan, spec, graph, job.tables, checkpoints=job.checkpointing)
         folder.create(config, describe_plan(job, graph.facts, predictions))
         del graph, data
         launch_local(train_measured, (job,), plan.num_ranks)
@@ -102,7 +103,7 @@ class _Silent:
 
 def train_measured(job: Job, store: str) -> None:
     """Join, take the peak as it is now, train, and leave what came on top of it."""
-    with join(job.config, store) as world:
+    with join(job.config, store, device="cpu", threads=1) as world:
         CLEAR.write_text(RESET_PEAK)
         idle = _peak() - _library_pages()
         train(job, world, _Silent())

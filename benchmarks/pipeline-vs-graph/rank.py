@@ -24,8 +24,8 @@ from gnnpipe.comm.groups import Links, make_links
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.stage_links import Messages
 from gnnpipe.comm.world import keep_freed_memory
-from gnnpipe.config.presets import resolve_staleness
-from gnnpipe.config.run import GcniiConfig, RunConfig
+from gnnpipe.config.resolved import StalenessSettings
+from gnnpipe.config.run import GcniiConfig
 from gnnpipe.engine.engine import Engine
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.stage import Stage
@@ -52,9 +52,8 @@ class Runner:
     """One plan of a model, built; `epoch` runs one epoch and says how long it took and for what."""
 
     def __init__(self, spec: ModelSpec, who: Any, graph: PreparedGraph, links: Links, rank: int) -> None:
-        staleness = resolve_staleness(RunConfig()).staleness
+        staleness = StalenessSettings()
         plan = make_plan(who.stages, who.parts, who.chunks, spec.layers, graph.facts.num_nodes)
-        assert staleness.dropout_hold is not None
         self._stage = Stage(
             Place.of_rank(rank, who.stages, who.parts),
             plan,

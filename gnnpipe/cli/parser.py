@@ -1,4 +1,7 @@
-"""The parser of a command, made from a frozen dataclass: flags are its fields, help their docstrings."""
+"""The parser of a command, made from a frozen dataclass: flags are its fields, help their docstrings.
+
+A field that is not given (``init=False``) is no flag.
+"""
 
 from __future__ import annotations
 
@@ -102,11 +105,11 @@ def parse(parser: Parser, config: type[_Config], arguments: Sequence[str]) -> _C
 
 
 def _walk(config: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any, str]]:
-    """Every leaf field with its dotted key, type and docstring."""
+    """Every leaf field with its dotted key, type and docstring, which may be that of a base's field."""
     hints = get_type_hints(config)
-    parsed = docstring_parser.parse_from_object(config)
-    docs = {item.arg_name: item.description or "" for item in parsed.params}
-    for item in fields(config):
+    parsed = map(docstring_parser.parse_from_object, reversed(config.__mro__[:-1]))
+    docs = {item.arg_name: item.description or "" for base in parsed for item in base.params}
+    for item in (item for item in fields(config) if item.init):
         hint = hints[item.name]
         if is_dataclass(hint):
             assert isinstance(hint, type)
@@ -154,7 +157,7 @@ def build(config: type[_Config], namespace: Namespace) -> _Config:
     """The dataclass that a namespace spells out; what it has besides is left out."""
     hints = get_type_hints(config)
     values = {}
-    for item in fields(config):  # type: ignore[arg-type]
+    for item in (item for item in fields(config) if item.init):  # type: ignore[arg-type]
         value, hint = namespace[item.name], hints[item.name]
         value = tuple(value) if isinstance(value, list) else value
         values[item.name] = build(hint, value) if isinstance(value, Namespace) else value

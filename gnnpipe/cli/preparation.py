@@ -10,8 +10,8 @@ from pathlib import Path
 from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.checkpoint.state import remove_leftovers
 from gnnpipe.comm.world import choose_device, sharers
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
-from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import GnnpipeError, StoppedError
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.report.busy import busy
@@ -25,14 +25,14 @@ Lock = tuple[int, ...]
 """The open file that keeps a run's folder ours, if this process holds it."""
 
 
-def hold_what_goes_on(config: RunConfig, folder: RunFolder, held_until: ExitStack) -> Lock:
+def hold_what_goes_on(config: Resolved, folder: RunFolder, held_until: ExitStack) -> Lock:
     """Hold the folder of a run that goes on before its checkpoints are looked at, as the run that wrote them
     may be about to end; a new run's folder is made later."""
     return (held_until.enter_context(held(folder.path)),) if config.resume else ()
 
 
 def prepare_run(
-    config: RunConfig,
+    config: Resolved,
     scratch: Path,
     folder: RunFolder | None,
     start: Start | None,

@@ -15,7 +15,8 @@ from gnnpipe.errors import ConfigError
 DESCRIPTION = """Measure what this machine's devices and links can do, for gnnpipe plan and train --plan auto:
 seconds of each kind of layer by rows, edges and width, forward, backward and for gradients of weights; what
 a chunk costs to start; how much slower a core is when all are busy; latency and bandwidth between two
-processes. Takes one to two minutes and writes one JSON file."""
+processes. How fast rows are read depends on the graph, so measure on your own. Takes one to two minutes and
+writes one JSON file."""
 
 EPILOG = """Examples: gnnpipe profile
           gnnpipe profile --dataset Physics --models [gcnii] --hidden [100] --out physics.json"""

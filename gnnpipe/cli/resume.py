@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.checkpoint.state import complete, latest, remove_leftovers
-from gnnpipe.config.run import RunConfig
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.errors import ConfigError
 from gnnpipe.run.job import Job, Start
 from gnnpipe.run.records import RunFolder
@@ -26,12 +26,12 @@ def restarted(job: Job, folder: RunFolder) -> Job:
     return replace(job, start=start and replace(start, plan_since=since))
 
 
-def folder_of(config: RunConfig) -> RunFolder:
+def folder_of(config: Resolved) -> RunFolder:
     """The run's folder, not made yet; when a run goes on, where it is."""
     return RunFolder(Path(config.resume)) if config.resume else RunFolder.for_config(config)
 
 
-def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
+def start_of(config: Resolved, folder: RunFolder) -> Start | None:
     """Where to go on; None to begin.
 
     Raises:
@@ -70,7 +70,7 @@ def warn(line: str) -> None:
     sys.stderr.write(f"warning: {line}\n")
 
 
-def for_restart(config: RunConfig) -> RunConfig:
+def for_restart(config: Resolved) -> Resolved:
     """What a process does that torchrun has started again: go on with what this launch has begun, or begin it
     again if nothing was saved. A folder with another run is not touched; as at first, it is refused.
 
@@ -88,7 +88,7 @@ def for_restart(config: RunConfig) -> RunConfig:
     return as_far_as_it_got(config) if begun else config
 
 
-def as_far_as_it_got(config: RunConfig) -> RunConfig:
+def as_far_as_it_got(config: Resolved) -> Resolved:
     """Go on with the run that ``config.out`` holds from its last checkpoint, or begin it again."""
     out = Path(str(config.out))
     if complete(out) and latest(out, warn) is not None:

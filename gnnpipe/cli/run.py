@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from gnnpipe.cli.preparation import Lock, hold_what_goes_on, prepare_run, saved,
 from gnnpipe.cli.resume import as_far_as_it_got, folder_of, for_restart, restarted, start_of
 from gnnpipe.comm.launch import launch_local, warm_up
 from gnnpipe.comm.world import World, choose_device, join, launched_by_torchrun
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import changes, with_stored_plan
-from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import (
     ConfigError,
     GnnpipeError,
@@ -42,7 +42,7 @@ from gnnpipe.system.interruption import exit_at_once
 SECONDS_TO_SPEAK = 30.0
 
 
-def run(config: RunConfig, before: RunConfig | None = None) -> int:
+def run(config: Resolved, before: Resolved | None = None) -> int:
     """Prepare and train; return the exit code.
 
     Args:
@@ -58,7 +58,7 @@ def run(config: RunConfig, before: RunConfig | None = None) -> int:
     return _run_under_torchrun(config) if launched_by_torchrun() else _run_local(config)
 
 
-def run_missing(configs: list[RunConfig]) -> None:
+def run_missing(configs: list[Resolved]) -> None:
     """Run what is not there yet, one after the other; all is checked before the first one starts.
 
     Raises:
@@ -74,7 +74,7 @@ def run_missing(configs: list[RunConfig]) -> None:
     data = load_dataset(missing[0]) if missing else None
     for config in missing:
         start_of(config, folder_of(config))
-        choose_device(config.device, config.stages * config.parts)
+        choose_device(config.device, config.num_ranks)
         assert data is not None
         plan_for(config, data)
     console = PatientConsole(highlight=False, soft_wrap=True)
@@ -86,7 +86,7 @@ def run_missing(configs: list[RunConfig]) -> None:
         _run_local(config)
 
 
-def _run_local(config: RunConfig) -> int:
+def _run_local(config: Resolved) -> int:
     """Start a process for each part of each stage."""
     folder = folder_of(config)
     with ExitStack() as held_until:
@@ -104,16 +104,16 @@ def _run_local(config: RunConfig) -> int:
     return 0
 
 
-def _with_plan(config: RunConfig) -> RunConfig:
+def _with_plan(config: Resolved) -> Resolved:
     """Choose the plan if that is asked for; check that the devices are there."""
     if config.plan == "auto":
         with busy("choosing a plan"):
-            config, note = planned(config, load_dataset(config))
+            config, note = planned(config, load_dataset(config), config.device)
         PatientConsole(highlight=False, soft_wrap=True).print(note, markup=False)
     warning = outdated(load_hardware(config.hardware)) if config.hardware else None
     if warning:
         sys.stderr.write(f"warning: {warning}\n")
-    choose_device(config.device, config.stages * config.parts)
+    choose_device(config.device, config.num_ranks)
     return config
 
 
@@ -138,11 +138,15 @@ def _launch(job: Job, folder: RunFolder, lock: Lock = ()) -> None:
 def local_rank_main(job: Job, store: str) -> None:
     """What a process that we started does."""
     config = job.config
-    with join(config, store) as world:
+    with _join(config, store) as world:
         train(job, world, ConsoleReporter(config.epochs, job.metric))
 
 
-def _run_under_torchrun(config: RunConfig) -> int:
+def _join(config: Resolved, store: str | None) -> AbstractContextManager[World]:
+    return join(config, store, device=config.device, threads=config.threads, timeout=config.timeout)
+
+
+def _run_under_torchrun(config: Resolved) -> int:
     """Be one of the processes that torchrun started; the first of each host prepares the graph for all."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     folder: RunFolder | None = None
@@ -154,7 +158,7 @@ def _run_under_torchrun(config: RunConfig) -> int:
                 "plan: auto starts its processes itself, but torchrun has started some; use the flags that "
                 f"gnnpipe plan --devices {size} prints"
             )
-        needed = config.stages * config.parts
+        needed = config.num_ranks
         if needed != size:
             raise PlanError(
                 f"stages ({config.stages}) x parts ({config.parts}) = {needed} ranks, but {size} processes "
@@ -167,7 +171,7 @@ def _run_under_torchrun(config: RunConfig) -> int:
             start = start_of(config, folder) if folder else None
             scratch = held_until.enter_context(scratch_folder())
             everyones = False
-            world = held_until.enter_context(join(config, None))
+            world = held_until.enter_context(_join(config, None))
             everyones = True
             begun = bool(start)
             job = _share_job(config, world, scratch, folder, start, held_until, lock)
@@ -190,7 +194,7 @@ def _run_under_torchrun(config: RunConfig) -> int:
 
 
 def _share_job(
-    config: RunConfig,
+    config: Resolved,
     world: World,
     scratch: Path,
     folder: RunFolder | None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.cli.roots import check_root
 from gnnpipe.config.checks import check_config
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import check_resumed, stored_settings
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError
@@ -29,7 +30,7 @@ def run(arguments: list[str]) -> int:
     config = _parse(arguments)
     before = None
     if config.resume:
-        before, config = _resumed(config, arguments)
+        before, config = _resumed(config, config.resume, arguments)
     check_root(arguments, config.dataset, config.root, config.resume)
     config = check_config(config)
     if before is not None:
@@ -44,9 +45,8 @@ def _parse(arguments: list[str]) -> RunConfig:
     return parse(make_parser("train", RunConfig, DESCRIPTION, EPILOG), RunConfig, arguments)
 
 
-def _resumed(given: RunConfig, arguments: list[str]) -> tuple[RunConfig, RunConfig]:
-    """The settings of the run that ``--resume`` names, as they were, and with the other flags on top."""
-    assert given.resume is not None
+def _resumed(given: RunConfig, folder: str, arguments: list[str]) -> tuple[Resolved, RunConfig]:
+    """The settings of the run in ``folder``, as they were, and with the other flags on top."""
     for flag, value in (("out", given.out), ("overwrite", given.overwrite)):
         if value:
             raise ConfigError(
@@ -54,16 +54,16 @@ def _resumed(given: RunConfig, arguments: list[str]) -> tuple[RunConfig, RunConf
             )
     if any(argument.partition("=")[0] == "--config" for argument in arguments):
         raise ConfigError("config: --resume takes the settings of its own run; give flags instead")
-    settings = stored_settings(Path(given.resume))
-    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as folder:
-        path = Path(folder) / "config.yaml"
+    settings = stored_settings(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
+        path = Path(scratch) / "config.yaml"
         write_file(path, dump_yaml(settings))
         try:
             before = check_config(_parse(["--config", str(path)]))
         except ConfigError as error:
-            raise ConfigError(f"resume: the settings of '{given.resume}' can't be used: {error}") from None
+            raise ConfigError(f"resume: the settings of '{folder}' can't be used: {error}") from None
         config = _parse(["--config", str(path), *arguments])
         if config.staleness.preset != before.staleness.preset:  # then what the old one decided is open again
             write_file(path, dump_yaml({**settings, "staleness": {}, "optimizer": {}}))
             config = _parse(["--config", str(path), *arguments])
-    return before, replace(config, out=given.resume)
+    return before, replace(config, out=folder)

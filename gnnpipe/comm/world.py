@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from gnnpipe.comm.groups import Links, Talk, make_links
 from gnnpipe.comm.watchdog import Waiting
-from gnnpipe.config.run import RunConfig
+from gnnpipe.config.run import Device, RanksConfig
 from gnnpipe.errors import ConfigError
 from gnnpipe.system.resources import threads_per_rank
 
@@ -97,39 +97,49 @@ def _count_cuda() -> int:
 
 
 @contextmanager
-def join(config: RunConfig, store: str | None) -> Iterator[World]:
+def join(
+    ranks: RanksConfig,
+    store: str | None,
+    *,
+    device: Device = "auto",
+    threads: int = 0,
+    timeout: float = 600.0,
+) -> Iterator[World]:
     """Join the other processes of the run, and leave them when all is done.
 
     After an error the groups are left alone: closing them first would make the peers fail of a closed
     connection before this process could say what went wrong. They close when it ends.
 
     Args:
-        config: the run's; its stages, parts, device, threads and timeout count here. The timeout is also how
-            long, under torchrun, ranks wait for the one that loads the graph.
+        ranks: stages and parts.
         store: file through which local processes find each other; None for torchrun's environment.
+        device: see `choose_device`.
+        threads: of this process; 0 shares the cores of the host out.
+        timeout: seconds that a process waits for another; also how long, under torchrun, ranks wait for the
+            one that loads the graph.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    device = choose_device(config.device, local_size, local_rank)
-    shared = sharers(device, local_size) > 1
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    torch.set_num_threads(config.threads or threads_per_rank(local_size))
+    chosen = choose_device(device, local_size, local_rank)
+    shared = sharers(chosen, local_size) > 1
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    torch.set_num_threads(threads or threads_per_rank(local_size))
     keep_freed_memory()
-    limit = timedelta(seconds=config.timeout)
+    limit = timedelta(seconds=timeout)
     dist.init_process_group(
-        "gloo" if device.type == "cpu" or shared else "cpu:gloo,cuda:nccl",
+        "gloo" if chosen.type == "cpu" or shared else "cpu:gloo,cuda:nccl",
         timeout=limit,
         rank=rank,
         world_size=size,
         store=FileStore(store, size) if store else _store_of_launcher(limit),
     )
     control, writing = (Talk(rank, size, dist.new_group(backend="gloo", timeout=limit)) for _ in range(2))
-    waiting = Waiting(rank, config.timeout)
+    waiting = Waiting(rank, timeout)
     waiting.watch()
-    links = make_links(device, config.stages, config.parts, limit, waiting, through_host=shared)
-    yield World(rank, size, device, control, links, writing)
+    links = make_links(chosen, ranks.stages, ranks.parts, limit, waiting, through_host=shared)
+    yield World(rank, size, chosen, control, links, writing)
     dist.destroy_process_group()
 
 

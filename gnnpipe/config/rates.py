@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 
-from gnnpipe.config.run import OptimizerConfig
+from gnnpipe.config.resolved import OptimizerSettings
 
 
-def rate_factor(config: OptimizerConfig, epochs: int, epoch: int) -> float:
+def rate_factor(config: OptimizerSettings, epochs: int, epoch: int) -> float:
     """Share of the learning rate in an epoch: a linear warm-up, then constant or a cosine down to 0.
 
     Args:
-        config: resolved.
         epochs: of the whole run, over which the cosine is stretched.
         epoch: counted from 0.
     """
-    assert config.warmup is not None
     if epoch < config.warmup:
         return (epoch + 1) / (config.warmup + 1)
     if config.schedule == "constant":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gnnpipe.config.rates import rate_factor
-from gnnpipe.config.run import RunConfig
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.errors import CheckpointError, ConfigError, shown
 from gnnpipe.files.reading import read_yaml_text
 from gnnpipe.system.failures import reason
@@ -53,7 +53,7 @@ def stored_config(folder: Path) -> tuple[str, dict[str, Any]]:
     return text, settings
 
 
-def check_resumed(config: RunConfig, before: RunConfig) -> None:
+def check_resumed(config: Resolved, before: Resolved) -> None:
     """Refuse what would make it another run.
 
     Args:
@@ -78,7 +78,7 @@ def check_resumed(config: RunConfig, before: RunConfig) -> None:
         )
 
 
-def changes(config: RunConfig, before: RunConfig) -> list[str]:
+def changes(config: Resolved, before: Resolved) -> list[str]:
     """What is different from here on, for the user to see."""
     new, old = _flat(asdict(config)), _flat(asdict(before))
     keys = (key for key in new if key not in ("out", "overwrite", "resume"))
@@ -89,7 +89,7 @@ def changes(config: RunConfig, before: RunConfig) -> list[str]:
     ]
 
 
-def with_stored_plan(config: RunConfig, before: RunConfig, plan: dict[str, Any]) -> RunConfig:
+def with_stored_plan(config: Resolved, before: Resolved, plan: dict[str, Any]) -> Resolved:
     """Keep the number of chunks that the run had, unless the plan changes.
 
     Args:
@@ -138,7 +138,7 @@ def plan_since(plan: dict[str, Any], epochs: int) -> int:
     return min(int(start) for start, _ in last)
 
 
-def continued(config: RunConfig, before: dict[str, Any], epochs: int) -> list[str]:
+def continued(config: Resolved, before: dict[str, Any], epochs: int) -> list[str]:
     """What the user should know who goes on after so many epochs, beyond what has changed.
 
     Args:
@@ -163,7 +163,7 @@ def continued(config: RunConfig, before: dict[str, Any], epochs: int) -> list[st
     return [line for line in lines if line]
 
 
-def _rate_change(config: RunConfig, before: dict[str, Any], epochs: int) -> str:
+def _rate_change(config: Resolved, before: dict[str, Any], epochs: int) -> str:
     """Says so if the learning rate is not what the run was to go on with."""
     optimizer = before.get("optimizer") or {}
     known = {key: optimizer[key] for key in ("schedule", "warmup") if optimizer.get(key) is not None}

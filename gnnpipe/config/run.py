@@ -125,9 +125,13 @@ class GcniiConfig:
     """Layer l applies its weights with strength log(theta / l + 1)."""
 
 
+# The pieces below are what functions are handed. A class takes the fields of its last base first, so that
+# flags stand in the order of this file.
+
+
 @dataclass(frozen=True)
-class RunConfig:
-    """One training run."""
+class GraphConfig:
+    """The graph, how its nodes are split, and what is measured on them."""
 
     dataset: str = "synthetic"
     """Name of the data set: synthetic (built in) or one that torch_geometric knows, for example Cora,
@@ -150,6 +154,13 @@ class RunConfig:
     classes, else accuracy. macro_f1 and balanced_accuracy (mean recall) count every class alike, however few
     nodes it has."""
 
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model."""
+
     model: Model = "gcnii"
     """gcn, sage (mean), gcnii, or resgcn (ResGCN+: norm, ReLU, dropout, convolution, plus skip)."""
     layers: int = 32
@@ -159,11 +170,27 @@ class RunConfig:
     dropout: float = 0.5
     """Probability that an entry is dropped, 0 to below 1 (rounded to a multiple of 1/256)."""
 
+
+@dataclass(frozen=True)
+class RanksConfig:
+    """The processes that share the work."""
+
     stages: int = 1
     """Pipeline stages: consecutive groups of layers. stages x parts processes run."""
     parts: int = 1
     """Graph parts: each stage is a group of so many processes, which hold one part of the graph each and
     exchange boundary rows at every layer. 1 x P is graph parallelism, S x 1 a pipeline, S x P the hybrid."""
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes that run."""
+        return self.stages * self.parts
+
+
+@dataclass(frozen=True)
+class ExchangeConfig:
+    """What ranks send each other, and how."""
+
     part_balance: PartBalance = "nodes"
     """What parts have equally much of. nodes: rows, and so memory, which sends least; work: rows and edges
     weighed as for chunks, which helps where few nodes have most edges."""
@@ -184,6 +211,12 @@ class RunConfig:
     """How the rows are held that are aggregated, and gradients of aggregates. bf16: in half the memory, half
     of what parts exchange, and faster, as aggregation reads half as much; eight bits of a number are left,
     and sums are rounded to them. Evaluation always uses fp32."""
+
+
+@dataclass(frozen=True)
+class LayoutConfig(ExchangeConfig, RanksConfig, ModelConfig):
+    """A model, and how it is laid out over ranks and chunks."""
+
     recompute: bool = False
     """Keep less from forward to backward, and make it again chunk by chunk: the input rows of ResGCN+ layers,
     a quarter of what it keeps, for one more product of rows with weights. The same numbers, bit for bit. GCN,
@@ -201,6 +234,12 @@ class RunConfig:
     hardware: str | None = None
     """What the devices can do, for --plan auto, the number of chunks and which layers go together: a name or
     a file as for ``gnnpipe plan``. By default, figures of a usual CPU or of the CUDA device at hand."""
+
+
+@dataclass(frozen=True)
+class RunConfig(LayoutConfig, GraphConfig):
+    """One training run."""
+
     epochs: int = 200
     """Passes over the graph; every one is one optimiser step."""
     lr: float = 0.005
@@ -250,7 +289,6 @@ class RunConfig:
     """Go on with the run of this folder from its last checkpoint, with its settings. Other flags win: more
     --epochs, or another plan (--stages, --parts, --chunks); the graph and the model stay."""
 
-    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     staleness: StalenessConfig = field(default_factory=StalenessConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     gcnii: GcniiConfig = field(default_factory=GcniiConfig)

@@ -13,13 +13,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gnnpipe.config.rates import rate_factor
-from gnnpipe.config.run import OptimizerConfig
+from gnnpipe.config.resolved import OptimizerSettings
 from gnnpipe.nn.layers.dense import Dense
 
 
-def make_optimizer(modules: nn.Module, config: OptimizerConfig, lr: float, weight_decay: float) -> Optimizer:
+def make_optimizer(
+    modules: nn.Module, config: OptimizerSettings, lr: float, weight_decay: float
+) -> Optimizer:
     """Adam or AdamW over one stage's weights; dense layers at the ends may decay on their own."""
-    assert config.betas is not None
     ends = [layer for layer in modules.children() if isinstance(layer, Dense)]
     dense = [weight for layer in ends for weight in layer.parameters()]
     names = {id(weight) for weight in dense}
@@ -34,7 +35,7 @@ def make_optimizer(modules: nn.Module, config: OptimizerConfig, lr: float, weigh
     return (AdamW if config.name == "adamw" else Adam)(groups, lr=lr, betas=config.betas, fused=fused)
 
 
-def make_scheduler(optimizer: Optimizer, config: OptimizerConfig, epochs: int, done: int = 0) -> LambdaLR:
+def make_scheduler(optimizer: Optimizer, config: OptimizerSettings, epochs: int, done: int = 0) -> LambdaLR:
     """See `rate_factor`; ``done`` epochs are over."""
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]

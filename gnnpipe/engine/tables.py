@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gnnpipe import ops
-from gnnpipe.config.presets import Freeze, parse_freeze, parse_weight
-from gnnpipe.config.run import Gradient, HaloMode, StalenessConfig, TableFormat
+from gnnpipe.config.resolved import Freeze, StalenessSettings
+from gnnpipe.config.run import Gradient, HaloMode, TableFormat
 from gnnpipe.graph.chunks import Chunk
 from gnnpipe.schedule.plan import Plan
 from gnnpipe.schedule.staleness import fresh_probability, gradient_rule, snapshot_due
@@ -39,20 +39,18 @@ class TableSettings:
     """How rows are held."""
 
     @classmethod
-    def of(cls, staleness: StalenessConfig, plan: Plan, halo: HaloMode = "exact") -> TableSettings:
-        """Settings of a resolved config. With one chunk, or a lookahead that no read goes beyond, every row
+    def of(cls, staleness: StalenessSettings, plan: Plan, halo: HaloMode = "exact") -> TableSettings:
+        """Settings of a run under a plan. With one chunk, or a lookahead that no read goes beyond, every row
         is fresh, and the tables need keep nothing of an earlier epoch (a stale halo is kept beside them)."""
         waits, stale_halo = plan.lookahead > 0, halo == "stale"
         if plan.num_chunks == 1 or plan.exact:
             alone = plan.num_chunks == 1
             return cls(waits=waits, stale_halo=stale_halo, alone=alone, format=plan.tables)
-        assert staleness.freeze is not None
-        assert staleness.gradient is not None
         return cls(
-            parse_freeze(staleness.freeze),
+            staleness.snapshots,
             staleness.history == "clean",
             staleness.gradient,
-            parse_weight(staleness.weight),
+            None if staleness.weight == "fitted" else staleness.weight,
             fresh_probability(plan.num_chunks, plan.lookahead),
             waits,
             stale_halo,

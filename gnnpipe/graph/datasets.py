@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from gnnpipe.config.catalog import Source, find_source, is_synthetic
-from gnnpipe.config.run import RunConfig
+from gnnpipe.config.run import GraphConfig
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.foreign import check_written_inside, safely
 from gnnpipe.files.reading import open_file
@@ -29,7 +29,7 @@ from gnnpipe.graph.synthetic import planted_partition
 LEAST_FOR_SPLIT = 5
 
 
-def load_dataset(config: RunConfig) -> GraphData:
+def load_dataset(config: GraphConfig) -> GraphData:
     """Load ``config.dataset`` and check it.
 
     Raises:
@@ -75,7 +75,7 @@ def _alone(root: str) -> FileLock:
     return FileLock(path)
 
 
-def _choose_masks(raw: RawGraph, config: RunConfig) -> Masks:
+def _choose_masks(raw: RawGraph, config: GraphConfig) -> Masks:
     """Pick a split that the data set ships, or make a seeded one of the nodes that have a label."""
     if raw.masks is None:
         labels = as_labels(raw.labels)

@@ -8,7 +8,9 @@ from functools import partial
 
 import torch
 
-from gnnpipe.config.run import GcniiConfig, Model
+from gnnpipe.config.run import GcniiConfig, Model, ModelConfig
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.normalize import Normalization
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import Dense
@@ -31,8 +33,8 @@ class ModelSpec:
     hidden: int
     num_features: int
     num_classes: int
-    sparse_features: bool
-    seed: int
+    sparse_features: bool = False
+    seed: int = 0
     gcnii: GcniiConfig = field(default_factory=GcniiConfig)
     """The constants of GCNII."""
 
@@ -76,6 +78,22 @@ class Architecture:
     """Whether all layers read what the input layer has made."""
     copies_weights: bool = False
     """Whether an epoch begins with a copy of the weights; for the memory estimate."""
+
+
+def spec_for(
+    config: ModelConfig, data: GraphData, seed: int = 0, gcnii: GcniiConfig | None = None
+) -> ModelSpec:
+    """What a model for a graph is built from; the seed and GCNII's constants change no shape."""
+    return ModelSpec(
+        config.model,
+        config.layers,
+        config.hidden,
+        data.num_features,
+        data.num_classes,
+        isinstance(data.features, Csr),
+        seed,
+        gcnii or GcniiConfig(),
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gnnpipe.config.run import RunConfig
+from gnnpipe.config.resolved import StalenessSettings
+from gnnpipe.config.run import LayoutConfig
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.locality import Locality
@@ -20,7 +21,7 @@ ROWS_PER_START = 200
 MOST_CHUNKS = 1024
 
 
-def exact_plan(config: RunConfig, data: GraphData) -> Plan:
+def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: GraphData) -> Plan:
     """The plan of ``--staleness exact`` or ``--staleness.lookahead exact``.
 
     The preset takes the plan whose simulated epoch is shortest, which may be one chunk; the lookahead by
@@ -30,20 +31,20 @@ def exact_plan(config: RunConfig, data: GraphData) -> Plan:
         PlanError: an impossible number of stages or chunks, or a lookahead asked for with several parts or
             one chunk.
     """
-    whole = make_plan(config.stages, config.parts, 1, config.layers, data.num_nodes)
-    chosen_freely = config.staleness.preset == "exact"
-    if config.staleness.lookahead == 0:
+    whole = make_plan(layout.stages, layout.parts, 1, layout.layers, data.num_nodes)
+    chosen_freely = staleness.preset == "exact"
+    if staleness.lookahead == 0:
         return replace(whole, note="one chunk, as --staleness.lookahead is 0")
-    if config.parts > 1:
+    if layout.parts > 1:
         if not chosen_freely:
             raise PlanError(
-                f"staleness.lookahead: exact needs chunks in one line, but --parts {config.parts} gives each "
+                f"staleness.lookahead: exact needs chunks in one line, but --parts {layout.parts} gives each "
                 "part its own; use --parts 1, or a number of chunks to look ahead"
             )
         return replace(whole, note="one chunk, as each part has its own line of chunks")
-    if config.stages == 1 and chosen_freely:
+    if layout.stages == 1 and chosen_freely:
         return whole
-    plans = list(_pipelines(config, data))
+    plans = list(_pipelines(layout, data))
     if not plans:
         if not chosen_freely:
             raise PlanError(
@@ -60,22 +61,22 @@ def exact_plan(config: RunConfig, data: GraphData) -> Plan:
     return replace(best, note=f"{candidate}: {ratio:.2f} x as fast as one chunk, by simulation")
 
 
-def _pipelines(config: RunConfig, data: GraphData) -> Iterator[Plan]:
+def _pipelines(layout: LayoutConfig, data: GraphData) -> Iterator[Plan]:
     """Plans with several chunks, each with the lookahead that leaves nothing stale.
 
     The number of chunks doubles while that makes the lookahead a smaller share of them.
     """
     most = min(data.num_nodes, MOST_CHUNKS)
     wanted = [2**power for power in range(1, int(math.log2(most)) + 1)]
-    if config.chunks is not None:
-        make_plan(config.stages, 1, config.chunks, config.layers, data.num_nodes)
-        wanted = [config.chunks] if config.chunks > 1 else []
+    if layout.chunks is not None:
+        make_plan(layout.stages, 1, layout.chunks, layout.layers, data.num_nodes)
+        wanted = [layout.chunks] if layout.chunks > 1 else []
     if not wanted:
         return
-    locality = Locality(data.adjacency, node_cost(data.adjacency, row_cost(config.hidden)))
+    locality = Locality(data.adjacency, node_cost(data.adjacency, row_cost(layout.hidden)))
     shares: list[float] = []
     for num_chunks in wanted:
-        plan = make_plan(config.stages, 1, num_chunks, config.layers, data.num_nodes)
+        plan = make_plan(layout.stages, 1, num_chunks, layout.layers, data.num_nodes)
         width = locality.cut(num_chunks).width
         yield replace(plan, lookahead=width, exact=True)
         shares.append(width / num_chunks)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gnnpipe.config.run import RunConfig
+from gnnpipe.config.run import Device
 from gnnpipe.errors import PlanError, not_known, shown
 from gnnpipe.files.reading import read_json
 from gnnpipe.files.writing import write_file
@@ -274,19 +274,23 @@ def outdated(hardware: Hardware) -> str | None:
     return None
 
 
-def hardware_here(config: RunConfig) -> Hardware:
-    """What a config names, or a description of this host.
+def hardware_here(name: str | None, device: Device = "auto") -> Hardware:
+    """The hardware of a name, or a description of this host.
+
+    Args:
+        name: of shipped hardware, or of a profile's file; None for this host.
+        device: that a run is to use.
 
     Raises:
         PlanError: the hardware is unknown, or the file no profile.
     """
-    if config.hardware is not None:
-        return load_hardware(config.hardware)
+    if name is not None:
+        return load_hardware(name)
     import torch
 
-    if config.device != "cpu" and torch.cuda.is_available():
-        name = torch.cuda.get_device_name(0).lower()
-        known = next((key for key in ("a100", "h100", "h200") if key in name), "a5000x8")
+    if device != "cpu" and torch.cuda.is_available():
+        model = torch.cuda.get_device_name(0).lower()
+        known = next((key for key in ("a100", "h100", "h200") if key in model), "a5000x8")
         return replace(SHIPPED[known], devices_per_host=torch.cuda.device_count())
     allotted = cores()
     link = Link(1e-4, 2e9)

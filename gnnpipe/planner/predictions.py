@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gnnpipe.config.every import parse_every
-from gnnpipe.config.run import HaloMode, RunConfig, TableFormat
+from gnnpipe.config.run import TableFormat
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.csr import Csr
@@ -55,39 +54,56 @@ class Predictions:
     """Share of the messages that carry a row of this epoch."""
 
 
-def predict(config: RunConfig, plan: Plan, spec: ModelSpec, graph: PreparedGraph) -> Predictions:
-    """Bytes, memory and bubble of a run, from its plan alone."""
+def predict(
+    plan: Plan,
+    spec: ModelSpec,
+    graph: PreparedGraph,
+    settings: TableSettings,
+    *,
+    drops: bool = True,
+    checks: bool = False,
+    checkpoints: bool = True,
+) -> Predictions:
+    """Bytes, memory and bubble of a run, from its plan alone.
+
+    Args:
+        plan: the run's.
+        spec: the model.
+        graph: cut for the plan.
+        settings: of the tables.
+        drops: whether there is any dropout.
+        checks: whether the exact gradient is computed, too.
+        checkpoints: whether any are written.
+    """
     facts = graph.facts
-    settings = TableSettings.of(config.staleness, plan, config.halo)
     halo = HaloRows(sum(facts.halo_forward), sum(facts.halo_backward))
     rival = None
     if facts.rival_halo is not None:
         one_stage = make_plan(1, plan.num_ranks, 1, spec.layers, facts.num_nodes)
         rival = volume_of(one_stage, spec, facts.num_nodes, HaloRows(*facts.rival_halo)).total
-    keeps = parse_every(config.checkpoint_every).ever
     stages, parts = range(plan.num_stages), _parts(graph, plan.tables)
-    stale, checks = plan.reads_stale_rows(config.halo), config.check_gradient > 0
+    stale = plan.reads_stale_rows(stale_halo=settings.stale_halo)
     return Predictions(
         volume_of(plan, spec, facts.num_nodes, halo, settings.versions_sent),
         rival,
         [
-            rank_memory(plan, spec, settings, stage, rows, checks=checks, drops=config.dropout > 0)
+            rank_memory(plan, spec, settings, stage, rows, checks=checks, drops=drops)
             for stage in stages
             for rows in parts
         ],
         [
-            checkpoint_memory(plan, spec, settings, stage, rows, part, stale=stale) if keeps else 0
+            checkpoint_memory(plan, spec, settings, stage, rows, part, stale=stale) if checkpoints else 0
             for stage in stages
             for part, rows in enumerate(parts)
         ],
         plan.bubble,
-        _fresh(plan, config.halo, graph.messages),
+        _fresh(plan, graph.messages, stale_halo=settings.stale_halo),
     )
 
 
-def _fresh(plan: Plan, halo: HaloMode, messages: Tensor) -> float:
+def _fresh(plan: Plan, messages: Tensor, *, stale_halo: bool) -> float:
     """A chunk's own rows always are, and other chunks' as often as their order is right."""
-    across_parts = messages[1] if halo == "stale" else torch.zeros_like(messages[1])
+    across_parts = messages[1] if stale_halo else torch.zeros_like(messages[1])
     current = messages.sum(dim=0) - across_parts
     own, total = float(current.diagonal().sum()), float(messages.sum())
     often = 1.0 if plan.exact else fresh_probability(plan.num_chunks, plan.lookahead)

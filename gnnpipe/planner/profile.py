@@ -15,7 +15,7 @@ import torch
 from gnnpipe.comm.launch import launch_local, warm_up
 from gnnpipe.comm.world import choose_device, join
 from gnnpipe.config.commands import ProfileConfig
-from gnnpipe.config.run import Model, RunConfig
+from gnnpipe.config.run import Model, RanksConfig
 from gnnpipe.errors import DataError
 from gnnpipe.files.reading import read_json
 from gnnpipe.files.scratch import scratch_folder
@@ -88,14 +88,11 @@ def profile(config: ProfileConfig) -> Profile:
     Raises:
         DataError: the data set can't be loaded, or is too large to measure with.
     """
-    run = RunConfig(
-        dataset=config.dataset, root=config.root, undirected=config.undirected, synthetic=config.synthetic
-    )
     device = choose_device("auto", 1)
     num_ranks = torch.cuda.device_count() if device.type == "cuda" else cores()
     crowd = num_ranks if device.type == "cpu" and 1 < num_ranks <= FEW_CORES else 0
     warm_up(_rank)
-    data = load_dataset(run)
+    data = load_dataset(config)
     check_memory(data, config, num_ranks + crowd, device)
     with scratch_folder() as folder:
         task = _Task(
@@ -190,7 +187,7 @@ def _rank(task: _Task, store: str) -> None:
     """One rank a core measures at once, the first one alone, more than there are cores, and two the link
     between them, in turns; then the first one measures all there is.
     """
-    with join(RunConfig(stages=task.num_ranks + task.crowd, threads=1), store) as world:
+    with join(RanksConfig(stages=task.num_ranks + task.crowd), store, threads=1) as world:
         sets = [(kind, PreparedGraph.load(path)) for kind, path in task.graphs]
         mine: dict[str, list[Any]] = {name: [] for name in MEASURED}
         for _ in range(TURNS):

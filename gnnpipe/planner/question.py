@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnnpipe.config.commands import PlanConfig
-from gnnpipe.config.run import RunConfig
 from gnnpipe.graph.chunks import cut_into_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.normalize import transposed
 from gnnpipe.graph.partition import halo_counts, node_cost
-from gnnpipe.nn.models import ModelSpec
+from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.planner.costs import GraphSize, row_cost
 from gnnpipe.planner.predictions import graph_size
 from gnnpipe.planner.workload import WHOLE, PartCut
@@ -49,7 +48,7 @@ def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
     """What is to be planned, from a data set or from sizes."""
     if config.num_nodes is not None:
         features, classes = config.num_features or config.hidden, config.num_classes or config.hidden
-        spec = _spec(config, features, classes, sparse=False)
+        spec = ModelSpec(config.model, config.layers, config.hidden, features, classes)
         loops = config.num_nodes if spec.normalization == "gcn" else 0
         size = GraphSize(config.num_nodes, (config.num_edges or 0) + loops)
         cuts = {
@@ -58,13 +57,8 @@ def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
         matrices = 2 if spec.normalization == "mean" else 1
         name = f"a graph of {config.num_nodes:,} nodes"
         return Question(name, size, spec, cuts, features * config.num_nodes, matrices)
-    data = data or load_dataset(
-        RunConfig(
-            dataset=config.dataset, root=config.root, undirected=config.undirected, synthetic=config.synthetic
-        )
-    )
-    sparse = isinstance(data.features, Csr)
-    spec = _spec(config, data.num_features, data.num_classes, sparse=sparse)
+    data = data or load_dataset(config)
+    spec = spec_for(config, data)
     entries = data.features.num_entries if isinstance(data.features, Csr) else data.features.numel()
     cuts = {
         parts: _cut(config, data, parts) for parts in _divisors(config.devices) if parts <= data.num_nodes
@@ -110,7 +104,3 @@ def _cut(config: PlanConfig, data: GraphData, parts: int) -> PartCut:
         float((groups.assignment[matrix.row] != groups.assignment[matrix.col]).mean()) if matrix.nnz else 0.0
     )
     return PartCut(HaloRows(*halo_counts(data.adjacency, groups)), across)
-
-
-def _spec(config: PlanConfig, features: int, classes: int, *, sparse: bool) -> ModelSpec:
-    return ModelSpec(config.model, config.layers, config.hidden, features, classes, sparse, 0)

@@ -6,12 +6,12 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 
 from gnnpipe.config.commands import PlanConfig
-from gnnpipe.config.run import RunConfig, TableFormat, WireFormat
+from gnnpipe.config.run import Device, LayoutConfig, TableFormat, WireFormat
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.data import GraphData
@@ -200,7 +200,7 @@ def _memory(plan: Plan, question: Question, settings: TableSettings) -> tuple[li
     for stage, (first, last) in enumerate(plan.layer_ranges):
         kind = last - first, stage == 0, stage == plan.num_stages - 1
         if kind not in known:
-            stale = plan.reads_stale_rows("exact")
+            stale = plan.reads_stale_rows(stale_halo=False)
             known[kind] = (
                 rank_memory(plan, question.spec, settings, stage, rank),
                 checkpoint_memory(plan, question.spec, settings, stage, rank, stale=stale),
@@ -227,7 +227,10 @@ def _figures(item: Breakdown) -> tuple[float, ...]:
     )
 
 
-def planned(config: RunConfig, data: GraphData) -> tuple[RunConfig, str]:
+_Layout = TypeVar("_Layout", bound=LayoutConfig)
+
+
+def planned(config: _Layout, data: GraphData, device: Device = "auto") -> tuple[_Layout, str]:
     """The config with the fastest plan's stages, parts and chunks, and why it is that.
 
     Raises:
@@ -235,9 +238,8 @@ def planned(config: RunConfig, data: GraphData) -> tuple[RunConfig, str]:
     """
     if config.chunks is not None:
         make_plan(1, 1, config.chunks, config.layers, data.num_nodes)
-    hardware = hardware_here(config)
+    hardware = hardware_here(config.hardware, device)
     asked = PlanConfig(
-        dataset=config.dataset,
         model=config.model,
         layers=config.layers,
         hidden=config.hidden,

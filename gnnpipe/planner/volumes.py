@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gnnpipe.config.commands import VolumeConfig
-from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.chunks import cut_into_parts
-from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.partition import halo_counts, node_cost
-from gnnpipe.nn.models import ModelSpec
+from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.planner.costs import row_cost
 from gnnpipe.planner.predictions import volume_of
 from gnnpipe.schedule.plan import make_plan
@@ -63,8 +61,8 @@ def volumes(config: VolumeConfig) -> Volumes:
     """
     if config.num_nodes is not None:
         return _of_sizes(config, config.num_nodes)
-    data = load_dataset(_run_config(config))
-    spec = _spec(config, data.num_features, data.num_classes, isinstance(data.features, Csr))
+    data = load_dataset(config)
+    spec = spec_for(config, data)
     found = []
     for stages, parts in _shapes(config, data.num_nodes):
         method, halo = _cut(config, data, parts)
@@ -74,7 +72,13 @@ def volumes(config: VolumeConfig) -> Volumes:
 
 def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
     """Of a graph that is not at hand: what parts exchange is known for one number of parts at most."""
-    spec = _spec(config, config.num_features or config.hidden, config.num_classes or config.hidden, False)
+    spec = ModelSpec(
+        config.model,
+        config.layers,
+        config.hidden,
+        config.num_features or config.hidden,
+        config.num_classes or config.hidden,
+    )
     found = []
     for stages, parts in _shapes(config, num_nodes):
         halo = HaloRows(0, 0) if parts == 1 else None
@@ -125,20 +129,6 @@ def _plan_volume(
         return PlanVolume(stages, parts, method, None, None, None)
     volume = volume_of(plan, spec, num_nodes, halo)
     return PlanVolume(stages, parts, method, halo, halo.forward / num_nodes, volume)
-
-
-def _spec(config: VolumeConfig, num_features: int, num_classes: int, sparse: bool) -> ModelSpec:
-    return ModelSpec(config.model, config.layers, config.hidden, num_features, num_classes, sparse, 0)
-
-
-def _run_config(config: VolumeConfig) -> RunConfig:
-    """The part of a run that says which graph."""
-    return RunConfig(
-        dataset=config.dataset,
-        root=config.root,
-        undirected=config.undirected,
-        synthetic=config.synthetic,
-    )
 
 
 def as_json(found: Volumes) -> dict[str, Any]:

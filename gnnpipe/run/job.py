@@ -10,21 +10,20 @@ from typing import Any
 
 import gnnpipe
 from gnnpipe.checkpoint.storage import StoredCheckpoint
-from gnnpipe.config.every import parse_every
-from gnnpipe.config.presets import parse_lookahead
-from gnnpipe.config.run import Metric, RunConfig
+from gnnpipe.config.resolved import Resolved
+from gnnpipe.config.run import LayoutConfig, Metric, PartBalance
 from gnnpipe.engine.masks import DropoutSettings
+from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import DataError, PlanError
 from gnnpipe.graph.chunks import CutSpec
-from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare
-from gnnpipe.nn.models import ModelSpec
+from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.costs import row_cost
 from gnnpipe.planner.exact import exact_plan
-from gnnpipe.planner.hardware import hardware_here
+from gnnpipe.planner.hardware import Rates, hardware_here
 from gnnpipe.planner.predictions import Predictions, convolution_costs, graph_size, predict
 from gnnpipe.planner.workload import best_chunks
 from gnnpipe.schedule.plan import Plan, make_plan
@@ -53,8 +52,7 @@ class Start:
 class Job:
     """A run that is ready to start; all ranks get the same."""
 
-    config: RunConfig
-    """Resolved: nothing is left to a preset."""
+    config: Resolved
     plan: Plan
     spec: ModelSpec
     graph: Path
@@ -68,7 +66,18 @@ class Job:
     @property
     def checkpointing(self) -> bool:
         """Whether checkpoints are written."""
-        return parse_every(self.config.checkpoint_every).ever
+        return self.config.checkpoints.ever
+
+    @property
+    def tables(self) -> TableSettings:
+        """What the tables do about stale rows."""
+        return TableSettings.of(self.config.staleness, self.plan, self.config.halo)
+
+    @property
+    def dropout(self) -> DropoutSettings:
+        """What the masks depend on."""
+        config = self.config
+        return DropoutSettings(config.dropout, config.seed, config.staleness.dropout_hold)
 
 
 def has_estimate(job: Job) -> bool:
@@ -79,58 +88,42 @@ def has_estimate(job: Job) -> bool:
 
 def reads_stale_rows(job: Job) -> bool:
     """Whether rows of an earlier epoch are read."""
-    return job.plan.reads_stale_rows(job.config.halo)
+    return job.plan.reads_stale_rows(stale_halo=job.config.halo == "stale")
 
 
-def plan_for(config: RunConfig, data: GraphData) -> Plan:
-    """The plan of a resolved config on a graph; raises PlanError where they don't fit."""
-    lookahead = parse_lookahead(config.staleness.lookahead)
-    plan = (
-        exact_plan(config, data)
-        if lookahead is None or config.staleness.preset == "exact"
-        else _balanced_plan(config, data, lookahead)
-    )
+def plan_for(config: Resolved, data: GraphData) -> Plan:
+    """The plan of a run on a graph; raises PlanError where they don't fit."""
+    staleness = config.staleness
+    if staleness.lookahead == "exact" or staleness.preset == "exact":
+        plan = exact_plan(config, staleness, data)
+    else:
+        rates = hardware_here(config.hardware, config.device).rates
+        spec = spec_for(config, data, config.seed, config.gcnii)
+        plan = _balanced_plan(config, spec, data, staleness.lookahead, rates)
     return replace(
         plan, initial=config.initial, wire=config.wire, tables=config.tables, recompute=config.recompute
     )
 
 
-def _balanced_plan(config: RunConfig, data: GraphData, lookahead: int) -> Plan:
+def _balanced_plan(
+    layout: LayoutConfig, spec: ModelSpec, data: GraphData, lookahead: int, rates: Rates
+) -> Plan:
     """Layers shared out by cost and, unless their number is given, as many chunks as cost suggests."""
-    spec = spec_for(config, data)
-    size, rates = graph_size(spec, data), hardware_here(config).rates
+    size = graph_size(spec, data)
     costs = convolution_costs(spec, size, rates)
-    chunks = 1 if config.chunks is None else config.chunks
-    plan = make_plan(config.stages, config.parts, chunks, config.layers, data.num_nodes, lookahead, costs)
-    if config.chunks is None and config.stages > 1:
-        chunks = best_chunks(replace(plan, initial=config.initial), spec, size, rates)
+    chunks = 1 if layout.chunks is None else layout.chunks
+    plan = make_plan(layout.stages, layout.parts, chunks, layout.layers, data.num_nodes, lookahead, costs)
+    if layout.chunks is None and layout.stages > 1:
+        chunks = best_chunks(replace(plan, initial=layout.initial), spec, size, rates)
         plan = replace(plan, num_chunks=chunks, lookahead=min(lookahead, chunks - 1))
     return plan
 
 
-def spec_for(config: RunConfig, data: GraphData) -> ModelSpec:
-    """What the model is built from."""
-    return ModelSpec(
-        config.model,
-        config.layers,
-        config.hidden,
-        data.num_features,
-        data.num_classes,
-        isinstance(data.features, Csr),
-        config.seed,
-        config.gcnii,
-    )
-
-
-def dropout_settings(config: RunConfig) -> DropoutSettings:
-    """What the masks of a resolved config depend on."""
-    assert config.staleness.dropout_hold is not None
-    return DropoutSettings(config.dropout, config.seed, config.staleness.dropout_hold)
-
-
-def prepare_graph(config: RunConfig, data: GraphData, plan: Plan, spec: ModelSpec) -> PreparedGraph:
+def prepare_graph(
+    data: GraphData, plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes"
+) -> PreparedGraph:
     """Cut, renumber and normalise for a plan."""
-    cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost(config.hidden), config.part_balance, plan.exact)
+    cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost(spec.hidden), balance, plan.exact)
     graph = prepare(data, cut, spec.normalization, num_rivals=plan.num_ranks)
     if plan.exact and graph.width > plan.lookahead:
         raise PlanError(
@@ -146,7 +139,7 @@ def silently(_: str) -> AbstractContextManager[None]:
 
 
 def prepare_job(
-    config: RunConfig, scratch: Path, out: Path, step: Step = silently
+    config: Resolved, scratch: Path, out: Path, step: Step = silently
 ) -> tuple[Job, GraphFacts, Predictions]:
     """Load, check, cut, and write the prepared graph to ``scratch``.
 
@@ -164,8 +157,8 @@ def prepare_job(
     path = scratch / "graph.safetensors"
     with step(f"cutting {data.num_nodes:,} nodes and {data.num_edges:,} edges"):
         plan = plan_for(config, data)
-        spec = spec_for(config, data)
-        graph = prepare_graph(config, data, plan, spec)
+        spec = spec_for(config, data, config.seed, config.gcnii)
+        graph = prepare_graph(data, plan, spec, config.part_balance)
         try:
             graph.save(path)
         except OSError as error:
@@ -173,8 +166,17 @@ def prepare_job(
                 f"TMPDIR: can't write the prepared graph to '{scratch}' ({reason(error, str(path))}); "
                 f"{advice(error)} with TMPDIR"
             ) from None
-    predictions = predict(config, plan, spec, graph)
-    return Job(config, plan, spec, path, out, metric), graph.facts, predictions
+    job = Job(config, plan, spec, path, out, metric)
+    predictions = predict(
+        plan,
+        spec,
+        graph,
+        job.tables,
+        drops=config.dropout > 0,
+        checks=config.check_gradient > 0,
+        checkpoints=job.checkpointing,
+    )
+    return job, graph.facts, predictions
 
 
 def _check_both_classes(data: GraphData) -> None:

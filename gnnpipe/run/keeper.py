@@ -8,7 +8,6 @@ from pathlib import Path
 from gnnpipe.checkpoint.state import RankState, prune, write
 from gnnpipe.checkpoint.storage import Storage
 from gnnpipe.comm.world import World
-from gnnpipe.config.every import parse_every
 from gnnpipe.run.job import Job, reads_stale_rows
 from gnnpipe.run.recorder import Recorder
 
@@ -27,7 +26,7 @@ class Keeper:
         self._job, self._world, self._state, self._recorder = job, world, state, recorder
         self._storage = Storage(world.writing)
         self._whole: set[Path] = set()  # checkpoints that were written here, or looked at
-        self._every = parse_every(job.config.checkpoint_every)
+        self._every = job.config.checkpoints
         self._last = time.monotonic()  # one was begun
 
     def due(self, epoch: int) -> bool:

@@ -8,7 +8,7 @@ from gnnpipe.engine.gradient_check import GradientCheck
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.run.job import Job, dropout_settings, has_estimate
+from gnnpipe.run.job import Job, has_estimate
 from gnnpipe.schedule.freshness import Ages
 
 
@@ -29,4 +29,4 @@ def gradient_check_of(
     """Compares with the exact gradient; None where that is not asked for, or the gradient is exact."""
     if not job.config.check_gradient or not has_estimate(job):
         return None
-    return GradientCheck(stage, job.plan, job.spec, graph, dropout_settings(job.config), messages, links)
+    return GradientCheck(stage, job.plan, job.spec, graph, job.dropout, messages, links)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.world import World
 from gnnpipe.engine.stage import Stage
-from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import GnnpipeError, LostRankError, StoppedError
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.run.job import Job, dropout_settings
+from gnnpipe.run.job import Job
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.trainer import Trainer
 from gnnpipe.system.interruption import exit_at_once, noted
@@ -44,14 +43,13 @@ def train(job: Job, world: World, reporter: Reporter, at_once: Callable[[int], N
 
 def make_stage(job: Job, world: World, graph: PreparedGraph) -> Stage:
     """The layers of this rank."""
-    config, plan = job.config, job.plan
     return Stage(
-        Place.of_rank(world.rank, plan.num_stages, plan.num_parts),
-        plan,
+        Place.of_rank(world.rank, job.plan.num_stages, job.plan.num_parts),
+        job.plan,
         job.spec,
         graph,
-        TableSettings.of(config.staleness, plan, config.halo),
-        dropout_settings(config),
+        job.tables,
+        job.dropout,
         world.device,
         world.links,
     )

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from gnnpipe.checkpoint.names import CHECKPOINTS, MODEL
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import is_resumed, plan_since, shape_of
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import CheckpointError, ConfigError, DataError, shown
@@ -73,7 +74,7 @@ class RunFolder:
             check_may_take(folder.path, overwrite=config.overwrite)
         return folder
 
-    def create(self, config: RunConfig, plan: dict[str, Any]) -> None:
+    def create(self, config: Resolved, plan: dict[str, Any]) -> None:
         """Make the folder, with the config and the plan in it; with ``overwrite`` in an old run's place.
 
         Raises:
@@ -98,7 +99,7 @@ class RunFolder:
                 f"out: can't make or write '{self.path}' ({reason(error, str(self.path))}); {advice(error)}"
             ) from None
 
-    def rewind(self, config: RunConfig, plan: dict[str, Any], epochs: int, model: Path) -> int:
+    def rewind(self, config: Resolved, plan: dict[str, Any], epochs: int, model: Path) -> int:
         """Bring the folder back to where it was after so many epochs, to go on; return `plan_since`.
 
         Args:
@@ -140,7 +141,7 @@ class RunFolder:
             write_file(self.path / CONFIG, dump_yaml(kept))
         return plan_since(plan, config.epochs)
 
-    def is_begun_by(self, launch: str, config: RunConfig) -> bool:
+    def is_begun_by(self, launch: str, config: Resolved) -> bool:
         """Whether the run that is there is the one that a launch has begun, with these settings."""
         try:
             launches = self.read(PLAN).get("launches")
@@ -193,7 +194,7 @@ class RunFolder:
                 "the run anew"
             ) from None
 
-    def state(self, config: RunConfig) -> Literal["absent", "begun", "finished"]:
+    def state(self, config: Resolved) -> Literal["absent", "begun", "finished"]:
         """How much of the run that ``config`` asks for is there.
 
         Raises:
@@ -259,16 +260,16 @@ def _new_name(config: RunConfig) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def config_as_yaml(config: RunConfig) -> dict[str, Any]:
+def config_as_yaml(config: Resolved) -> dict[str, Any]:
     """A config as ``--config`` reads it; where the run was kept is not part of it."""
-    values = asdict(config)
+    values = dict(sorted(asdict(config).items(), key=lambda item: isinstance(item[1], dict)))  # sections last
     for key in ("out", "overwrite", "resume"):
         del values[key]
     values["optimizer"]["betas"] = list(values["optimizer"]["betas"])
     return values
 
 
-def _settings_text(config: RunConfig) -> str:
+def _settings_text(config: Resolved) -> str:
     return dump_yaml(config_as_yaml(config))
 
 

@@ -19,7 +19,6 @@ from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optim
 from gnnpipe.engine.replay import replayed
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import REFRESH, refresh, table_errors
-from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import StoppedError
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.run.epoch_record import KINDS, RankReport, check_finite, epoch_record, gradient_record
@@ -57,7 +56,6 @@ class Trainer:
         self, job: Job, world: World, stage: Stage, graph: PreparedGraph, reporter: Reporter
     ) -> None:
         config = job.config
-        assert config.optimizer.averaging is not None
         self._job, self._world, self._stage, self._reporter = job, world, stage, reporter
         self._clock = Clock(world.device)
         self._messages = Messages(stage.place, world.device, world.links)
@@ -68,7 +66,7 @@ class Trainer:
         self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
         self._scheduler = make_scheduler(self._optimizer, config.optimizer, config.epochs, self._first_epoch)
         self._averaged = AveragedWeights(stage.modules, config.optimizer.averaging)
-        self._settings = TableSettings.of(config.staleness, job.plan, config.halo)
+        self._settings = job.tables
         self._state = RankState(stage, self._optimizer, self._averaged, graph, self._settings)
         self._folder = RunFolder(job.out)
         self._recorder = Recorder(self._folder, config.on_write_error, reporter.say)
@@ -79,7 +77,7 @@ class Trainer:
         self._watch = Watch(stale=reads_stale_rows(job))
         self._refreshed = False  # whether a sweep has filled the next epoch's tables already
         self._where = ""  # numbers of a skipped epoch went wrong
-        order = "fixed" if job.plan.exact else config.staleness.order or "shuffled"
+        order = "fixed" if job.plan.exact else config.staleness.order
         self._orders = chunk_orders(order, job.plan.num_chunks, config.seed)
         self._last: dict[str, Any] = {}  # on rank 0, the last epoch's record
 
@@ -196,7 +194,7 @@ class Trainer:
     def _refreshes(self, epoch: int) -> bool:
         """Whether an epoch begins with exact tables; with nothing stale they always are."""
         every = self._job.config.staleness.refresh
-        return reads_stale_rows(self._job) and bool(every) and epoch % (every or 1) == 0
+        return reads_stale_rows(self._job) and every > 0 and epoch % every == 0
 
     def _check_gradient(self, epoch: int) -> list[CheckResult]:
         """Compare with the exact gradient, if that is due, as it is after the last epoch."""

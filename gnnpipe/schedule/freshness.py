@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnnpipe.config.presets import Freeze
+from gnnpipe.config.resolved import Freeze
 from gnnpipe.schedule.staleness import snapshot_due
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from gnnpipe.config.run import HaloMode, Initial, TableFormat, WireFormat
+from gnnpipe.config.run import Initial, TableFormat, WireFormat
 from gnnpipe.errors import PlanError
 from gnnpipe.schedule.actions import Schedule, lifo, makespan
 from gnnpipe.schedule.balance import balanced_ranges
@@ -48,9 +48,9 @@ class Plan:
         """Whether stages compute initial rows themselves, in models that have them."""
         return self.initial == "recompute" and self.num_stages > 1
 
-    def reads_stale_rows(self, halo: HaloMode) -> bool:
+    def reads_stale_rows(self, *, stale_halo: bool) -> bool:
         """Whether rows of an earlier epoch are read."""
-        return (self.num_chunks > 1 and not self.exact) or (halo == "stale" and self.num_parts > 1)
+        return (self.num_chunks > 1 and not self.exact) or (stale_halo and self.num_parts > 1)
 
     @property
     def schedule(self) -> Schedule:

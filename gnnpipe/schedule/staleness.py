@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gnnpipe.config.presets import Freeze
+from gnnpipe.config.resolved import Freeze
 from gnnpipe.config.run import Gradient, Order
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from gnnpipe.comm.groups import Links, make_links
 from gnnpipe.config.presets import PRESETS
-from gnnpipe.config.run import StalenessConfig, SyntheticConfig
+from gnnpipe.config.resolved import StalenessSettings
+from gnnpipe.config.run import SyntheticConfig
 from gnnpipe.engine.chunks import TileSizes
 from gnnpipe.engine.gradient_check import CheckResult, GradientCheck
 from gnnpipe.engine.masks import DropoutSettings
@@ -94,7 +95,7 @@ def small() -> Case:
 def test_error_when_nothing_changes(gradient: str, weight: float, vanishes: bool) -> None:
     """With weights and masks that stand still, last epoch's gradients become today's, hop by hop, so that
     whole weights leave no error; damping and doubling keep theirs."""
-    staleness = StalenessConfig("default", "shuffled", 1, gradient, weight, "dropped", 99, 0, 0)  # type: ignore[arg-type]
+    staleness = StalenessSettings("default", "shuffled", 1, gradient, weight, "dropped", 99, 0, 0)  # type: ignore[arg-type]
     found = estimates(checked(small().with_(staleness=staleness), descends=False).layers)["all"]
     assert (found.relative_error < 1e-3) == vanishes
     assert found.table_error is not None

@@ -10,13 +10,14 @@ from torch import nn
 from torch.optim import Adam, AdamW
 
 from gnnpipe.config.checks import check_config
+from gnnpipe.config.resolved import OptimizerSettings
 from gnnpipe.config.run import GcniiConfig, OptimizerConfig, RunConfig
 from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
 from gnnpipe.errors import ConfigError
 from gnnpipe.nn.models import ModelSpec, build_stack
 
 
-def rates(config: OptimizerConfig, epochs: int) -> list[float]:
+def rates(config: OptimizerSettings, epochs: int) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = make_scheduler(optimizer, config, epochs)
     found = []
@@ -28,19 +29,19 @@ def rates(config: OptimizerConfig, epochs: int) -> list[float]:
 
 
 def test_constant_with_warmup() -> None:
-    assert rates(OptimizerConfig(schedule="constant", warmup=3), 6) == pytest.approx(
+    assert rates(OptimizerSettings(schedule="constant", warmup=3), 6) == pytest.approx(
         [0.25, 0.5, 0.75, 1, 1, 1]
     )
 
 
 def test_cosine() -> None:
     expected = [0.5, *[0.5 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]]
-    assert rates(OptimizerConfig(schedule="cosine", warmup=1), 5) == pytest.approx(expected)
+    assert rates(OptimizerSettings(schedule="cosine", warmup=1), 5) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adam", Adam), ("adamw", AdamW)])
 def test_kind(name: str, kind: type) -> None:
-    config = OptimizerConfig(name, betas=(0.1, 0.2))  # type: ignore[arg-type]
+    config = OptimizerSettings(name, betas=(0.1, 0.2))  # type: ignore[arg-type]
     optimizer = make_optimizer(nn.Linear(2, 2), config, 0.5, 0.25)
     assert type(optimizer) is kind
     group = optimizer.param_groups[0]
@@ -88,7 +89,7 @@ def test_dense_layers_decay_on_their_own() -> None:
     ours, theirs = ({layer.name.replace(".", "_"): layer() for layer in build_stack(spec)} for _ in range(2))
     dense = [*theirs["input"].parameters(), *theirs["output"].parameters()]
     others = [weight for index in range(3) for weight in theirs[f"layers_{index}"].parameters()]
-    config = OptimizerConfig(betas=(0.9, 0.99), dense_weight_decay=0.5)
+    config = OptimizerSettings(betas=(0.9, 0.99), dense_weight_decay=0.5)
     expected = Adam(
         [{"params": dense, "weight_decay": 0.5}, {"params": others, "weight_decay": 0.1}], 0.01, (0.9, 0.99)
     )

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from gnnpipe.comm.halo import Route, routes
 from gnnpipe.comm.place import Place
-from gnnpipe.config.run import HaloMode, StalenessConfig
+from gnnpipe.config.resolved import StalenessSettings
+from gnnpipe.config.run import HaloMode
 from gnnpipe.engine.chunks import TileSizes, cut
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.halo import part_range
@@ -102,9 +103,9 @@ def stale_cases(num_parts: int) -> list[Case]:
     directed = random_graph(60, 240)
     undirected = random_graph(60, 150, undirected=True)
 
-    def setting(**changes: object) -> StalenessConfig:
-        base = asdict(StalenessConfig("default", "shuffled", 1, "corrected", 0.7, "dropped", 2, 0, 0))
-        return StalenessConfig(**(base | changes))  # type: ignore[arg-type]
+    def setting(**changes: object) -> StalenessSettings:
+        base = asdict(StalenessSettings("default", "shuffled", 1, "corrected", 0.7, "dropped", 2, 0, 0))
+        return StalenessSettings(**(base | changes))  # type: ignore[arg-type]
 
     chunked = [
         Case(directed, "gcnii", 3, chunks=4, staleness=setting(gradient=gradient), epochs=4)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnpipe.comm.groups import Links
-from gnnpipe.config.run import Gradient, History, Model, Order, StalenessConfig
+from gnnpipe.config.resolved import StalenessSettings
+from gnnpipe.config.run import Gradient, History, Model, Order
 from tests.engine.test_exact import MODELS, assert_same_training
 from tests.graphs import random_graph
 from tests.harness import Case, make_engine, make_stage, train
@@ -22,8 +23,8 @@ def setting(
     history: History = "dropped",
     hold: int = 2,
     refresh: int = 0,
-) -> StalenessConfig:
-    return StalenessConfig("default", order, freeze, gradient, weight, history, hold, refresh, 0)
+) -> StalenessSettings:
+    return StalenessSettings("default", order, freeze, gradient, weight, history, hold, refresh, 0)
 
 
 def check(case: Case) -> None:

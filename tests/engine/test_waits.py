@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from gnnpipe import ops
 from gnnpipe.comm.groups import Links
-from gnnpipe.config.run import StalenessConfig
+from gnnpipe.config.resolved import StalenessSettings
 from gnnpipe.engine.nonfinite import finite_gradients
 from gnnpipe.engine.replay import replayed
 from gnnpipe.ops.torch import TorchOps
@@ -100,7 +100,7 @@ def test_an_epoch_of_32_chunks_waits_little_and_launches_little(monkeypatch: pyt
 
 @pytest.mark.parametrize("gradient", ["corrected", "reuse"])
 def test_fitted_weights_are_read_once_an_epoch(gradient: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rule = StalenessConfig("default", "shuffled", 1, gradient, "fitted", "dropped", 1, 0, 0)  # type: ignore[arg-type]
+    rule = StalenessSettings("default", "shuffled", 1, gradient, "fitted", "dropped", 1, 0, 0)  # type: ignore[arg-type]
     case = Case(random_graph(60, 200), "gcnii", 8, chunks=4, staleness=rule)
     stage = make_stage(case)
     engine, _ = make_engine(case, stage, Links())
@@ -126,4 +126,4 @@ def test_recorded_graphs_give_the_same_bits(chunks: int) -> None:
     assert check._same(replay, eager)
 
 
-REUSE = StalenessConfig("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0)
+REUSE = StalenessSettings("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0)

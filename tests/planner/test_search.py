@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 from gnnpipe.config.checks import check_config, check_plan_config
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import RunConfig, SyntheticConfig
+from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.nn.models import spec_for
 from gnnpipe.planner.hardware import REFERENCE, SHIPPED, Hardware, Link
 from gnnpipe.planner.predictions import predict
 from gnnpipe.planner.question import Question, question_of
 from gnnpipe.planner.search import assess, describe, planned, search
 from gnnpipe.planner.simulate import simulate
 from gnnpipe.planner.workload import best_chunks, work_of
-from gnnpipe.run.job import plan_for, prepare_graph, spec_for
+from gnnpipe.run.job import plan_for, prepare_graph
 from gnnpipe.schedule.plan import make_plan
 
 SMALL = SyntheticConfig(num_nodes=2000)
@@ -93,7 +95,7 @@ def test_bytes_and_memory_are_those_that_a_run_predicts() -> None:
     data = planted_partition(SMALL)
     config = check_config(RunConfig(synthetic=SMALL, layers=8, stages=2, parts=2, chunks=4))
     plan, spec = plan_for(config, data), spec_for(config, data)
-    predicted = predict(config, plan, spec, prepare_graph(config, data, plan, spec))
+    predicted = predict(plan, spec, prepare_graph(data, plan, spec), TableSettings.of(config.staleness, plan))
     _, question = ask(synthetic=SMALL, devices=4, layers=8)
     found = assess(plan, question, CPU)
     assert found.volume == predicted.volume

@@ -13,11 +13,13 @@ import pytest
 from gnnpipe.config.checks import check_config, check_volume_config
 from gnnpipe.config.commands import VolumeConfig
 from gnnpipe.config.run import RunConfig, SyntheticConfig
+from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import ConfigError, PlanError
 from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.nn.models import spec_for
 from gnnpipe.planner.predictions import predict
 from gnnpipe.planner.volumes import PlanVolume, as_json, volumes
-from gnnpipe.run.job import plan_for, prepare_graph, spec_for
+from gnnpipe.run.job import plan_for, prepare_graph
 from tests.graphs import private_root
 
 SMALL = SyntheticConfig(num_nodes=600, avg_degree=8)
@@ -69,7 +71,8 @@ def test_same_as_what_a_run_predicts(model: Any) -> None:
         config = check_config(config)
         data = load_dataset(config)
         run_plan, spec = plan_for(config, data), spec_for(config, data)
-        predicted = predict(config, run_plan, spec, prepare_graph(config, data, run_plan, spec))
+        graph = prepare_graph(data, run_plan, spec)
+        predicted = predict(run_plan, spec, graph, TableSettings.of(config.staleness, run_plan))
         assert predicted.volume == plan.volume
         assert plan.volume is not None
         if parts == 4:

@@ -9,10 +9,12 @@ import torch
 
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig, StalenessConfig
+from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import GnnpipeError
 from gnnpipe.graph.data import GraphData
+from gnnpipe.nn.models import spec_for
 from gnnpipe.planner.predictions import predict
-from gnnpipe.run.job import plan_for, prepare_graph, spec_for
+from gnnpipe.run.job import plan_for, prepare_graph
 from tests.harness import Case, train
 
 
@@ -53,9 +55,9 @@ def test_graphs_of_next_to_nothing_are_prepared_or_refused(name: str, model: Any
             found, spec = plan_for(config, data), spec_for(config, data)
         except GnnpipeError:  # a line for the user
             continue
-        prepared = prepare_graph(config, data, found, spec)
+        prepared = prepare_graph(data, found, spec)
         assert prepared.width <= max(found.lookahead, found.num_chunks - 1)
-        predict(config, found, spec, prepared)
+        predict(found, spec, prepared, TableSettings.of(config.staleness, found, config.halo))
 
 
 @pytest.mark.parametrize("model", ["gcn", "sage", "gcnii", "resgcn"])

@@ -9,12 +9,14 @@ import pytest
 import torch
 from scipy.sparse import load_npz
 
-from gnnpipe.config.presets import resolve_staleness
+from gnnpipe.config.presets import resolve
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import RunConfig, StalenessConfig
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.splits import random_split
 from gnnpipe.planner.exact import exact_plan
+from gnnpipe.schedule.plan import Plan
 from tests.engine.test_lookahead import local_case
 from tests.graphs import SHARED_DATA, grid_graph, random_graph
 from tests.harness import Case, train
@@ -23,12 +25,16 @@ EXACT = StalenessConfig("exact")
 GRID = grid_graph(1000, 20)
 
 
-def config(staleness: StalenessConfig = EXACT, **changes: object) -> RunConfig:
-    return resolve_staleness(RunConfig(layers=16, stages=4, staleness=staleness, **changes))  # type: ignore[arg-type]
+def config(staleness: StalenessConfig = EXACT, **changes: object) -> Resolved:
+    return resolve(RunConfig(layers=16, stages=4, staleness=staleness, **changes))  # type: ignore[arg-type]
+
+
+def plan_of(config: Resolved, data: GraphData) -> Plan:
+    return exact_plan(config, config.staleness, data)
 
 
 def test_a_strip_is_looked_ahead_on() -> None:
-    plan = exact_plan(config(), GRID)
+    plan = plan_of(config(), GRID)
     assert plan.exact
     assert plan.lookahead == 1
     assert plan.num_chunks > 8
@@ -36,39 +42,39 @@ def test_a_strip_is_looked_ahead_on() -> None:
 
 
 def test_a_graph_without_locality_takes_one_chunk() -> None:
-    plan = exact_plan(config(), random_graph(500, 5000))
+    plan = plan_of(config(), random_graph(500, 5000))
     assert (plan.num_chunks, plan.lookahead) == (1, 0)
     assert "the best pipeline, would take" in plan.note
 
 
 def test_lookahead_by_itself_always_takes_a_pipeline() -> None:
     data = random_graph(500, 5000)
-    plan = exact_plan(config(StalenessConfig(lookahead="exact"), chunks=8), data)
+    plan = plan_of(config(StalenessConfig(lookahead="exact"), chunks=8), data)
     assert (plan.num_chunks, plan.exact) == (8, True)
 
 
 def test_chunks_are_taken_at_their_word() -> None:
-    plan = exact_plan(config(chunks=10), GRID)
+    plan = plan_of(config(chunks=10), GRID)
     assert plan.num_chunks == 10
 
 
 def test_one_stage_and_several_parts() -> None:
-    assert exact_plan(replace(config(), stages=1), GRID).num_chunks == 1
+    assert plan_of(replace(config(), stages=1), GRID).num_chunks == 1
     parted = replace(config(), parts=2)
-    assert "its own line of chunks" in exact_plan(parted, GRID).note
+    assert "its own line of chunks" in plan_of(parted, GRID).note
     with pytest.raises(PlanError, match="lookahead: exact needs chunks in one line, but --parts 2"):
-        exact_plan(replace(config(StalenessConfig(lookahead="exact")), parts=2), GRID)
+        plan_of(replace(config(StalenessConfig(lookahead="exact")), parts=2), GRID)
 
 
 def test_no_lookahead_is_one_chunk() -> None:
     """As in the config.yaml of a run with another preset."""
-    plan = exact_plan(config(StalenessConfig("exact", lookahead=0)), GRID)
+    plan = plan_of(config(StalenessConfig("exact", lookahead=0)), GRID)
     assert plan.num_chunks == 1
     assert "--staleness.lookahead is 0" in plan.note
 
 
 def test_a_tiny_graph() -> None:
-    assert exact_plan(config(), random_graph(5, 8)).num_chunks == 1
+    assert plan_of(config(), random_graph(5, 8)).num_chunks == 1
 
 
 @pytest.mark.slow

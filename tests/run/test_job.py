@@ -11,9 +11,11 @@ import torch
 
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import GcniiConfig, OptimizerConfig, RunConfig, StalenessConfig
+from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import ConfigError, DataError
 from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.run.job import plan_for, predict, prepare_graph, prepare_job, spec_for
+from gnnpipe.nn.models import spec_for
+from gnnpipe.run.job import plan_for, predict, prepare_graph, prepare_job
 from gnnpipe.schedule.volume import Volume
 from tests.graphs import random_graph
 
@@ -58,8 +60,8 @@ def test_predictions_of_a_pipeline() -> None:
     config = check_config(RunConfig(stages=4, layers=8, hidden=32, chunks=16))
     data = load_dataset(config)
     plan, spec = plan_for(config, data), spec_for(config, data)
-    graph = prepare_graph(config, data, plan, spec)
-    predicted = predict(config, plan, spec, graph)
+    graph = prepare_graph(data, plan, spec)
+    predicted = predict(plan, spec, graph, TableSettings.of(config.staleness, plan))
     assert predicted.volume == Volume(2 * 3 * 10_000 * 32 * 4 * 2, 0, 0)
     assert graph.facts.rival_halo is not None
     forward, backward = graph.facts.rival_halo

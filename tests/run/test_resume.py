@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from gnnpipe.config.checks import check_config
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued, plan_since
-from gnnpipe.config.run import OptimizerConfig, RunConfig, StalenessConfig
+from gnnpipe.config.run import OptimizerConfig, RunConfig
 from gnnpipe.run.records import config_as_yaml
 
 A, B, C = [2, 1, 4], [1, 2, 4], [1, 1, 1]
@@ -19,7 +20,7 @@ COSINE = check_config(
 )
 
 
-def said(done: int, before: RunConfig = COSINE, **changes: Any) -> list[str]:
+def said(done: int, before: Resolved = COSINE, **changes: Any) -> list[str]:
     config = replace(before, **changes)
     return continued(config, config_as_yaml(before), done)
 
@@ -61,7 +62,7 @@ def test_averaging_switched_on_or_off_says_what_becomes_of_the_averages(
 
 
 def test_another_kind_of_history_says_what_is_read_first() -> None:
-    staleness = StalenessConfig(**{**vars(COSINE.staleness), "history": "clean"})
+    staleness = replace(COSINE.staleness, history="clean")
     (line,) = said(4, staleness=staleness)
     assert line.startswith("staleness.history: an exact sweep makes clean rows")
 

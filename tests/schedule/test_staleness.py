@@ -9,28 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnpipe.config.checks import check_config
-from gnnpipe.config.presets import parse_freeze, parse_lookahead, resolve_staleness
+from gnnpipe.config.presets import resolve
+from gnnpipe.config.resolved import Resolved, StalenessSettings
 from gnnpipe.config.run import OptimizerConfig, RunConfig, StalenessConfig
 from gnnpipe.errors import ConfigError
 from gnnpipe.schedule.staleness import chunk_orders, fresh_probability, gradient_rule, snapshot_due
 
 
 def test_default_preset() -> None:
-    resolved = resolve_staleness(RunConfig())
-    assert resolved.staleness == StalenessConfig("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0)
+    resolved = resolve(RunConfig())
+    assert resolved.staleness == StalenessSettings("default", "shuffled", 1, "reuse", 0.7, "dropped", 1, 0, 0)
     assert resolved.optimizer.betas == (0.5, 0.9)
     assert resolved.optimizer.averaging == 0.9
 
 
 def test_paper_preset() -> None:
-    resolved = resolve_staleness(RunConfig(staleness=StalenessConfig("paper")))
+    resolved = resolve(RunConfig(staleness=StalenessConfig("paper")))
     assert (resolved.staleness.freeze, resolved.staleness.gradient) == (23, "fresh")
     assert resolved.optimizer.betas == (0.9, 0.999)
 
 
 def test_exact_preset_looks_ahead() -> None:
-    resolved = resolve_staleness(RunConfig(staleness=StalenessConfig("exact")))
-    assert parse_lookahead(resolved.staleness.lookahead) is None
+    resolved = resolve(RunConfig(staleness=StalenessConfig("exact")))
+    assert resolved.staleness.lookahead == "exact"
     assert resolved.staleness.order == "fixed"
 
 
@@ -38,14 +39,14 @@ def test_what_is_set_by_hand_wins() -> None:
     config = RunConfig(
         staleness=StalenessConfig("paper", freeze=1), optimizer=OptimizerConfig(betas=(0.5, 0.9))
     )
-    resolved = resolve_staleness(config)
+    resolved = resolve(config)
     assert (resolved.staleness.freeze, resolved.staleness.gradient) == (1, "fresh")
     assert resolved.optimizer.betas == (0.5, 0.9)
 
 
 def test_resolving_twice_changes_nothing() -> None:
-    once = resolve_staleness(RunConfig(staleness=StalenessConfig("paper")))
-    assert resolve_staleness(once) == once
+    once = resolve(RunConfig(staleness=StalenessConfig("paper")))
+    assert resolve(once) == once
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_resolving_twice_changes_nothing() -> None:
 )
 def test_errors(staleness: StalenessConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        resolve_staleness(RunConfig(staleness=staleness))
+        check_config(RunConfig(staleness=staleness))
 
 
 @given(st.integers(1, 9), st.integers(0, 99))
@@ -113,18 +114,20 @@ def test_doubling_rules_are_unbiased(
 
 
 def test_freeze_schedule() -> None:
-    freeze = parse_freeze("1,3@4")
+    freeze = StalenessSettings(freeze="1,3@4").snapshots
     assert freeze == ((0, 1), (4, 3))
     assert [epoch for epoch in range(12) if snapshot_due(freeze, epoch)] == [1, 2, 3, 4, 7, 10]
-    assert [epoch for epoch in range(9) if snapshot_due(parse_freeze(3), epoch)] == [1, 4, 7]
+    assert [epoch for epoch in range(9) if snapshot_due(StalenessSettings(freeze=3).snapshots, epoch)] == [
+        1,
+        4,
+        7,
+    ]
 
 
-def mean_weight_of_pairs(config: RunConfig, chunks: int, lookahead: int, epochs: int) -> list[float]:
+def mean_weight_of_pairs(config: Resolved, chunks: int, lookahead: int, epochs: int) -> list[float]:
     """How much the gradient between each ordered pair of chunks counts on average, while nothing changes
     (d = d_prev = 1), found by walking through epochs of the rules."""
     staleness = config.staleness
-    assert staleness.gradient is not None
-    assert staleness.order is not None
     assert isinstance(staleness.weight, float)
     rule = gradient_rule(staleness.gradient, staleness.weight, fresh_probability(chunks, lookahead))
     total = [[0.0] * chunks for _ in range(chunks)]
@@ -143,7 +146,7 @@ def test_what_is_wrong_on_average_is_refused_and_the_rest_is_not(
     order: str, gradient: str, weight: float, lookahead: int
 ) -> None:
     staleness = StalenessConfig(order=order, gradient=gradient, weight=weight, lookahead=lookahead)  # type: ignore[arg-type]
-    config = resolve_staleness(RunConfig(chunks=4, staleness=staleness))
+    config = resolve(RunConfig(chunks=4, staleness=staleness))
     weights = mean_weight_of_pairs(config, 4, lookahead, 4000)
     if all(found == pytest.approx(1.0, abs=0.1) for found in weights):
         check_config(config)
@@ -175,5 +178,5 @@ def test_stages_whose_chunks_are_not_known_yet_may_be_stale() -> None:
 
 
 def test_reuse_in_the_papers_preset_reuses_something() -> None:
-    resolved = resolve_staleness(RunConfig(staleness=StalenessConfig("paper", gradient="reuse")))
+    resolved = resolve(RunConfig(staleness=StalenessConfig("paper", gradient="reuse")))
     assert resolved.staleness.weight == 0.7
