@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gnnpipe.config.commands import VolumeConfig
 from gnnpipe.config.run import GcniiConfig, RunConfig
@@ -143,7 +142,7 @@ def _run_config(config: VolumeConfig) -> RunConfig:
     )
 
 
-def as_json(found: Volumes) -> dict[str, Any]:
+def as_json(found: Volumes) -> dict[str, object]:
     """The same for ``--json``."""
     return {
         "graph": found.name,
@@ -153,7 +152,7 @@ def as_json(found: Volumes) -> dict[str, Any]:
     }
 
 
-def _plan_as_json(plan: PlanVolume, rival: int | None) -> dict[str, Any]:
+def _plan_as_json(plan: PlanVolume, rival: int | None) -> dict[str, object]:
     volume, halo = plan.volume, plan.halo
     return {
         "stages": plan.num_stages,
