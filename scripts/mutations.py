@@ -86,8 +86,8 @@ CHANGES = (
     Change(
         "of two epochs that are as good the later one is the best",
         "run/progress.py",
-        '<= self.best["best_val"]',
-        '< self.best["best_val"]',
+        "<= self.best_val",
+        "< self.best_val",
         "tests/run/test_records.py tests/run/test_progress.py",
     ),
     Change(

@@ -6,7 +6,6 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,6 +22,7 @@ from gnnpipe.planner.memory import LIBRARY_PAGES, PROCESS_BYTES
 from gnnpipe.planner.predictions import predict
 from gnnpipe.run.job import Job, describe_plan, plan_for, prepare_graph
 from gnnpipe.run.rank import train
+from gnnpipe.run.record import EpochRecord
 from gnnpipe.run.records import RunFolder
 
 STATUS, CLEAR, SMAPS = (Path("/proc/self") / name for name in ("status", "clear_refs", "smaps"))
@@ -94,7 +94,7 @@ def measure(cell: Cell, size: Size) -> Measured:
 class _Silent:
     """A reporter that nobody listens to."""
 
-    def epoch(self, record: dict[str, Any]) -> None: ...
+    def epoch(self, record: EpochRecord) -> None: ...
 
     def close(self) -> None: ...
 

@@ -22,7 +22,7 @@ def restarted(job: Job, folder: RunFolder) -> Job:
     start = Start(stored.folder, stored.about.epochs) if stored else None
     epochs, model = (start.epochs, start.folder / MODEL) if start else (0, Path())
     remove_leftovers(folder.path)
-    since = folder.rewind(job.config, folder.plan(), epochs, model)
+    since = folder.rewind(job.config, None, epochs, model)
     return replace(job, start=start and replace(start, plan_since=since))
 
 
@@ -53,7 +53,7 @@ def start_of(config: Resolved, folder: RunFolder) -> Start | None:
             f"resume: all {config.epochs} epochs of '{folder.path}' are done; give more, as in --epochs "
             f"{2 * config.epochs}"
         )
-    if epochs == config.epochs and not any("val" in record for record in folder.records()[:epochs]):
+    if epochs == config.epochs and not any(record.scores for record in folder.records()[:epochs]):
         raise ConfigError(
             f"epochs: none of the {epochs} that are done was evaluated, so there is no best one to name; "
             f"give more, as in --epochs {epochs + 1}"

@@ -51,7 +51,7 @@ def run(config: Resolved, before: Resolved | None = None) -> int:
     """
     if before is not None:
         plan = RunFolder(Path(str(config.resume))).plan()
-        config = with_stored_plan(config, before, plan)
+        config = with_stored_plan(config, before, plan.plan.num_chunks)
         if not launched_by_torchrun() or os.environ["RANK"] == "0":
             for change in changes(config, before):
                 sys.stderr.write(f"from here on: {change}\n")

@@ -20,12 +20,13 @@ from typing import Any
 
 import torch
 
-from gnnpipe.comm.rank_process import FAILED, MAIN, TOLD_TO_END, Task, check_guard
+from gnnpipe.comm.rank_process import FAILED, MAIN, TOLD_TO_END, Failure, Task, check_guard
 from gnnpipe.comm.rank_server import ENDED, send
 from gnnpipe.comm.watchdog import WaitTimeoutError
 from gnnpipe.errors import CheckpointError, ConfigError, LostRankError, StoppedError, TrainingError
 from gnnpipe.files.reading import read_json
 from gnnpipe.files.scratch import scratch_folder
+from gnnpipe.files.typed_json import from_object
 from gnnpipe.system.interruption import STOPS, TWICE_SECONDS, Wish, heard
 from gnnpipe.system.resources import LAUNCHED_WITH_CORES, cores
 
@@ -232,12 +233,12 @@ def _outcome(codes: dict[int, int], wish: Wish, folder: Path) -> StoppedError | 
     """Why ranks have ended. One that is told to end makes others fail; their errors count only if they have
     other causes."""
     number = wish.number or next((code - 128 for code in codes.values() if code in TOLD), 0)
-    reports = [read_json(path) for path in folder.glob(f"{FAILED}*")]
-    if number and all(_is_echo(report["traceback"]) or _is_late(report) for report in reports):
+    failures = [from_object(Failure, read_json(path)) for path in folder.glob(f"{FAILED}*")]
+    if number and all(_is_echo(failure) or _is_late(failure) for failure in failures):
         return StoppedError(number)
     told = {int(path.name.removeprefix(TOLD_TO_END)) for path in folder.glob(f"{TOLD_TO_END}*")}
     well = {rank for rank, code in codes.items() if code in (0, *TOLD)}
-    return _first_failure(reports, set(codes) - told - well)
+    return _first_failure(failures, set(codes) - told - well)
 
 
 def _local_environment() -> dict[str, str]:
@@ -250,22 +251,21 @@ def _local_environment() -> dict[str, str]:
     return environment
 
 
-def _first_failure(reports: list[dict[str, Any]], failed: set[int]) -> TrainingError:
+def _first_failure(failures: list[Failure], failed: set[int]) -> TrainingError:
     """Who failed first and why: one line for errors that were raised on purpose, else the traceback.
 
     A rank that gave no answer makes all that wait for it fail, and so does one that is gone; so every rank
     leaves a report of its own.
 
     Args:
-        reports: of ranks that could say why.
+        failures: of ranks that could say why.
         failed: ranks that ended without having been told to.
     """
-    late = [report for report in reports if _is_late(report)]
-    causes = [report for report in reports if not _is_echo(report["traceback"]) and report not in late]
-    silent = sorted(failed - {report["rank"] for report in reports})
+    late = [failure for failure in failures if _is_late(failure)]
+    causes = [failure for failure in failures if not _is_echo(failure) and failure not in late]
+    silent = sorted(failed - {failure.rank for failure in failures})
     if not causes and late:
-        first = min(late, key=lambda report: float(report["seconds"]))
-        text = _words(first["traceback"])
+        text = _words(min(late, key=_when).traceback)
         mute = f"; nothing was heard of rank {silent[0]}, which is stopped or cut off" if silent else ""
         return LostRankError(text + mute)
     if not causes and silent:
@@ -273,10 +273,14 @@ def _first_failure(reports: list[dict[str, Any]], failed: set[int]) -> TrainingE
             f"rank {silent[0]} failed first: it ended without a word; somebody killed it, or the system did "
             "because memory ran out"
         )
-    first = min(causes or reports, key=lambda report: float(report["seconds"]))
-    text = first["traceback"].strip()
+    first = min(causes or failures, key=_when)
+    text = first.traceback.strip()
     ours = any(f"{error}: " in text for error in OUR_ERRORS)
-    return TrainingError(_words(text) if ours else f"rank {first['rank']} failed first:\n{text}")
+    return TrainingError(_words(text) if ours else f"rank {first.rank} failed first:\n{text}")
+
+
+def _when(failure: Failure) -> float:
+    return failure.seconds
 
 
 def _words(text: str) -> str:
@@ -285,11 +289,11 @@ def _words(text: str) -> str:
     return max((text.rsplit(f"{error}: ", 1) for error in OUR_ERRORS), key=len)[-1]
 
 
-def _is_late(report: dict[str, Any]) -> bool:
+def _is_late(failure: Failure) -> bool:
     """Whether a rank waited in vain for another one."""
-    return WaitTimeoutError.__name__ in report["traceback"]
+    return WaitTimeoutError.__name__ in failure.traceback
 
 
-def _is_echo(text: str) -> bool:
+def _is_echo(failure: Failure) -> bool:
     """Whether a rank only failed because another one was gone."""
-    return any(sign in text for sign in SIGNS_OF_A_LOST_PEER)
+    return any(sign in failure.traceback for sign in SIGNS_OF_A_LOST_PEER)

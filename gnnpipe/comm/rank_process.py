@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import os
 import pickle
 import runpy
@@ -20,6 +19,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from gnnpipe.errors import ConfigError, StoppedError
+from gnnpipe.files.typed_json import json_text
 from gnnpipe.files.writing import write_file
 from gnnpipe.system.interruption import STOPS, exit_at_once, heard
 from gnnpipe.system.streams import patient_streams
@@ -69,6 +69,16 @@ class Task:
         main = _main_module() if pickler.needs_main else None
         path = [entry or str(Path.cwd()) for entry in sys.path]
         return cls(buffer.getvalue(), main, str(folder), num_ranks, environment, path, str(Path.cwd()))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a rank says that failed, in a file of its own."""
+
+    rank: int
+    seconds: float
+    """When, by the clock that all processes of a host share."""
+    traceback: str
 
 
 class _Pickler(pickle.Pickler):
@@ -128,8 +138,8 @@ def be_rank(rank: int, task: Task, life: int) -> int:
     except StoppedError as error:
         return 128 + error.number
     except BaseException:
-        report = {"rank": rank, "seconds": time.monotonic(), "traceback": traceback.format_exc()}
-        _leave(json.dumps(report), folder / f"{FAILED}{rank}")
+        failure = Failure(rank, time.monotonic(), traceback.format_exc())
+        _leave(json_text(failure), folder / f"{FAILED}{rank}")
         return 1
     return 0
 

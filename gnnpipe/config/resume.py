@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from gnnpipe.config.rates import rate_factor
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.errors import CheckpointError, ConfigError, shown
-from gnnpipe.files.reading import read_yaml_text
+from gnnpipe.errors import ConfigError, shown
+from gnnpipe.files.reading import Content, read_yaml_text
 from gnnpipe.system.failures import reason
 
 # What weights, tables and records of a run are about; the files of a data set may lie elsewhere.
@@ -24,12 +22,12 @@ ELSEWHERE = ("out", "overwrite", "resume", "config")
 """Where a run is kept is no part of its settings."""
 
 
-def stored_settings(folder: Path) -> dict[str, Any]:
+def stored_settings(folder: Path) -> Content:
     """The settings of a run; raises ConfigError as `stored_config` does."""
     return stored_config(folder)[1]
 
 
-def stored_config(folder: Path) -> tuple[str, dict[str, Any]]:
+def stored_config(folder: Path) -> tuple[str, Content]:
     """The settings of a run, as they are written and as values.
 
     Raises:
@@ -89,56 +87,20 @@ def changes(config: Resolved, before: Resolved) -> list[str]:
     ]
 
 
-def with_stored_plan(config: Resolved, before: Resolved, plan: dict[str, Any]) -> Resolved:
+def with_stored_plan(config: Resolved, before: Resolved, num_chunks: int) -> Resolved:
     """Keep the number of chunks that the run had, unless the plan changes.
 
     Args:
         config: of the run that goes on.
         before: of the run as it was.
-        plan: the content of its plan.json.
-
-    Raises:
-        CheckpointError: plan.json does not say.
+        num_chunks: of its plan.
     """
     if config.plan == "auto" or any(getattr(config, key) != getattr(before, key) for key in PLAN):
         return config
-    try:
-        return replace(config, chunks=int(plan["plan"]["num_chunks"]))
-    except (KeyError, TypeError, ValueError):
-        raise CheckpointError(
-            f"resume: plan.json of '{config.resume}' does not say how many chunks there were; give --chunks"
-        ) from None
+    return replace(config, chunks=num_chunks)
 
 
-def is_resumed(item: object) -> bool:
-    """Whether an entry of plan.json's list of resumptions is one."""
-    return isinstance(item, dict) and type(item.get("epoch")) is int and isinstance(item.get("from"), list)
-
-
-def shape_of(plan: dict[str, Any]) -> list[Any]:
-    """Stages, parts and chunks of the content of a plan.json."""
-    return [plan["plan"].get(key) for key in ("num_stages", "num_parts", "num_chunks")]
-
-
-def plan_since(plan: dict[str, Any], epochs: int) -> int:
-    """The epoch from which the last plan of a run has been in charge.
-
-    A plan that was given up, or took over, without running an epoch does not count.
-
-    Args:
-        plan: the content of its plan.json.
-        epochs: of the whole run.
-    """
-    resumed = plan.get("resumed", [])
-    starts = [0, *(item["epoch"] for item in resumed)]
-    shapes = [*(item["from"] for item in resumed), shape_of(plan)]
-    stops = [*starts[1:], epochs]
-    ran = [item for *item, stop in zip(starts, shapes, stops, strict=True) if item[0] < stop]
-    last = itertools.takewhile(lambda item: item[1] == ran[-1][1], reversed(ran))
-    return min(int(start) for start, _ in last)
-
-
-def continued(config: Resolved, before: dict[str, Any], epochs: int) -> list[str]:
+def continued(config: Resolved, before: Content, epochs: int) -> list[str]:
     """What the user should know who goes on after so many epochs, beyond what has changed.
 
     Args:
@@ -163,7 +125,7 @@ def continued(config: Resolved, before: dict[str, Any], epochs: int) -> list[str
     return [line for line in lines if line]
 
 
-def _rate_change(config: Resolved, before: dict[str, Any], epochs: int) -> str:
+def _rate_change(config: Resolved, before: Content, epochs: int) -> str:
     """Says so if the learning rate is not what the run was to go on with."""
     optimizer = before.get("optimizer") or {}
     known = {key: optimizer[key] for key in ("schedule", "warmup") if optimizer.get(key) is not None}
@@ -191,8 +153,8 @@ def _rate_change(config: Resolved, before: dict[str, Any], epochs: int) -> str:
     )
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
+def _flat(values: Content, prefix: str = "") -> Content:
+    result: Content = {}
     for key, value in values.items():
         result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return result

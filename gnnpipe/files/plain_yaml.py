@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -29,7 +29,7 @@ class _Dumper(yaml.SafeDumper):
     """Quotes what either reader would take for something else than a word, as 1e5 here."""
 
 
-def dump_yaml(values: dict[str, Any]) -> str:
+def dump_yaml(values: Mapping[str, object]) -> str:
     """The YAML text that `load_yaml` reads as these values."""
     text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
     return text

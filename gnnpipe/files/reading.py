@@ -25,6 +25,8 @@ from gnnpipe.files.plain_yaml import load_yaml
 if TYPE_CHECKING:  # both take long to import, and most commands begin without them
     from torch import Tensor
 
+Content = dict[str, Any]
+"""A JSON object or a YAML mapping as it was read: nothing is known of its keys and values yet."""
 MIB = 1 << 20
 CONFIG_BYTES, JSON_BYTES, LINE_BYTES, RECORDS_BYTES = MIB // 4, 256 * MIB, 16 * MIB, 1024 * MIB
 HEADER_BYTES = 100 * MIB  # of a safetensors file, as its own library has it
@@ -82,7 +84,7 @@ def read_bytes(path: Path, most: int, *, link: bool = False) -> bytes:
         return file.read(os.fstat(file.fileno()).st_size)  # no more, if it grows meanwhile
 
 
-def read_yaml_text(path: Path, *, link: bool = False) -> tuple[str, dict[str, Any]]:
+def read_yaml_text(path: Path, *, link: bool = False) -> tuple[str, Content]:
     """A config's text, which has been checked, and the fields that it spells out.
 
     Raises:
@@ -112,7 +114,7 @@ def _depth(text: str) -> int:
     return max(itertools.accumulate(steps), default=0)
 
 
-def parse_json(text: str | bytes, *, finite: bool = True) -> dict[str, Any]:
+def parse_json(text: str | bytes, *, finite: bool = True) -> Content:
     """A JSON object; raises ValueError.
 
     Args:
@@ -135,12 +137,12 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> dict[str, Any]:
     return found
 
 
-def read_json(path: Path, *, link: bool = False, finite: bool = True) -> dict[str, Any]:
+def read_json(path: Path, *, link: bool = False, finite: bool = True) -> Content:
     """A JSON object from a file; raises OSError or ValueError. See `open_file` and `parse_json`."""
     return parse_json(read_bytes(path, JSON_BYTES, link=link), finite=finite)
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path) -> list[Content]:
     """One JSON object from each complete line of a file; raises OSError or ValueError."""
     found = []
     with open_file(path, most=RECORDS_BYTES) as file:

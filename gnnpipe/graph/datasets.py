@@ -108,7 +108,7 @@ def _open(source: Source, root: str, *, process: bool) -> Any:
     import torch_geometric.datasets
 
     cls = getattr(torch_geometric.datasets, source.class_name)
-    changes: dict[str, Any] = {
+    changes: dict[str, object] = {
         "download": functools.partialmethod(_download_or_explain, cls.download),
         "_download": functools.partialmethod(_inside, cls._download, "raw"),
         "_process": functools.partialmethod(_inside, cls._process, "processed"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +12,41 @@ from gnnpipe.config.run import Metric
 SPLITS = ("train", "val", "test")
 
 
+@dataclass(frozen=True)
+class Scores:
+    """A metric on each split, 0 to 1."""
+
+    train: float
+    val: float
+    test: float
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Nodes of a split by class; with several labels a node, the same of each label."""
+
+    count: tuple[int, ...]
+    """Nodes of each class."""
+    correct: tuple[int, ...]
+    """Those of them that were found."""
+    predicted: tuple[int, ...]
+    """Nodes that were taken for it."""
+
+    def __post_init__(self) -> None:
+        if not len(self.count) == len(self.correct) == len(self.predicted):
+            raise ValueError("counts are not of equally many classes")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Counts by class of the splits that were not trained on."""
+
+    val: ClassCounts
+    test: ClassCounts
+
+
 @dataclass
-class _Split:
+class Tally:
     """What was added of one split."""
 
     counts: Tensor
@@ -37,7 +69,7 @@ class SplitMetrics:
     def __init__(self, metric: Metric, num_classes: int) -> None:
         self.metric = metric
         self._num_classes = num_classes
-        self._by_split = {name: _Split(torch.zeros(3, num_classes, dtype=torch.int64)) for name in SPLITS}
+        self._by_split = {name: Tally(torch.zeros(3, num_classes, dtype=torch.int64)) for name in SPLITS}
 
     def update(self, logits: Tensor, labels: Tensor, masks: dict[str, Tensor]) -> None:
         """Add a chunk: logits ``[n, num_classes]``, its labels and masks."""
@@ -51,31 +83,29 @@ class SplitMetrics:
                 split.scores.append((rows[:, 1].double() - rows[:, 0].double()).cpu())
                 split.positive.append((truth == 1).cpu())
 
-    def state(self) -> dict[str, dict[str, Any]]:
+    def state(self) -> dict[str, Tally]:
         """What was added, in a form that `merge` takes."""
-        return {
-            name: {"counts": split.counts, "scores": split.scores, "positive": split.positive}
-            for name, split in self._by_split.items()
-        }
+        return self._by_split
 
-    def merge(self, state: dict[str, dict[str, Any]]) -> None:
+    def merge(self, state: dict[str, Tally]) -> None:
         """Add what another one was given."""
         for name, split in self._by_split.items():
-            split.counts += state[name]["counts"]
-            split.scores += state[name]["scores"]
-            split.positive += state[name]["positive"]
+            split.counts += state[name].counts
+            split.scores += state[name].scores
+            split.positive += state[name].positive
 
-    def compute(self) -> dict[str, float]:
-        """The metric of each split over everything that was added, 0 to 1."""
-        return {name: self._of(split) for name, split in self._by_split.items()}
+    def compute(self) -> Scores:
+        """The metric over everything that was added."""
+        return Scores(**{name: self._of(split) for name, split in self._by_split.items()})
 
-    def by_class(self, name: str) -> dict[str, list[int]]:
-        """Nodes of each class in a split (count), those of them that were found (correct), and nodes that
-        were taken for it (predicted)."""
-        rows = self._by_split[name].counts.tolist()
-        return dict(zip(("count", "correct", "predicted"), rows, strict=True))
+    def classes(self) -> Classes:
+        """Counts by class over everything that was added."""
+        val, test = (
+            ClassCounts(*map(tuple, self._by_split[name].counts.tolist())) for name in ("val", "test")
+        )
+        return Classes(val, test)
 
-    def _of(self, split: _Split) -> float:
+    def _of(self, split: Tally) -> float:
         count, correct, predicted = split.counts.double()
         if self.metric == "roc_auc":
             return roc_auc(torch.cat(split.scores), torch.cat(split.positive)) if split.scores else 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gnnpipe.config.commands import VolumeConfig
 from gnnpipe.errors import PlanError
@@ -131,7 +130,7 @@ def _plan_volume(
     return PlanVolume(stages, parts, method, halo, halo.forward / num_nodes, volume)
 
 
-def as_json(found: Volumes) -> dict[str, Any]:
+def as_json(found: Volumes) -> dict[str, object]:
     """The same for ``--json``."""
     return {
         "graph": found.name,
@@ -141,7 +140,7 @@ def as_json(found: Volumes) -> dict[str, Any]:
     }
 
 
-def _plan_as_json(plan: PlanVolume, rival: int | None) -> dict[str, Any]:
+def _plan_as_json(plan: PlanVolume, rival: int | None) -> dict[str, object]:
     volume, halo = plan.volume, plan.halo
     return {
         "stages": plan.num_stages,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from gnnpipe.config.run import Metric
+from gnnpipe.nn.metrics import ClassCounts, Classes
 
 # Tables of more classes list the worst ones only.
 MOST_LISTED, WORST_LISTED = 10, 5
 # These are ruled by the classes of most nodes.
-_OF_THE_MANY = {"accuracy": "accuracy", "f1": "micro-F1"}
+_OF_THE_MANY: dict[Metric, str] = {"accuracy": "accuracy", "f1": "micro-F1"}
 
 
-def class_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Rows of the final table: recall and nodes of each class, or of the worst ones."""
-    table = _table(summary)
-    present = [index for index, count in enumerate(table["count"]) if count]
+def class_rows(classes: Classes | None) -> list[tuple[str, str]]:
+    """Rows of the final table: recall and nodes of each class, or of the worst ones; none if not counted."""
+    if classes is None:
+        return []
+    table = classes.test
+    present = _present(table)
     if not present:
         return []
     chosen = present
@@ -21,43 +24,44 @@ def class_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if len(present) > MOST_LISTED:
         chosen = sorted(present, key=lambda index: _recall(table, index))[:WORST_LISTED]
         title = f"recall on test nodes, worst {WORST_LISTED} of {len(present)} classes"
-    counts = table["count"]
-    return [(title, ""), *((f"  class {i}", f"{_recall(table, i):.4f} of {counts[i]:,}") for i in chosen)]
+    lines = ((f"  class {i}", f"{_recall(table, i):.4f} of {table.count[i]:,}") for i in chosen)
+    return [(title, ""), *lines]
 
 
-def class_warnings(summary: dict[str, Any]) -> list[str]:
+def class_warnings(classes: Classes | None, metric: Metric) -> list[str]:
     """Lines on classes that a good figure may hide: those never predicted, and those found less than half as
     often as nodes are on average."""
-    table = _table(summary)
-    present = [index for index, count in enumerate(table["count"]) if count]
+    if classes is None:
+        return []
+    table = classes.test
+    present = _present(table)
     if len(present) < 2:
         return []
-    average = sum(table["correct"]) / sum(table["count"])
-    never = [index for index in present if not table["predicted"][index]]
-    missed = [i for i in present if table["predicted"][i] and _recall(table, i) < average / 2]
+    average = sum(table.correct) / sum(table.count)
+    never = [index for index in present if not table.predicted[index]]
+    missed = [i for i in present if table.predicted[i] and _recall(table, i) < average / 2]
     lines = []
     if never:
         lines.append(f"{_named(never, table)} never predicted")
     if missed:
         lines.append(f"{_named(missed, table)} found less than half as often as nodes are on average")
-    name = _OF_THE_MANY.get(summary["metric"])
+    name = _OF_THE_MANY.get(metric)
     way_out = "--metric macro_f1 counts all alike"
     hint = f"; {name} hardly shows it, {way_out}" if name else ""
     return [f"warning: {line}{hint}" for line in lines]
 
 
-def _table(summary: dict[str, Any]) -> dict[str, list[int]]:
-    """Of the test nodes; empty for runs of versions that did not count."""
-    empty: dict[str, list[int]] = {"count": [], "correct": [], "predicted": []}
-    return (summary.get("classes") or {}).get("test", empty)
+def _present(table: ClassCounts) -> list[int]:
+    """Classes that there are nodes of."""
+    return [index for index, count in enumerate(table.count) if count]
 
 
-def _recall(table: dict[str, list[int]], index: int) -> float:
-    return table["correct"][index] / table["count"][index]
+def _recall(table: ClassCounts, index: int) -> float:
+    return table.correct[index] / table.count[index]
 
 
-def _named(classes: list[int], table: dict[str, list[int]]) -> str:
-    nodes = f"{sum(table['count'][index] for index in classes):,} of {sum(table['count']):,} test labels"
+def _named(classes: list[int], table: ClassCounts) -> str:
+    nodes = f"{sum(table.count[index] for index in classes):,} of {sum(table.count):,} test labels"
     if len(classes) == 1:
         return f"class {classes[0]} ({nodes}) is"
     listed = ", ".join(map(str, classes[:WORST_LISTED]))

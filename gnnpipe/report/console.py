@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -15,15 +14,18 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from gnnpipe.config.run import HaloMode, Metric
 from gnnpipe.report.classes import class_rows, class_warnings
+from gnnpipe.run.plan_file import PlanFile, StoredPlan
+from gnnpipe.run.record import EpochRecord, GradientQuality, Summary
 from gnnpipe.run.records import RunFolder
 
 INITIAL_IN_WORDS = {
     "relay": "initial rows, if the model has them, travel along",
     "recompute": "initial rows, if the model has them, are computed on every stage",
 }
-HALO_IN_WORDS = {"exact": "this", "stale": "last"}
-METRIC_NAMES = {
+HALO_IN_WORDS: dict[HaloMode, str] = {"exact": "this", "stale": "last"}
+METRIC_NAMES: dict[Metric, str] = {
     "accuracy": "accuracy",
     "f1": "micro-F1",
     "roc_auc": "ROC AUC",
@@ -51,7 +53,7 @@ class ConsoleReporter:
         metric: what is evaluated.
     """
 
-    def __init__(self, epochs: int, metric: str) -> None:
+    def __init__(self, epochs: int, metric: Metric) -> None:
         self._epochs = epochs
         self._metric = METRIC_NAMES[metric]
         self._console = PatientConsole(highlight=False, soft_wrap=True)
@@ -59,22 +61,23 @@ class ConsoleReporter:
         self._last_metrics = ""
         self._seconds, self._count = 0.0, 0
 
-    def epoch(self, record: dict[str, Any]) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         """Move the bar on, or print a line for an evaluated epoch."""
-        self._seconds += record["seconds"]
+        self._seconds += record.seconds
         self._count += 1
-        if "val" in record:
-            values = " ".join(f"{split} {record[split]:.4f}" for split in ("train", "val", "test"))
+        if record.scores is not None:
+            values = " ".join(f"{split} {score:.4f}" for split, score in vars(record.scores).items())
             self._last_metrics = f"{self._metric} {values}"
         rate = self._count / self._seconds
-        text = f"loss {_number(record['loss'])}  {self._last_metrics}  {rate:.2f} epochs/s"
+        text = f"loss {_number(record.loss)}  {self._last_metrics}  {rate:.2f} epochs/s"
         if self._console.is_terminal:
             bar = self._bar()
-            bar.update(bar.task_ids[0], completed=record["epoch"] + 1, text=text)
-        elif "val" in record:
-            self.say(f"epoch {record['epoch'] + 1}/{self._epochs}  {text}")
-        if "estimate" in record:
-            self.say(f"epoch {record['epoch'] + 1}/{self._epochs}  {describe_estimate(record)}")
+            bar.update(bar.task_ids[0], completed=record.epoch + 1, text=text)
+        elif record.scores is not None:
+            self.say(f"epoch {record.epoch + 1}/{self._epochs}  {text}")
+        if record.gradient is not None:
+            line = describe_estimate(record.gradient, record.loss)
+            self.say(f"epoch {record.epoch + 1}/{self._epochs}  {line}")
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -106,59 +109,57 @@ def _number(loss: float | None) -> str:
     return "not a number" if loss is None else f"{loss:.4f}"
 
 
-def describe_start(plan: dict[str, Any], halo: str) -> list[str]:
+def describe_start(plan: PlanFile, halo: HaloMode) -> list[str]:
     """What is about to run: the graph, the cut, the plan.
 
     Args:
-        plan: the content of plan.json.
+        plan: of the run.
         halo: which rows of other parts are read, exact or stale.
     """
-    facts, shape = plan["graph"], plan["plan"]
+    facts, shape, foreseen = plan.graph, plan.plan, plan.predictions
     lines = [
-        f"{facts['name']}: {facts['num_nodes']:,} nodes, {facts['num_edges']:,} edges, "
-        f"{facts['num_features']:,} features, {facts['num_classes']} classes",
-        *(f"note: {line}" for line in facts["notes"]),
+        f"{facts.name}: {facts.num_nodes:,} nodes, {facts.num_edges:,} edges, "
+        f"{facts.num_features:,} features, {facts.num_classes} classes",
+        *(f"note: {line}" for line in facts.notes),
     ]
-    if shape["num_parts"] > 1:
-        rows = sum(facts["halo_forward"])
+    if shape.num_parts > 1:
+        rows = sum(facts.halo_forward)
         lines.append(
-            f"{shape['num_parts']} parts ({_method(facts['part_method'])}): {rows:,} boundary rows, "
-            f"{rows / facts['num_nodes']:.2f} other parts need a row (alpha), imbalance of work "
-            f"{facts['part_imbalance']:.2f}; other parts' rows are {HALO_IN_WORDS[halo]} epoch's"
+            f"{shape.num_parts} parts ({_method(facts.part_method)}): {rows:,} boundary rows, "
+            f"{rows / facts.num_nodes:.2f} other parts need a row (alpha), imbalance of work "
+            f"{facts.part_imbalance:.2f}; other parts' rows are {HALO_IN_WORDS[halo]} epoch's"
         )
-    if shape["note"]:
-        lines.append(f"exact training with {shape['note']}")
-    if shape["num_chunks"] > 1:
-        fresh = plan["predictions"]["fresh"]
-        ahead = f", looking {_counted(shape['lookahead'], 'chunk')} ahead" if shape["lookahead"] else ""
+    if shape.note:
+        lines.append(f"exact training with {shape.note}")
+    if shape.num_chunks > 1:
+        ahead = f", looking {_counted(shape.lookahead, 'chunk')} ahead" if shape.lookahead else ""
         lines.append(
-            f"{shape['num_chunks']} chunks ({_method(facts['chunk_method'])}): "
-            f"{facts['cut_fraction']:.1%} of the edges between chunks, {fresh:.1%} of the messages fresh"
-            f"{ahead}, imbalance of work {facts['chunk_imbalance']:.2f}"
+            f"{shape.num_chunks} chunks ({_method(facts.chunk_method)}): "
+            f"{facts.cut_fraction:.1%} of the edges between chunks, {foreseen.fresh:.1%} of the messages "
+            f"fresh{ahead}, imbalance of work {facts.chunk_imbalance:.2f}"
         )
-    layers = ", ".join(f"{first}-{last - 1}" for first, last in shape["layer_ranges"])
-    bubble = plan["predictions"]["bubble"]
+    layers = ", ".join(f"{first}-{last - 1}" for first, last in shape.layer_ranges)
     lines.append(
-        f"{_counted(shape['num_stages'], 'stage')} with layers {layers}; "
-        f"{_counted(shape['num_chunks'], 'chunk')}; bubble {bubble:.1%} when balanced"
+        f"{_counted(shape.num_stages, 'stage')} with layers {layers}; "
+        f"{_counted(shape.num_chunks, 'chunk')}; bubble {foreseen.bubble:.1%} when balanced"
     )
-    if shape["num_stages"] > 1 and (shape["wire"], shape["initial"]) != ("fp32", "relay"):
-        lines.append(f"rows travel between stages as {shape['wire']}; {INITIAL_IN_WORDS[shape['initial']]}")
-    if shape["recompute"]:
+    if shape.num_stages > 1 and (shape.wire, shape.initial) != ("fp32", "relay"):
+        lines.append(f"rows travel between stages as {shape.wire}; {INITIAL_IN_WORDS[shape.initial]}")
+    if shape.recompute:
         lines.append("rows that are cheap to make again are not kept")
-    if shape["tables"] != "fp32":
-        lines.append(f"aggregated rows are held as {shape['tables']}")
+    if shape.tables != "fp32":
+        lines.append(f"aggregated rows are held as {shape.tables}")
     return lines
 
 
-def describe_estimate(record: dict[str, Any]) -> str:
+def describe_estimate(gradient: GradientQuality, loss: float | None) -> str:
     """How far an epoch's gradient was from the exact one at the same weights and dropout masks."""
-    found = record["estimate"]["all"]
-    off = found["table_error"] or 0.0
+    found = gradient.estimate["all"]
+    off = found.table_error or 0.0
     return (
-        f"gradient against the exact one: cosine {found['cosine']:.3f}, relative error "
-        f"{found['relative_error']:.2f}, norm {found['norm_ratio']:.2f} x; rows {off:.1%} off; "
-        f"loss {_number(record['loss'])}, exact {record['exact_loss']:.4f}"
+        f"gradient against the exact one: cosine {found.cosine:.3f}, relative error "
+        f"{found.relative_error:.2f}, norm {found.norm_ratio:.2f} x; rows {off:.1%} off; "
+        f"loss {_number(loss)}, exact {gradient.exact_loss:.4f}"
     )
 
 
@@ -178,48 +179,44 @@ def _method(method: str) -> str:
 
 def print_summary(folder: RunFolder) -> None:
     """Print what a finished run reached."""
-    summary, plan = folder.read("summary.json"), folder.read("plan.json")
+    summary, plan = folder.summary(), folder.stored_plan()
     table = Table(title=str(folder.path), title_justify="left", show_header=False)
     for name, value in summary_rows(summary, plan):
         table.add_row(name, value)
     console = PatientConsole(highlight=False)
     console.print(table)
-    for line in class_warnings(summary):
+    for line in class_warnings(summary.best.classes, summary.metric):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def summary_rows(summary: dict[str, Any], plan: dict[str, Any]) -> list[tuple[str, str]]:
+def summary_rows(summary: Summary, plan: StoredPlan) -> list[tuple[str, str]]:
     """The rows of the final table, a pure function of summary.json and plan.json."""
-    metric = METRIC_NAMES[summary["metric"]]
-    by_kind = {kind: count for kind, count in summary["bytes_per_epoch"].items() if count}
+    metric = METRIC_NAMES[summary.metric]
+    by_kind = {kind: count for kind, count in summary.bytes_per_epoch.items() if count}
     sent = sum(by_kind.values())
     rows = [
         (
             f"test {metric} at best validation",
-            f"{summary['test_at_best_val']:.4f} (validation {summary['best_val']:.4f}, "
-            f"epoch {summary['best_epoch'] + 1} of {summary['epochs']})",
+            f"{summary.best.test:.4f} (validation {summary.best.val:.4f}, "
+            f"epoch {summary.best.epoch + 1} of {summary.epochs})",
         ),
-        *class_rows(summary),
-        ("median epoch", f"{summary['median_epoch_seconds']:.3f} s"),
+        *class_rows(summary.best.classes),
+        ("median epoch", f"{summary.median_epoch_seconds:.3f} s"),
         ("sent per epoch", readable_bytes(sent)),
     ]
     if len(by_kind) > 1:
         rows += [(f"  {kind}", readable_bytes(count)) for kind, count in by_kind.items()]
-    for item in plan.get("resumed", []):
-        rows.append(
-            ("resumed", f"after epoch {item['epoch']}, until then {'x'.join(map(str, item['from']))}")
-        )
-    predictions = plan["predictions"]  # an older version had another name for it
-    rival = predictions.get("rival_bytes", predictions.get("graph_parallel_bytes_per_epoch"))
-    num_ranks = plan["plan"]["num_stages"] * plan["plan"]["num_parts"]
-    if rival is not None and sent and plan["plan"]["num_stages"] > 1:
+    for item in plan.resumed:
+        rows.append(("resumed", f"after epoch {item.epoch}, until then {'x'.join(map(str, item.shape))}"))
+    rival = plan.rival_bytes
+    if rival is not None and sent and plan.plan.num_stages > 1:
         rows.append(
             (
-                f"graph parallelism on {num_ranks} devices would send",
+                f"graph parallelism on {plan.plan.num_ranks} devices would send",
                 f"{readable_bytes(rival)} ({rival / sent:.1f} x as much; by formula, not measured)",
             )
         )
-    peaks = summary["peak_memory_bytes"]
+    peaks = summary.peak_memory_bytes
     rows.append(
         ("peak memory of a rank", f"{readable_bytes(max(peaks))}, least {readable_bytes(min(peaks))}")
     )

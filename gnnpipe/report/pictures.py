@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from math import nan
 from pathlib import Path
 from typing import Any
 
 from gnnpipe.files.writing import write_file
 from gnnpipe.report.console import METRIC_NAMES
+from gnnpipe.run.record import BytesSent, EpochRecord, GradientQuality
 from gnnpipe.run.records import RunFolder
-from gnnpipe.run.taking import COMPARISON, PICTURE, PLAN
+from gnnpipe.run.taking import COMPARISON, PICTURE
+from gnnpipe.schedule.timeline import Breakdown
 from gnnpipe.system.failures import advice, reason
 
 # The original's names and order, so that pictures compare; colours that colour-blind readers can tell apart.
@@ -41,17 +45,17 @@ def draw_report(folder: RunFolder) -> str:
         return "no picture: no epoch is done yet"
     from matplotlib.figure import Figure
 
-    plan = folder.read(PLAN)
+    plan = folder.stored_plan()
     draws = [
         lambda axes: _draw_loss(axes, records),
-        lambda axes: _draw_metric(axes, records, METRIC_NAMES[plan["metric"]]),
-        lambda axes: _draw_breakdown(axes, records, plan["plan"]["num_parts"]),
+        lambda axes: _draw_metric(axes, records, METRIC_NAMES[plan.metric]),
+        lambda axes: _draw_breakdown(axes, records, plan.plan.num_parts),
     ]
-    if max(records[-1].get("age", [0])) > 0:
+    if max(records[-1].age, default=0) > 0:
         draws.append(lambda axes: _draw_age(axes, records))
-    checked = [record for record in records if "estimate" in record]
+    checked = _checked(records)
     if checked:
-        draws += [lambda axes: _draw_estimate(axes, checked), lambda axes: _draw_layers(axes, checked[-1])]
+        draws += [lambda axes: _draw_estimate(axes, checked), lambda axes: _draw_layers(axes, *checked[-1])]
     columns = 2 if len(draws) == 4 else 3
     rows = -(-len(draws) // columns)
     figure = Figure(figsize=(12, 4 * rows), layout="constrained")
@@ -64,29 +68,28 @@ def draw_report(folder: RunFolder) -> str:
     return _save(figure, folder.path / PICTURE)
 
 
-def draw_comparison(columns: list[dict[str, Any]], folder: Path) -> str:
+def draw_comparison(
+    labels: Sequence[str], breakdowns: Sequence[Breakdown], sent: Sequence[BytesSent], folder: Path
+) -> str:
     """Draw where the runs' epochs go, and what they send, to comparison.png; return a line that says so.
 
     Args:
-        columns: of each run its folder ``run``, ``plan``, ``breakdown`` and ``bytes_by_kind``.
+        labels: of the runs.
+        breakdowns: of their epochs.
+        sent: bytes of an epoch.
         folder: where to put the picture.
     """
     if importlib.util.find_spec("matplotlib") is None:
         return "no picture: matplotlib is not installed; pip install 'gnnpipe[plot]'"
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 2.2 + 0.45 * len(columns)), layout="constrained")
-    seconds, sent = figure.subplots(1, 2)
-    plans = [column["plan"] for column in columns]
-    names = [Path(column["run"]).name for column in columns]
-    labels = plans if len(set(plans)) == len(plans) else names
-    _stack(seconds, labels, [column["breakdown"] for column in columns], PIECES)
-    seconds.set(title="seconds of a median epoch, mean of ranks")
-    mebibytes = [
-        {kind: count / 2**20 for kind, count in column["bytes_by_kind"].items()} for column in columns
-    ]
-    _stack(sent, labels, mebibytes, KINDS, legend_columns=2)
-    sent.set(title="MiB sent per epoch, all ranks")
+    figure = Figure(figsize=(12, 2.2 + 0.45 * len(labels)), layout="constrained")
+    seconds_axes, sent_axes = figure.subplots(1, 2)
+    _stack(seconds_axes, labels, [vars(item) for item in breakdowns], PIECES)
+    seconds_axes.set(title="seconds of a median epoch, mean of ranks")
+    mebibytes = [{kind: count / 2**20 for kind, count in item.items()} for item in sent]
+    _stack(sent_axes, labels, mebibytes, KINDS, legend_columns=2)
+    sent_axes.set(title="MiB sent per epoch, all ranks")
     return _save(figure, folder / COMPARISON)
 
 
@@ -103,8 +106,8 @@ def _save(figure: Any, path: Path) -> str:
 
 def _stack(
     axes: Any,
-    labels: list[str],
-    bars: list[dict[str, float]],
+    labels: Sequence[str],
+    bars: Sequence[Mapping[str, float]],
     colors: dict[str, str],
     legend_columns: int = 3,
 ) -> None:
@@ -120,40 +123,47 @@ def _stack(
     axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=legend_columns)
 
 
-def median_breakdown(records: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """Median seconds of each part of an epoch, rank by rank; 0 where an older version did not tell."""
-    ranks = range(len(records[0]["ranks"]))
-    return [
-        {part: _median([record["ranks"][rank].get(part, 0.0) for record in records]) for part in PIECES}
-        for rank in ranks
-    ]
+def median_breakdown(records: Sequence[EpochRecord]) -> list[Breakdown]:
+    """Median seconds of each part of an epoch, rank by rank."""
+    ranks = range(len(records[0].ranks))
+    return [combined(_median, [record.ranks[rank] for record in records]) for rank in ranks]
+
+
+def combined(how: Callable[[list[float]], float], breakdowns: Sequence[Breakdown]) -> Breakdown:
+    """Each part of several epochs or ranks, by a function such as their mean."""
+    names = [item.name for item in fields(Breakdown)]
+    return Breakdown(*(how([getattr(item, name) for item in breakdowns]) for name in names))
 
 
 def _median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _draw_loss(axes: Any, records: list[dict[str, Any]]) -> None:
+def _checked(records: Sequence[EpochRecord]) -> list[tuple[int, GradientQuality]]:
+    """Epochs, counted from 1, whose gradient was compared with the exact one."""
+    return [(record.epoch + 1, record.gradient) for record in records if record.gradient is not None]
+
+
+def _draw_loss(axes: Any, records: Sequence[EpochRecord]) -> None:
     axes.plot(
-        [record["epoch"] + 1 for record in records],
-        [nan if record["loss"] is None else record["loss"] for record in records],
+        [record.epoch + 1 for record in records],
+        [nan if record.loss is None else record.loss for record in records],
         color="#0072b2",
     )
-    checked = [record for record in records if "exact_loss" in record]
+    checked = _checked(records)
     if checked:
-        epochs, losses = zip(
-            *((record["epoch"] + 1, record["exact_loss"]) for record in checked), strict=True
-        )
+        epochs, gradients = zip(*checked, strict=True)
+        losses = [gradient.exact_loss for gradient in gradients]
         axes.plot(epochs, losses, "x", color="#d55e00", label="exact, same weights and masks")
         axes.legend()
     axes.set(title="training loss", xlabel="epoch", ylabel="loss", yscale="log")
 
 
-def _draw_age(axes: Any, records: list[dict[str, Any]]) -> None:
+def _draw_age(axes: Any, records: Sequence[EpochRecord]) -> None:
     """Of the last epochs together, as one epoch's order is drawn at random."""
     recent = records[-10:]
-    ages = [sum(layer) / len(recent) for layer in zip(*(record["age"] for record in recent), strict=True)]
-    fresh = sum(record["fresh"][0] for record in recent) / len(recent)
+    ages = [sum(layer) / len(recent) for layer in zip(*(record.age for record in recent), strict=True)]
+    fresh = sum(record.fresh[0] for record in recent) / len(recent)
     axes.plot(range(len(ages)), ages, color="#0072b2", marker=".")
     axes.set(
         title=f"mean age of messages ({fresh:.0%} are fresh)",
@@ -163,8 +173,8 @@ def _draw_age(axes: Any, records: list[dict[str, Any]]) -> None:
     )
 
 
-def _draw_estimate(axes: Any, checked: list[dict[str, Any]]) -> None:
-    epochs = [record["epoch"] + 1 for record in checked]
+def _draw_estimate(axes: Any, checked: Sequence[tuple[int, GradientQuality]]) -> None:
+    epochs = [epoch for epoch, _ in checked]
     for key, label, color in (
         ("cosine", "cosine", "#009e73"),
         ("norm_ratio", "norm ratio", "#0072b2"),
@@ -173,7 +183,7 @@ def _draw_estimate(axes: Any, checked: list[dict[str, Any]]) -> None:
     ):
         axes.plot(
             epochs,
-            [record["estimate"]["all"][key] or 0 for record in checked],
+            [getattr(gradient.estimate["all"], key) or 0 for _, gradient in checked],
             label=label,
             color=color,
             marker=".",
@@ -182,31 +192,32 @@ def _draw_estimate(axes: Any, checked: list[dict[str, Any]]) -> None:
     axes.legend()
 
 
-def _draw_layers(axes: Any, record: dict[str, Any]) -> None:
-    layers = {name: item for name, item in record["estimate"].items() if name != "all"}
+def _draw_layers(axes: Any, epoch: int, gradient: GradientQuality) -> None:
+    layers = {name: item for name, item in gradient.estimate.items() if name != "all"}
     for key, label, color in (
         ("relative_error", "gradient of weights", "#d55e00"),
         ("table_error", "rows", "#999999"),
     ):
-        points = [(place, item[key]) for place, item in enumerate(layers.values()) if item[key] is not None]
+        values = enumerate(getattr(item, key) for item in layers.values())
+        points = [(place, value) for place, value in values if value is not None]
         axes.plot(*zip(*points, strict=True), label=label, color=color, marker=".")
     names = list(layers)
     shown = range(0, len(names), max(1, len(names) // 8))
     axes.set_xticks(list(shown), [names[place] for place in shown], rotation=45, ha="right")
-    axes.set(title=f"relative error by layer, epoch {record['epoch'] + 1}", ylim=(0, None))
+    axes.set(title=f"relative error by layer, epoch {epoch}", ylim=(0, None))
     axes.legend()
 
 
-def _draw_metric(axes: Any, records: list[dict[str, Any]], name: str) -> None:
-    evaluated = [record for record in records if "val" in record]
+def _draw_metric(axes: Any, records: Sequence[EpochRecord], name: str) -> None:
+    evaluated = [(record.epoch + 1, record.scores) for record in records if record.scores is not None]
     for split, color in (("train", "#999999"), ("val", "#e69f00"), ("test", "#009e73")):
-        epochs = [record["epoch"] + 1 for record in evaluated]
-        axes.plot(epochs, [record[split] for record in evaluated], label=split, color=color, marker=".")
+        values = [getattr(scores, split) for _, scores in evaluated]
+        axes.plot([epoch for epoch, _ in evaluated], values, label=split, color=color, marker=".")
     axes.set(title=f"{name} (exact, whole graph)", xlabel="epoch", ylabel=name)
     axes.legend()
 
 
-def _draw_breakdown(axes: Any, records: list[dict[str, Any]], num_parts: int) -> None:
+def _draw_breakdown(axes: Any, records: Sequence[EpochRecord], num_parts: int) -> None:
     ranks = median_breakdown(records)
     num_stages = len(ranks) // num_parts
     labels = [
@@ -214,5 +225,5 @@ def _draw_breakdown(axes: Any, records: list[dict[str, Any]], num_parts: int) ->
         for stage in range(num_stages)
         for part in range(num_parts)
     ]
-    _stack(axes, labels, ranks, PIECES)
+    _stack(axes, labels, [vars(rank) for rank in ranks], PIECES)
     axes.set(title="seconds of a median epoch")

@@ -6,7 +6,6 @@ import json
 import shlex
 import sys
 from dataclasses import asdict
-from typing import Any
 
 from rich.table import Table
 
@@ -128,7 +127,7 @@ def train_command(best: Candidate, config: PlanConfig) -> str:
     return shlex.join(words)
 
 
-def as_json(item: Candidate) -> dict[str, Any]:
+def as_json(item: Candidate) -> dict[str, object]:
     """A plan for ``--json``."""
     plan = item.plan
     return {

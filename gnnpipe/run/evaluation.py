@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,10 +13,20 @@ from gnnpipe.comm.stage_links import Messages
 from gnnpipe.config.run import Metric
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import sweep
-from gnnpipe.nn.metrics import SplitMetrics
+from gnnpipe.nn.metrics import Classes, Scores, SplitMetrics
 
 # Counts of more classes would swell the records.
 MOST_CLASSES_RECORDED = 1000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the weights reach."""
+
+    scores: Scores
+    """NaN on each split if a logit is not finite."""
+    classes: Classes | None
+    """None of too many classes, or if a logit is not finite."""
 
 
 def evaluate(
@@ -25,8 +36,8 @@ def evaluate(
     num_classes: int,
     gather: Callable[[Any], list[Any]],
     refill: int | None = None,
-) -> dict[str, Any]:
-    """The metric on each split with the weights that the stages hold now.
+) -> Evaluation:
+    """The metric on each split with the weights that the stages hold now; the same on every rank.
 
     Args:
         stage: this rank's.
@@ -35,10 +46,6 @@ def evaluate(
         num_classes: classes or labels.
         gather: hands every rank's item to every rank; see `SplitMetrics.state` for what travels.
         refill: epoch whose historical rows are to be those of this sweep, if any.
-
-    Returns:
-        train, val and test, the same on every rank; all NaN if a logit is not finite. Also, as ``classes``,
-        counts of val and test by class, see `SplitMetrics.by_class`.
     """
     metrics = SplitMetrics(metric, num_classes)
     finite = True
@@ -51,9 +58,8 @@ def evaluate(
     found = gather((finite, metrics.state()) if stage.place.is_last else None)
     parts = [item for item in found if item is not None]
     if not all(finite for finite, _ in parts):
-        return dict.fromkeys(("train", "val", "test"), math.nan)
+        return Evaluation(Scores(math.nan, math.nan, math.nan), None)
     whole = SplitMetrics(metric, num_classes)
     for _, state in parts:
         whole.merge(state)
-    classes = {name: whole.by_class(name) for name in ("val", "test")}
-    return {**whole.compute(), **({"classes": classes} if num_classes <= MOST_CLASSES_RECORDED else {})}
+    return Evaluation(whole.compute(), whole.classes() if num_classes <= MOST_CLASSES_RECORDED else None)

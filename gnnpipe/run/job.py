@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import gnnpipe
 from gnnpipe.checkpoint.storage import StoredCheckpoint
@@ -26,6 +25,8 @@ from gnnpipe.planner.exact import exact_plan
 from gnnpipe.planner.hardware import Rates, hardware_here
 from gnnpipe.planner.predictions import Predictions, convolution_costs, graph_size, predict
 from gnnpipe.planner.workload import best_chunks
+from gnnpipe.run.plan_file import PlanFile
+from gnnpipe.run.record import Best
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.system.failures import advice, reason
 
@@ -189,15 +190,14 @@ def _check_both_classes(data: GraphData) -> None:
             )
 
 
-def about_model(job: Job, best: dict[str, Any]) -> dict[str, str]:
+def about_model(job: Job, best: Best) -> dict[str, str]:
     """What model.safetensors says of itself: whose weights they are, and what they reach.
 
     Args:
         job: the run.
-        best: epoch and scores, as summary.json has them.
+        best: the epoch that they are of.
     """
     spec = job.spec
-    scores = {key: value for key, value in best.items() if key != "classes"}  # those are counts by class
     found = {
         "gnnpipe": gnnpipe.__version__,
         "dataset": job.config.dataset,
@@ -207,12 +207,13 @@ def about_model(job: Job, best: dict[str, Any]) -> dict[str, str]:
         "features": spec.num_features,
         "classes": spec.num_classes,
         "metric": job.metric,
-        **scores,
+        "best_val": best.val,
+        "test_at_best_val": best.test,
+        "best_epoch": best.epoch,
     }
     return {key: str(value) for key, value in found.items()}
 
 
-def describe_plan(job: Job, facts: GraphFacts, predictions: Predictions) -> dict[str, Any]:
+def describe_plan(job: Job, facts: GraphFacts, predictions: Predictions) -> PlanFile:
     """The content of plan.json."""
-    plan = {field.name: getattr(job.plan, field.name) for field in fields(job.plan)}
-    return {"plan": plan, "graph": asdict(facts), "predictions": asdict(predictions), "metric": job.metric}
+    return PlanFile(job.plan, facts, predictions, job.metric)

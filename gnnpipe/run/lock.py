@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.reading import read_json
+from gnnpipe.files.typed_json import from_object, json_text
 from gnnpipe.files.writing import make_folder, open_lock, remove, write_file
 from gnnpipe.system.failures import advice, reason
 
 LOCK, OWNER = ".lock", ".owner.json"
 # Ranks end at once when their launcher is gone, but a host may be busy.
 SECONDS_TO_DIE = 15.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds a folder, as it says itself."""
+
+    host: str
+    pid: int
+    started: float | None
+    """When, in seconds since 1970: numbers of processes are used again. None where a version did not say."""
+    since: str
+    """When it took the folder, for the user."""
 
 
 @contextmanager
@@ -59,14 +71,14 @@ def _take(lock: int, folder: Path) -> None:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            started = psutil.Process().create_time()
-            owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
-            write_file(folder / OWNER, json.dumps(owner | {"since": f"{datetime.now():%F %T}"}))
+            started, since = psutil.Process().create_time(), f"{datetime.now():%F %T}"
+            owner = Owner(socket.gethostname(), os.getpid(), started, since)
+            write_file(folder / OWNER, json_text(owner))
             return
         except BlockingIOError:
-            owner = _owner(folder)
-            if time.monotonic() > deadline or not _is_gone(owner):
-                who = "process {pid} on {host} since {since}".format(**owner) if owner else "another run"
+            other = _owner(folder)
+            if time.monotonic() > deadline or other is None or not _is_gone(other):
+                who = f"process {other.pid} on {other.host} since {other.since}" if other else "another run"
                 raise ConfigError(
                     f"out: '{folder}' is in use by {shown(who)}; choose another --out, or wait"
                 ) from None
@@ -77,24 +89,23 @@ def _take(lock: int, folder: Path) -> None:
             ) from None
 
 
-def _owner(folder: Path) -> dict[str, Any]:
-    """Who holds a folder; empty if that is not known."""
+def _owner(folder: Path) -> Owner | None:
+    """Who holds a folder; None if that is not known."""
     try:
-        owner = read_json(folder / OWNER)
-        return owner if {"pid", "host", "since"} <= set(owner) else {}
-    except (OSError, ValueError, TypeError):
-        return {}
+        return from_object(Owner, {"started": None, **read_json(folder / OWNER)})
+    except (OSError, ValueError):
+        return None
 
 
-def _is_gone(owner: dict[str, Any]) -> bool:
+def _is_gone(owner: Owner) -> bool:
     """Whether the process that took a lock has ended, as far as this host knows."""
-    if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
+    if owner.host != socket.gethostname():
         return False
     try:
-        process = psutil.Process(owner["pid"])
-        reused = abs(process.create_time() - float(owner.get("started", process.create_time()))) > 1.0
+        process = psutil.Process(owner.pid)
+        reused = owner.started is not None and abs(process.create_time() - owner.started) > 1.0
         return reused or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-    except (psutil.Error, TypeError, ValueError, OverflowError):
+    except (psutil.Error, ValueError, OverflowError):
         return False

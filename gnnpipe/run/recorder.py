@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from torch import Tensor
 
 from gnnpipe.config.run import OnWriteError
 from gnnpipe.errors import TrainingError
+from gnnpipe.run.record import EpochRecord, Summary
 from gnnpipe.run.records import RunFolder
 from gnnpipe.system.failures import advice, reason
 
@@ -25,11 +25,11 @@ class Recorder:
 
     def __init__(self, folder: RunFolder, on_error: OnWriteError, say: Callable[[str], None]) -> None:
         self._folder, self._on_error, self._say = folder, on_error, say
-        self._records: list[dict[str, Any]] = []
+        self._records: list[EpochRecord] = []
         self._weights: tuple[dict[str, Tensor], dict[str, str]] | None = None
         self._failing = False
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: EpochRecord) -> None:
         """Add an epoch's line."""
         self._records.append(record)
         self._write()
@@ -39,7 +39,7 @@ class Recorder:
         self._weights = {name: tensor for share in shares for name, tensor in share.items()}, about
         self._write()
 
-    def summary(self, summary: dict[str, Any]) -> None:
+    def summary(self, summary: Summary) -> None:
         """Write what came out; a run whose end can't be written has failed."""
         try:
             self._flush()

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from gnnpipe.checkpoint.names import CHECKPOINTS, MODEL
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.resume import is_resumed, plan_since, shape_of
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import CheckpointError, ConfigError, DataError, shown
 from gnnpipe.files.plain_yaml import dump_yaml
-from gnnpipe.files.reading import read_json, read_json_lines, read_yaml_text
+from gnnpipe.files.reading import Content, read_json, read_json_lines, read_yaml_text
+from gnnpipe.files.typed_json import from_object, json_text, to_object
 from gnnpipe.files.writing import append_text, copy_file, make_folder, remove, write_file, write_tensors
-from gnnpipe.run.progress import is_record
+from gnnpipe.run.plan_file import PlanFile, Resumption, StoredPlan
+from gnnpipe.run.record import EpochRecord, Summary
 from gnnpipe.run.taking import (
     COMPARISON,
     CONFIG,
@@ -74,7 +74,7 @@ class RunFolder:
             check_may_take(folder.path, overwrite=config.overwrite)
         return folder
 
-    def create(self, config: Resolved, plan: dict[str, Any]) -> None:
+    def create(self, config: Resolved, plan: PlanFile) -> None:
         """Make the folder, with the config and the plan in it; with ``overwrite`` in an old run's place.
 
         Raises:
@@ -84,7 +84,7 @@ class RunFolder:
             check_may_take(self.path, overwrite=config.overwrite)
             make_folder(self.path, link=True)
             clear(self.path)
-            self._write_plan(plan)
+            self._write_plan(to_object(plan))
             write_file(self.path / CONFIG, _settings_text(config))
             write_file(self.path / RECORDS, "")
             made(self.path)
@@ -99,67 +99,78 @@ class RunFolder:
                 f"out: can't make or write '{self.path}' ({reason(error, str(self.path))}); {advice(error)}"
             ) from None
 
-    def rewind(self, config: Resolved, plan: dict[str, Any], epochs: int, model: Path) -> int:
-        """Bring the folder back to where it was after so many epochs, to go on; return `plan_since`.
+    def rewind(self, config: Resolved, plan: PlanFile | None, epochs: int, model: Path) -> int:
+        """Bring the folder back to where it was after so many epochs, to go on; return `StoredPlan.since`.
+
+        Lines and keys that are kept stay as they are, also those that this version does not know.
 
         Args:
             config: of the run that goes on.
-            plan: of it, see `create`; what earlier plans ran is added.
+            plan: of it; None where that is the one it had. What earlier plans ran is added.
             epochs: that are done.
             model: the best weights of those epochs; if there is no such file, there were none yet.
 
         Raises:
-            CheckpointError: there are fewer records than that.
+            CheckpointError: there are fewer records than that, or one is not as a run writes it.
             ConfigError: something can't be written.
         """
-        records = self.records()[:epochs]
-        if len(records) < epochs:
+        lines = self._lines()[:epochs]
+        if len(lines) < epochs:
             raise CheckpointError(
-                f"resume: '{self.path / RECORDS}' has {len(records)} epochs, but the checkpoint {epochs}; "
+                f"resume: '{self.path / RECORDS}' has {len(lines)} epochs, but the checkpoint {epochs}; "
                 "bring the file back, or start the run anew"
             )
-        for number, record in enumerate(records):
-            if not is_record(record, number):
-                raise CheckpointError(
-                    f"resume: line {number + 1} of '{self.path / RECORDS}' is not that epoch's; bring the "
-                    "file back, or start the run anew"
-                )
-        before = self.plan()
-        resumed = [*before.get("resumed", []), {"epoch": epochs, "from": shape_of(before)}]
-        plan, kept = {**plan, "resumed": resumed}, config_as_yaml(config)
+        for number, line in enumerate(lines):
+            self._check_line(line, number)
+        now = self.plan()
+        content, kept = self.read(PLAN), config_as_yaml(config)
         if epochs == config.epochs:  # none is left: plan and settings stay those of the epochs that ran
-            plan, kept = before, {**self.settings(), "epochs": epochs}
+            kept = {**self.settings(), "epochs": epochs}
+        else:
+            resumed = (*now.resumed, Resumption(epochs, now.shape))
+            now = replace(now, plan=plan.plan if plan else now.plan, resumed=resumed)
+            content = (to_object(plan) if plan else content) | {"resumed": resumed}
         with self._writing():
-            write_file(self.path / RECORDS, "".join(_line(record) for record in records))
+            write_file(self.path / RECORDS, "".join(map(_line, lines)))
             if model.is_file():
                 copy_file(model, self.path / MODEL)
             else:
                 remove(self.path / MODEL)
-            self._write_plan(plan)
+            self._write_plan(content)
             for name in (SUMMARY, PICTURE, COMPARISON):
                 remove(self.path / name)
             write_file(self.path / CONFIG, dump_yaml(kept))
-        return plan_since(plan, config.epochs)
+        return now.since(config.epochs)
+
+    def _check_line(self, line: Content, epoch: int) -> None:
+        """Raise CheckpointError unless it is the record of an epoch."""
+        try:
+            found = from_object(EpochRecord, line).epoch
+            if found != epoch:
+                raise ValueError(f"epoch: {found} should be {epoch}")
+        except ValueError as error:
+            raise CheckpointError(
+                f"resume: line {epoch + 1} of '{self.path / RECORDS}' is not that epoch's "
+                f"({shown(str(error))}); bring the file back, or start the run anew"
+            ) from None
 
     def is_begun_by(self, launch: str, config: Resolved) -> bool:
         """Whether the run that is there is the one that a launch has begun, with these settings."""
         try:
-            launches = self.read(PLAN).get("launches")
-            ours = isinstance(launches, list) and launch in launches
-            return ours and self.settings() == config_as_yaml(config)
+            return launch in self.stored_plan().launches and self.settings() == config_as_yaml(config)
         except DataError:
             return False
 
-    def _write_plan(self, plan: dict[str, Any]) -> None:
+    def _write_plan(self, plan: Content) -> None:
         """With what made the run, or went on with it, last."""
         launches = sorted(set(self.launches or (launch_id(),)))
         _write_json(self.path / PLAN, plan | {"launches": launches})
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: EpochRecord) -> None:
         """Add an epoch's line, whole or not at all; the system has it when this returns."""
         append_text(self.path / RECORDS, _line(record))
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: Summary) -> None:
         """Write summary.json whole or not at all."""
         _write_json(self.path / SUMMARY, summary)
 
@@ -167,27 +178,29 @@ class RunFolder:
         """Write model.safetensors, and what it says of itself, whole or not at all."""
         write_tensors(self.path / MODEL, weights, {"format": "pt", **(about or {})})
 
-    def read(self, name: str) -> dict[str, Any]:
+    def read(self, name: str) -> Content:
         """Read plan.json or summary.json; raises DataError where that is damaged or absent."""
         with self._reading(name):
             return read_json(self.path / name)
 
-    def plan(self) -> dict[str, Any]:
-        """Read plan.json.
+    def summary(self) -> Summary:
+        """Read summary.json; raises DataError where that is damaged or absent."""
+        with self._reading(SUMMARY):
+            return Summary.read(read_json(self.path / SUMMARY))
+
+    def stored_plan(self) -> StoredPlan:
+        """Read plan.json; raises DataError where that is damaged or absent."""
+        with self._reading(PLAN):
+            return from_object(StoredPlan, read_json(self.path / PLAN))
+
+    def plan(self) -> StoredPlan:
+        """The plan of a run that is to go on.
 
         Raises:
-            ConfigError: it is not there, or damaged.
+            ConfigError: plan.json is not there, or damaged.
         """
         try:
-            content = self.read(PLAN)
-            items = content.get("resumed", [])
-            if (
-                isinstance(content.get("plan"), dict)
-                and isinstance(items, list)
-                and all(map(is_resumed, items))
-            ):
-                return content
-            raise DataError("it names no plan")
+            return self.stored_plan()
         except DataError as error:
             raise ConfigError(
                 f"resume: '{self.path / PLAN}' can't be read ({error}); bring the file back, or start "
@@ -213,13 +226,19 @@ class RunFolder:
                 )
         return "finished" if (self.path / SUMMARY).exists() else "begun"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Content:
         """Read config.yaml; raises DataError where that is damaged or absent."""
         with self._reading(CONFIG):
             return read_yaml_text(self.path / CONFIG)[1]
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[EpochRecord]:
         """All complete lines of records.jsonl; raises DataError where one is damaged."""
+        lines = self._lines()
+        with self._reading(RECORDS):
+            return [_record(line, number) for number, line in enumerate(lines, start=1)]
+
+    def _lines(self) -> list[Content]:
+        """The same as they are read."""
         with self._reading(RECORDS):
             return read_json_lines(self.path / RECORDS)
 
@@ -239,10 +258,10 @@ class RunFolder:
 
     def saved(self) -> str:
         """One line that says what is there, for a run that was interrupted."""
-        records = self.records() if (self.path / RECORDS).exists() else []
-        if not records and not (self.path / MODEL).exists():
+        lines = self._lines() if (self.path / RECORDS).exists() else []
+        if not lines and not (self.path / MODEL).exists():
             return NOTHING_SAVED
-        parts = [f"{len(records)} epochs in {RECORDS}"]
+        parts = [f"{len(lines)} epochs in {RECORDS}"]
         if (self.path / MODEL).exists():
             parts.append(f"the best weights so far in {MODEL}")
         found = f"saved in {self.path}: {', '.join(parts)}"
@@ -260,7 +279,7 @@ def _new_name(config: RunConfig) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def config_as_yaml(config: Resolved) -> dict[str, Any]:
+def config_as_yaml(config: Resolved) -> Content:
     """A config as ``--config`` reads it; where the run was kept is not part of it."""
     values = dict(sorted(asdict(config).items(), key=lambda item: isinstance(item[1], dict)))  # sections last
     for key in ("out", "overwrite", "resume"):
@@ -273,9 +292,16 @@ def _settings_text(config: Resolved) -> str:
     return dump_yaml(config_as_yaml(config))
 
 
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, allow_nan=False) + "\n"
+def _record(line: Content, number: int) -> EpochRecord:
+    try:
+        return from_object(EpochRecord, line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from None
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+def _line(record: EpochRecord | Content) -> str:
+    return json_text(record) + "\n"
+
+
+def _write_json(path: Path, content: Summary | Content) -> None:
+    write_file(path, json_text(content, indent=2) + "\n")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
+
+from gnnpipe.run.record import EpochRecord
 
 
 class Reporter(Protocol):
     """Shows a run while it goes on; called on rank 0 only."""
 
-    def epoch(self, record: dict[str, Any]) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         """An epoch is done."""
 
     def close(self) -> None:

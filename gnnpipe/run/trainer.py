@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -19,14 +19,15 @@ from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optim
 from gnnpipe.engine.replay import replayed
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import REFRESH, refresh, table_errors
-from gnnpipe.errors import StoppedError
+from gnnpipe.errors import StoppedError, TrainingError
 from gnnpipe.graph.prepared import PreparedGraph
-from gnnpipe.run.epoch_record import KINDS, RankReport, check_finite, epoch_record, gradient_record
-from gnnpipe.run.evaluation import evaluate
+from gnnpipe.run.epoch_record import KINDS, RankReport, check_finite, epoch_record, gradient_quality
+from gnnpipe.run.evaluation import Evaluation, evaluate
 from gnnpipe.run.job import Job, about_model, reads_stale_rows
 from gnnpipe.run.keeper import Keeper
 from gnnpipe.run.observation import ages_of, gradient_check_of
 from gnnpipe.run.progress import Progress
+from gnnpipe.run.record import Best, EpochRecord, Summary
 from gnnpipe.run.recorder import Recorder
 from gnnpipe.run.records import RunFolder
 from gnnpipe.run.reporter import Reporter
@@ -79,7 +80,7 @@ class Trainer:
         self._where = ""  # numbers of a skipped epoch went wrong
         order = "fixed" if job.plan.exact else config.staleness.order
         self._orders = chunk_orders(order, job.plan.num_chunks, config.seed)
-        self._last: dict[str, Any] = {}  # on rank 0, the last epoch's record
+        self._last: EpochRecord | None = None  # on rank 0, the last epoch's
 
     def begin(self) -> None:
         """Connect to the other ranks, and take over what the job's checkpoint holds."""
@@ -97,15 +98,19 @@ class Trainer:
         """
         config = self._job.config
         record = self._last
-        began = self._clock.now() - record.get("elapsed", 0.0)
+        began = self._clock.now() - (record.elapsed if record else 0.0)
         for epoch in range(self._first_epoch, config.epochs):
             evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
             record, due, told = self._train_epoch(epoch, next(self._orders), wish, settles=evaluates)
             if evaluates:
-                record |= self._evaluate(epoch)
-            record["elapsed"] = self._clock.now() - began
-            if self._progress.add(record):
-                self._save_model()
+                found = self._evaluate(epoch)
+                record = replace(record, scores=found.scores, classes=found.classes)
+            record = replace(record, elapsed=self._clock.now() - began)
+            best = self._progress.add(record)
+            if best is not None:
+                self._save_model(best)
+            else:
+                record = replace(record, classes=None)
             if self._world.rank == 0:
                 self._recorder.append(record)
                 self._reporter.epoch(record)
@@ -120,11 +125,11 @@ class Trainer:
         self._keeper.finish()
         self._finish(record)
 
-    def _resume(self, orders: list[list[int]]) -> dict[str, Any]:
+    def _resume(self, orders: list[list[int]]) -> EpochRecord | None:
         """Go on from the job's checkpoint, if any, as the records do already. On rank 0, the last of them."""
-        start, record = self._job.start, dict[str, Any]()
+        start = self._job.start
         if start is None:
-            return record
+            return None
         stored = start.open()
         self._state.restore(stored)
         self._refreshed = stored.about.refreshed
@@ -134,19 +139,19 @@ class Trainer:
             self._refreshed = True
         self._world.links.take_bytes()
         self._progress.since = start.plan_since
-        for record in (records := self._folder.records() if self._world.rank == 0 else []):
+        records = self._folder.records() if self._world.rank == 0 else []
+        for record in records:
             self._progress.add(record)
             list(self._watch.warnings(record))
-            epoch = record["epoch"]
-            self._ages.epoch(epoch, orders[epoch], refreshed=self._refreshes(epoch))
+            self._ages.epoch(record.epoch, orders[record.epoch], refreshed=self._refreshes(record.epoch))
         if stored.about.says_best:
             self._progress.hold(stored.about.best, records)
         self._progress = self._world.gather(self._progress)[0]
-        return record
+        return records[-1] if records else None
 
     def _train_epoch(
         self, epoch: int, order: list[int], wish: Wish, *, settles: bool
-    ) -> tuple[dict[str, Any], bool, int]:
+    ) -> tuple[EpochRecord, bool, int]:
         """One epoch; before an evaluation it includes what a stale halo still has under way, which would
         otherwise travel unbilled. Also whether a checkpoint is due, and what signal told a rank to end."""
         began = self._clock.now()
@@ -171,17 +176,18 @@ class Trainer:
         report = RankReport(result.loss_sum, finite, timeline, began, ended, sent, errors, due, told)
         reports = self._world.gather(report)
         kinds = (*KINDS, REFRESH) if self._job.config.staleness.refresh else KINDS
-        record = epoch_record(epoch, lr, reports, self._job.plan.schedule, self._stage.num_train, kinds)
-        if skips:
-            self._skip(record)
+        num_train = self._stage.num_train
+        record = epoch_record(epoch, lr, reports, self._job.plan.schedule, num_train, kinds, skipped=skips)
+        if record.loss is None:
+            self._skip(epoch)
         else:
-            self._check_finite(record["loss"], epoch, finite=all(report.finite for report in reports))
+            self._check_finite(record.loss, epoch, finite=all(report.finite for report in reports))
         if checks and not skips:
-            record |= gradient_record(epoch, checks, self._stage.num_train)
+            record = replace(record, gradient=gradient_quality(epoch, checks, num_train))
         if self._world.rank == 0:
             freshness = self._ages.epoch(epoch, order, refreshed=self._refreshes(epoch))
-            record["fresh"] = [layer.fresh for layer in freshness]
-            record["age"] = [layer.age for layer in freshness]
+            fresh = tuple(layer.fresh for layer in freshness)
+            record = replace(record, fresh=fresh, age=tuple(layer.age for layer in freshness))
         told = next((report.told_to_end for report in reports if report.told_to_end), 0)
         return record, reports[0].wants_checkpoint or (bool(told) and self._job.checkpointing), told
 
@@ -237,26 +243,25 @@ class Trainer:
             where += f" (gnnpipe train --resume {self._job.out} goes on from the last checkpoint, if any)"
         check_finite("the loss" if not math.isfinite(loss) else "a gradient", math.nan, epoch, where)
 
-    def _skip(self, record: dict[str, Any]) -> None:
+    def _skip(self, epoch: int) -> None:
         """Go on without this epoch's step, and without the rows that are not finite."""
-        record["loss"] = None
         clear_nonfinite(self._stage)
         if self._progress.skipped + 1 > MOST_SKIPPED_IN_A_ROW:
             where = f"{self._where}, like {self._progress.skipped} before it"
-            check_finite("the loss", math.nan, record["epoch"], where)
+            check_finite("the loss", math.nan, epoch, where)
         if self._world.rank == 0:
             self._reporter.say(
-                f"warning: epoch {record['epoch'] + 1} was skipped: its numbers are not finite{self._where}"
+                f"warning: epoch {epoch + 1} was skipped: its numbers are not finite{self._where}"
             )
 
-    def _evaluate(self, epoch: int) -> dict[str, Any]:
+    def _evaluate(self, epoch: int) -> Evaluation:
         """Evaluate the averaged weights. Weights that are not averaged are the next epoch's, so that its
         refresh may share the sweep."""
         shares = self._refreshes(epoch + 1) and not self._job.config.optimizer.averaging
         self._refreshed = shares
         with self._averaged.in_place():
             job = self._job
-            metrics = evaluate(
+            found = evaluate(
                 self._stage,
                 self._messages,
                 job.metric,
@@ -265,10 +270,10 @@ class Trainer:
                 epoch + 1 if shares else None,
             )
         self._world.links.take_bytes()
-        check_finite("a logit", metrics["val"], epoch)
-        return metrics
+        check_finite("a logit", found.scores.val, epoch)
+        return found
 
-    def _save_model(self) -> None:
+    def _save_model(self, best: Best) -> None:
         """Write the averaged weights, which an evaluation has found to be the best yet."""
         weights: dict[str, Tensor] = {}
         with self._averaged.in_place():
@@ -277,19 +282,27 @@ class Trainer:
                     weights[f"{layer.spec.name}.{name}"] = tensor.detach().cpu().clone().contiguous()
         parts = self._world.collect(weights)
         if parts is not None:
-            self._recorder.model(parts, about_model(self._job, self._progress.best))
+            self._recorder.model(parts, about_model(self._job, best))
 
-    def _finish(self, last: dict[str, Any]) -> None:
+    def _finish(self, last: EpochRecord | None) -> None:
         peaks = self._world.gather(peak_memory_bytes(self._world.device))
         if self._world.rank != 0:
             return
         self._reporter.close()
+        progress = self._progress
+        if last is None or progress.best is None:  # only by files that somebody has changed
+            raise TrainingError("no epoch is known whose weights are kept; go on with more --epochs")
+        kinds = list(last.bytes_sent)
         self._recorder.summary(
-            {
-                "metric": self._job.metric,
-                **self._progress.summary(list(last["bytes_sent"])),
-                "peak_memory_bytes": peaks,
-                "versions": versions(),
-                "hardware": hardware(self._world.device, self._world.size),
-            }
+            Summary(
+                self._job.metric,
+                progress.best,
+                progress.epochs,
+                progress.median_seconds,
+                progress.bytes_per_epoch(kinds),
+                progress.bytes_per_epoch_by_rank(kinds),
+                tuple(peaks),
+                versions(),
+                hardware(self._world.device, self._world.size),
+            )
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+
+from gnnpipe.run.record import EpochRecord
 
 # Losses swing, small ones by far more than twice; to forget all that was learnt is another matter.
 RISE = 2.0
@@ -27,9 +28,9 @@ class Watch:
         self._said: set[str] = set()
         self._errors: list[float] = []
 
-    def warnings(self, record: dict[str, Any]) -> Iterator[str]:
+    def warnings(self, record: EpochRecord) -> Iterator[str]:
         """What an epoch's record gives reason to say."""
-        loss = record["loss"]
+        loss = record.loss
         if loss is None:  # a skipped epoch, which says so itself
             return
         if self._first_loss is None:
@@ -44,7 +45,7 @@ class Watch:
                 f"the loss is {loss:.3g}, after {self._least_loss:.3g} before and {self._first_loss:.3g} at "
                 f"first; {advice if self._stale else 'use a lower --lr'}"
             )
-        errors = _table_errors(record)
+        errors = record.table_errors
         if not errors:
             return
         worst = max((name for name in errors if name != "all"), key=lambda name: errors[name], default="all")
@@ -63,10 +64,3 @@ class Watch:
             return False
         self._said.add(what)
         return True
-
-
-def _table_errors(record: dict[str, Any]) -> dict[str, float]:
-    """Of each layer and of all: from the check of the gradient, or from a refresh."""
-    found = {name: item["table_error"] for name, item in record.get("estimate", {}).items()}
-    found = found or record.get("table_error", {})
-    return {name: error for name, error in found.items() if error is not None}

@@ -44,19 +44,19 @@ Timeline = list[RankTimeline]
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Seconds of one rank in one epoch; they add up to the epoch."""
+    """Seconds of one rank in one epoch; they add up to the epoch. The first versions did not tell all."""
 
     compute: float
     """Forward and backward of its chunks."""
     bubble: float
     """Waiting for a neighbouring stage that had not computed yet, and idling before and after all actions."""
-    imbalance: float
+    imbalance: float = 0.0
     """Waiting for a part of the same stage that had not computed its boundary rows or gradients yet."""
-    communication_layer: float
+    communication_layer: float = 0.0
     """Waiting for a message that a neighbouring stage had already handed over."""
-    communication_graph: float
+    communication_graph: float = 0.0
     """Waiting for boundary rows that all parts had handed over, and for the sums of weights' gradients."""
-    other: float
+    other: float = 0.0
     """The rest: optimiser, bookkeeping."""
 
 

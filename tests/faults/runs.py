@@ -84,9 +84,9 @@ class Run:
         """The run as it goes on from its last checkpoint."""
         return replace(self, job=restarted(self.job, self.folder))
 
-    def losses(self) -> list[float]:
+    def losses(self) -> list[float | None]:
         """Of all epochs."""
-        return [record["loss"] for record in self.folder.records()]
+        return [record.loss for record in self.folder.records()]
 
     def state(self) -> dict[str, Tensor]:
         """All tensors of the last checkpoint."""

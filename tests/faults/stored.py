@@ -14,9 +14,10 @@ from gnnpipe.checkpoint.storage import INDEX, About, StoredFile, checksum
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig
 from gnnpipe.run.records import RunFolder
+from tests.made import plan_file, record
 
 ABOUT = About(2, (1, 1, 1), None, refreshed=False)
-PLAN = {"plan": {"num_stages": 1, "num_parts": 1, "num_chunks": 1}}
+PLAN = plan_file()
 
 
 def run_folder(path: Path, *epochs: int, **changes: Any) -> RunFolder:
@@ -25,7 +26,7 @@ def run_folder(path: Path, *epochs: int, **changes: Any) -> RunFolder:
     folder = RunFolder(path)
     folder.create(config, PLAN)
     for epoch in range(max(epochs, default=0)):
-        folder.append({"epoch": epoch, "loss": 1.0, "seconds": 1.0, "bytes_sent_by_rank": [{}]})
+        folder.append(record(epoch))
     for number in epochs:
         checkpoint(path, number)
     return folder

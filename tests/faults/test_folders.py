@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import socket
@@ -35,6 +34,7 @@ from gnnpipe.run.records import RunFolder
 from tests.cli.commands import BIN, SMALL, run
 from tests.faults.runs import Run
 from tests.faults.stored import ABOUT, PLAN, checkpoint, damage, run_folder
+from tests.made import record, summary
 
 CONFIG = check_config(RunConfig(layers=2, hidden=8, epochs=100))
 
@@ -96,7 +96,7 @@ def test_a_resumed_run_is_its_last_launchs(tmp_path: Path, monkeypatch: pytest.M
     as_rank(monkeypatch, "a", 0)
     folder = run_folder(tmp_path / "run", 2)
     as_rank(monkeypatch, "b", 0)
-    folder.rewind(CONFIG, dict(PLAN), 2, Path())
+    folder.rewind(CONFIG, PLAN, 2, Path())
     assert folder.is_begun_by(taking.launch_id(), CONFIG)
     as_rank(monkeypatch, "a", 1)
     assert not folder.is_begun_by(taking.launch_id(), CONFIG)
@@ -263,7 +263,7 @@ def test_a_model_says_what_it_is(tmp_path: Path) -> None:
     done = Run.prepare(tmp_path / "run", epochs=3, eval_every=1, checkpoint_every=0).train()
     with safe_open(done.folder.path / "model.safetensors", framework="pt") as file:
         about = file.metadata()
-    summary = done.folder.read("summary.json")
+    best = done.folder.summary().best
     config, spec = done.job.config, done.job.spec
     assert about == {
         "format": "pt",
@@ -275,9 +275,9 @@ def test_a_model_says_what_it_is(tmp_path: Path) -> None:
         "features": str(spec.num_features),
         "classes": "10",
         "metric": "accuracy",
-        "best_epoch": str(summary["best_epoch"]),
-        "best_val": str(summary["best_val"]),
-        "test_at_best_val": str(summary["test_at_best_val"]),
+        "best_epoch": str(best.epoch),
+        "best_val": str(best.val),
+        "test_at_best_val": str(best.test),
     }
 
 
@@ -295,11 +295,11 @@ def test_weights_travel_with_what_is_said_of_them(tmp_path: Path) -> None:
     assert stored.about.best is None  # and not the score that the records have
     (run.folder.path / "model.safetensors").rmdir()
     more = Run.prepare_again(run, epochs=6).train()
-    best = more.folder.read("summary.json")
-    assert best["best_epoch"] >= 4
+    best = more.folder.summary().best
+    assert best.epoch >= 4
     stored = latest(run.folder.path, pytest.fail)
     assert stored
-    assert stored.about.best == {"epoch": best["best_epoch"], "val": best["best_val"]}
+    assert stored.about.best == {"epoch": best.epoch, "val": best.val}
     assert (stored.folder / "model.safetensors").read_bytes() == (
         run.folder.path / "model.safetensors"
     ).read_bytes()
@@ -307,10 +307,7 @@ def test_weights_travel_with_what_is_said_of_them(tmp_path: Path) -> None:
 
 def test_progress_speaks_of_the_weights_that_there_are() -> None:
     scores = [0.5, 0.9, 0.7]
-    lines = [
-        {"epoch": at, "loss": 1.0, "seconds": 1.0, "val": score, "test": score, "bytes_sent_by_rank": [{}]}
-        for at, score in enumerate(scores)
-    ]
+    lines = [record(at, val=score) for at, score in enumerate(scores)]
     for held, best in (
         ({"epoch": 0, "val": 0.5}, 0.5),
         ({"epoch": 2, "val": 0.7}, 0.7),
@@ -320,8 +317,8 @@ def test_progress_speaks_of_the_weights_that_there_are() -> None:
         for line in lines:
             progress.add(line)
         progress.hold(held, lines)
-        assert progress.best["best_val"] == best
-        assert progress.add(lines[0] | {"epoch": 3, "val": 0.8, "test": 0.8}) == (best < 0.8)
+        assert progress.best_val == best
+        assert bool(progress.add(record(3, val=0.8))) == (best < 0.8)
 
 
 def test_a_record_is_written_though_the_weights_can_not_be(tmp_path: Path) -> None:
@@ -330,17 +327,17 @@ def test_a_record_is_written_though_the_weights_can_not_be(tmp_path: Path) -> No
     said: list[str] = []
     recorder = Recorder(folder, "continue", said.append)
     recorder.model([{"a": torch.ones(1)}, {"b": torch.ones(1)}], {"best_epoch": "0"})
-    recorder.append({"epoch": 0})
-    assert folder.records() == [{"epoch": 0}]
+    recorder.append(record(0))
+    assert folder.records() == [record(0)]
     (folder.path / "model.safetensors").rmdir()
-    recorder.append({"epoch": 1})
+    recorder.append(record(1))
     with safe_open(folder.path / "model.safetensors", framework="pt") as file:
         assert (set(file.keys()), file.metadata()["best_epoch"]) == ({"a", "b"}, "0")
 
 
 def test_a_full_disk_while_rewinding_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run_folder(tmp_path / "run", 4)
-    folder.write_summary({"epochs": 4})
+    folder.write_summary(summary(epochs=4))
     before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
 
     def full(file: int, content: memoryview) -> int:
@@ -351,7 +348,7 @@ def test_a_full_disk_while_rewinding_loses_nothing(tmp_path: Path, monkeypatch: 
         with pytest.raises(
             ConfigError, match=r"No space left on device: '.*records.jsonl'\); make room there"
         ):
-            folder.rewind(CONFIG, dict(PLAN), 4, Path())
+            folder.rewind(CONFIG, PLAN, 4, Path())
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
 
 
@@ -420,7 +417,7 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder.path)], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert json.loads((folder.path / "plan.json").read_text())["plan"] == PLAN["plan"]
+    assert folder.plan().plan == PLAN.plan
     assert len([path for path in folder.path.iterdir() if writing.is_leftover(path.name)]) == 1
     remove_leftovers(folder.path)
     assert not [path for path in folder.path.iterdir() if writing.is_leftover(path.name)]

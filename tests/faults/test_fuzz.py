@@ -100,10 +100,10 @@ def go_on(path: Path) -> None:
     config = replace(before, resume=str(path), epochs=100)
     check_resumed(config, before)
     folder = folder_of(config)
-    with_stored_plan(config, before, folder.plan())
+    with_stored_plan(config, before, folder.plan().plan.num_chunks)
     start = start_of(config, folder)
     assert start
-    folder.rewind(config, {"plan": {}}, start.epochs, start.folder / "model.safetensors")
+    folder.rewind(config, None, start.epochs, start.folder / "model.safetensors")
 
 
 def fuzz(kind: str, seed: int, finished: Path, tmp_path: Path) -> None:

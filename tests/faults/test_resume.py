@@ -102,7 +102,7 @@ def _assert_bytes_were_predicted(run: Run) -> None:
     """What a checkpoint takes, but for averages where none are kept, and a stale halo's rows of the larger
     direction for both."""
     state = run.state()
-    predicted = sum(run.folder.plan()["predictions"]["checkpoint_bytes"])
+    predicted = sum(run.folder.read("plan.json")["predictions"]["checkpoint_bytes"])
     small = ("node_id", ".step", ".fit.")
     written = sum(tensor.nbytes for name, tensor in state.items() if not any(word in name for word in small))
     averages = any(name.startswith("averaged.") for name in state)
@@ -135,10 +135,10 @@ def test_restarts_by_itself(
     cli._launch(run.job, run.folder)
     assert run.losses() == whole[2, 1].losses()
     assert "rank 0 failed first: it ended without a word" in (said := capsys.readouterr().err)
-    (resumed,) = run.folder.plan()["resumed"]
-    assert resumed["epoch"] in (2, 4)  # the one after 4 epochs may have been under way still
-    assert resumed["from"] == [2, 1, 4]
-    assert f"restart 1 of 1, from epoch {resumed['epoch']}" in said
+    (resumed,) = run.folder.plan().resumed
+    assert resumed.epoch in (2, 4)  # the one after 4 epochs may have been under way still
+    assert resumed.shape == (2, 1, 4)
+    assert f"restart 1 of 1, from epoch {resumed.epoch}" in said
 
 
 def test_stopped_between_the_last_checkpoint_and_the_summary(tmp_path: Path) -> None:
@@ -157,14 +157,15 @@ def test_a_plan_that_runs_no_epoch_leaves_the_summary_of_the_one_that_did(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = Run.prepare(tmp_path / "run", parts=2, halo="stale").train()
-    before, plan = run.folder.read("summary.json"), run.folder.plan()
+    before, plan = run.folder.read("summary.json"), run.folder.read("plan.json")
     (run.folder.path / "summary.json").unlink()
     assert main(["train", "--resume", str(run.folder.path), "--parts", "1", "--lr", "9"]) == 0
     assert "all 6 epochs are done" in capfd.readouterr().out
     after = run.folder.read("summary.json")
     same = ("epochs", "best_val", "best_epoch", "median_epoch_seconds", "bytes_per_epoch_by_rank")
     assert [after[key] for key in same] == [before[key] for key in same]
-    assert run.folder.plan() == plan | {"launches": run.folder.plan()["launches"]}  # who went on with it last
+    launches = list(run.folder.plan().launches)  # who went on with it last
+    assert run.folder.read("plan.json") == plan | {"launches": launches}
     assert run.folder.settings()["parts"] == 2
 
 
@@ -183,8 +184,8 @@ def test_elapsed_counts_all_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixtur
     run = Run.prepare(tmp_path / "run").train()
     assert main(["train", "--resume", str(run.folder.path), "--epochs", "8"]) == 0
     records = run.folder.records()
-    elapsed = [record["elapsed"] for record in records]
+    elapsed = [record.elapsed for record in records]
     assert len(elapsed) == 8
     assert elapsed == sorted(elapsed)
-    assert elapsed[7] - elapsed[5] >= sum(record["seconds"] for record in records[6:])
-    assert elapsed[6] >= elapsed[5] + records[6]["seconds"]
+    assert elapsed[7] - elapsed[5] >= sum(record.seconds for record in records[6:])
+    assert elapsed[6] >= elapsed[5] + records[6].seconds

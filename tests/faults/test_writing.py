@@ -18,6 +18,7 @@ from gnnpipe.run.lock import held
 from gnnpipe.run.recorder import Recorder
 from gnnpipe.run.records import RunFolder
 from tests.faults.runs import Run
+from tests.made import record
 
 
 @pytest.fixture
@@ -60,26 +61,26 @@ def test_full_disk_may_be_waited_for(small_disk: Path) -> None:
     (small_disk / "records.jsonl").touch()
     said: list[str] = []
     recorder = Recorder(folder, "continue", said.append)
-    record = {"epoch": 0, "text": "x" * 5000}
+    long = (0.5,) * 1000
     filler = fill(small_disk)
-    recorder.append(record)
-    recorder.append(record | {"epoch": 1})
+    recorder.append(record(0, fresh=long))
+    recorder.append(record(1, fresh=long))
     assert folder.records() == []
     assert len(said) == 1
     assert "training goes on" in said[0]
     filler.unlink()
-    recorder.append(record | {"epoch": 2})
-    assert [item["epoch"] for item in folder.records()] == [0, 1, 2]
+    recorder.append(record(2, fresh=long))
+    assert [item.epoch for item in folder.records()] == [0, 1, 2]
 
 
 def test_half_a_line_is_taken_back(small_disk: Path) -> None:
     folder = RunFolder(small_disk)
     (small_disk / "records.jsonl").touch()
-    folder.append({"epoch": 0})
+    folder.append(record(0))
     fill(small_disk, 0)
     with pytest.raises(OSError, match="No space"):
-        folder.append({"epoch": 1, "text": "x" * 50_000})
-    assert folder.records() == [{"epoch": 0}]
+        folder.append(record(1, fresh=(0.5,) * 10_000))
+    assert folder.records() == [record(0)]
     assert (small_disk / "records.jsonl").read_text().endswith("\n")
 
 
@@ -89,7 +90,7 @@ def test_folder_gone(tmp_path: Path) -> None:
     with pytest.raises(
         TrainingError, match=r"can't write to .*gone' \(No such file or directory\); make room or bring"
     ):
-        recorder.append({"epoch": 0})
+        recorder.append(record(0))
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
+from gnnpipe.files.typed_json import from_object
+from gnnpipe.nn.metrics import Scores
 from gnnpipe.report.classes import class_rows, class_warnings
 from gnnpipe.report.console import (
     ConsoleReporter,
@@ -15,20 +17,15 @@ from gnnpipe.report.console import (
     summary_rows,
 )
 from gnnpipe.report.pictures import median_breakdown
-
-SUMMARY: dict[str, Any] = {
-    "metric": "accuracy", "best_val": 0.5, "test_at_best_val": 0.25, "best_epoch": 4, "epochs": 10,
-    "median_epoch_seconds": 1.5, "bytes_per_epoch": {"communication-layer": 2048},
-    "peak_memory_bytes": [3 * 2**30, 2**30],
-}  # fmt: skip
-
-
-def plan(rival: float | None) -> dict[str, Any]:
-    return {"plan": {"num_stages": 2, "num_parts": 1}, "predictions": {"rival_bytes": rival}}
+from gnnpipe.run.plan_file import StoredPlan
+from gnnpipe.run.record import GradientQuality
+from gnnpipe.schedule.estimate import Estimate
+from gnnpipe.schedule.timeline import Breakdown
+from tests.made import classes, plan, plan_file, record, stored_plan, summary
 
 
 def test_rows() -> None:
-    rows = dict(summary_rows(SUMMARY, plan(4096.0)))
+    rows = dict(summary_rows(summary(), stored_plan(plan(2), 4096.0)))
     assert rows["test accuracy at best validation"] == "0.2500 (validation 0.5000, epoch 5 of 10)"
     assert rows["sent per epoch"] == "2.0 KiB"
     rival = rows["graph parallelism on 2 devices would send"]
@@ -37,16 +34,16 @@ def test_rows() -> None:
 
 
 def test_runs_of_an_older_version() -> None:
-    old = {
-        "plan": {"num_stages": 2, "num_parts": 1},
-        "predictions": {"graph_parallel_bytes_per_epoch": 4096.0},
-    }
-    assert dict(summary_rows(SUMMARY, old)) == dict(summary_rows(SUMMARY, plan(4096.0)))
+    shape = {"num_stages": 2, "num_parts": 1, "num_chunks": 1, "layer_ranges": [[0, 3], [3, 6]]}
+    foreseen = {"graph_parallel_bytes_per_epoch": 4096.0}
+    old = from_object(StoredPlan, {"plan": shape, "metric": "accuracy", "predictions": foreseen})
+    assert summary_rows(summary(), old) == summary_rows(summary(), stored_plan(plan(2), 4096.0))
 
 
 def test_nothing_to_compare_with_on_one_device() -> None:
-    alone = SUMMARY | {"bytes_per_epoch": {"communication-layer": 0}}
-    assert not [name for name, _ in summary_rows(alone, plan(None)) if "graph parallelism" in name]
+    alone = summary(bytes_per_epoch={"communication-layer": 0})
+    rows = summary_rows(alone, stored_plan(plan(2)))
+    assert not [name for name, _ in rows if "graph parallelism" in name]
 
 
 @pytest.mark.parametrize(
@@ -59,58 +56,44 @@ def test_readable_bytes(count: int, text: str) -> None:
 
 def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = ConsoleReporter(10, "roc_auc")
-    reporter.epoch({"epoch": 0, "loss": 2.0, "seconds": 0.5})
-    reporter.epoch({"epoch": 1, "loss": 1.0, "seconds": 0.5, "train": 0.9, "val": 0.8, "test": 0.7})
+    reporter.epoch(record(0, loss=2.0, seconds=0.5))
+    reporter.epoch(record(1, seconds=0.5, scores=Scores(train=0.9, val=0.8, test=0.7)))
     reporter.close()
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["epoch 2/10  loss 1.0000  ROC AUC train 0.9000 val 0.8000 test 0.7000  2.00 epochs/s"]
 
 
 def test_start_describes_graph_cut_and_plan() -> None:
-    facts = {
-        "name": "x", "num_nodes": 1000, "num_edges": 2000, "num_features": 3, "num_classes": 2,
-        "part_method": "rcm", "part_imbalance": 1.3, "halo_forward": [200, 250], "chunk_method": "metis",
-        "cut_fraction": 0.25, "chunk_imbalance": 1.1, "notes": [],
-    }  # fmt: skip
-    shape = {"num_chunks": 4, "num_stages": 2, "num_parts": 1, "layer_ranges": [[0, 3], [3, 6]]}
-    shape |= {
-        "lookahead": 0,
-        "note": "",
-        "wire": "fp32",
-        "initial": "relay",
-        "tables": "fp32",
-        "recompute": False,
-    }
-    content = {"graph": facts, "plan": shape, "predictions": {"bubble": 0.2, "fresh": 0.875}}
-    lines = describe_start(content, "exact")
+    shape = plan(stages=2, chunks=4)
+    lines = describe_start(plan_file(shape, fresh=0.875), "exact")
     assert "1,000 nodes, 2,000 edges" in lines[0]
     assert (
         "25.0% of the edges between chunks, 87.5% of the messages fresh, imbalance of work 1.10" in lines[1]
     )
     assert "2 stages with layers 0-2, 3-5; 4 chunks; bubble 20.0%" in lines[2]
     assert len(lines) == 3
-    noted = describe_start(content | {"graph": facts | {"notes": ["weights are not used"]}}, "exact")
+    noted = describe_start(plan_file(shape, fresh=0.875, notes=["weights are not used"]), "exact")
     assert noted == [lines[0], "note: weights are not used", *lines[1:]]
-    coded = describe_start(content | {"plan": shape | {"wire": "int8", "initial": "recompute"}}, "exact")
+    coded = describe_start(plan_file(replace(shape, wire="int8", initial="recompute")), "exact")
     assert coded[3].startswith("rows travel between stages as int8; initial rows, if the model has them, are")
-    short = describe_start(content | {"plan": shape | {"tables": "bf16"}}, "exact")
+    short = describe_start(plan_file(replace(shape, tables="bf16")), "exact")
     assert short[3] == "aggregated rows are held as bf16"
-    parted = describe_start(content | {"plan": shape | {"num_parts": 2, "num_chunks": 1}}, "stale")
+    parted = describe_start(plan_file(plan(stages=2, parts=2)), "stale")
     assert parted[1].startswith("2 parts (METIS could not; reverse Cuthill-McKee instead): 450 boundary rows")
     assert (
         "0.45 other parts need a row (alpha), imbalance of work 1.30; other parts' rows are last epoch's"
         in parted[1]
     )
     assert len(parted) == 3
-    ahead = shape | {"lookahead": 1, "note": "lookahead 1 over 4 chunks: 1.50 x as fast as one chunk"}
-    chosen = describe_start(content | {"plan": ahead, "predictions": {"bubble": 0.2, "fresh": 1.0}}, "exact")
+    ahead = replace(shape, lookahead=1, note="lookahead 1 over 4 chunks: 1.50 x as fast as one chunk")
+    chosen = describe_start(plan_file(ahead), "exact")
     assert chosen[1] == "exact training with lookahead 1 over 4 chunks: 1.50 x as fast as one chunk"
     assert "100.0% of the messages fresh, looking 1 chunk ahead, imbalance" in chosen[2]
 
 
 def test_estimate_in_a_line() -> None:
-    found = {"cosine": 0.95, "relative_error": 0.313, "norm_ratio": 0.9, "table_error": 0.0512}
-    line = describe_estimate({"loss": 1.0, "exact_loss": 2.0, "estimate": {"all": found}})
+    found = Estimate(cosine=0.95, relative_error=0.313, norm_ratio=0.9, table_error=0.0512)
+    line = describe_estimate(GradientQuality(2.0, {"all": found}), 1.0)
     assert line == (
         "gradient against the exact one: cosine 0.950, relative error 0.31, norm 0.90 x; rows 5.1% off; "
         "loss 1.0000, exact 2.0000"
@@ -118,45 +101,40 @@ def test_estimate_in_a_line() -> None:
 
 
 def test_median_breakdown() -> None:
-    ranks = [{"compute": c, "bubble": 0.0, "communication_layer": 0.0, "other": 0.0} for c in (3.0, 1.0, 2.0)]
-    assert median_breakdown([{"ranks": [rank]} for rank in ranks])[0]["compute"] == 2.0
-
-
-def summary_of(count: list[int], correct: list[int], predicted: list[int], metric: str = "accuracy") -> dict:
-    table = {"count": count, "correct": correct, "predicted": predicted}
-    return {"metric": metric, "classes": {"val": table, "test": table}}
+    records = [record(ranks=(Breakdown(seconds, 0.0),)) for seconds in (3.0, 1.0, 2.0)]
+    assert median_breakdown(records) == [Breakdown(compute=2.0, bubble=0.0)]
 
 
 def test_a_minority_that_is_never_predicted_is_said() -> None:
-    summary = summary_of([1950, 50], [1950, 0], [2000, 0])
-    assert class_rows(summary) == [
+    counted = classes([1950, 50], [1950, 0], [2000, 0])
+    assert class_rows(counted) == [
         ("recall on test nodes", ""), ("  class 0", "1.0000 of 1,950"), ("  class 1", "0.0000 of 50"),
     ]  # fmt: skip
-    assert class_warnings(summary) == [
+    assert class_warnings(counted, "accuracy") == [
         "warning: class 1 (50 of 2,000 test labels) is never predicted; accuracy hardly shows it, "
         "--metric macro_f1 counts all alike"
     ]
-    assert class_warnings(summary_of([1950, 50], [1950, 0], [2000, 0], "balanced_accuracy")) == [
+    assert class_warnings(counted, "balanced_accuracy") == [
         "warning: class 1 (50 of 2,000 test labels) is never predicted"
     ]
 
 
 def test_a_minority_that_is_rarely_found_is_said() -> None:
-    summary = summary_of([1950, 50], [1900, 20], [1930, 70], "f1")
-    assert class_warnings(summary) == [
+    counted = classes([1950, 50], [1900, 20], [1930, 70])
+    assert class_warnings(counted, "f1") == [
         "warning: class 1 (50 of 2,000 test labels) is found less than half as often as nodes are on "
         "average; micro-F1 hardly shows it, --metric macro_f1 counts all alike"
     ]
-    assert class_warnings(summary_of([1950, 50], [1900, 40], [1920, 80])) == []
+    assert class_warnings(classes([1950, 50], [1900, 40], [1920, 80]), "f1") == []
 
 
 def test_of_many_classes_the_worst_are_listed() -> None:
     count, correct = [10] * 20, [*range(8), *[9] * 12]
-    summary = summary_of(count, correct, [0, *[5] * 19])
-    rows = class_rows(summary)
+    counted = classes(count, correct, [0, *[5] * 19])
+    rows = class_rows(counted)
     assert rows[0] == ("recall on test nodes, worst 5 of 20 classes", "")
     assert rows[1:] == [(f"  class {i}", f"{i / 10:.4f} of 10") for i in range(5)]
-    warnings = class_warnings(summary)
+    warnings = class_warnings(counted, "accuracy")
     assert warnings[0].startswith("warning: class 0 (10 of 200 test labels) is never predicted")
     assert warnings[1].startswith(
         "warning: 3 classes (1, 2, 3; 30 of 200 test labels) are found less than half"
@@ -164,5 +142,4 @@ def test_of_many_classes_the_worst_are_listed() -> None:
 
 
 def test_runs_of_versions_that_did_not_count_classes_say_nothing_of_them() -> None:
-    assert class_rows({"metric": "accuracy"}) == class_warnings({"metric": "accuracy"}) == []
-    assert class_rows({"metric": "accuracy", "classes": None}) == []
+    assert class_rows(None) == class_warnings(None, "accuracy") == []

@@ -29,7 +29,7 @@ def test_accuracy_of_exact_inference() -> None:
     assert logits is not None
     for name, mask in case.data.masks.items():
         hits = (logits.argmax(1) == case.data.labels)[mask]
-        assert found[name] == pytest.approx(float(hits.float().mean()))
+        assert getattr(found.scores, name) == pytest.approx(float(hits.float().mean()))
 
 
 def test_a_logit_that_is_not_finite_is_not_scored() -> None:
@@ -38,4 +38,4 @@ def test_a_logit_that_is_not_finite_is_not_scored() -> None:
     with torch.no_grad():
         next(stage.modules.parameters()).fill_(math.nan)
     found = evaluate(stage, Messages(stage.place, CPU, Links()), "accuracy", 3, alone)
-    assert all(math.isnan(value) for value in found.values())
+    assert all(math.isnan(value) for value in vars(found.scores).values())

@@ -89,16 +89,16 @@ def train_plainly(config: RunConfig, data: GraphData, w: dict[str, Tensor]) -> P
 
 def assert_same_run(run: Run, plain: Plain) -> None:
     records = run.folder.records()
-    assert [record["lr"] for record in records] == pytest.approx(plain.rates)
+    assert [record.lr for record in records] == pytest.approx(plain.rates)
     # a handful of float32 steps: a hundred times the default tolerance
     assert run.losses() == pytest.approx(plain.losses, rel=1e-4)
     for record in records:
-        scores = {name: record[name] for name in ("train", "val", "test") if name in record}
-        assert scores == pytest.approx(plain.scores.get(record["epoch"], {}))
-    summary = run.folder.read("summary.json")
-    assert summary["best_epoch"] == plain.best_epoch
-    assert summary["best_val"] == pytest.approx(plain.scores[plain.best_epoch]["val"])
-    assert summary["test_at_best_val"] == pytest.approx(plain.scores[plain.best_epoch]["test"])
+        scores = {} if record.scores is None else vars(record.scores)
+        assert scores == pytest.approx(plain.scores.get(record.epoch, {}))
+    best = run.folder.summary().best
+    assert best.epoch == plain.best_epoch
+    assert best.val == pytest.approx(plain.scores[plain.best_epoch]["val"])
+    assert best.test == pytest.approx(plain.scores[plain.best_epoch]["test"])
     weights = load_file(run.folder.path / "model.safetensors")
     assert weights.keys() == plain.best.keys()
     for name, weight in weights.items():

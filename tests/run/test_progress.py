@@ -7,32 +7,31 @@ from typing import Any
 import pytest
 
 from gnnpipe.run.progress import Progress
+from gnnpipe.run.record import Best, EpochRecord
+from tests import made
 
 
-def record(
-    epoch: int, val: float | None, *, seconds: float = 1.0, loss: float | None = 1.0
-) -> dict[str, Any]:
-    scores = {} if val is None else {"val": val, "test": val / 2}
-    sent = [{"communication-layer": 10 * epoch}, {"communication-layer": 0}]
-    return {"epoch": epoch, "loss": loss, "seconds": seconds, "bytes_sent_by_rank": sent, **scores}
+def record(epoch: int, val: float | None, **changes: Any) -> EpochRecord:
+    sent = {"communication-layer": 10 * epoch}, {"communication-layer": 0}
+    return made.record(epoch, val=val, bytes_sent_by_rank=sent, **changes)
 
 
 def test_of_epochs_that_are_as_good_the_first_is_the_best() -> None:
     progress = Progress()
-    better = [progress.add(record(epoch, val)) for epoch, val in enumerate([0.2, None, 0.5, 0.5, 0.4])]
+    better = [bool(progress.add(record(epoch, val))) for epoch, val in enumerate([0.2, None, 0.5, 0.5, 0.4])]
     assert better == [True, False, True, False, False]
-    assert progress.best == {"best_val": 0.5, "test_at_best_val": 0.25, "best_epoch": 2, "classes": None}
+    assert progress.best == Best(val=0.5, test=0.25, epoch=2, classes=None)
 
 
 def test_speed_and_bytes_are_of_the_plan_that_runs_now() -> None:
     progress = Progress(since=2)
     for epoch in range(5):
         progress.add(record(epoch, 0.1, seconds=100.0 if epoch < 2 else float(epoch)))
-    summary = progress.summary(["communication-layer"])
-    assert summary["epochs"] == 5
-    assert summary["median_epoch_seconds"] == pytest.approx(3.0)
-    assert summary["bytes_per_epoch"] == {"communication-layer": 30}
-    assert [rank["communication-layer"] for rank in summary["bytes_per_epoch_by_rank"]] == [30, 0]
+    kinds = ["communication-layer"]
+    assert progress.epochs == 5
+    assert progress.median_seconds == pytest.approx(3.0)
+    assert progress.bytes_per_epoch(kinds) == {"communication-layer": 30}
+    assert [rank["communication-layer"] for rank in progress.bytes_per_epoch_by_rank(kinds)] == [30, 0]
 
 
 def test_skipped_epochs_count_in_a_row() -> None:

@@ -11,14 +11,17 @@ import yaml
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, DataError
-from gnnpipe.run.progress import is_record
+from gnnpipe.files.reading import parse_json
+from gnnpipe.files.typed_json import from_object, json_text
+from gnnpipe.run.record import EpochRecord
 from gnnpipe.run.records import RunFolder
+from tests.made import plan_file, record
 
 
 def folder(tmp_path: Path) -> RunFolder:
     config = check_config(RunConfig(out=str(tmp_path / "run")))
     result = RunFolder.for_config(config)
-    result.create(config, {"plan": {}})
+    result.create(config, plan_file())
     return result
 
 
@@ -51,9 +54,9 @@ def test_a_folder_that_is_no_run_is_never_replaced(tmp_path: Path) -> None:
 def test_two_runs_can_not_share_a_folder(tmp_path: Path) -> None:
     config = check_config(RunConfig(out=str(tmp_path / "run")))
     first, second = RunFolder.for_config(config), RunFolder.for_config(config)
-    first.create(config, {})
+    first.create(config, plan_file())
     with pytest.raises(ConfigError, match="exists already"):
-        second.create(config, {})
+        second.create(config, plan_file())
 
 
 def test_runs_of_one_second_get_their_own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +65,7 @@ def test_runs_of_one_second_get_their_own_names(tmp_path: Path, monkeypatch: pyt
     names = set()
     for _ in range(3):
         run = RunFolder.for_config(config)
-        run.create(config, {})
+        run.create(config, plan_file())
         names.add(run.path)
     assert len(names) == 3
 
@@ -73,7 +76,7 @@ def test_places_where_no_folder_can_be_made(tmp_path: Path) -> None:
         RunFolder.for_config(RunConfig(out=str(tmp_path / "file" / "run")))
     config = check_config(RunConfig(out="/proc/run"))
     with pytest.raises(ConfigError, match=r"out: .*can't"):
-        RunFolder.for_config(config).create(config, {})
+        RunFolder.for_config(config).create(config, plan_file())
 
 
 def test_config_leaves_out_where_the_run_was_kept(tmp_path: Path) -> None:
@@ -85,10 +88,10 @@ def test_config_leaves_out_where_the_run_was_kept(tmp_path: Path) -> None:
 
 def test_records_skip_a_line_cut_short(tmp_path: Path) -> None:
     run = folder(tmp_path)
-    run.append({"epoch": 0})
+    run.append(record(0))
     with (run.path / "records.jsonl").open("a") as file:
         file.write('{"epoch": 1, "lo')
-    assert run.records() == [{"epoch": 0}]
+    assert run.records() == [record(0)]
     assert (
         run.saved()
         == f"saved in {run.path}: 1 epochs in records.jsonl; no checkpoint, so --resume can't go on"
@@ -114,7 +117,8 @@ def test_records_that_are_gone_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [1e400, -1e400, float("nan"), None, "1", True])
 def test_a_record_with_an_odd_number_is_none(value: object) -> None:
-    record = {"epoch": 0, "loss": 1.0, "seconds": 1.0, "elapsed": 2.0, "bytes_sent_by_rank": []}
-    assert is_record(record, 0)
-    for key in ("seconds", "elapsed"):
-        assert not is_record({**record, key: value}, 0)
+    line = parse_json(json_text(record(0, val=0.5, elapsed=2.0)))
+    assert from_object(EpochRecord, line) == record(0, val=0.5, elapsed=2.0)
+    for key in ("seconds", "elapsed", "val"):
+        with pytest.raises(ValueError, match=f"^{key}: .* is no number$"):
+            from_object(EpochRecord, {**line, key: value})

@@ -10,11 +10,13 @@ import pytest
 
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.resume import continued, plan_since
+from gnnpipe.config.resume import continued
 from gnnpipe.config.run import OptimizerConfig, RunConfig
+from gnnpipe.run.plan_file import Resumption, Shape
 from gnnpipe.run.records import config_as_yaml
+from tests.made import plan, stored_plan
 
-A, B, C = [2, 1, 4], [1, 2, 4], [1, 1, 1]
+A, B, C = (2, 1, 4), (1, 2, 4), (1, 1, 1)
 COSINE = check_config(
     RunConfig(epochs=10, lr=0.1, chunks=4, stages=2, optimizer=OptimizerConfig(schedule="cosine", warmup=2))
 )
@@ -88,10 +90,7 @@ def test_nothing_left_to_run_says_so() -> None:
     ],
 )
 def test_figures_are_of_the_last_plan_that_ran_an_epoch(
-    resumed: list[tuple[int, list[int]]], shape: list[int], since: int
+    resumed: list[tuple[int, Shape]], shape: Shape, since: int
 ) -> None:
-    plan = {
-        "plan": dict(zip(("num_stages", "num_parts", "num_chunks"), shape, strict=True)),
-        "resumed": [{"epoch": epoch, "from": old} for epoch, old in resumed],
-    }
-    assert plan_since(plan, 10) == since
+    found = stored_plan(plan(*shape), resumed=tuple(Resumption(*item) for item in resumed))
+    assert found.since(10) == since

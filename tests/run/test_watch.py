@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from gnnpipe.run.record import EpochRecord, GradientQuality
 from gnnpipe.run.watch import Watch
+from gnnpipe.schedule.estimate import Estimate
+from tests import made
 
 
-def record(loss: float, error: float | None = None) -> dict[str, Any]:
-    found: dict[str, Any] = {"loss": loss}
-    if error is not None:
-        item = {"cosine": 1.0, "relative_error": 0.0, "norm_ratio": 1.0}
-        layers = {"layers.0": error / 2, "layers.1": 2 * error, "all": error}
-        found["estimate"] = {name: item | {"table_error": value} for name, value in layers.items()}
-        found["estimate"]["input"] = item | {"table_error": None}
-    return found
+def record(loss: float, error: float | None = None) -> EpochRecord:
+    if error is None:
+        return made.record(loss=loss)
+    layers = {"layers.0": error / 2, "layers.1": 2 * error, "all": error, "input": None}
+    estimate = {name: Estimate(1.0, 0.0, 1.0, value) for name, value in layers.items()}
+    return made.record(loss=loss, gradient=GradientQuality(loss, estimate))
 
 
 def test_a_loss_that_rises_is_named_once() -> None:
@@ -38,7 +37,8 @@ def test_an_error_that_grows_names_the_layer_and_the_setting() -> None:
 
 def test_a_refresh_tells_errors_too() -> None:
     watch = Watch(stale=True)
-    records = [{"loss": 1.0, "table_error": {"all": error, "layers.0": error}} for error in (0.1, 0.1, 0.3)]
+    errors = [{"all": error, "layers.0": error} for error in (0.1, 0.1, 0.3)]
+    records = [made.record(table_error=error) for error in errors]
     said = [line for item in records for line in watch.warnings(item)]
     assert len(said) == 1
     assert "rows are 30% off" in said[0]
