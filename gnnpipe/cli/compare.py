@@ -133,7 +133,8 @@ def _run_missing(config: RunConfig, plans: list[PlanName]) -> list[Path]:
         check_config(replace(config, **plan.changes, threads=threads, out=str(folder / plan.text)))
         for plan in plans
     ]
-    from gnnpipe.cli.run import run_missing  # PyTorch takes seconds to import
+    from gnnpipe.report.console import ConsoleReporter  # PyTorch takes seconds to import
+    from gnnpipe.run.session import train_missing
 
-    run_missing(configs)
+    train_missing(configs, ConsoleReporter())
     return [Path(str(item.out)) for item in configs]

@@ -91,7 +91,8 @@ def _guarded(arguments: list[str]) -> int:
             return _dispatch(arguments)
     except GnnpipeError as error:
         text = shown(str(error), MOST_PRINTED) if isinstance(error, UserError) else error
-        sys.stderr.write(f"gnnpipe: error: {text}\n")
+        if not error.said:
+            sys.stderr.write(f"gnnpipe: error: {text}\n")
         return exit_code(error)
     except MemoryError as error:
         sys.stderr.write(f"gnnpipe: error: out of memory ({error}); use a smaller graph or --hidden\n")

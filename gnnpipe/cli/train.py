@@ -35,9 +35,11 @@ def run(arguments: list[str]) -> int:
     if before is not None:
         check_resumed(config, before)
     # PyTorch takes seconds to import, so it waits until the flags are known to be good
-    from gnnpipe.cli.run import run as start
+    from gnnpipe.report.console import ConsoleReporter
+    from gnnpipe.run.session import train
 
-    return start(config, before)
+    train(config, ConsoleReporter(), before)
+    return 0
 
 
 def _parse(arguments: list[str]) -> RunConfig:

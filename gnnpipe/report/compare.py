@@ -12,11 +12,12 @@ from typing import Any
 from rich.table import Table
 
 from gnnpipe.errors import ConfigError, shown
-from gnnpipe.report.console import METRIC_NAMES, readable_bytes, wide_console
+from gnnpipe.report.console import METRIC_NAMES, wide_console
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import PIECES, draw_comparison, median_breakdown
 from gnnpipe.run.records import RunFolder
 from gnnpipe.run.taking import CONFIG, PLAN, SUMMARY
+from gnnpipe.system.words import readable_bytes
 
 # What plans are allowed to differ in; other differences are told, as the comparison may be unfair.
 OF_THE_PLAN = {"stages", "parts", "chunks", "halo"}

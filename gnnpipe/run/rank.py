@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gnnpipe.comm.place import Place
-from gnnpipe.comm.world import World
+from gnnpipe.comm.world import World, join
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import GnnpipeError, LostRankError, StoppedError
@@ -14,6 +14,12 @@ from gnnpipe.run.job import Job, dropout_settings
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.trainer import Trainer
 from gnnpipe.system.interruption import exit_at_once, noted
+
+
+def rank_main(job: Job, reporter: Reporter, store: str) -> None:
+    """What a process does that our launcher has started; see `launch_local` for ``store``."""
+    with join(job.config, store) as world:
+        train(job, world, reporter)
 
 
 def train(job: Job, world: World, reporter: Reporter, at_once: Callable[[int], None] = exit_at_once) -> None:

@@ -1,12 +1,39 @@
-"""Who shows a run while it goes on."""
+"""Who is told of a run while it is prepared and goes on."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gnnpipe.config.run import RunConfig
+
+if TYPE_CHECKING:  # it imports PyTorch, and the names here are read without
+    from gnnpipe.run.records import RunFolder
+
+LOG = logging.getLogger("gnnpipe")
 
 
 class Reporter(Protocol):
-    """Shows a run while it goes on; called on rank 0 only."""
+    """Told of a run by the process that prepares it, then by rank 0.
+
+    Rank 0 may be another process, which gets a copy: a reporter can be pickled.
+    """
+
+    def step(self, what: str) -> AbstractContextManager[None]:
+        """Something takes long that has no epochs to count, as in ``loading Cora``."""
+
+    def say(self, line: str) -> None:
+        """A line of the account of the run."""
+
+    def warn(self, line: str) -> None:
+        """A line of that account which asks for a change."""
+
+    def remark(self, line: str, *, warning: bool = False) -> None:
+        """A line beside the account: what changes, what was found in a folder, a process that was lost."""
+
+    def start(self, config: RunConfig, plan: dict[str, Any]) -> None:
+        """A run is prepared; ``plan`` is the content of its plan.json."""
 
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done."""
@@ -14,5 +41,37 @@ class Reporter(Protocol):
     def close(self) -> None:
         """No epoch follows."""
 
+    def end(self, folder: RunFolder) -> None:
+        """The run is done, and its folder whole."""
+
+
+class Quiet:
+    """Shows nothing. Lines go to Python's logging, which prints warnings unless a program sets it up."""
+
+    def step(self, what: str) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return nullcontext()
+
     def say(self, line: str) -> None:
-        """Print one line."""
+        """Log."""
+        LOG.info(line)
+
+    def warn(self, line: str) -> None:
+        """Log a warning."""
+        LOG.warning(line)
+
+    def remark(self, line: str, *, warning: bool = False) -> None:
+        """Log."""
+        LOG.log(logging.WARNING if warning else logging.INFO, line)
+
+    def start(self, config: RunConfig, plan: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def end(self, folder: RunFolder) -> None:
+        """Do nothing."""

@@ -239,7 +239,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
 ) -> None:
     """In this process, which has imported what takes seconds."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gnnpipe.cli.run.warm_up", lambda _: None)
+    monkeypatch.setattr("gnnpipe.run.session.warm_up", lambda *_: None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(["train", *SMALL, *arguments, "--out", "run"]) == 2
     said = capsys.readouterr()

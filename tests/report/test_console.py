@@ -7,14 +7,9 @@ from typing import Any
 import pytest
 
 from gnnpipe.report.classes import class_rows, class_warnings
-from gnnpipe.report.console import (
-    ConsoleReporter,
-    describe_estimate,
-    describe_start,
-    readable_bytes,
-    summary_rows,
-)
+from gnnpipe.report.console import ConsoleReporter, describe_estimate, describe_start, summary_rows
 from gnnpipe.report.pictures import median_breakdown
+from gnnpipe.system.words import readable_bytes
 
 SUMMARY: dict[str, Any] = {
     "metric": "accuracy", "best_val": 0.5, "test_at_best_val": 0.25, "best_epoch": 4, "epochs": 10,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from gnnpipe.checkpoint.names import MODEL
@@ -13,12 +14,13 @@ from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError
 from gnnpipe.run.job import Job, Start
 from gnnpipe.run.records import RunFolder
+from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.taking import CONFIG, SUMMARY, launch_id
 
 
-def restarted(job: Job, folder: RunFolder) -> Job:
+def restarted(job: Job, folder: RunFolder, reporter: Reporter) -> Job:
     """The same job from its last checkpoint, with the folder as it was then."""
-    stored = latest(folder.path, warn)
+    stored = latest(folder.path, warn_with(reporter))
     start = Start(stored.folder, stored.about.epochs) if stored else None
     epochs, model = (start.epochs, start.folder / MODEL) if start else (0, Path())
     remove_leftovers(folder.path)
@@ -31,7 +33,7 @@ def folder_of(config: RunConfig) -> RunFolder:
     return RunFolder(Path(config.resume)) if config.resume else RunFolder.for_config(config)
 
 
-def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
+def start_of(config: RunConfig, folder: RunFolder, reporter: Reporter) -> Start | None:
     """Where to go on; None to begin.
 
     Raises:
@@ -40,7 +42,7 @@ def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
     """
     if not config.resume:
         return None
-    stored = latest(folder.path, warn)
+    stored = latest(folder.path, warn_with(reporter))
     if stored is None:
         raise ConfigError(
             f"resume: '{folder.path}' has no checkpoint yet; start it anew with gnnpipe train --config "
@@ -66,11 +68,12 @@ def start_of(config: RunConfig, folder: RunFolder) -> Start | None:
     return Start(stored.folder, epochs)
 
 
-def warn(line: str) -> None:
-    sys.stderr.write(f"warning: {line}\n")
+def warn_with(reporter: Reporter) -> Callable[[str], None]:
+    """Of a checkpoint that is damaged."""
+    return partial(reporter.remark, warning=True)
 
 
-def for_restart(config: RunConfig) -> RunConfig:
+def for_restart(config: RunConfig, reporter: Reporter) -> RunConfig:
     """What a process does that torchrun has started again: go on with what this launch has begun, or begin it
     again if nothing was saved. A folder with another run is not touched; as at first, it is refused.
 
@@ -85,12 +88,12 @@ def for_restart(config: RunConfig) -> RunConfig:
     if is_first_start or os.environ.get("RANK", "0") != "0":  # rank 0 tells the others
         return config
     begun = RunFolder(Path(str(config.out))).is_begun_by(launch_id(), config)
-    return as_far_as_it_got(config) if begun else config
+    return as_far_as_it_got(config, reporter) if begun else config
 
 
-def as_far_as_it_got(config: RunConfig) -> RunConfig:
+def as_far_as_it_got(config: RunConfig, reporter: Reporter) -> RunConfig:
     """Go on with the run that ``config.out`` holds from its last checkpoint, or begin it again."""
     out = Path(str(config.out))
-    if complete(out) and latest(out, warn) is not None:
+    if complete(out) and latest(out, warn_with(reporter)) is not None:
         return replace(config, resume=config.out, overwrite=False)
     return replace(config, overwrite=True)
