@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from gnnpipe.cli.parser import build, make_parser
 from gnnpipe.cli.roots import check_root
-from gnnpipe.cli.values import Value
+from gnnpipe.config.values import Value
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import HaloMode, Initial, RunConfig, TableFormat, WireFormat
 from gnnpipe.errors import ConfigError, shown

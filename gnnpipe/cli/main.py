@@ -20,6 +20,7 @@ from gnnpipe.errors import (
 )
 from gnnpipe.system.failures import advice, reason
 from gnnpipe.system.interruption import ended_at_once
+from gnnpipe.system.pages import ask_for_huge_pages
 from gnnpipe.system.parent import ended_with
 from gnnpipe.system.streams import patient_streams
 
@@ -69,9 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     check_guard()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # Tables of many megabytes are read at random; huge pages spare the processor most look-ups of addresses.
-    # PyTorch reads this once, when it first allocates; processes that we start inherit it.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    ask_for_huge_pages()
     code = EXIT_FAILED
     # torchrun lives as long as its ranks; others may end once they have started theirs
     alone = ended_with(os.getppid()) if "TORCHELASTIC_RUN_ID" in os.environ else nullcontext()

@@ -11,7 +11,7 @@ import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from gnnpipe.cli.config_file import as_flags, check_flag, split_off
-from gnnpipe.cli.values import RefusedError, Value
+from gnnpipe.config.values import RefusedError, Value
 from gnnpipe.errors import ConfigError, shown
 
 _Config = TypeVar("_Config")

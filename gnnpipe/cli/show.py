@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gnnpipe.cli.parser import Parser
-from gnnpipe.cli.values import Value
+from gnnpipe.config.values import Value
 
 DESCRIPTION = """Show what a run reached: accuracy, time and bytes as a table, learning curves and the
 breakdown of an epoch as a picture (RUN/report.png; needs matplotlib: pip install 'gnnpipe[plot]').

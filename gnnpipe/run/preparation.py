@@ -13,17 +13,29 @@ from gnnpipe.comm.world import choose_device, sharers
 from gnnpipe.config.resume import continued
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import GnnpipeError, StoppedError
+from gnnpipe.graph.data import GraphData
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.run.job import Job, Start, describe_plan, has_estimate, prepare_job
 from gnnpipe.run.lock import held
 from gnnpipe.run.records import NOTHING_SAVED, RunFolder
 from gnnpipe.run.reporter import Quiet, Reporter
-from gnnpipe.run.resume import start_of
+from gnnpipe.run.resume import check_same_graph, start_of
 from gnnpipe.system.memory import free_memory_bytes
 from gnnpipe.system.words import readable_bytes
 
 Lock = tuple[int, ...]
 """The open file that keeps a run's folder ours, if this process holds it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run that is asked for."""
+
+    config: RunConfig
+    """Resolved by `check_config`."""
+    reporter: Reporter
+    data: GraphData | None = None
+    """The graph, where it need not be loaded."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class Claim:
     """Empty until the folder of a new run is made."""
 
 
-def claim(config: RunConfig, folder: RunFolder, reporter: Reporter, held_until: ExitStack) -> Claim:
+def claim(request: Request, folder: RunFolder, held_until: ExitStack) -> Claim:
     """Find out where a run begins. The folder of one that goes on is held before its checkpoints are looked
     at, as the run that wrote them may be about to end.
 
@@ -45,21 +57,24 @@ def claim(config: RunConfig, folder: RunFolder, reporter: Reporter, held_until: 
         ConfigError: another run holds the folder, or see `start_of`.
         CheckpointError: all checkpoints are damaged.
     """
-    lock = (held_until.enter_context(held(folder.path)),) if config.resume else ()
-    return Claim(folder, start_of(config, folder, reporter), lock)
+    lock = (held_until.enter_context(held(folder.path)),) if request.config.resume else ()
+    return Claim(folder, start_of(request.config, folder, request.reporter), lock)
 
 
 def prepare_run(
-    config: RunConfig, reporter: Reporter, claimed: Claim | None, scratch: Path, held_until: ExitStack
+    request: Request, claimed: Claim | None, scratch: Path, held_until: ExitStack
 ) -> tuple[Job, Lock]:
     """Prepare the job; who has claimed the run's folder also makes it, or brings it back to where the run is
     to go on, holds it until ``held_until`` ends, and says what is about to run."""
     out = claimed.folder.path if claimed else Path()
-    reporter = reporter if claimed else Quiet()
-    job, facts, predictions = prepare_job(config, scratch, out, reporter.step)
+    config = request.config
+    reporter = request.reporter if claimed else Quiet()
+    job, facts, predictions = prepare_job(config, scratch, out, reporter.step, request.data)
     if not claimed:
         return job, ()
     plan = describe_plan(job, facts, predictions)
+    if claimed.start and request.data:
+        check_same_graph(claimed.folder.plan(), plan)
     reporter.start(config, plan)
     _warn_about_device(job, predictions, reporter)
     if config.check_gradient and not has_estimate(job):

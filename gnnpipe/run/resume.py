@@ -7,15 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.checkpoint.state import complete, latest, remove_leftovers
 from gnnpipe.config.run import RunConfig
-from gnnpipe.errors import ConfigError
+from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.run.job import Job, Start
 from gnnpipe.run.records import RunFolder
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.taking import CONFIG, SUMMARY, launch_id
+
+# What tells graphs apart at no cost; plan.json keeps it.
+SAME_GRAPH = ("num_nodes", "num_edges", "num_features", "feature_entries", "num_classes", "task")
 
 
 def restarted(job: Job, folder: RunFolder, reporter: Reporter) -> Job:
@@ -66,6 +70,25 @@ def start_of(config: RunConfig, folder: RunFolder, reporter: Reporter) -> Start 
             f"written; give more, as in --epochs {2 * epochs}"
         )
     return Start(stored.folder, epochs)
+
+
+def check_same_graph(before: dict[str, Any], plan: dict[str, Any]) -> None:
+    """Refuse a graph in memory that is not the one a run was trained on, as far as its sizes tell.
+
+    Args:
+        before: the content of the run's plan.json.
+        plan: the same, as it would be with this graph.
+
+    Raises:
+        DataError: another number of nodes, edges, features, their entries or classes, or another task.
+    """
+    old, new = before.get("graph", {}), plan["graph"]
+    for key in SAME_GRAPH:
+        if old.get(key) != new[key]:
+            raise DataError(
+                f"data: the run was trained on a graph with {key} {shown(old.get(key))}, and this one has "
+                f"{new[key]}; give the same graph"
+            )
 
 
 def warn_with(reporter: Reporter) -> Callable[[str], None]:

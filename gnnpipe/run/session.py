@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from gnnpipe.comm.launch import launch_local, warm_up
@@ -13,11 +14,12 @@ from gnnpipe.config.resume import changes, with_stored_plan
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import LostRankError, StoppedError
 from gnnpipe.files.scratch import scratch_folder
+from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.search import planned
 from gnnpipe.run.job import Job, plan_for
-from gnnpipe.run.preparation import Lock, claim, prepare_run, stopped
+from gnnpipe.run.preparation import Lock, Request, claim, prepare_run, stopped
 from gnnpipe.run.rank import rank_main
 from gnnpipe.run.records import RunFolder
 from gnnpipe.run.reporter import Reporter
@@ -25,13 +27,16 @@ from gnnpipe.run.resume import as_far_as_it_got, folder_of, restarted, start_of
 from gnnpipe.run.torchrun import train_under_torchrun
 
 
-def train(config: RunConfig, reporter: Reporter, before: RunConfig | None = None) -> RunFolder:
+def train(
+    config: RunConfig, reporter: Reporter, before: RunConfig | None = None, data: GraphData | None = None
+) -> RunFolder:
     """Prepare and train; return the finished run's folder.
 
     Args:
         config: resolved by `check_config`.
         reporter: told of the run.
         before: the settings of the run that ``config.resume`` names, as they were.
+        data: the graph, where it need not be loaded.
 
     Raises:
         UserError: what a user can mend.
@@ -43,7 +48,8 @@ def train(config: RunConfig, reporter: Reporter, before: RunConfig | None = None
         if not launched_by_torchrun() or os.environ["RANK"] == "0":
             for change in changes(config, before):
                 reporter.remark(f"from here on: {change}")
-    return (train_under_torchrun if launched_by_torchrun() else _train_here)(config, reporter)
+    request = Request(config, reporter, data)
+    return train_under_torchrun(request) if launched_by_torchrun() else _train_here(request)
 
 
 def train_missing(configs: list[RunConfig], reporter: Reporter) -> None:
@@ -70,37 +76,38 @@ def train_missing(configs: list[RunConfig], reporter: Reporter) -> None:
             reporter.say(f"{config.out}: there already")
     for config in missing:
         reporter.say(str(config.out))
-        _train_here(config, reporter)
+        _train_here(Request(config, reporter))
 
 
-def _train_here(config: RunConfig, reporter: Reporter) -> RunFolder:
+def _train_here(request: Request) -> RunFolder:
     """Start a process for each part of each stage."""
-    folder = folder_of(config)
+    folder = folder_of(request.config)
     with ExitStack() as held_until:
         try:
-            claimed = claim(config, folder, reporter, held_until)
-            config = _with_plan(config, reporter)
-            warm_up(rank_main, reporter)
+            claimed = claim(request, folder, held_until)
+            request = _with_plan(request)
+            warm_up(rank_main, request.reporter)
             scratch = held_until.enter_context(scratch_folder())
-            job, lock = prepare_run(config, reporter, claimed, scratch, held_until)
+            job, lock = prepare_run(request, claimed, scratch, held_until)
         except StoppedError as error:
-            raise stopped(error.number, folder, begun=bool(config.resume)) from None
-        _launch(job, folder, reporter, lock)
-    reporter.end(folder)
+            raise stopped(error.number, folder, begun=bool(request.config.resume)) from None
+        _launch(job, folder, request.reporter, lock)
+    request.reporter.end(folder)
     return folder
 
 
-def _with_plan(config: RunConfig, reporter: Reporter) -> RunConfig:
+def _with_plan(request: Request) -> Request:
     """Choose the plan if that is asked for; check that the devices are there."""
+    config, reporter = request.config, request.reporter
     if config.plan == "auto":
         with reporter.step("choosing a plan"):
-            config, note = planned(config, load_dataset(config))
+            config, note = planned(config, request.data or load_dataset(config))
         reporter.say(note)
     warning = outdated(load_hardware(config.hardware)) if config.hardware else None
     if warning:
         reporter.remark(warning, warning=True)
     choose_device(config.device, config.stages * config.parts)
-    return config
+    return replace(request, config=config)
 
 
 def _launch(job: Job, folder: RunFolder, reporter: Reporter, lock: Lock = ()) -> None:

@@ -22,7 +22,7 @@ from gnnpipe.errors import (
 )
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.run.job import Job
-from gnnpipe.run.preparation import Claim, claim, prepare_run, saved, stopped
+from gnnpipe.run.preparation import Claim, Request, claim, prepare_run, saved, stopped
 from gnnpipe.run.rank import train
 from gnnpipe.run.records import RunFolder
 from gnnpipe.run.reporter import Reporter
@@ -34,31 +34,32 @@ from gnnpipe.system.interruption import exit_at_once
 SECONDS_TO_SPEAK = 30.0
 
 
-def train_under_torchrun(config: RunConfig, reporter: Reporter) -> RunFolder:
+def train_under_torchrun(request: Request) -> RunFolder:
     """Be one of the ranks; the first of each host prepares the graph for all.
 
     Raises:
         GnnpipeError: as `gnnpipe.run.session.train`. Where all ranks see it alike, the others than rank 0
             wait until that has spoken, and mark theirs as said.
     """
-    rank = int(os.environ["RANK"])
+    rank, reporter = int(os.environ["RANK"]), request.reporter
     folder: RunFolder | None = None
     begun = False  # whether what is in the folder is this run's
     everyones = True  # whether all ranks see an error alike, so that one of them says it
     try:
-        _check_size(config)
-        config = for_restart(config, reporter)
-        folder = folder_of(config) if rank == 0 else None
+        _check_size(request.config)
+        request = replace(request, config=for_restart(request.config, reporter))
+        folder = folder_of(request.config) if rank == 0 else None
         with ExitStack() as held_until:
-            claimed = claim(config, folder, reporter, held_until) if folder else None
+            claimed = claim(request, folder, held_until) if folder else None
             scratch = held_until.enter_context(scratch_folder())
             everyones = False
-            world = held_until.enter_context(join(config, None))
+            world = held_until.enter_context(join(request.config, None))
             everyones = True
             begun = bool(claimed and claimed.start)
-            job = _share_job(config, reporter, claimed, world, scratch, held_until)
+            job = _share_job(request, claimed, world, scratch, held_until)
             begun = True
             train(job, world, reporter, partial(_leave, folder, reporter))
+            world.gather(None)  # nobody reads the folder before rank 0 has written the summary
     except StoppedError as error:
         if rank:  # rank 0 says it
             raise StoppedError(error.number, None) from None
@@ -93,12 +94,7 @@ def _check_size(config: RunConfig) -> None:
 
 
 def _share_job(
-    config: RunConfig,
-    reporter: Reporter,
-    claimed: Claim | None,
-    world: World,
-    scratch: Path,
-    held_until: ExitStack,
+    request: Request, claimed: Claim | None, world: World, scratch: Path, held_until: ExitStack
 ) -> Job:
     """Prepare once a host; an error on one is everyone's."""
     launches = tuple(world.gather(launch_id()))  # of all hosts: a restart may make another one the first
@@ -107,7 +103,7 @@ def _share_job(
     failure: UserError | None = None
     if os.environ.get("LOCAL_RANK", "0") == "0":
         try:
-            job, _ = prepare_run(config, reporter, claimed, scratch, held_until)
+            job, _ = prepare_run(request, claimed, scratch, held_until)
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")
