@@ -57,7 +57,7 @@ examples:
   gnnpipe compare --plans 2x1 1x2 --layers 8 --epochs 20   a pipeline against graph parallelism
   gnnpipe show runs/demo                                   what a run reached
 
-gnnpipe COMMAND --help explains a command and all of its flags.
+gnnpipe COMMAND --help explains a command and its flags; where there are many, --help all explains all.
 """
 
 

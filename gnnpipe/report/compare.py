@@ -16,7 +16,7 @@ from gnnpipe.report.console import METRIC_NAMES, wide_console
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import PIECES, draw_comparison, median_breakdown
 from gnnpipe.run.records import RunFolder
-from gnnpipe.run.taking import CONFIG, PLAN, SUMMARY
+from gnnpipe.run.taking import PLAN, SUMMARY, check_is_run
 from gnnpipe.system.words import readable_bytes
 
 # What plans are allowed to differ in; other differences are told, as the comparison may be unfair.
@@ -54,10 +54,7 @@ def _compare(folders: Sequence[RunFolder], *, as_json: bool) -> int:
 
 
 def _check(folder: RunFolder) -> None:
-    if not (folder.path / CONFIG).exists():
-        raise ConfigError(
-            f"runs: '{folder.path}' is no run ({CONFIG} is absent); name folders that train made, as in runs/"
-        )
+    check_is_run(folder.path, "runs")
     if not (folder.path / SUMMARY).exists():
         raise ConfigError(f"runs: '{folder.path}' is not finished; {folder.saved()}; run it again")
 
