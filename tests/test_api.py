@@ -270,6 +270,17 @@ def test_in_a_thread_the_caller_keeps_its_own(tmp_path: Path) -> None:
     assert found[1] == 2
 
 
+def test_a_process_group_of_the_callers_is_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    with pytest.raises(ConfigError, match="ranks: this process belongs to a process group already"):
+        gnnpipe.train(out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = run([sys.executable, "script.py"], tmp_path)

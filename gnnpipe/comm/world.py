@@ -107,7 +107,15 @@ def join(config: RunConfig, store: str | None) -> Iterator[World]:
         config: the run's; its stages, parts, device, threads and timeout count here. The timeout is also how
             long, under torchrun, ranks wait for the one that loads the graph.
         store: file through which local processes find each other; None for torchrun's environment.
+
+    Raises:
+        ConfigError: there is no such device, or the process is a member of another group.
     """
+    if dist.is_initialized():
+        raise ConfigError(
+            "ranks: this process belongs to a process group already; call "
+            "torch.distributed.destroy_process_group() first, or start the run elsewhere"
+        )
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
