@@ -19,7 +19,7 @@ import torch
 from gnnpipe.config.catalog import IN_MEMORY, SYNTHETIC
 from gnnpipe.config.checks import check_config, check_plan_config
 from gnnpipe.config.commands import PlanConfig
-from gnnpipe.config.keywords import configured
+from gnnpipe.config.keywords import configured, values_of
 from gnnpipe.config.resume import check_resumed, stored_settings
 from gnnpipe.config.roots import check_root
 from gnnpipe.config.run import RunConfig
@@ -180,7 +180,7 @@ def _asked(default: _Config, config: _Config | None, data: Any, changes: Mapping
         if "dataset" in changes:
             raise ConfigError("dataset: data names the graph already; leave one of the two out")
         changes = {**changes, "dataset": IN_MEMORY if _in_memory(data) else data}
-    return configured(configured(default, vars(config or default)), changes)
+    return configured(configured(default, values_of(config or default)), changes)
 
 
 def _in_memory(data: Any) -> bool:

@@ -27,7 +27,7 @@ def configured(config: _Config, values: Mapping[str, Any], prefix: str = "") -> 
     Raises:
         ConfigError: a name that is no field, or a value of the wrong type.
     """
-    hints = get_type_hints(type(config))
+    hints = {name: get_type_hints(type(config))[name] for name in values_of(config)}
     found = {}
     for name, given in values.items():
         key = f"{prefix}{shown(name)}"
@@ -39,9 +39,14 @@ def configured(config: _Config, values: Mapping[str, Any], prefix: str = "") -> 
     return replace(config, **found)  # type: ignore[type-var]
 
 
+def values_of(config: Any) -> dict[str, Any]:
+    """What a config says, by the names of the fields that may be given."""
+    return {item.name: getattr(config, item.name) for item in fields(config) if item.init}
+
+
 def _nested(key: str, now: Any, given: Any) -> Any:
     if isinstance(given, type(now)):
-        given = vars(given)
+        given = values_of(given)
     elif isinstance(given, str) and key in SHORT_FORMS:
         given = {SHORT_FORMS[key]: given}
     if not isinstance(given, Mapping):
