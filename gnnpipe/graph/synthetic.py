@@ -6,8 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from gnnpipe.config.checks import check_synthetic
 from gnnpipe.config.run import SyntheticConfig
+from gnnpipe.config.synthetic import check_synthetic
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.splits import random_split

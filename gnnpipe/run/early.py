@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from gnnpipe.config.catalog import is_synthetic
-from gnnpipe.config.checks import check_synthetic
 from gnnpipe.config.presets import parse_lookahead
 from gnnpipe.config.run import RunConfig
+from gnnpipe.config.synthetic import check_synthetic
 from gnnpipe.planner.hardware import load_hardware
 from gnnpipe.run.taking import check_may_take
 from gnnpipe.schedule.plan import check_exact_parts, check_shape, make_plan
