@@ -26,8 +26,7 @@ from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import as_graph
-from gnnpipe.planner.hardware import load_hardware
-from gnnpipe.planner.machine import outdated
+from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.question import question_of
 from gnnpipe.planner.search import Candidate, search
 from gnnpipe.report.console import ConsoleReporter
