@@ -1,6 +1,28 @@
 """gnnpipe: train deep graph neural networks on one huge graph over several devices.
 
-Nothing heavy is imported here, so that ``gnnpipe --help`` answers at once.
+Nothing heavy is imported here, so that ``gnnpipe --help`` answers at once: a name comes with its first use.
+
+>>> run = gnnpipe.train("Cora", model="gcnii", layers=32, stages=2)  # doctest: +SKIP
+>>> run.summary["test_at_best_val"]  # doctest: +SKIP
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gnnpipe.api import Run, open, plan, resume, train  # noqa: A004
+    from gnnpipe.config.run import RunConfig
+
 __version__ = "0.1.0"
+__all__ = ["Run", "RunConfig", "open", "plan", "resume", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from gnnpipe import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -26,6 +26,9 @@ LEAST_LIKENESS = 0.6
 class GnnpipeError(Exception):
     """Base of every error that gnnpipe raises on purpose."""
 
+    said = False
+    """Whether another process of the run tells the user."""
+
 
 class UserError(GnnpipeError, ValueError):
     """Something a user can mend; the message names the key, the value, what was expected and the cure."""

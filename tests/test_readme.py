@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import BIN, environment
+from tests.cli.commands import BIN, environment, run
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +33,14 @@ def test_commands(tmp_path: Path) -> None:
         assert done.returncode == 0, (command, done.stderr)
     assert (tmp_path / "runs" / "first" / "report.png").exists()
     assert (tmp_path / "runs" / "plans" / "comparison.png").exists()
+
+
+@pytest.mark.slow
+def test_python(tmp_path: Path) -> None:
+    code = (ROOT / "README.md").read_text().split("```python\n", 1)[1].split("```", 1)[0]
+    done = run([sys.executable, "-c", code], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1] == "30"
 
 
 def test_links_lead_somewhere() -> None:

@@ -13,10 +13,12 @@ from typing import Any, get_args
 
 from gnnpipe.cli.parser import build, make_parser
 from gnnpipe.cli.roots import check_root
-from gnnpipe.cli.values import Value
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import HaloMode, Initial, RunConfig, TableFormat, WireFormat
-from gnnpipe.errors import ConfigError, shown
+from gnnpipe.config.values import Value
+from gnnpipe.errors import ConfigError, did_you_mean, shown
+from gnnpipe.run.early import check_plan
+from gnnpipe.run.taking import check_is_run
 from gnnpipe.system.resources import threads_per_rank
 
 DESCRIPTION = """Put runs side by side: accuracy, median epoch, speed-up, bytes by kind, where the time goes,
@@ -26,6 +28,12 @@ is what the others are compared with. --out is the folder of the plans' runs (by
 
 EPILOG = """Examples: gnnpipe compare runs/a runs/b
           gnnpipe compare --plans 1x4 1x4+stale 2x2 4x1 --dataset Cora --epochs 100 --out runs/plans"""
+
+USUAL = (
+    "plans", "json", "dataset", "root", "model", "layers", "hidden", "dropout", "epochs", "lr", "device",
+    "out",
+)  # fmt: skip
+"""Flags that most comparisons get by with."""
 
 DEFAULT_OUT = "runs/compare"
 
@@ -57,8 +65,10 @@ class PlanName:
         found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})(?:x([1-9]\d{0,8}))?", numbers)
         known = [WORDS[word] for word in words if word in WORDS]
         if not found or len(dict(known)) < len(words):
+            hints = [did_you_mean(word, WORDS) for word in words if word not in WORDS]
+            hint = next((f"{hint} Write" for hint in hints if hint), "; write")
             raise ConfigError(
-                f"plans: '{shown(text)}' is no plan; write stages x parts as in 4x1, with a number of chunks "
+                f"plans: '{shown(text)}' is no plan{hint} stages x parts as in 4x1, with a number of chunks "
                 f"as in 4x1x32, with words as in 4x1+recompute+int8 ({', '.join(WORDS)})"
             )
         chunks = {"chunks": int(found[3])} if found[3] else {}
@@ -73,7 +83,9 @@ class PlanName:
 
 def run(arguments: list[str]) -> int:
     """Compare as ``arguments`` say; return the exit code."""
-    parser = make_parser("compare", RunConfig, DESCRIPTION, EPILOG, " [RUN ...] [--plans PLAN ...]")
+    parser = make_parser(
+        "compare", RunConfig, DESCRIPTION, EPILOG, " [RUN ...] [--plans PLAN ...]", usual=USUAL
+    )
     parser.add_argument("runs", nargs="*", type=Value("runs", str), help="Folders of finished runs.")
     parser.add_argument(
         "--plans", nargs="+", type=str, metavar="PLAN",
@@ -98,6 +110,8 @@ def run(arguments: list[str]) -> int:
             "them out, or give --plans"
         )
     folders = [Path(path) for path in chosen.runs or ()]
+    for folder in folders:
+        check_is_run(folder, "runs")
     if plans:
         with _stdout_kept_clean() if chosen.json else nullcontext():
             folders = _run_missing(config, plans)
@@ -133,7 +147,10 @@ def _run_missing(config: RunConfig, plans: list[PlanName]) -> list[Path]:
         check_config(replace(config, **plan.changes, threads=threads, out=str(folder / plan.text)))
         for plan in plans
     ]
-    from gnnpipe.cli.run import run_missing  # PyTorch takes seconds to import
+    for item in configs:
+        check_plan(item)
+    from gnnpipe.report.console import ConsoleReporter  # PyTorch takes seconds to import
+    from gnnpipe.run.session import train_missing
 
-    run_missing(configs)
+    train_missing(configs, ConsoleReporter())
     return [Path(str(item.out)) for item in configs]

@@ -20,6 +20,7 @@ from gnnpipe.errors import (
 )
 from gnnpipe.system.failures import advice, reason
 from gnnpipe.system.interruption import ended_at_once
+from gnnpipe.system.pages import ask_for_huge_pages
 from gnnpipe.system.parent import ended_with
 from gnnpipe.system.streams import patient_streams
 
@@ -56,7 +57,7 @@ examples:
   gnnpipe compare --plans 2x1 1x2 --layers 8 --epochs 20   a pipeline against graph parallelism
   gnnpipe show runs/demo                                   what a run reached
 
-gnnpipe COMMAND --help explains a command and all of its flags.
+gnnpipe COMMAND --help explains a command and its flags; where there are many, --help all explains all.
 """
 
 
@@ -69,9 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     check_guard()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # Tables of many megabytes are read at random; huge pages spare the processor most look-ups of addresses.
-    # PyTorch reads this once, when it first allocates; processes that we start inherit it.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    ask_for_huge_pages()
     code = EXIT_FAILED
     # torchrun lives as long as its ranks; others may end once they have started theirs
     alone = ended_with(os.getppid()) if "TORCHELASTIC_RUN_ID" in os.environ else nullcontext()
@@ -91,7 +90,8 @@ def _guarded(arguments: list[str]) -> int:
             return _dispatch(arguments)
     except GnnpipeError as error:
         text = shown(str(error), MOST_PRINTED) if isinstance(error, UserError) else error
-        sys.stderr.write(f"gnnpipe: error: {text}\n")
+        if not error.said:
+            sys.stderr.write(f"gnnpipe: error: {text}\n")
         return exit_code(error)
     except MemoryError as error:
         sys.stderr.write(f"gnnpipe: error: out of memory ({error}); use a smaller graph or --hidden\n")

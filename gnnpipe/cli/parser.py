@@ -6,7 +6,9 @@ A field that is not given (``init=False``) is no flag.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import textwrap
+from argparse import SUPPRESS, Action
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
@@ -14,7 +16,7 @@ import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from gnnpipe.cli.config_file import as_flags, check_flag, split_off
-from gnnpipe.cli.values import RefusedError, Value
+from gnnpipe.config.values import RefusedError, Value
 from gnnpipe.errors import ConfigError, shown
 
 _Config = TypeVar("_Config")
@@ -23,21 +25,31 @@ _Config = TypeVar("_Config")
 SHORT_FORMS = {"staleness": "staleness.preset"}
 
 
+WIDTH = 110  # for sentences
+
+
 class HelpFormatter(DefaultHelpFormatter):
     """Wide enough for sentences."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=110)
+        super().__init__(prog, max_help_position=30, width=WIDTH)
 
 
 class Parser(ArgumentParser):
     """Raises ConfigError, in one line with the nearest known flag, instead of printing its usage.
 
     A flag is its whole name: neither the beginning of one nor a part of its value (``--lr.x``) stands for it.
+
+    Args:
+        prog: the command.
+        usual: flags that ``--help`` explains; it names the others, which ``--help all`` explains too. By
+            default all are.
     """
 
-    def __init__(self, prog: str, **options: Any) -> None:
+    def __init__(self, prog: str, usual: Collection[str] = (), **options: Any) -> None:
         super().__init__(prog=prog, formatter_class=HelpFormatter, allow_abbrev=False, **options)
+        self._usual = {"help", "config", "print_config", *usual} if usual else set()
+        self._others = ""
 
     def read(self, arguments: Sequence[str]) -> Namespace:
         """Parse a command line; flags win over files, wherever they stand. Raises ConfigError."""
@@ -46,10 +58,40 @@ class Parser(ArgumentParser):
         for flag in flags:
             if flag.startswith("--") and flag != "--":
                 check_flag(flag.partition("=")[0], known)
+        if self._usual and (asked := next((flag for flag in flags if flag in ("-h", "--help")), None)):
+            following = flags.index(asked) + 1
+            if flags[following : following + 1] == ["all"]:
+                del flags[following]
+            else:
+                self._shorten()
         try:
             return self.parse_args([*_file_flags(paths, known, flags), *flags])
         except RefusedError as error:
             raise ConfigError(str(error)) from None
+
+    def _shorten(self) -> None:
+        """Leave the help of all but the usual flags out, and name them at its end."""
+        lines = []
+        for group in self._action_groups:
+            others = [action for action in group._group_actions if not self._is_usual(action)]
+            name, _, about = (group.title or "").partition(": ")
+            if about and others:
+                lines.append(_filled(f"  --{name + '.*':<14}", about))
+            elif others:
+                flags = [action.option_strings[0] for action in others if action.option_strings]
+                lines.append(_filled("  ", " ".join(flags)))
+            for action in others:
+                action.help = SUPPRESS
+        self._others = "\n".join([f"{self.prog} --help all explains these too:", *lines, ""])
+
+    def _is_usual(self, action: Action) -> bool:
+        names = [option.lstrip("-") for option in action.option_strings]
+        return not names or not self._usual.isdisjoint(names)
+
+    def format_help(self, *arguments: Any, **options: Any) -> str:
+        """The flags that are explained, then the names of those that are not."""
+        text = super().format_help(*arguments, **options)
+        return f"{text}\n{self._others}" if self._others else text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn the library's message into ours."""
@@ -70,7 +112,20 @@ def _file_flags(paths: Sequence[str], known: Sequence[str], flags: Sequence[str]
             yield flag
 
 
-def make_parser(command: str, config: type, description: str, epilog: str, operands: str = "") -> Parser:
+def _filled(lead: str, text: str) -> str:
+    """A text with lines of the usual width, all as far in as the first."""
+    indent = " " * len(lead)
+    return textwrap.fill(text, WIDTH, initial_indent=lead, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def make_parser(
+    command: str,
+    config: type,
+    description: str,
+    epilog: str,
+    operands: str = "",
+    usual: Collection[str] = (),
+) -> Parser:
     """A parser whose flags are the fields of ``config``, nested ones with a dot, plus ``--config``.
 
     Args:
@@ -79,9 +134,11 @@ def make_parser(command: str, config: type, description: str, epilog: str, opera
         description: stands above the flags.
         epilog: stands below them.
         operands: what else the usage line shows.
+        usual: flags that ``--help`` explains, see `Parser`.
     """
     parser = Parser(
         f"gnnpipe {command}",
+        usual,
         usage=f"gnnpipe {command}{operands} [--config FILE] [flags]",
         description=description,
         epilog=epilog,

@@ -1,8 +1,4 @@
-"""Config files from somebody else: what they may ask for.
-
-A file may say where the data lie, and a data set's folder is a way to bring files along. So a folder that
-came with the config is read only if the user names it too, and any other one is named.
-"""
+"""Where data are read from, if a config file or a run says so."""
 
 from __future__ import annotations
 
@@ -10,13 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gnnpipe.cli.config_file import as_flag, read_config, split_off
-from gnnpipe.config.catalog import find_source, is_synthetic
+from gnnpipe.config import roots
 from gnnpipe.config.resume import stored_settings
-from gnnpipe.errors import ConfigError, shown
-
-OF_A_RUN = ("records.jsonl", "plan.json", "summary.json", "checkpoints")
 
 
 def check_root(arguments: Sequence[str], dataset: str, root: str | None, resume: str | None = None) -> None:
@@ -31,34 +25,15 @@ def check_root(arguments: Sequence[str], dataset: str, root: str | None, resume:
     Raises:
         ConfigError: the folder came with a config or a run, and the command line does not name it.
     """
-    if is_synthetic(dataset) or any(argument.partition("=")[0] == "--root" for argument in arguments):
+    if any(argument.partition("=")[0] == "--root" for argument in arguments):
         return
-    sources = [(Path(resume), stored_settings(Path(resume)))] if resume else []
-    sources += [(Path(path).parent, read_config(path)) for path in split_off(arguments)[0]]
-    place = root or str(Path("data") / find_source(dataset).class_name)
-    for folder, settings in sources:
-        asked = root is not None and as_flag("--root", settings.get("root")) == f"--root={root}"
-        if (asked or _is_run(folder)) and _is_inside(place, folder) and not _is_own_config(folder):
-            raise ConfigError(
-                f"root: '{shown(place)}' lies in '{folder}', whose files may be somebody else's; give "
-                f"--root {shown(place)} if you trust them"
-            )
-        if asked and os.environ.get("RANK", "0") == "0":
-            sys.stderr.write(f"data are read from '{shown(os.path.realpath(place))}', as '{folder}' says\n")
+    sources = [(Path(resume), _root_in(stored_settings(Path(resume))))] if resume else []
+    sources += [(Path(path).parent, _root_in(read_config(path))) for path in split_off(arguments)[0]]
+    for line in roots.check_root(dataset, root, sources):
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"{line}\n")
 
 
-def _is_inside(place: str, folder: Path) -> bool:
-    """By the name it has, and by where its links lead."""
-    inner = {Path(os.path.abspath(place)), Path(os.path.realpath(place))}  # noqa: PTH100 (keeps links)
-    outer = {Path(os.path.abspath(folder)), Path(os.path.realpath(folder))}  # noqa: PTH100
-    return any(one == other or other in one.parents for one in inner for other in outer)
-
-
-def _is_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in OF_A_RUN)
-
-
-def _is_own_config(folder: Path) -> bool:
-    """A file in the folder that the user works in, which is no run."""
-    here, there = Path.cwd().resolve(), folder.resolve()
-    return not _is_run(folder) and (there == here or there in here.parents)
+def _root_in(settings: dict[str, Any]) -> str:
+    """As the flag that it stands for."""
+    return as_flag("--root", settings.get("root")).removeprefix("--root=")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gnnpipe.cli.parser import Parser
-from gnnpipe.cli.values import Value
+from gnnpipe.config.values import Value
+from gnnpipe.run.taking import check_is_run
 
 DESCRIPTION = """Show what a run reached: accuracy, time and bytes as a table, learning curves and the
 breakdown of an epoch as a picture (RUN/report.png; needs matplotlib: pip install 'gnnpipe[plot]').
@@ -16,6 +19,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("run", type=Value("run", str), help="Folder of a run.")
     parser.add_argument("--json", action="store_true", help="Print summary.json instead of the table.")
     chosen = parser.read(arguments)
+    check_is_run(Path(chosen.run), "run")
     from gnnpipe.report.show import show  # PyTorch takes seconds to import
 
     return show(chosen.run, as_json=chosen.json)

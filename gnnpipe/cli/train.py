@@ -15,12 +15,19 @@ from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError
 from gnnpipe.files.plain_yaml import dump_yaml
 from gnnpipe.files.writing import write_file
+from gnnpipe.run.early import check_early
 
 DESCRIPTION = """Train a deep GNN on one whole graph. The layers are cut into --stages and the graph into
 --parts, and --chunks of it stream through the stages as a pipeline; stages x parts processes run. --stages
 alone is a pipeline, --parts alone graph parallelism, both together the hybrid. The command starts its
 processes itself; under torchrun it uses those that it is given. Every run leaves a folder with its config,
 records, best weights and checkpoints, from which --resume goes on."""
+
+USUAL = (
+    "dataset", "root", "model", "layers", "hidden", "dropout", "stages", "parts", "chunks", "plan", "epochs",
+    "lr", "device", "out", "resume",
+)  # fmt: skip
+"""Flags that most runs get by with."""
 
 EPILOG = """Example: gnnpipe train --dataset Cora --model gcnii --layers 32 --stages 2 --chunks 16"""
 
@@ -35,14 +42,17 @@ def run(arguments: list[str]) -> int:
     config = check_config(config)
     if before is not None:
         check_resumed(config, before)
+    check_early(config)
     # PyTorch takes seconds to import, so it waits until the flags are known to be good
-    from gnnpipe.cli.run import run as start
+    from gnnpipe.report.console import ConsoleReporter
+    from gnnpipe.run.session import train
 
-    return start(config, before)
+    train(config, ConsoleReporter(), before)
+    return 0
 
 
 def _parse(arguments: list[str]) -> RunConfig:
-    return parse(make_parser("train", RunConfig, DESCRIPTION, EPILOG), RunConfig, arguments)
+    return parse(make_parser("train", RunConfig, DESCRIPTION, EPILOG, usual=USUAL), RunConfig, arguments)
 
 
 def _resumed(given: RunConfig, folder: str, arguments: list[str]) -> tuple[Resolved, RunConfig]:

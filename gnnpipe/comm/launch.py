@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,12 @@ class RankServer:
     """The process that ranks are forked from, see `rank_server`, as the launcher sees it.
 
     Args:
-        function: what ranks are to do; its module is imported before there are any.
+        items: what ranks are to do, and with what; their modules are imported before there are any.
     """
 
-    def __init__(self, function: Callable[..., None]) -> None:
-        module = function.__module__
-        preload = [*PRELOADED, *([] if module == MAIN else [module])]
+    def __init__(self, items: Iterable[Any]) -> None:
+        modules = {item.__module__ for item in items if hasattr(item, "__module__")}
+        preload = [*PRELOADED, *sorted(modules - {MAIN})]
         ours, theirs = socket.socketpair()
         with theirs:
             start = (
@@ -131,20 +131,21 @@ class RankServer:
 _idle: list[RankServer] = []
 
 
-def warm_up(function: Callable[..., None]) -> None:
+def warm_up(function: Callable[..., None], *arguments: Any) -> None:
     """Start importing in the server that ranks are forked from, while this process loads the graph.
 
     Args:
         function: what the ranks will do, as for `launch_local`.
+        arguments: those of its arguments that are known.
     """
     check_guard()
     torch.set_num_threads(cores())  # of this process, which loads and cuts the graph
     if not any(server.usable for server in _idle):
-        _idle.append(RankServer(function))
+        _idle.append(RankServer((function, *arguments)))
 
 
 @contextmanager
-def _server(function: Callable[..., None]) -> Iterator[RankServer]:
+def _server(items: Iterable[Any]) -> Iterator[RankServer]:
     """One that does nothing else meanwhile; it is kept unless something goes wrong."""
     while _idle:
         server = _idle.pop()
@@ -152,7 +153,7 @@ def _server(function: Callable[..., None]) -> Iterator[RankServer]:
             break
         server.close()
     else:
-        server = RankServer(function)
+        server = RankServer(items)
     try:
         yield server
     except BaseException:
@@ -187,7 +188,7 @@ def launch_local(
     check_guard()
     with scratch_folder() as folder:
         task = Task.of(function, arguments, num_ranks, folder, _local_environment())
-        with _server(function) as server:
+        with _server((function, *arguments)) as server:
             wish = Wish(lambda _: server.signal(signal.SIGKILL), TWICE_SECONDS)
             with heard(lambda number: _pass_on(number, wish, server)):
                 codes = _wait(server, task, kept, wish)

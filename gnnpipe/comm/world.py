@@ -117,7 +117,15 @@ def join(
         threads: of this process; 0 shares the cores of the host out.
         timeout: seconds that a process waits for another; also how long, under torchrun, ranks wait for the
             one that loads the graph.
+
+    Raises:
+        ConfigError: there is no such device, or the process is a member of another group.
     """
+    if dist.is_initialized():
+        raise ConfigError(
+            "ranks: this process belongs to a process group already; call "
+            "torch.distributed.destroy_process_group() first, or start the run elsewhere"
+        )
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
@@ -133,7 +141,7 @@ def join(
         timeout=limit,
         rank=rank,
         world_size=size,
-        store=FileStore(store, size) if store else _store_of_launcher(limit),
+        store=FileStore(store, size) if store else _store_of_launcher(rank, limit),
     )
     control, writing = (Talk(rank, size, dist.new_group(backend="gloo", timeout=limit)) for _ in range(2))
     waiting = Waiting(rank, timeout)
@@ -143,11 +151,12 @@ def join(
     dist.destroy_process_group()
 
 
-def _store_of_launcher(limit: timedelta) -> Store:
-    """Where torchrun's processes find each other. It outlives a restart, and with it the addresses of
-    processes that are gone, so that every start has its own part of it."""
+def _store_of_launcher(rank: int, limit: timedelta) -> Store:
+    """Where torchrun's processes find each other. It outlives restarts, and runs that follow each other, and
+    with them the addresses of groups that are gone, so that each has its own part of it."""
     store, _, _ = next(iter(rendezvous("env://", timeout=limit)))
-    return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    start = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return PrefixStore(f"run-{start.add(f'runs-of-{rank}', 1)}", start)
 
 
 def keep_freed_memory() -> None:
@@ -170,7 +179,7 @@ def keep_freed_memory() -> None:
 
 
 def _pages_are_huge() -> bool:
-    """Whether PyTorch asks for huge pages (see `gnnpipe.cli.main`), and the system has some."""
+    """Whether PyTorch asks for huge pages (see `ask_for_huge_pages`), and the system has some."""
     try:
         enabled = "[never]" not in _HUGE_PAGES.read_text()
     except OSError:

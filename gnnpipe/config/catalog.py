@@ -8,6 +8,8 @@ from typing import Literal
 from gnnpipe.errors import DataError, not_known
 
 SYNTHETIC = "synthetic"
+IN_MEMORY = "in-memory"
+"""What a graph is called that a program holds; no name to load it by."""
 _SAINT = ("Flickr", "Reddit2", "Yelp", "AmazonProducts")
 _FAMILIES = {
     "Planetoid": "Cora CiteSeer PubMed",
@@ -41,6 +43,11 @@ def find_source(name: str) -> Source:
     for source in _sources():
         if source.name.lower() == name.lower():
             return source
+    if name == IN_MEMORY:
+        raise DataError(
+            "dataset: in-memory is a graph that a program held; give it again, to gnnpipe.train or "
+            "gnnpipe.resume"
+        )
     raise DataError(f"dataset: {not_known(name, dataset_names(), 'choose')}")
 
 

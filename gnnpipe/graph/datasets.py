@@ -12,13 +12,13 @@ from typing import Any
 
 from filelock import FileLock
 
-from gnnpipe.config.catalog import Source, find_source, is_synthetic
+from gnnpipe.config.catalog import IN_MEMORY, Source, find_source, is_synthetic
 from gnnpipe.config.run import GraphConfig
-from gnnpipe.errors import DataError, shown
+from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.files.foreign import check_written_inside, safely
 from gnnpipe.files.reading import open_file
 from gnnpipe.files.writing import open_lock
-from gnnpipe.graph.convert import as_labels, labelled
+from gnnpipe.graph.convert import as_labels, as_tensor, labelled
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.ogb import read_ogb
 from gnnpipe.graph.raw_files import RawGraph, read_npz, read_saint
@@ -53,16 +53,50 @@ def load_dataset(config: GraphConfig) -> GraphData:
                 f"{shown(str(error))}); give the folder that the torch_geometric class is given, "
                 "or delete its files and load them anew"
             ) from error
-        data = GraphData.from_edge_index(
-            raw.edge_index,
-            raw.features,
-            raw.labels,
-            _choose_masks(raw, config),
-            name=source.name,
-            undirected=config.undirected,
-            notes=raw.notes,
-        )
+        data = _built(raw, config, source.name)
     return data.with_normalized_features() if config.normalize_features else data
+
+
+def as_graph(data: Any, config: GraphConfig) -> GraphData:
+    """A graph that a program holds, checked as a loaded one is.
+
+    Args:
+        data: a ``torch_geometric.data.Data``, or a GraphData, whose edges and masks are taken as they are.
+        config: how it is to be split, and whether features are normalised and edges reversed.
+
+    Raises:
+        DataError: another kind of object, or contents that `GraphData` refuses.
+        ConfigError: a GraphData is to get more edges.
+    """
+    import torch_geometric.data
+
+    if isinstance(data, torch_geometric.data.Data):
+        graph = _built(_raw(data, IN_MEMORY), config, IN_MEMORY)
+    elif not isinstance(data, GraphData):
+        raise DataError(
+            f"data: a {type(data).__name__} can't be used; give a data set's name, a torch_geometric Data "
+            "such as the first of a Dataset, dataset[0], or a GraphData"
+        )
+    elif config.undirected:
+        raise ConfigError(
+            "undirected: the edges of a GraphData are taken as they are; leave it out, or give undirected to "
+            "GraphData.from_edge_index"
+        )
+    else:
+        graph = data
+    return graph.with_normalized_features() if config.normalize_features else graph
+
+
+def _built(raw: RawGraph, config: GraphConfig, name: str) -> GraphData:
+    return GraphData.from_edge_index(
+        raw.edge_index,
+        raw.features,
+        raw.labels,
+        _choose_masks(raw, config),
+        name=name,
+        undirected=config.undirected,
+        notes=raw.notes,
+    )
 
 
 def _alone(root: str) -> FileLock:
@@ -143,18 +177,23 @@ def _inside(dataset: Any, make: Callable[[Any], None], kind: str) -> None:
 
 
 def _read_pyg(source: Source, root: str) -> RawGraph:
-    data = _open(source, root, process=True)[0]
+    return _raw(_open(source, root, process=True)[0], source.name)
+
+
+def _raw(data: Any, name: str) -> RawGraph:
+    """What training uses of a torch_geometric Data."""
     for key, what in (("x", "features"), ("y", "labels"), ("edge_index", "edges")):
         if key not in data:
-            raise DataError(f"dataset: {source.name} has no {what} ({key}), which training needs")
+            raise DataError(f"dataset: {name} has no {what} ({key}), which training needs")
     splits = [f"{split}_mask" for split in ("train", "val", "test")]
-    there = [name for name in splits if name in data]
+    there = [split for split in splits if split in data]
     if there and len(there) < len(splits):
-        absent = next(name for name in splits if name not in there)
-        raise DataError(f"dataset: {source.name} has {there[0]}, but no {absent}; all three are needed")
-    masks = (data.train_mask, data.val_mask, data.test_mask) if there else None
+        absent = next(split for split in splits if split not in there)
+        raise DataError(f"dataset: {name} has {there[0]}, but no {absent}; all three are needed")
+    train, val, test = (as_tensor(data[split], split) if there else None for split in splits)
+    masks = None if train is None or val is None or test is None else (train, val, test)
     others = sorted(set(data.keys()) - {"x", "y", "edge_index", *splits})
-    notes = (f"{source.name}: not used: {', '.join(others)}",) if others else ()
+    notes = (f"{name}: not used: {', '.join(others)}",) if others else ()
     return RawGraph(data.edge_index, data.x, data.y, masks, notes)
 
 

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import torch
 
 from gnnpipe.config.run import SyntheticConfig
-from gnnpipe.errors import ConfigError
+from gnnpipe.config.synthetic import check_synthetic
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.splits import random_split
@@ -21,7 +21,7 @@ def planted_partition(config: SyntheticConfig, split: int = 0) -> GraphData:
     Raises:
         ConfigError: a field that no graph can have.
     """
-    _check(config)
+    check_synthetic(config)
     rng = np.random.default_rng(config.seed)
     num_blocks = config.num_classes * config.blocks_per_class
     block = rng.permutation(np.arange(config.num_nodes, dtype=np.int64) % num_blocks)
@@ -64,28 +64,3 @@ def _edges(config: SyntheticConfig, block: np.ndarray, num_blocks: int, rng: np.
     matrix = sp.coo_matrix((np.ones(ends[0].size, dtype=np.float32), ends), shape=shape).tocsr()
     matrix.data[:] = 1.0
     return Csr.from_scipy(matrix)
-
-
-def _check(config: SyntheticConfig) -> None:
-    """Bounds: below what memory can hold, above what anybody needs."""
-    bounds: dict[str, tuple[float, float]] = {
-        "num_nodes": (5, 10**9),
-        "avg_degree": (0, config.num_nodes - 1),
-        "num_classes": (2, min(config.num_nodes, 10**6)),
-        "num_features": (1, 10**6),
-        "blocks_per_class": (1, config.num_nodes),
-        "homophily": (0, 1),
-        "reach": (0, config.num_nodes),
-        "noise": (0, 10**6),
-        "seed": (0, 2**62),
-    }
-    for key, (least, most) in bounds.items():
-        value = getattr(config, key)
-        if not least <= value <= most:
-            raise ConfigError(f"synthetic.{key}: {value} is out of range; use {least:g} to {most:g}")
-    blocks = config.num_classes * config.blocks_per_class
-    if config.reach and blocks > config.num_nodes:
-        raise ConfigError(
-            f"synthetic.reach: {config.reach} needs a node in each of the {blocks} blocks, but there are "
-            f"{config.num_nodes}; use fewer --synthetic.blocks_per_class, or --synthetic.reach 0"
-        )

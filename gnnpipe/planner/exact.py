@@ -13,7 +13,7 @@ from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.locality import Locality
 from gnnpipe.graph.partition import node_cost
 from gnnpipe.planner.costs import row_cost
-from gnnpipe.schedule.plan import Plan, make_plan
+from gnnpipe.schedule.plan import Plan, check_exact_parts, make_plan
 
 # What starting a chunk's convolution costs, in rows of work: 32 chunks of 3,125 rows took 1.07 times as long
 # as one (GCNII, 32 layers, hidden 128; benchmarks/chunking).
@@ -37,10 +37,7 @@ def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: GraphDa
         return replace(whole, note="one chunk, as --staleness.lookahead is 0")
     if layout.parts > 1:
         if not chosen_freely:
-            raise PlanError(
-                f"staleness.lookahead: exact needs chunks in one line, but --parts {layout.parts} gives each "
-                "part its own; use --parts 1, or a number of chunks to look ahead"
-            )
+            check_exact_parts(layout.parts)
         return replace(whole, note="one chunk, as each part has its own line of chunks")
     if layout.stages == 1 and chosen_freely:
         return whole

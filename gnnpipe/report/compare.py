@@ -16,13 +16,14 @@ from gnnpipe.config.run import Metric
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.reading import Content
 from gnnpipe.files.typed_json import SPREAD, json_text
-from gnnpipe.report.console import METRIC_NAMES, readable_bytes, wide_console
+from gnnpipe.report.console import METRIC_NAMES, wide_console
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import PIECES, combined, draw_comparison, median_breakdown
 from gnnpipe.run.record import BytesSent
 from gnnpipe.run.records import RunFolder
-from gnnpipe.run.taking import CONFIG, SUMMARY
+from gnnpipe.run.taking import SUMMARY, check_is_run
 from gnnpipe.schedule.timeline import Breakdown
+from gnnpipe.system.words import readable_bytes
 
 # What plans are allowed to differ in; other differences are told, as the comparison may be unfair.
 OF_THE_PLAN = {"stages", "parts", "chunks", "halo"}
@@ -90,10 +91,7 @@ def _compare(folders: Sequence[RunFolder], *, as_json: bool) -> int:
 
 
 def _check(folder: RunFolder) -> None:
-    if not (folder.path / CONFIG).exists():
-        raise ConfigError(
-            f"runs: '{folder.path}' is no run ({CONFIG} is absent); name folders that train made, as in runs/"
-        )
+    check_is_run(folder.path, "runs")
     if not (folder.path / SUMMARY).exists():
         raise ConfigError(f"runs: '{folder.path}' is not finished; {folder.saved()}; run it again")
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import AbstractContextManager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -14,11 +17,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import HaloMode, Metric
+from gnnpipe.report.busy import busy
 from gnnpipe.report.classes import class_rows, class_warnings
 from gnnpipe.run.plan_file import PlanFile, StoredPlan
 from gnnpipe.run.record import EpochRecord, GradientQuality, Summary
 from gnnpipe.run.records import RunFolder
+from gnnpipe.system.words import readable_bytes
 
 INITIAL_IN_WORDS = {
     "relay": "initial rows, if the model has them, travel along",
@@ -46,20 +52,46 @@ class PatientConsole(Console):
 
 
 class ConsoleReporter:
-    """Shows epochs as they come; see `gnnpipe.run.trainer.Reporter`.
+    """Shows a run on stdout, epochs as they come; remarks go to stderr.
 
     Args:
-        epochs: how many there will be.
+        epochs: how many there will be, see `start`.
         metric: what is evaluated.
     """
 
-    def __init__(self, epochs: int, metric: Metric) -> None:
-        self._epochs = epochs
-        self._metric = METRIC_NAMES[metric]
+    def __init__(self, epochs: int = 0, metric: Metric = "accuracy") -> None:
+        self._epochs: int = epochs
+        self._metric: Metric = metric
         self._console = PatientConsole(highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._last_metrics = ""
         self._seconds, self._count = 0.0, 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ConsoleReporter, (self._epochs, self._metric)  # a screen can't be sent to another process
+
+    def step(self, what: str) -> AbstractContextManager[None]:
+        """Say what is being done if it takes long."""
+        return busy(what)
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        self._console.print(line, markup=False)
+
+    def warn(self, line: str) -> None:
+        """Print a warning."""
+        self.say(f"warning: {line}")
+
+    def remark(self, line: str, *, warning: bool = False) -> None:
+        """Print one line to stderr."""
+        sys.stderr.write(f"{'warning: ' if warning else ''}{line}\n")
+        sys.stderr.flush()
+
+    def start(self, config: Resolved, plan: PlanFile) -> None:
+        """Describe the graph, the cut and the plan."""
+        self._epochs, self._metric = config.epochs, plan.metric
+        for line in describe_start(plan, config.halo):
+            self.say(line)
 
     def epoch(self, record: EpochRecord) -> None:
         """Move the bar on, or print a line for an evaluated epoch."""
@@ -67,7 +99,7 @@ class ConsoleReporter:
         self._count += 1
         if record.scores is not None:
             values = " ".join(f"{split} {score:.4f}" for split, score in vars(record.scores).items())
-            self._last_metrics = f"{self._metric} {values}"
+            self._last_metrics = f"{METRIC_NAMES[self._metric]} {values}"
         rate = self._count / self._seconds
         text = f"loss {_number(record.loss)}  {self._last_metrics}  {rate:.2f} epochs/s"
         if self._console.is_terminal:
@@ -85,9 +117,9 @@ class ConsoleReporter:
             self._progress.stop()
             self._progress = None
 
-    def say(self, line: str) -> None:
-        """Print one line."""
-        self._console.print(line, markup=False)
+    def end(self, folder: RunFolder) -> None:
+        """Print what the run reached."""
+        print_summary(folder)
 
     def _bar(self) -> Progress:
         if self._progress is None:
@@ -227,12 +259,3 @@ def wide_console() -> Console:
     """For tables of many columns: a file has room for them, whatever a terminal would have."""
     console = PatientConsole(highlight=False, soft_wrap=True)
     return console if console.is_terminal else PatientConsole(highlight=False, soft_wrap=True, width=140)
-
-
-def readable_bytes(count: float) -> str:
-    """1536 -> '1.5 KiB'."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

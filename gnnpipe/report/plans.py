@@ -13,7 +13,8 @@ from gnnpipe.config.commands import PlanConfig
 from gnnpipe.planner.hardware import Hardware
 from gnnpipe.planner.question import Question
 from gnnpipe.planner.search import Candidate, describe
-from gnnpipe.report.console import readable_bytes, wide_console
+from gnnpipe.report.console import wide_console
+from gnnpipe.system.words import readable_bytes
 
 LEGEND = """\
 plan: stages x parts x chunks. Shares of an epoch, mean over devices: idle waits for other stages (bubble) or

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gnnpipe.planner.profile import Profile
-from gnnpipe.report.console import readable_bytes
+from gnnpipe.system.words import readable_bytes
 
 
 def describe(found: Profile) -> list[str]:

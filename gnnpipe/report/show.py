@@ -11,7 +11,7 @@ from gnnpipe.report.console import print_summary
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import draw_report
 from gnnpipe.run.records import RunFolder
-from gnnpipe.run.taking import CONFIG, SUMMARY
+from gnnpipe.run.taking import SUMMARY, check_is_run
 
 
 def show(path: str, *, as_json: bool) -> int:
@@ -22,10 +22,7 @@ def show(path: str, *, as_json: bool) -> int:
         DataError: a file of it is damaged.
     """
     folder = RunFolder(Path(path))
-    if not (folder.path / CONFIG).exists():
-        raise ConfigError(
-            f"run: '{path}' is no run ({CONFIG} is absent); name a folder that train made, as in runs/"
-        )
+    check_is_run(folder.path, "run")
     with as_written([folder.path]):
         return _show(folder, as_json=as_json)
 

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from gnnpipe.config.commands import VolumeConfig
 from gnnpipe.planner.volumes import PlanVolume, Volumes, as_json, ratio
-from gnnpipe.report.console import readable_bytes, wide_console
+from gnnpipe.report.console import wide_console
+from gnnpipe.system.words import readable_bytes
 
 LEGEND = """\
 plan: stages x parts. alpha: other parts that need a node's row, mean. halo rows: forward, + backward where

@@ -140,7 +140,7 @@ def silently(_: str) -> AbstractContextManager[None]:
 
 
 def prepare_job(
-    config: Resolved, scratch: Path, out: Path, step: Step = silently
+    config: Resolved, scratch: Path, out: Path, step: Step = silently, data: GraphData | None = None
 ) -> tuple[Job, GraphFacts, Predictions]:
     """Load, check, cut, and write the prepared graph to ``scratch``.
 
@@ -149,9 +149,11 @@ def prepare_job(
         scratch: folder for the prepared graph; the caller removes it.
         out: the run's folder; not touched here.
         step: told what is done while it is done.
+        data: the graph, where it need not be loaded.
     """
-    with step(f"loading {config.dataset}"):
-        data = load_dataset(config)
+    if data is None:
+        with step(f"loading {config.dataset}"):
+            data = load_dataset(config)
     metric = resolve_metric(config.metric, data.task)
     if metric == "roc_auc":
         _check_both_classes(data)

@@ -47,11 +47,24 @@ class Foreseen:
 
 
 @dataclass(frozen=True)
+class GraphSize:
+    """The graph's facts that tell one from another at no cost; None where the file does not say."""
+
+    num_nodes: int | None = None
+    num_edges: int | None = None
+    num_features: int | None = None
+    feature_entries: int | None = None
+    num_classes: int | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True)
 class StoredPlan:
     """What is read of a plan.json, which an older version may have written."""
 
     plan: Plan
     metric: Metric
+    graph: GraphSize = GraphSize()
     predictions: Foreseen = Foreseen()
     resumed: tuple[Resumption, ...] = ()
     launches: tuple[str, ...] = ()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from gnnpipe.comm.place import Place
-from gnnpipe.comm.world import World
+from gnnpipe.comm.world import World, join
+from gnnpipe.config.resolved import Resolved
 from gnnpipe.engine.stage import Stage
 from gnnpipe.errors import GnnpipeError, LostRankError, StoppedError
 from gnnpipe.graph.prepared import PreparedGraph
@@ -13,6 +15,17 @@ from gnnpipe.run.job import Job
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.trainer import Trainer
 from gnnpipe.system.interruption import exit_at_once, noted
+
+
+def rank_main(job: Job, reporter: Reporter, store: str) -> None:
+    """What a process does that our launcher has started; see `launch_local` for ``store``."""
+    with joined(job.config, store) as world:
+        train(job, world, reporter)
+
+
+def joined(config: Resolved, store: str | None) -> AbstractContextManager[World]:
+    """This process among the run's; as `join`."""
+    return join(config, store, device=config.device, threads=config.threads, timeout=config.timeout)
 
 
 def train(job: Job, world: World, reporter: Reporter, at_once: Callable[[int], None] = exit_at_once) -> None:

@@ -44,6 +44,14 @@ def _agent() -> str:
     return f"{parent}-{began}"
 
 
+def check_is_run(path: Path, key: str) -> None:
+    """Raise ConfigError, which names ``key``, unless a folder is a run's."""
+    if not (path / CONFIG).exists():
+        raise ConfigError(
+            f"{key}: '{path}' is no run ({CONFIG} is absent); name a folder that train made, as in runs/"
+        )
+
+
 def check_may_take(path: Path, *, overwrite: bool) -> None:
     """Refuse what is not ours to replace, and places where nothing can be written.
 

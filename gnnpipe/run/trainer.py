@@ -115,7 +115,7 @@ class Trainer:
                 self._recorder.append(record)
                 self._reporter.epoch(record)
                 for warning in self._watch.warnings(record):
-                    self._reporter.say(f"warning: {warning}")
+                    self._reporter.warn(warning)
             self._keeper.after(epoch, due=due, refreshed=self._refreshed)
             if told and epoch + 1 < config.epochs:
                 self._keeper.finish()
@@ -250,9 +250,7 @@ class Trainer:
             where = f"{self._where}, like {self._progress.skipped} before it"
             check_finite("the loss", math.nan, epoch, where)
         if self._world.rank == 0:
-            self._reporter.say(
-                f"warning: epoch {epoch + 1} was skipped: its numbers are not finite{self._where}"
-            )
+            self._reporter.warn(f"epoch {epoch + 1} was skipped: its numbers are not finite{self._where}")
 
     def _evaluate(self, epoch: int) -> Evaluation:
         """Evaluate the averaged weights. Weights that are not averaged are the next epoch's, so that its

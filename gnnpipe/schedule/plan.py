@@ -83,6 +83,27 @@ class Plan:
         return bisect_right(self.layer_ranges, convolution, key=lambda bounds: bounds[0]) - 1
 
 
+def check_shape(num_stages: int, num_parts: int, num_layers: int) -> None:
+    """Raise PlanError where no graph whatsoever can be trained so; see `make_plan`."""
+    for key, number in (("stages", num_stages), ("parts", num_parts)):
+        if number < 1:
+            raise PlanError(f"{key}: {number} is too small; use 1 or more")
+    if num_stages > num_layers:
+        raise PlanError(
+            f"stages: {num_stages} stages can't share {num_layers} layers; "
+            f"use --stages {num_layers} or fewer, or more --layers"
+        )
+
+
+def check_exact_parts(num_parts: int) -> None:
+    """Raise PlanError where no lookahead leaves nothing stale."""
+    if num_parts > 1:
+        raise PlanError(
+            f"staleness.lookahead: exact needs chunks in one line, but --parts {num_parts} gives each part "
+            "its own; use --parts 1, or a number of chunks to look ahead"
+        )
+
+
 def make_plan(
     num_stages: int,
     num_parts: int,
@@ -107,14 +128,7 @@ def make_plan(
         PlanError: more stages than layers, more parts than nodes, or chunks below 1 or above the number of
             nodes of a part.
     """
-    for key, number in (("stages", num_stages), ("parts", num_parts)):
-        if number < 1:
-            raise PlanError(f"{key}: {number} is too small; use 1 or more")
-    if num_stages > num_layers:
-        raise PlanError(
-            f"stages: {num_stages} stages can't share {num_layers} layers; "
-            f"use --stages {num_layers} or fewer, or more --layers"
-        )
+    check_shape(num_stages, num_parts, num_layers)
     if num_parts > num_nodes:
         raise PlanError(
             f"parts: {num_parts} parts of a graph of {num_nodes} nodes would leave some empty; "

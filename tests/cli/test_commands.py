@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from gnnpipe.cli import compare, train
 from gnnpipe.cli.main import COMMANDS, main
 from gnnpipe.schedule.volume import pipeline_bytes
 from tests.cli.commands import BIN, SMALL, environment, gnnpipe, run
@@ -50,11 +53,89 @@ FLAGS = (
 
 
 def test_every_flag_is_explained(tmp_path: Path) -> None:
-    text = gnnpipe("train", "--help", cwd=tmp_path).stdout
+    text = gnnpipe("train", "--help", "all", cwd=tmp_path).stdout
     for flag in FLAGS.split():
-        after = text.split(f"  --{flag}", 1)[1]
-        words = after.split("\n  --", 1)[0].split()
-        assert len(words) > 4, flag
+        assert is_explained(flag, text), flag
+
+
+def is_explained(flag: str, text: str) -> bool:
+    after = text.partition(f"\n  --{flag} ")[2]
+    return len(after.split("\n  --", 1)[0].split()) > 4
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_help_explains_the_usual_flags_and_names_the_others(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = (train.USUAL if command == "train" else compare.USUAL) + ("config",)
+    texts = []
+    for asked in (["--help"], ["-h"], ["--layers", "3", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main([command, *asked])
+        assert ended.value.code == 0
+        texts.append(capsys.readouterr().out)
+    assert texts == texts[:1] * 3
+    text, _, others = texts[0].partition(f"gnnpipe {command} --help all explains these too:\n")
+    assert len(usual) <= 17
+    for flag in (*FLAGS.split(), *usual):
+        assert bool(re.search(rf"\n  --{flag}[ ,\n]", text)) == (flag in usual), flag
+        section = flag.partition(".")[0] + ".*" if "." in flag else flag
+        assert flag in usual or f"--{section}" in others.split(), flag
+    assert all(len(line) <= 110 for line in text.splitlines() + others.splitlines())
+
+
+EARLY = {
+    "train --layers 4 --stages 8": "stages: 8 stages can't share 4 layers; use --stages 4 or fewer",
+    "train --layers 4 --dataset Cora --stages 8": "stages: 8 stages can't share 4 layers",
+    "train --chunks 20000": "chunks: 20000 does not fit a graph of 10000 nodes; use 1 to 10000",
+    "train --parts 20000": "parts: 20000 parts of a graph of 10000 nodes would leave some empty",
+    "train --parts 2 --staleness.lookahead exact": "staleness.lookahead: exact needs chunks in one line",
+    "train --synthetic.homophily 2": "synthetic.homophily: 2.0 is out of range; use 0 to 1",
+    "train --hardware a500": "hardware: 'a500' is not known; did you mean 'a5000x8'? Use one of",
+    "train --model gncii": "model: 'gncii' is not known; did you mean 'gcnii'? Choose one of",
+    "train --out mine": "out: 'mine' exists already; choose another --out or add --overwrite",
+    "train --resume nowhere": "resume: 'nowhere' holds no run",
+    "compare --plans 8x1 1x1 --layers 4": "stages: 8 stages can't share 4 layers",
+    "compare --plans 1x2+stal 2x1": "'1x2+stal' is no plan; did you mean 'stale'? Write stages x parts",
+    "compare mine nowhere": "runs: 'mine' is no run (config.yaml is absent)",
+    "show nowhere": "run: 'nowhere' is no run (config.yaml is absent)",
+}
+
+
+def test_what_needs_no_graph_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+    """Which takes seconds."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").touch()
+    code = f"""
+import sys
+from gnnpipe.cli.main import main
+for command in {list(EARLY)!r}:
+    assert main(command.split()) == 2, command
+assert "torch" not in sys.modules
+"""
+    done = run([sys.executable, "-c", code], tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line, message in zip(done.stderr.splitlines(), EARLY.values(), strict=True):
+        assert line.startswith("gnnpipe: error: ")
+        assert message in line
+
+
+@pytest.mark.parametrize(
+    "command", [text for text in EARLY if text.startswith("train") and "Cora" not in text]
+)
+def test_it_would_be_said_later_too(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same, to the letter: an early check only finds it sooner."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").touch()
+    monkeypatch.setattr("gnnpipe.run.session.warm_up", lambda *_: None)
+    assert main(command.split()) == 2
+    early = capsys.readouterr().err
+    monkeypatch.setattr("gnnpipe.cli.train.check_early", lambda _: None)
+    assert main(command.split()) == 2
+    assert capsys.readouterr().err == early
 
 
 def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
@@ -239,7 +320,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
 ) -> None:
     """In this process, which has imported what takes seconds."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gnnpipe.cli.run.warm_up", lambda _: None)
+    monkeypatch.setattr("gnnpipe.run.session.warm_up", lambda *_: None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(["train", *SMALL, *arguments, "--out", "run"]) == 2
     said = capsys.readouterr()
@@ -251,9 +332,10 @@ def test_mistakes_are_one_line_and_leave_nothing(
 
 
 def test_a_mistake_found_after_loading(tmp_path: Path) -> None:
-    done = gnnpipe("train", *SMALL, "--chunks", "601", "--out", "run", cwd=tmp_path)
+    done = gnnpipe("train", *SMALL, "--metric", "f1", "--out", "run", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "gnnpipe: error: chunks: 601 does not fit a graph of 600 nodes; use 1 to 600\n"
+    assert done.stderr.startswith("gnnpipe: error: metric: 'f1' does not fit multiclass labels")
+    assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

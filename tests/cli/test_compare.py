@@ -167,7 +167,7 @@ def test_parts_that_do_not_fit(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("gnnpipe.cli.run.warm_up", lambda _: None)  # no rank is ever started
+    monkeypatch.setattr("gnnpipe.run.session.warm_up", lambda *_: None)  # no rank is ever started
     assert main(["train", *SMALL, *flags, "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

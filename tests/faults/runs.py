@@ -14,14 +14,16 @@ from torch import Tensor
 
 from gnnpipe.checkpoint.state import latest
 from gnnpipe.checkpoint.storage import StoredCheckpoint
-from gnnpipe.cli.resume import restarted
-from gnnpipe.cli.run import local_rank_main
 from gnnpipe.comm.launch import launch_local, warm_up
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig, StalenessConfig, SyntheticConfig
 from gnnpipe.engine.engine import Engine, EpochResult
+from gnnpipe.report.console import ConsoleReporter
 from gnnpipe.run.job import Job, describe_plan, prepare_job
+from gnnpipe.run.rank import rank_main
 from gnnpipe.run.records import RunFolder
+from gnnpipe.run.reporter import Reporter
+from gnnpipe.run.resume import restarted
 
 SMALL = RunConfig(
     synthetic=SyntheticConfig(num_nodes=400, blocks_per_class=2),
@@ -82,7 +84,7 @@ class Run:
 
     def again(self) -> Run:
         """The run as it goes on from its last checkpoint."""
-        return replace(self, job=restarted(self.job, self.folder))
+        return replace(self, job=restarted(self.job, self.folder, ConsoleReporter()))
 
     def losses(self) -> list[float | None]:
         """Of all epochs."""
@@ -106,6 +108,11 @@ def _nothing(*_: Any) -> None:
     pass
 
 
+def local_rank_main(job: Job, store: str) -> None:
+    """What a process of a run does."""
+    rank_main(job, ConsoleReporter(job.config.epochs, job.metric), store)
+
+
 def _disturbed(job: Job, rank: int, action: int, how: int, store: str) -> None:
     if int(os.environ["RANK"]) == rank:
         count = itertools.count()
@@ -120,11 +127,11 @@ def _disturbed(job: Job, rank: int, action: int, how: int, store: str) -> None:
     local_rank_main(job, store)
 
 
-def dies_once(job: Job, store: str) -> None:
+def dies_once(job: Job, reporter: Reporter, store: str) -> None:
     """What a process does that lives through its second start only."""
     if job.start is None:
         _disturbed(job, 0, 35, signal.SIGKILL, store)
-    local_rank_main(job, store)
+    rank_main(job, reporter, store)
 
 
 def _poisoned(job: Job, rank: int, epoch: int, store: str) -> None:

@@ -21,22 +21,26 @@ from gnnpipe.checkpoint import storage
 from gnnpipe.checkpoint.state import complete, latest, prune, remove_leftovers, write
 from gnnpipe.checkpoint.storage import Storage, StoredCheckpoint
 from gnnpipe.cli.main import main
-from gnnpipe.cli.resume import for_restart
 from gnnpipe.comm.groups import Talk
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, TrainingError
 from gnnpipe.files import writing
-from gnnpipe.run import records, taking
+from gnnpipe.run import records, resume, taking
 from gnnpipe.run.progress import Progress
 from gnnpipe.run.recorder import Recorder
 from gnnpipe.run.records import RunFolder
+from gnnpipe.run.reporter import Quiet
 from tests.cli.commands import BIN, SMALL, run
 from tests.faults.runs import Run
 from tests.faults.stored import ABOUT, PLAN, checkpoint, damage, run_folder
 from tests.made import record, summary
 
 CONFIG = check_config(RunConfig(layers=2, hidden=8, epochs=100))
+
+
+def for_restart(config: RunConfig) -> RunConfig:
+    return resume.for_restart(config, Quiet())
 
 
 def as_rank(

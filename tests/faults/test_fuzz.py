@@ -17,7 +17,6 @@ import yaml
 from gnnpipe.checkpoint.state import latest
 from gnnpipe.checkpoint.storage import INDEX, checksum
 from gnnpipe.cli.parser import make_parser, parse
-from gnnpipe.cli.resume import folder_of, start_of
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.resume import check_resumed, stored_settings, with_stored_plan
 from gnnpipe.config.run import RunConfig
@@ -26,6 +25,8 @@ from gnnpipe.planner.hardware import SHIPPED, load_hardware
 from gnnpipe.report.compare import compare
 from gnnpipe.report.show import show
 from gnnpipe.run.records import config_as_yaml
+from gnnpipe.run.reporter import Quiet
+from gnnpipe.run.resume import folder_of, start_of
 from tests.faults.runs import SMALL, Run
 
 ODD: list[Any] = [
@@ -101,7 +102,7 @@ def go_on(path: Path) -> None:
     check_resumed(config, before)
     folder = folder_of(config)
     with_stored_plan(config, before, folder.plan().plan.num_chunks)
-    start = start_of(config, folder)
+    start = start_of(config, folder, Quiet())
     assert start
     folder.rewind(config, None, start.epochs, start.folder / "model.safetensors")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import namespaces
-from gnnpipe.cli.run import SECONDS_TO_SPEAK
+from gnnpipe.run.torchrun import SECONDS_TO_SPEAK
 from tests.cli.commands import gnnpipe
 from tests.harness import hosts_or_skip
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from gnnpipe.cli import run as cli
 from gnnpipe.cli.main import main
 from gnnpipe.config.run import StalenessConfig
 from gnnpipe.errors import LostRankError
+from gnnpipe.report.console import ConsoleReporter
+from gnnpipe.run import session
 from tests.faults.runs import Run, assert_same_state, dies_once
 
 PLANS = [(2, 1), (1, 2), (2, 2)]
@@ -131,8 +132,8 @@ def test_restarts_by_itself(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = Run.prepare(tmp_path / "run", stages=2, max_restarts=1)
-    monkeypatch.setattr(cli, "local_rank_main", dies_once)
-    cli._launch(run.job, run.folder)
+    monkeypatch.setattr(session, "rank_main", dies_once)
+    session._launch(run.job, run.folder, ConsoleReporter())
     assert run.losses() == whole[2, 1].losses()
     assert "rank 0 failed first: it ended without a word" in (said := capsys.readouterr().err)
     (resumed,) = run.folder.plan().resumed

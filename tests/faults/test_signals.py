@@ -16,16 +16,16 @@ import psutil
 import pytest
 
 from gnnpipe.checkpoint.state import latest
-from gnnpipe.cli import run as cli
 from gnnpipe.cli.main import main
-from gnnpipe.cli.run import local_rank_main
 from gnnpipe.comm.launch import launch_local
 from gnnpipe.engine.engine import Engine, EpochResult
 from gnnpipe.errors import StoppedError
+from gnnpipe.report.console import ConsoleReporter
+from gnnpipe.run import session
 from gnnpipe.run.job import Job
 from gnnpipe.system.interruption import STOPS
 from tests.faults.launches import started
-from tests.faults.runs import Run
+from tests.faults.runs import Run, local_rank_main
 
 EPOCHS = 150
 SMALL = [
@@ -101,7 +101,7 @@ def test_a_signal_finishes_the_epoch_and_saves_it(number: int, tmp_path: Path, w
     """No checkpoint would have been due for ten minutes."""
     run = Run.prepare(tmp_path / "run", stages=2, epochs=EPOCHS, checkpoint_every="10min")
     with beside(lambda: tell(number), run.folder.path), pytest.raises(StoppedError) as stopped:
-        cli._launch(run.job, run.folder)
+        session._launch(run.job, run.folder, ConsoleReporter())
     done = epochs_of(run.folder.path)
     assert stopped.value.number == number
     assert 3 <= done < EPOCHS
@@ -131,7 +131,7 @@ def test_ctrl_c_reaches_all_processes_of_a_terminal_and_counts_once(tmp_path: Pa
 
     run = Run.prepare(tmp_path / "run", stages=2, epochs=100_000, checkpoint_every="10min")
     with beside(press, run.folder.path), pytest.raises(StoppedError, match="interrupted; saved in"):
-        cli._launch(run.job, run.folder)
+        session._launch(run.job, run.folder, ConsoleReporter())
     assert run.again().job.start is not None
 
 
@@ -141,7 +141,7 @@ def test_without_checkpoints_nothing_is_said_to_go_on(tmp_path: Path) -> None:
         beside(lambda: tell(signal.SIGTERM), run.folder.path),
         pytest.raises(StoppedError, match="no checkpoint, so --resume can't go on"),
     ):
-        cli._launch(run.job, run.folder)
+        session._launch(run.job, run.folder, ConsoleReporter())
     assert latest(run.folder.path, print) is None
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.checkpoint.state import complete, latest, remove_leftovers
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.errors import ConfigError
+from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.run.job import Job, Start
+from gnnpipe.run.plan_file import GraphSize, PlanFile, StoredPlan
 from gnnpipe.run.records import RunFolder
+from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.taking import CONFIG, SUMMARY, launch_id
 
 
-def restarted(job: Job, folder: RunFolder) -> Job:
+def restarted(job: Job, folder: RunFolder, reporter: Reporter) -> Job:
     """The same job from its last checkpoint, with the folder as it was then."""
-    stored = latest(folder.path, warn)
+    stored = latest(folder.path, warn_with(reporter))
     start = Start(stored.folder, stored.about.epochs) if stored else None
     epochs, model = (start.epochs, start.folder / MODEL) if start else (0, Path())
     remove_leftovers(folder.path)
@@ -31,7 +34,7 @@ def folder_of(config: Resolved) -> RunFolder:
     return RunFolder(Path(config.resume)) if config.resume else RunFolder.for_config(config)
 
 
-def start_of(config: Resolved, folder: RunFolder) -> Start | None:
+def start_of(config: Resolved, folder: RunFolder, reporter: Reporter) -> Start | None:
     """Where to go on; None to begin.
 
     Raises:
@@ -40,7 +43,7 @@ def start_of(config: Resolved, folder: RunFolder) -> Start | None:
     """
     if not config.resume:
         return None
-    stored = latest(folder.path, warn)
+    stored = latest(folder.path, warn_with(reporter))
     if stored is None:
         raise ConfigError(
             f"resume: '{folder.path}' has no checkpoint yet; start it anew with gnnpipe train --config "
@@ -66,11 +69,31 @@ def start_of(config: Resolved, folder: RunFolder) -> Start | None:
     return Start(stored.folder, epochs)
 
 
-def warn(line: str) -> None:
-    sys.stderr.write(f"warning: {line}\n")
+def check_same_graph(before: StoredPlan, plan: PlanFile) -> None:
+    """Refuse a graph in memory that is not the one a run was trained on, as far as its sizes tell.
+
+    Args:
+        before: of the run.
+        plan: as it would be with this graph.
+
+    Raises:
+        DataError: another number of nodes, edges, features, their entries or classes, or another task.
+    """
+    for field in fields(GraphSize):
+        old, new = getattr(before.graph, field.name), getattr(plan.graph, field.name)
+        if old != new:
+            raise DataError(
+                f"data: the run was trained on a graph with {field.name} {shown(old)}, and this one has "
+                f"{new}; give the same graph"
+            )
 
 
-def for_restart(config: Resolved) -> Resolved:
+def warn_with(reporter: Reporter) -> Callable[[str], None]:
+    """Of a checkpoint that is damaged."""
+    return partial(reporter.remark, warning=True)
+
+
+def for_restart(config: Resolved, reporter: Reporter) -> Resolved:
     """What a process does that torchrun has started again: go on with what this launch has begun, or begin it
     again if nothing was saved. A folder with another run is not touched; as at first, it is refused.
 
@@ -85,12 +108,12 @@ def for_restart(config: Resolved) -> Resolved:
     if is_first_start or os.environ.get("RANK", "0") != "0":  # rank 0 tells the others
         return config
     begun = RunFolder(Path(str(config.out))).is_begun_by(launch_id(), config)
-    return as_far_as_it_got(config) if begun else config
+    return as_far_as_it_got(config, reporter) if begun else config
 
 
-def as_far_as_it_got(config: Resolved) -> Resolved:
+def as_far_as_it_got(config: Resolved, reporter: Reporter) -> Resolved:
     """Go on with the run that ``config.out`` holds from its last checkpoint, or begin it again."""
     out = Path(str(config.out))
-    if complete(out) and latest(out, warn) is not None:
+    if complete(out) and latest(out, warn_with(reporter)) is not None:
         return replace(config, resume=config.out, overwrite=False)
     return replace(config, overwrite=True)

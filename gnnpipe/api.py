@@ -1,0 +1,221 @@
+"""Runs from Python: ``gnnpipe.train(...)`` in a script, a notebook, a thread, or each process of torchrun.
+
+A script needs no ``if __name__ == "__main__":``, as ranks import this package alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from gnnpipe.config.catalog import IN_MEMORY, SYNTHETIC
+from gnnpipe.config.checks import check_config, check_plan_config
+from gnnpipe.config.commands import PlanConfig
+from gnnpipe.config.keywords import configured, values_of
+from gnnpipe.config.resolved import Resolved
+from gnnpipe.config.resume import check_resumed, stored_settings
+from gnnpipe.config.roots import check_root
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import ConfigError, shown
+from gnnpipe.files.typed_json import to_object
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.datasets import as_graph
+from gnnpipe.planner.hardware import load_hardware, outdated
+from gnnpipe.planner.question import question_of
+from gnnpipe.planner.search import Candidate, search
+from gnnpipe.report.console import ConsoleReporter
+from gnnpipe.run import session
+from gnnpipe.run.records import RunFolder
+from gnnpipe.run.reporter import Quiet, Reporter
+from gnnpipe.run.taking import SUMMARY, check_is_run
+from gnnpipe.system.pages import ask_for_huge_pages
+
+_Config = TypeVar("_Config", RunConfig, PlanConfig)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, whether it is finished, still goes on or was interrupted."""
+
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done and the summary is written."""
+        return (self.folder / SUMMARY).exists()
+
+    @property
+    def config(self) -> RunConfig:
+        """What was asked for, presets resolved."""
+        return configured(RunConfig(), RunFolder(self.folder).settings() | {"out": self.folder})
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What came out, as summary.json has it; raises ConfigError of a run that is not finished."""
+        folder = RunFolder(self.folder)
+        if not self.finished:
+            raise ConfigError(f"run: '{self.folder}' has no {SUMMARY} yet; {folder.saved()}")
+        return folder.read(SUMMARY)
+
+    def records(self) -> list[dict[str, object]]:
+        """What was measured in each epoch so far, as records.jsonl has it."""
+        return [to_object(record) for record in RunFolder(self.folder).records()]
+
+
+def train(
+    data: Any = None, *, config: RunConfig | None = None, verbose: bool | None = None, **changes: Any
+) -> Run:
+    """Train a deep GNN on one whole graph, with ``stages * parts`` processes.
+
+    Under torchrun each of its processes calls this and is one rank. Every one of them returns the run, when
+    its folder is whole.
+
+    Args:
+        data: a data set's name, a ``torch_geometric.data.Data`` with ``x``, ``y``, ``edge_index`` and perhaps
+            masks, or a `GraphData`. By default the built-in graph.
+        config: what is not said by ``changes``.
+        verbose: show the run as ``gnnpipe train`` does. By default on a terminal and in a notebook; else only
+            warnings are shown, by Python's logging.
+        changes: fields of `RunConfig`. Nested ones are given as they are, or as dicts:
+            ``optimizer={"schedule": "cosine"}``.
+
+    Raises:
+        UserError: a ValueError that says what can't be used, and what can.
+        TrainingError: a rank failed, or the numbers went wrong.
+        StoppedError: a KeyboardInterrupt, after the epoch is finished and saved.
+    """
+    asked = _asked(RunConfig(), config, data, changes)
+    if asked.resume:
+        raise ConfigError(f"resume: use gnnpipe.resume('{shown(asked.resume)}') to go on with a run")
+    return _trained(asked, data, _reporter(verbose))
+
+
+def resume(
+    folder: str | os.PathLike[str] | Run, data: Any = None, *, verbose: bool | None = None, **changes: Any
+) -> Run:
+    """Go on with a run from its last checkpoint, with its settings.
+
+    Args:
+        folder: of the run.
+        data: its graph again, where that was in memory. It must have as many nodes, edges, features and
+            classes as before; more is not compared.
+        verbose: as for `train`.
+        changes: other settings from here on, such as ``epochs=400`` or another plan. The graph and the model
+            stay.
+
+    Raises:
+        UserError: nothing is left to do, or what was given makes it another run. Also as `train`.
+    """
+    path = Path(folder.folder if isinstance(folder, Run) else folder)
+    for key in ("out", "overwrite", "resume", "config"):
+        if key in changes:
+            raise ConfigError(f"{key}: a run goes on in its folder and with its settings; leave it out")
+    settings = stored_settings(path)
+    try:
+        before = _checked(configured(RunConfig(), settings))
+    except ConfigError as error:
+        raise ConfigError(f"resume: the settings of '{path}' can't be used: {error}") from None
+    if before.dataset == IN_MEMORY and not _in_memory(data):
+        raise ConfigError(
+            f"data: '{path}' was trained on a graph in memory; give that again, as in "
+            f"gnnpipe.resume('{path}', data)"
+        )
+    asked = _asked(configured(RunConfig(), settings), None, data, changes)
+    if asked.staleness.preset != before.staleness.preset:  # then what the old one decided is open again
+        kept = {key: value for key, value in settings.items() if key not in ("staleness", "optimizer")}
+        asked = _asked(configured(RunConfig(), kept), None, data, changes)
+    reporter = _reporter(verbose)
+    if "root" not in changes:
+        for line in check_root(asked.dataset, asked.root, [(path, settings.get("root"))]):
+            reporter.remark(line)
+    return _trained(replace(asked, out=str(path), resume=str(path)), data, reporter, before)
+
+
+def open(folder: str | os.PathLike[str]) -> Run:  # noqa: A001 (it is written gnnpipe.open)
+    """A run that there is, finished or not; raises ConfigError where there is none."""
+    check_is_run(Path(folder), "run")
+    return Run(Path(folder))
+
+
+def plan(data: Any = None, *, config: PlanConfig | None = None, **changes: Any) -> list[Candidate]:
+    """All plans for a graph, a model and some devices, simulated: the fastest first, those that don't
+    fit into memory last.
+
+    Args:
+        data: as for `train`.
+        config: what is not said by ``changes``.
+        changes: fields of `PlanConfig`, such as ``devices=8, layers=64, hardware="a100"``. With ``num_nodes``
+            and ``num_edges`` no data are needed.
+
+    Raises:
+        UserError: a value that can't be used, or no plan fits.
+    """
+    asked = _asked(PlanConfig(), config, data, changes)
+    if _in_memory(data) and asked.num_nodes is not None:
+        raise ConfigError("num_nodes: it stands for a graph that is not at hand; leave out data")
+    checked = check_plan_config(replace(asked, dataset=SYNTHETIC) if _in_memory(data) else asked)
+    hardware = load_hardware(checked.hardware)
+    if warning := outdated(hardware):
+        warnings.warn(warning, stacklevel=2)
+    graph = as_graph(data, checked) if _in_memory(data) else None
+    return search(checked, question_of(checked, graph), hardware)
+
+
+def _asked(default: _Config, config: _Config | None, data: Any, changes: Mapping[str, Any]) -> _Config:
+    """The config that a call spells out.
+
+    Raises:
+        ConfigError: an unknown keyword, a value of the wrong type, or two data sets.
+    """
+    if config is not None and not isinstance(config, type(default)):
+        raise ConfigError(f"config: '{shown(config)}' can't be used; expected a {type(default).__name__}")
+    if data is not None:
+        if "dataset" in changes:
+            raise ConfigError("dataset: data names the graph already; leave one of the two out")
+        changes = {**changes, "dataset": IN_MEMORY if _in_memory(data) else data}
+    return configured(configured(default, values_of(config or default)), changes)
+
+
+def _in_memory(data: Any) -> bool:
+    return data is not None and not isinstance(data, str)
+
+
+def _checked(config: RunConfig) -> Resolved:
+    """As `check_config`; a graph in memory has no name to look up."""
+    if config.dataset != IN_MEMORY:
+        return check_config(config)
+    return replace(check_config(replace(config, dataset=SYNTHETIC)), dataset=IN_MEMORY)
+
+
+def _trained(asked: RunConfig, data: Any, reporter: Reporter, before: Resolved | None = None) -> Run:
+    config = _checked(asked)
+    if before is not None:
+        check_resumed(config, before)
+    graph: GraphData | None = as_graph(data, config) if _in_memory(data) else None
+    ask_for_huge_pages()
+    with _threads_kept():
+        return Run(session.train(config, reporter, before, graph).path)
+
+
+def _reporter(verbose: bool | None) -> Reporter:
+    if verbose is None:
+        verbose = "ipykernel" in sys.modules or (sys.stdout is not None and sys.stdout.isatty())
+    return ConsoleReporter() if verbose else Quiet()
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """A run sets the number of threads of its process, which is the caller's too."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,31 @@
+"""What the built-in graph can't be. Imports nothing heavy, so that mistakes show at once."""
+
+from __future__ import annotations
+
+from gnnpipe.config.run import SyntheticConfig
+from gnnpipe.errors import ConfigError
+
+
+def check_synthetic(config: SyntheticConfig) -> None:
+    """Raise ConfigError for a field that no graph can have."""
+    bounds: dict[str, tuple[float, float]] = {
+        "num_nodes": (5, 10**9),
+        "avg_degree": (0, config.num_nodes - 1),
+        "num_classes": (2, min(config.num_nodes, 10**6)),
+        "num_features": (1, 10**6),
+        "blocks_per_class": (1, config.num_nodes),
+        "homophily": (0, 1),
+        "reach": (0, config.num_nodes),
+        "noise": (0, 10**6),
+        "seed": (0, 2**62),
+    }
+    for key, (least, most) in bounds.items():
+        value = getattr(config, key)
+        if not least <= value <= most:
+            raise ConfigError(f"synthetic.{key}: {value} is out of range; use {least:g} to {most:g}")
+    blocks = config.num_classes * config.blocks_per_class
+    if config.reach and blocks > config.num_nodes:
+        raise ConfigError(
+            f"synthetic.reach: {config.reach} needs a node in each of the {blocks} blocks, but there are "
+            f"{config.num_nodes}; use fewer --synthetic.blocks_per_class, or --synthetic.reach 0"
+        )

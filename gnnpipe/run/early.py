@@ -1,0 +1,52 @@
+"""What is refused before PyTorch is imported, which takes seconds: mistakes that no graph is needed to see.
+
+The same is found again on the way to the ranks; this only finds it sooner.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from gnnpipe.config.catalog import is_synthetic
+from gnnpipe.config.resolved import Resolved
+from gnnpipe.config.synthetic import check_synthetic
+from gnnpipe.planner.hardware import load_hardware
+from gnnpipe.run.taking import check_may_take
+from gnnpipe.schedule.plan import check_exact_parts, check_shape, make_plan
+
+
+def check_early(config: Resolved) -> None:
+    """Refuse a run whose folder is taken, whose hardware is unknown, or whose plan is none.
+
+    Args:
+        config: resolved by `check_config`.
+
+    Raises:
+        UserError: as the run itself would.
+    """
+    if "RANK" in os.environ:  # there rank 0 says it, for all
+        return
+    if config.out and not config.resume:
+        with suppress(OSError):  # whoever makes the folder has words for it
+            check_may_take(Path(config.out), overwrite=config.overwrite)
+    check_plan(config)
+
+
+def check_plan(config: Resolved) -> None:
+    """Refuse a plan that no graph could have, or not the built-in one; raises UserError."""
+    if config.hardware:
+        load_hardware(config.hardware)
+    if is_synthetic(config.dataset):
+        check_synthetic(config.synthetic)
+    if config.plan == "auto":
+        return
+    check_shape(config.stages, config.parts, config.layers)
+    is_exact = config.staleness.preset == "exact"
+    looks_exactly = config.staleness.lookahead == "exact"
+    if looks_exactly and not is_exact:
+        check_exact_parts(config.parts)
+    if is_synthetic(config.dataset):
+        chunks = 1 if is_exact or looks_exactly or config.chunks is None else config.chunks
+        make_plan(config.stages, config.parts, chunks, config.layers, config.synthetic.num_nodes)

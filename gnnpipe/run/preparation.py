@@ -1,0 +1,130 @@
+"""What comes before the ranks of a run: its folder is held, its job is prepared."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gnnpipe.checkpoint.names import MODEL
+from gnnpipe.checkpoint.state import remove_leftovers
+from gnnpipe.comm.world import choose_device, sharers
+from gnnpipe.config.resolved import Resolved
+from gnnpipe.config.resume import continued
+from gnnpipe.errors import GnnpipeError, StoppedError
+from gnnpipe.graph.data import GraphData
+from gnnpipe.planner.predictions import Predictions
+from gnnpipe.run.job import Job, Start, describe_plan, has_estimate, prepare_job
+from gnnpipe.run.lock import held
+from gnnpipe.run.records import NOTHING_SAVED, RunFolder
+from gnnpipe.run.reporter import Quiet, Reporter
+from gnnpipe.run.resume import check_same_graph, start_of
+from gnnpipe.system.memory import free_memory_bytes
+from gnnpipe.system.words import readable_bytes
+
+Lock = tuple[int, ...]
+"""The open file that keeps a run's folder ours, if this process holds it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run that is asked for."""
+
+    config: Resolved
+    """Resolved by `check_config`."""
+    reporter: Reporter
+    data: GraphData | None = None
+    """The graph, where it need not be loaded."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A folder for a run, and where the run begins."""
+
+    folder: RunFolder
+    """Not made yet, unless the run goes on."""
+    start: Start | None
+    lock: Lock
+    """Empty until the folder of a new run is made."""
+
+
+def claim(request: Request, folder: RunFolder, held_until: ExitStack) -> Claim:
+    """Find out where a run begins. The folder of one that goes on is held before its checkpoints are looked
+    at, as the run that wrote them may be about to end.
+
+    Raises:
+        ConfigError: another run holds the folder, or see `start_of`.
+        CheckpointError: all checkpoints are damaged.
+    """
+    lock = (held_until.enter_context(held(folder.path)),) if request.config.resume else ()
+    return Claim(folder, start_of(request.config, folder, request.reporter), lock)
+
+
+def prepare_run(
+    request: Request, claimed: Claim | None, scratch: Path, held_until: ExitStack
+) -> tuple[Job, Lock]:
+    """Prepare the job; who has claimed the run's folder also makes it, or brings it back to where the run is
+    to go on, holds it until ``held_until`` ends, and says what is about to run."""
+    out = claimed.folder.path if claimed else Path()
+    config = request.config
+    reporter = request.reporter if claimed else Quiet()
+    job, facts, predictions = prepare_job(config, scratch, out, reporter.step, request.data)
+    if not claimed:
+        return job, ()
+    plan = describe_plan(job, facts, predictions)
+    if claimed.start and request.data:
+        check_same_graph(claimed.folder.plan(), plan)
+    reporter.start(config, plan)
+    _warn_about_device(job, predictions, reporter)
+    if config.check_gradient and not has_estimate(job):
+        reporter.say("nothing to check: with one chunk the gradient is the exact one")
+    folder, start = claimed.folder, claimed.start
+    lock = claimed.lock or (held_until.enter_context(held(folder.path)),)
+    if start is None:
+        folder.create(config, plan)
+    else:
+        reporter.say(f"going on from epoch {start.epochs}")
+        for line in continued(config, folder.settings(), start.epochs):
+            reporter.say(line)
+        remove_leftovers(folder.path)
+        since = folder.rewind(config, plan, start.epochs, start.folder / MODEL)
+        start = replace(start, plan_since=since)
+    return replace(job, start=start), lock
+
+
+def _warn_about_device(job: Job, predictions: Predictions, reporter: Reporter) -> None:
+    """Say so if ranks share a device, and before an epoch's activations don't fit on this host, whose ranks
+    are the first ones."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", job.plan.num_ranks))
+    here, copies = predictions.memory_bytes[:local], predictions.checkpoint_bytes[:local]
+    device = choose_device(job.config.device, len(here))
+    free, on_one = free_memory_bytes(device), sharers(device, len(here))
+    if on_one > 1:
+        reporter.say(f"up to {on_one} processes share a CUDA device; their messages go through host memory")
+    needed = on_one * max(here) if device.type == "cuda" else sum(here) + sum(copies)
+    if needed > free:
+        reporter.warn(
+            f"this run needs about {readable_bytes(needed)}, but only {readable_bytes(free)} are free on "
+            f"this {'device' if device.type == 'cuda' else 'host'}; lower --hidden or --layers, or spread "
+            f"the ranks over more hosts"
+        )
+
+
+def stopped(number: int, folder: RunFolder | None, *, begun: bool) -> StoppedError:
+    """A signal ended a run; says what is left of it.
+
+    Args:
+        number: of the signal.
+        folder: of the run, if it has come so far.
+        begun: whether what is in the folder is this run's already.
+    """
+    return StoppedError(number, saved(folder) if folder and begun else NOTHING_SAVED)
+
+
+def saved(folder: RunFolder) -> str:
+    """What a folder holds, or where to look where that can't be read."""
+    try:
+        return folder.saved()
+    except (GnnpipeError, OSError) as error:
+        return f"see '{folder.path}' ({error})"

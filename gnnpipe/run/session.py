@@ -1,0 +1,126 @@
+"""A run from its config to its summary, by our own launcher or as one of torchrun's processes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from gnnpipe.comm.launch import launch_local, warm_up
+from gnnpipe.comm.world import choose_device, launched_by_torchrun
+from gnnpipe.config.resolved import Resolved
+from gnnpipe.config.resume import changes, with_stored_plan
+from gnnpipe.errors import LostRankError, StoppedError
+from gnnpipe.files.scratch import scratch_folder
+from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.planner.hardware import load_hardware, outdated
+from gnnpipe.planner.search import planned
+from gnnpipe.run.job import Job, plan_for
+from gnnpipe.run.preparation import Lock, Request, claim, prepare_run, stopped
+from gnnpipe.run.rank import rank_main
+from gnnpipe.run.records import RunFolder
+from gnnpipe.run.reporter import Reporter
+from gnnpipe.run.resume import as_far_as_it_got, folder_of, restarted, start_of
+from gnnpipe.run.torchrun import train_under_torchrun
+
+
+def train(
+    config: Resolved, reporter: Reporter, before: Resolved | None = None, data: GraphData | None = None
+) -> RunFolder:
+    """Prepare and train; return the finished run's folder.
+
+    Args:
+        config: resolved by `check_config`.
+        reporter: told of the run.
+        before: the settings of the run that ``config.resume`` names, as they were.
+        data: the graph, where it need not be loaded.
+
+    Raises:
+        UserError: what a user can mend.
+        TrainingError: a rank failed, or the numbers went wrong.
+        StoppedError: a signal told this process or a rank to end; all that is done is saved.
+    """
+    if before is not None:
+        config = with_stored_plan(config, before, RunFolder(Path(str(config.resume))).plan().plan.num_chunks)
+        if not launched_by_torchrun() or os.environ["RANK"] == "0":
+            for change in changes(config, before):
+                reporter.remark(f"from here on: {change}")
+    request = Request(config, reporter, data)
+    return train_under_torchrun(request) if launched_by_torchrun() else _train_here(request)
+
+
+def train_missing(configs: list[Resolved], reporter: Reporter) -> None:
+    """Run what is not there yet, one after the other; all is checked before the first one starts.
+
+    Raises:
+        ConfigError: a folder holds another run and ``overwrite`` is not set.
+        PlanError: a plan does not fit the graph or the model.
+    """
+    states = [RunFolder(Path(str(config.out))).state(config) for config in configs]
+    missing = [
+        as_far_as_it_got(config, reporter) if state == "begun" else config
+        for config, state in zip(configs, states, strict=True)
+        if state != "finished"
+    ]
+    data = load_dataset(missing[0]) if missing else None
+    for config in missing:
+        start_of(config, folder_of(config), reporter)
+        choose_device(config.device, config.num_ranks)
+        assert data is not None
+        plan_for(config, data)
+    for config, state in zip(configs, states, strict=True):
+        if state == "finished":
+            reporter.say(f"{config.out}: there already")
+    for config in missing:
+        reporter.say(str(config.out))
+        _train_here(Request(config, reporter))
+
+
+def _train_here(request: Request) -> RunFolder:
+    """Start a process for each part of each stage."""
+    folder = folder_of(request.config)
+    with ExitStack() as held_until:
+        try:
+            claimed = claim(request, folder, held_until)
+            request = _with_plan(request)
+            warm_up(rank_main, request.reporter)
+            scratch = held_until.enter_context(scratch_folder())
+            job, lock = prepare_run(request, claimed, scratch, held_until)
+        except StoppedError as error:
+            raise stopped(error.number, folder, begun=bool(request.config.resume)) from None
+        _launch(job, folder, request.reporter, lock)
+    request.reporter.end(folder)
+    return folder
+
+
+def _with_plan(request: Request) -> Request:
+    """Choose the plan if that is asked for; check that the devices are there."""
+    config, reporter = request.config, request.reporter
+    if config.plan == "auto":
+        with reporter.step("choosing a plan"):
+            config, note = planned(config, request.data or load_dataset(config), config.device)
+        reporter.say(note)
+    warning = outdated(load_hardware(config.hardware)) if config.hardware else None
+    if warning:
+        reporter.remark(warning, warning=True)
+    choose_device(config.device, config.num_ranks)
+    return replace(request, config=config)
+
+
+def _launch(job: Job, folder: RunFolder, reporter: Reporter, lock: Lock = ()) -> None:
+    """Run all processes, again from the last checkpoint where one of them was lost."""
+    for restart in itertools.count(1):
+        try:
+            launch_local(rank_main, (job, reporter), job.plan.num_ranks, lock)
+            return
+        except StoppedError as error:
+            raise stopped(error.number, folder, begun=True) from None
+        except LostRankError as error:
+            if restart > job.config.max_restarts:
+                raise
+            job = restarted(job, folder, reporter)
+            epochs = job.start.epochs if job.start else 0
+            reporter.remark(f"{error}\nrestart {restart} of {job.config.max_restarts}, from epoch {epochs}")

@@ -1,0 +1,294 @@
+"""Runs from Python: the same as those of the command line, from wherever they are started."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Data
+
+import gnnpipe
+from gnnpipe.cli.main import main
+from gnnpipe.config.commands import PlanConfig
+from gnnpipe.config.run import OptimizerConfig, RunConfig, SyntheticConfig
+from gnnpipe.errors import ConfigError, DataError, PlanError
+from gnnpipe.graph.synthetic import planted_partition
+from tests.cli.commands import BIN, environment, run
+
+GRAPH = SyntheticConfig(num_nodes=400, blocks_per_class=2)
+SMALL: dict[str, Any] = {
+    "synthetic": GRAPH, "layers": 4, "hidden": 8, "epochs": 4, "eval_every": 2, "threads": 1,
+    "checkpoint_every": 2,
+}  # fmt: skip
+FLAGS = [
+    "--synthetic.num_nodes", "400", "--synthetic.blocks_per_class", "2", "--layers", "4", "--hidden", "8",
+    "--epochs", "4", "--eval-every", "2", "--threads", "1", "--stages", "2",
+]  # fmt: skip
+SCRIPT = """
+import gnnpipe
+for out in ("one", "two"):
+    run = gnnpipe.train(
+        stages=2, synthetic={"num_nodes": 400, "blocks_per_class": 2}, layers=4, hidden=8, epochs=4,
+        threads=1, out=out,
+    )
+    print(run.finished, len(run.records()), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> gnnpipe.Run:
+    return gnnpipe.train(stages=2, out=tmp_path_factory.mktemp("api") / "run", **SMALL)
+
+
+def as_data(**changes: Any) -> Data:
+    """The built-in graph as torch_geometric has graphs."""
+    graph = planted_partition(GRAPH)
+    matrix = graph.adjacency.to_scipy().tocoo()
+    values = {
+        "x": graph.features,
+        "y": graph.labels,
+        "edge_index": torch.from_numpy(np.stack([matrix.col, matrix.row])).long(),
+        "train_mask": graph.train_mask,
+        "val_mask": graph.val_mask,
+        "test_mask": graph.test_mask,
+    }
+    return Data(**{key: value for key, value in {**values, **changes}.items() if value is not None})
+
+
+def numbers(run: gnnpipe.Run) -> list[dict[str, Any]]:
+    """What does not depend on the machine, bit for bit."""
+    keys = ("epoch", "loss", "train", "val", "test", "bytes_sent")
+    return [{key: record[key] for key in keys if key in record} for record in run.records()]
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = "import gnnpipe, sys; dir(gnnpipe); assert not {'torch', 'numpy', 'yaml'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
+
+
+def test_names_are_those_that_are_told() -> None:
+    assert set(gnnpipe.__all__) <= set(dir(gnnpipe))
+    assert all(hasattr(gnnpipe, name) for name in gnnpipe.__all__)
+    with pytest.raises(AttributeError, match="module 'gnnpipe' has no attribute 'trian'"):
+        gnnpipe.trian  # noqa: B018
+
+
+def test_it_is_the_run_of_the_command_line(finished: gnnpipe.Run, tmp_path: Path) -> None:
+    assert main(["train", *FLAGS, "--checkpoint-every", "2", "--out", str(tmp_path / "run")]) == 0
+    other = gnnpipe.open(tmp_path / "run")
+    assert numbers(finished) == numbers(other)
+    assert len(numbers(finished)) == 4
+    assert finished.summary["test_at_best_val"] == other.summary["test_at_best_val"]
+    assert (finished.folder / "config.yaml").read_text() == (other.folder / "config.yaml").read_text()
+
+
+def test_a_run_knows_its_config(finished: gnnpipe.Run) -> None:
+    assert finished.finished
+    config = finished.config
+    assert (config.layers, config.stages, config.synthetic) == (4, 2, GRAPH)
+    assert config.optimizer.betas == (0.5, 0.9)
+    assert config.out == str(finished.folder)
+
+
+def test_it_is_quiet_unless_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    gnnpipe.train(out=tmp_path / "quiet", **SMALL)
+    assert capfd.readouterr() == ("", "")
+    gnnpipe.train(out=tmp_path / "loud", verbose=True, **SMALL)
+    said = capfd.readouterr().out
+    assert said.startswith("synthetic: 400 nodes")
+    assert "epoch 4/4  loss" in said
+    assert "median epoch" in said
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> None:
+    named = gnnpipe.train("synthetic", stages=stages, out=tmp_path / "named", **SMALL)
+    given = gnnpipe.train(as_data(), stages=stages, out=tmp_path / "given", **SMALL)
+    checked = gnnpipe.train(planted_partition(GRAPH), stages=stages, out=tmp_path / "checked", **SMALL)
+    assert numbers(named) == numbers(given) == numbers(checked)
+    assert given.config.dataset == "in-memory"
+    assert json.loads((given.folder / "plan.json").read_text())["graph"]["name"] == "in-memory"
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "message"),
+    [
+        (as_data(x=None), {}, r"dataset: in-memory has no features \(x\), which training needs"),
+        (as_data(val_mask=None), {}, "in-memory has train_mask, but no val_mask; all three are needed"),
+        (as_data(x=torch.full((400, 3), torch.nan)), {}, "features: 1200 of 1200 entries are NaN"),
+        (as_data(y=torch.rand(400)), {}, "labels: .* is no class number"),
+        ([as_data()], {}, r"data: a list can't be used; .* dataset\[0\]"),
+        (planted_partition(GRAPH), {"undirected": True}, "undirected: the edges of a GraphData are taken as"),
+    ],
+)
+def test_graphs_in_memory_are_checked(data: Any, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises((DataError, ConfigError), match=message):
+        gnnpipe.train(data, **changes)
+
+
+def test_a_split_is_made_where_a_graph_has_none(tmp_path: Path) -> None:
+    bare = as_data(train_mask=None, val_mask=None, test_mask=None)
+    runs = [gnnpipe.train(bare, split=seed, out=tmp_path / str(seed), **SMALL) for seed in (0, 1)]
+    assert numbers(runs[0]) != numbers(runs[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer": 3}, "layer is not known; did you mean 'layers'?"),
+        ({"layers": "many"}, "layers: 'many' can't be used; expected a whole number"),
+        ({"layers": 2.5}, "layers: '2.5' can't be used; expected a whole number"),
+        ({"layers": 0}, "layers: 0 is out of range; use 1 to"),
+        ({"layers": 4, "stages": 8}, "stages: 8 stages can't share 4 layers"),
+        ({"undirected": "yes"}, "undirected: 'yes' can't be used; expected true or false"),
+        ({"optimizer": {"clipp": 1}}, "optimizer.clipp is not known; did you mean 'clip'?"),
+        ({"optimizer": OptimizerConfig(clip="x")}, "optimizer.clip: 'x' can't be used; expected a number"),  # type: ignore[arg-type]
+        ({"optimizer": 3}, "optimizer: '3' must be written with its fields, as in {'name': ...}"),
+        ({"staleness": "papr"}, "staleness: 'papr' is not known; did you mean 'paper'?"),
+        ({"model": "gncii"}, "model: 'gncii' is not known; did you mean 'gcnii'?"),
+        ({"data": "Coar"}, "dataset: 'Coar' is not known; did you mean 'Cora'?"),
+        ({"data": "Cora", "dataset": "Cora"}, "dataset: data names the graph already"),
+        ({"data": "in-memory"}, "dataset: in-memory is a graph that a program held; give it again"),
+        ({"config": {"layers": 3}}, "config: '{layers: 3}' can't be used; expected a RunConfig"),
+        ({"resume": "there"}, "resume: use gnnpipe.resume('there')"),
+    ],
+)
+def test_mistakes(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, DataError, PlanError)) as error:
+        gnnpipe.train(**{"out": tmp_path / "run", **changes})
+    assert message in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_changes_win_over_a_config(tmp_path: Path) -> None:
+    config = RunConfig(**SMALL, optimizer=OptimizerConfig(clip=1.0, warmup=2))
+    found = gnnpipe.train(
+        config=config, epochs=np.int64(2), optimizer={"warmup": 1}, staleness="paper", out=tmp_path / "run"
+    ).config
+    assert (found.layers, found.epochs) == (4, 2)
+    assert (found.optimizer.clip, found.optimizer.warmup) == (1.0, 1)
+    assert found.staleness.preset == "paper"
+
+
+def test_open(finished: gnnpipe.Run, tmp_path: Path) -> None:
+    assert gnnpipe.open(str(finished.folder)) == finished
+    with pytest.raises(ConfigError, match=r"run: '.*' is no run \(config.yaml is absent\)"):
+        gnnpipe.open(tmp_path)
+    shutil.copytree(finished.folder, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    unfinished = gnnpipe.open(tmp_path / "run")
+    assert not unfinished.finished
+    assert len(unfinished.records()) == 4
+    with pytest.raises(ConfigError, match=r"has no summary.json yet; saved in .*: 4 epochs"):
+        _ = unfinished.summary
+
+
+def test_resume(finished: gnnpipe.Run, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    longer = gnnpipe.resume(tmp_path / "run", epochs=6, stages=1)
+    whole = gnnpipe.train(stages=1, out=tmp_path / "whole", **{**SMALL, "epochs": 6})
+    assert [record["loss"] for record in longer.records()[4:]] == [
+        record["loss"] for record in whole.records()[4:]
+    ]
+    for changes, message in (
+        ({}, "resume: all 6 epochs of .* are done"),
+        ({"hidden": 9}, "hidden: 9 is not what .* was trained with"),
+        ({"out": "there"}, "out: a run goes on in its folder"),
+        ({"epoch": 9}, "epoch is not known; did you mean 'epochs'"),
+        ({"data": as_data()}, "dataset: in-memory is not what .* was trained with"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            gnnpipe.resume(longer, **changes)
+    with pytest.raises(ConfigError, match="holds no run"):
+        gnnpipe.resume(tmp_path / "nowhere")
+
+
+def test_a_graph_in_memory_is_asked_for_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = gnnpipe.train(as_data(), out=tmp_path / "run", **SMALL)
+    with pytest.raises(
+        ConfigError, match=r"data: .* was trained on a graph in memory; give that again, as in"
+    ):
+        gnnpipe.resume(run, epochs=6)
+    other = as_data(edge_index=as_data().edge_index[:, 1:])
+    with pytest.raises(DataError, match=r"data: the run was trained on a graph with num_edges .* same graph"):
+        gnnpipe.resume(run, other, epochs=6)
+    assert run.finished  # as it was
+    assert len(gnnpipe.resume(run, as_data(), epochs=6).records()) == 6
+    assert main(["train", "--resume", str(run.folder), "--epochs", "8"]) == 2
+    assert "dataset: in-memory is a graph that a program held" in capsys.readouterr().err
+
+
+def test_a_root_that_came_with_a_run_is_not_trusted(tmp_path: Path, finished: gnnpipe.Run) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    root = tmp_path / "run" / "data"
+    text = config.read_text().replace("dataset: synthetic", "dataset: Photo")
+    config.write_text(text.replace("root: null", f"root: {root}"))
+    with pytest.raises(ConfigError, match=r"root: .* lies in .*, whose files may be somebody else's"):
+        gnnpipe.resume(tmp_path / "run", epochs=6)
+
+
+def test_plan() -> None:
+    named = gnnpipe.plan(devices=4, layers=4, hidden=8, synthetic=GRAPH)
+    assert named == sorted(named, key=lambda item: item.seconds)
+    assert {(item.plan.num_stages, item.plan.num_parts) for item in named} == {(1, 4), (2, 2), (4, 1)}
+    given = gnnpipe.plan(as_data(), config=PlanConfig(layers=4), devices=4, hidden=8)
+    assert [(item.plan, item.seconds) for item in given] == [(item.plan, item.seconds) for item in named]
+    sizes = gnnpipe.plan(num_nodes=400, num_edges=8000, devices=2, layers=4)
+    assert [item.plan.num_parts for item in sizes] == [1] * len(sizes)
+    with pytest.raises(ConfigError, match="device is not known; did you mean 'devices'"):
+        gnnpipe.plan(device=8)
+    with pytest.raises(ConfigError, match="num_nodes: it stands for a graph that is not at hand"):
+        gnnpipe.plan(as_data(), num_nodes=400, num_edges=8)
+
+
+def test_in_a_thread_the_caller_keeps_its_own(tmp_path: Path) -> None:
+    """Signals can't be listened to there, and PyTorch's number of threads is the caller's."""
+    found: list[Any] = []
+
+    def work() -> None:
+        torch.set_num_threads(2)
+        try:
+            found.append(gnnpipe.train(stages=2, out=tmp_path / "run", **SMALL))
+        except BaseException as error:
+            found.append(error)
+        found.append(torch.get_num_threads())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(timeout=120)
+    assert isinstance(found[0], gnnpipe.Run), found
+    assert found[0].finished
+    assert found[1] == 2
+
+
+def test_a_process_group_of_the_callers_is_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    with pytest.raises(ConfigError, match="ranks: this process belongs to a process group already"):
+        gnnpipe.train(out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = run([sys.executable, "script.py"], tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True 4\n" * 2, "")
+
+
+def test_every_process_of_torchrun_returns_the_run(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = run([str(BIN / "torchrun"), "--nproc-per-node", "2", "script.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines().count("True 4") == 4
