@@ -64,8 +64,8 @@ class StoredPlan:
 
     plan: Plan
     metric: Metric
-    graph: GraphSize = GraphSize()
     predictions: Foreseen = Foreseen()
+    graph: GraphSize = GraphSize()
     resumed: tuple[Resumption, ...] = ()
     launches: tuple[str, ...] = ()
     """Who started the run, or went on with it, last; see `launch_id`. Empty in files of older versions."""
