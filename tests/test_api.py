@@ -108,6 +108,16 @@ def test_it_is_quiet_unless_asked(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "median epoch" in said
 
 
+def test_a_quiet_run_warns_all_the_same(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """By Python's logging, which prints warnings unless the program sets it up."""
+    large = SMALL | {"lr": 3.0, "epochs": 12, "optimizer": {"averaging": 0.0}}
+    gnnpipe.train(stages=2, chunks=4, out=tmp_path / "run", **large)
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("the loss is ")
+    assert "a lower --lr" in said.err
+
+
 @pytest.mark.parametrize("stages", [1, 2])
 def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> None:
     named = gnnpipe.train("synthetic", stages=stages, out=tmp_path / "named", **SMALL)

@@ -20,11 +20,11 @@ class Recorder:
     Args:
         folder: of the run.
         on_error: stop the run when something can't be written, or go on and try again with the next epoch.
-        say: told about what could not be written.
+        warn: told about what could not be written.
     """
 
-    def __init__(self, folder: RunFolder, on_error: OnWriteError, say: Callable[[str], None]) -> None:
-        self._folder, self._on_error, self._say = folder, on_error, say
+    def __init__(self, folder: RunFolder, on_error: OnWriteError, warn: Callable[[str], None]) -> None:
+        self._folder, self._on_error, self._warn = folder, on_error, warn
         self._records: list[EpochRecord] = []
         self._weights: tuple[dict[str, Tensor], dict[str, str]] | None = None
         self._failing = False
@@ -56,7 +56,7 @@ class Recorder:
         if self._on_error == "stop":
             raise self._failure(error) from None
         if not self._failing:
-            self._say(f"warning: {self._failure(error)}; training goes on")
+            self._warn(f"{self._failure(error)}; training goes on")
         self._failing = True
 
     def _write(self) -> None:

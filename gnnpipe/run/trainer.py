@@ -70,7 +70,7 @@ class Trainer:
         self._settings = job.tables
         self._state = RankState(stage, self._optimizer, self._averaged, graph, self._settings)
         self._folder = RunFolder(job.out)
-        self._recorder = Recorder(self._folder, config.on_write_error, reporter.say)
+        self._recorder = Recorder(self._folder, config.on_write_error, reporter.warn)
         self._keeper = Keeper(job, world, self._state, self._recorder)
         self._progress = Progress()
         self._ages = ages_of(job, graph, self._settings)
