@@ -12,7 +12,7 @@ from gnnpipe.comm.groups import Links
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.transport import Transfer
 from gnnpipe.graph.chunks import Chunk
-from gnnpipe.graph.halo import Ranges, part_range, place_of
+from gnnpipe.graph.halo import Ranges, part_and_chunk_of, part_range
 from gnnpipe.schedule.timeline import HaloWait
 
 COMMUNICATION_GRAPH = "communication-graph"
@@ -48,7 +48,7 @@ def routes(
     counts = torch.zeros(num_parts, num_chunks, num_parts, dtype=torch.int64)  # reader, chunk, owner
     sent: list[list[Tensor]] = [[] for _ in range(num_chunks)]
     for reader, ids in enumerate(halo):
-        owner, chunk = place_of(ids, ranges)
+        owner, chunk = part_and_chunk_of(ids, ranges)
         counts[reader] = torch.bincount(chunk * num_parts + owner, minlength=num_chunks * num_parts).view(
             num_chunks, num_parts
         )
