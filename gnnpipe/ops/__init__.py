@@ -1,4 +1,4 @@
-"""The steps that a layer's speed depends on, behind one small face.
+"""The few operations that a layer's speed depends on, behind one interface.
 
     pull         rows of a sparse matrix times a table of rows
     drop         rows with entries dropped by a hash of (key, node, column)
@@ -7,9 +7,9 @@
     share        what the initial rows get of the gradient of that mix
     weigh        gradients of a table for this epoch's later readers and for the next epoch's
 
-The device of the tensors decides which back end takes them: PyTorch's own operations, or on CUDA the Triton
-kernels, if Triton is installed. Both give the same numbers but for the order in which a sum is added up, and
-the same dropout masks bit for bit.
+The device of the tensors decides on the back end: Triton kernels on CUDA, if Triton is installed, and
+PyTorch's own operations everywhere else. Both draw the same dropout masks bit for bit, and the same numbers
+up to the order in which sums are added.
 """
 
 from __future__ import annotations
@@ -30,23 +30,22 @@ class Ops(Protocol):
     """A back end."""
 
     hashes_ahead: bool
-    """Whether random bytes are worth making for several layers at once, and keeping until they are used."""
+    """Whether to hash the random bytes of several layers at once and keep them until they are used."""
 
     def pull(self, matrix: Csr, table: Tensor, add_to: Tensor | None = None) -> Tensor:
-        """``matrix @ table``: every entry is read once, every output row written once.
+        """``matrix @ table``: reads every entry once and writes every output row once.
 
         Args:
             matrix: ``[n, m]``, float32 values.
             table: float32 or bf16 ``[m, width]``.
-            add_to: float32 ``[n, width]``, to which the product is added in place.
+            add_to: float32 ``[n, width]`` that the product is added to in place; None for a new tensor.
 
         Returns:
             float32 ``[n, width]``.
         """
 
     def drop(self, rows: Tensor, mask: HashedMask, out: Tensor) -> None:
-        """Write ``rows`` ``[n, width]`` to ``out``, which is another tensor: 0 where the mask drops, else
-        scaled."""
+        """Write ``rows`` ``[n, width]`` to another tensor ``out``: 0 where the mask drops, else scaled."""
 
     def drop_back(self, gradient: Tensor, dropped: Tensor, scale: float, out: Tensor) -> None:
         """Write ``scale * gradient`` where ``dropped > 0``, else 0; ``out`` may be ``gradient``."""
