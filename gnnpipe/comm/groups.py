@@ -22,10 +22,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Talk:
-    """Objects that all ranks tell each other, pickled. Their bytes are not counted as communication."""
+    """The control group: small pickled objects that all ranks exchange, not counted as communication."""
 
     rank: int = 0
+    """Number of this rank."""
     size: int = 1
+    """Number of ranks."""
     group: dist.ProcessGroup | None = None
     """A gloo group of all ranks; None where a process is alone."""
 
@@ -44,13 +46,14 @@ class Talk:
         return items
 
     def together(self, step: Callable[[], _T]) -> list[_T]:
-        """Take a step on every rank, and give what came of it on each, in rank order.
+        """Run ``step`` on every rank and return the results of all, in rank order.
 
         Raises:
-            BaseException: on all ranks, what a rank has raised; an OSError rather than any other.
+            BaseException: on every rank, the error that one of them has raised; an OSError is preferred.
         """
         result: _T | None = None
         failure: BaseException | None = None
+        # a rank that fails still takes part in the exchange, or the others would wait for it
         try:
             result = step()
         except BaseException as error:
@@ -88,7 +91,7 @@ class Links:
     """Sends and receives rows between stages and parts."""
 
     def meet(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait until all ranks have called this."""
         dist.barrier(self.shared)
 
     def take_bytes(self) -> dict[str, int]:

@@ -84,7 +84,7 @@ def routes(
 
 
 @dataclass(frozen=True)
-class Arrival:
+class PendingHalo:
     """Halo rows on their way into a tensor, which must not be read before `Halo.wait`."""
 
     transfers: list[Transfer]
@@ -113,7 +113,7 @@ class Halo:
         ]
         self._others = f"boundary rows of rank {' or '.join(map(str, ranks))}"
 
-    def post(self, rows: Tensor, into: Tensor, route: Route, kind: str = COMMUNICATION_GRAPH) -> Arrival:
+    def post(self, rows: Tensor, into: Tensor, route: Route, kind: str = COMMUNICATION_GRAPH) -> PendingHalo:
         """Send the boundary rows among ``rows`` and receive halo rows into ``into``, without waiting.
 
         Args:
@@ -122,6 +122,7 @@ class Halo:
             route: route of the chunk; every part of the stage posts the same chunk.
             kind: kind under which the bytes are counted.
         """
+        # a copy of the rows, so that the table may change while they travel
         outgoing = rows.index_select(0, route.send)
         self._links.bytes_sent[kind] += outgoing.nbytes
         transfers = self._links.carrier.exchange(
@@ -129,7 +130,7 @@ class Halo:
             self._pieces(outgoing, route.send_splits),
             self._links.halo,
         )
-        return Arrival(transfers, outgoing, self._clock.glance())
+        return PendingHalo(transfers, outgoing, self._clock.glance())
 
     def _pieces(self, rows: Tensor, splits: list[int]) -> list[tuple[Tensor, int]]:
         """``rows`` split by part, each piece with the rank of its part; parts with 0 rows are left out."""
@@ -137,7 +138,7 @@ class Halo:
         first = self._place.stage * self._place.num_parts
         return [(piece, first + part) for part, piece in enumerate(pieces) if piece.numel()]
 
-    def wait(self, arrival: Arrival) -> None:
+    def wait(self, arrival: PendingHalo) -> None:
         """Wait until the halo rows have arrived, and note how long that took."""
         asked = self._clock.glance()
         with self._links.waiting.on(self._others):

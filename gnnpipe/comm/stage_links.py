@@ -26,7 +26,7 @@ MOST_SENDS_UNDER_WAY = 8
 
 
 @dataclass(frozen=True)
-class Receipt:
+class PendingReceive:
     """A receive that was posted; its buffer must not be read before `wait`."""
 
     buffer: Tensor | None
@@ -46,7 +46,7 @@ class Receipt:
         return self.buffer
 
 
-NOTHING = Receipt(None)
+NOTHING = PendingReceive(None)
 
 
 class Messages:
@@ -83,7 +83,7 @@ class Messages:
 
     def receive(
         self, toward: int, shape: tuple[int, ...], tag: int, dtype: torch.dtype = torch.float32
-    ) -> Receipt:
+    ) -> PendingReceive:
         """Post a receive from the stage before (-1) or behind (1), without waiting.
 
         Nothing is posted for an empty message, which is not sent at all, nor at the ends of the pipeline.
@@ -99,11 +99,12 @@ class Messages:
             return NOTHING
         buffer = torch.empty(shape, dtype=dtype, device=self._device)
         if not buffer.numel():
-            return Receipt(buffer)
+            return PendingReceive(buffer)
+        # a group for each direction: the receive from above must not hold up the one from below
         group = self._links.down if toward < 0 else self._links.up
         rank = self._place.neighbour(source)
         transfer = self._links.carrier.receive(buffer, rank, group, tag)
-        return Receipt(buffer, transfer, self._links.waiting, f"rows of stage {source} (rank {rank})")
+        return PendingReceive(buffer, transfer, self._links.waiting, f"rows of stage {source} (rank {rank})")
 
     def send(self, rows: Tensor, toward: int, tag: int, kind: str) -> None:
         """Send rows to the stage behind (1) or before (-1), usually without waiting.

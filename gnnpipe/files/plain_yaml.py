@@ -123,6 +123,7 @@ def _resolve_plainly() -> None:
     _Loader.add_implicit_resolver(
         prefix + "bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
     )
+    # the dumper quotes a word that any pattern matches: those of YAML 1.1, which it has, and ours
     for letter, resolvers in _Loader.yaml_implicit_resolvers.items():
         for tag, pattern in resolvers:
             _Dumper.add_implicit_resolver(tag, pattern, [letter])

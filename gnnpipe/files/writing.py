@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PREFIX, PART = ".gnnpipe-", ".part"
+# Bytes that a copy reads at once.
 _BLOCK = 1 << 20
+# Flags for a file that must not exist yet, and for one that must exist and be no link.
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _OLD = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -73,7 +75,7 @@ def aside(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError):  # the user knows nothing of the random name
             error.filename, error.filename2 = str(path), None
         raise
 
@@ -118,7 +120,7 @@ def append_text(path: Path, text: str) -> None:
         end = os.lseek(file, 0, os.SEEK_END)
         try:
             write_all(file, text.encode())
-        except OSError as error:
+        except OSError as error:  # as on a full disk: take back the part that was written
             os.ftruncate(file, end)
             error.filename = str(path)
             raise

@@ -87,6 +87,7 @@ def cut_graph(adjacency: Csr, spec: CutSpec) -> Cut:
     """
     work = node_cost(adjacency, spec.row_cost)
     parts, chunks, chunk_method = _parts_and_chunks(adjacency, spec, work)
+    # ranges are numbered part by part, so that sorting by them makes parts contiguous, too
     num_ranges = spec.num_parts * spec.num_chunks
     range_of = parts.assignment * spec.num_chunks + chunks
     # an edge for each entry: row `reader` aggregates row `owner`
@@ -166,6 +167,7 @@ def _parts_and_chunks(adjacency: Csr, spec: CutSpec, work: np.ndarray) -> tuple[
     if spec.num_parts == 1:
         whole = partition(adjacency, spec.num_chunks, work)
         return parts, whole.assignment, whole.method
+    # each part is cut by itself: chunk k of one part has nothing to do with chunk k of another
     chunks = np.zeros(adjacency.num_rows, dtype=np.int64)
     methods = set()
     matrix = adjacency.to_scipy()

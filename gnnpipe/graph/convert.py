@@ -94,6 +94,7 @@ def as_labels(values: Any) -> Tensor:
         DataError: a label is no class number, or neither 0 nor 1 where a node may have several.
     """
     labels = as_tensor(values, "labels")
+    # a single column holds class numbers, not one label of several
     labels = labels.squeeze(-1) if labels.dim() == 2 and labels.shape[1] == 1 else labels
     if labels.dim() == 2:
         return _several_labels(labels)
@@ -168,6 +169,7 @@ def as_features(values: Any) -> tuple[Tensor | Csr, tuple[str, ...]]:
     Raises:
         DataError: an entry is not finite, or too large for float32.
     """
+    # torch's sparse layouts and SciPy's all become SciPy's CSR first
     if isinstance(values, Tensor) and values.layout != torch.strided:
         values = values.detach().cpu().to_sparse_coo().coalesce()
         values = sp.coo_matrix((values.values().numpy(), values.indices().numpy()), tuple(values.shape))

@@ -157,6 +157,7 @@ class GraphData:
                     f"sparse features dense ({size / 2**30:.1f} GiB); leave it out, or shift them first"
                 )
             return replace(self, features=_normalized(torch.from_numpy(matrix.toarray())))
+        # nothing to subtract: the zeros that are not stored stay zero, and scaling keeps the matrix sparse
         total = np.asarray(matrix.sum(axis=1)).ravel()
         _check_sums(torch.from_numpy(total))
         return replace(self, features=Csr.from_scipy(sp.diags(1 / np.maximum(total, 1)) @ matrix))
@@ -186,6 +187,7 @@ def _adjacency(edge_index: Tensor, num_nodes: int, undirected: bool) -> tuple[Cs
     if edge_index.dim() != 2 or edge_index.shape[0] != 2:
         raise DataError(f"edge_index: expected shape [2, num_edges], got {list(edge_index.shape)}")
     source, target = as_ids(edge_index, "edge_index", num_nodes).numpy()
+    # conversion from coordinates sums duplicates, so that an entry counts parallel edges
     ones = np.ones(len(source), dtype=np.float32)
     matrix = sp.coo_matrix((ones, (target, source)), shape=(num_nodes, num_nodes)).tocsr()
     repeated = len(source) - matrix.nnz

@@ -54,6 +54,7 @@ def read_ogb(name: str, root: Path) -> RawGraph:
     raw = folder / "raw"
     packed = raw / "data.npz"
     edge_index, features, notes = _read_packed(packed) if packed.is_file() else _read_tables(raw)
+    # add the other direction, which only the CSV files leave out
     if release.one_way and not packed.is_file():
         edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
     labels = as_tensor(_read(raw, "node-label"), "node-label")
@@ -111,6 +112,7 @@ def _read_tables(raw: Path) -> tuple[Tensor, Tensor, list[str]]:
     edge_index = as_integers(_read(raw, "edge"), "edge")
     if edge_index.dim() != 2 or 2 not in edge_index.shape:
         raise DataError(f"edge: expected two columns, got shape {list(edge_index.shape)}")
+    # CSV files have an edge a row, npy and npz files may have one a column
     edge_index = edge_index if edge_index.shape[1] != 2 else edge_index.T.contiguous()
     features = as_tensor(_read(raw, "node-feat"), "node-feat")
     for name, size in (("num-node-list", len(features)), ("num-edge-list", edge_index.shape[1])):

@@ -126,6 +126,7 @@ class PreparedGraph:
         """Map a saved graph into memory; pages are read when they are first used."""
         metadata, tensors = map_tensors(path)
         facts = parse_json(metadata["facts"])
+        # ranges cover all rows without gaps, so their stops suffice
         stops = facts.pop("range_stops")
         matrix = _unpack("matrix", tensors)
         assert isinstance(matrix, Csr)

@@ -92,6 +92,7 @@ def sparse_of(file: Mapping[str, Any], prefix: str) -> sp.csr_matrix:
         as_tensor(file[f"{prefix}{part}"], f"{prefix}{part}")
         for part in ("data", "indices", "indptr", "shape")
     )
+    # SciPy believes indptr and indices: wrong ones would make it read beyond its arrays
     rows, cols = as_integers(shape, f"{prefix}shape").tolist()
     indices = as_ids(indices, f"{prefix}indices", cols) if indices.numel() else indices.to(torch.int64)
     starts = as_integers(indptr, f"{prefix}indptr")

@@ -39,6 +39,7 @@ def per_class_split(
     (arXiv 1603.08861.) Where fewer than 1500 nodes are left, validation gets a third of them and testing the
     rest. Nodes without a label (-1) are in no mask.
     """
+    # all three masks are taken from one random order of the labelled nodes
     order = torch.randperm(labels.shape[0], generator=torch.Generator().manual_seed(seed))
     order = order[labelled(labels)[order]]
     classes = labels[order]

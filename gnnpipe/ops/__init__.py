@@ -3,9 +3,9 @@
     pull         rows of a sparse matrix times a table of rows
     drop         rows with entries dropped by a hash of (key, node, column)
     drop_back    the gradient through dropout and the ReLU in front of it
-    mix          aggregated rows mixed with the initial ones
-    share        what the initial rows get of the gradient of that mix
-    weigh        gradients of a table for this epoch's later readers and for the next epoch's
+    mix          aggregated rows mixed with the initial rows (GCNII)
+    share        the initial rows' share of that mix's gradient
+    weigh        a table's gradients, weighted for later readers of this epoch and kept for the next
 
 The device of the tensors decides on the back end: Triton kernels on CUDA, if Triton is installed, and
 PyTorch's own operations everywhere else. Both draw the same dropout masks bit for bit, and the same numbers
@@ -57,9 +57,9 @@ class Ops(Protocol):
         """``h0_gradient += alpha * g``, in place, for an ``alpha`` below 1.
 
         Args:
-            z_gradient: ``(1 - alpha) * g``, where ``g`` is the gradient of what `mix` made.
-            h0_gradient: of the initial rows; both are ``[n, width]``.
-            alpha: as for `mix`.
+            z_gradient: ``[n, width]``: ``(1 - alpha) * g``, where ``g`` is the gradient of `mix`'s result.
+            h0_gradient: ``[n, width]``: gradient of the initial rows.
+            alpha: share of the initial rows in the mix.
         """
 
     def weigh(self, rows: Tensor, previous: Tensor, fresh: float, corrected: float) -> None:

@@ -40,15 +40,15 @@ class TorchOps:
             out.mul_(scale)
 
     def mix(self, z: Tensor, h0: Tensor, alpha: float) -> None:
-        """One pass."""
+        """In one pass."""
         z.lerp_(h0, alpha)
 
     def share(self, z_gradient: Tensor, h0_gradient: Tensor, alpha: float) -> None:
-        """One pass."""
+        """In one pass."""
         h0_gradient.add_(z_gradient, alpha=alpha / (1.0 - alpha))
 
     def weigh(self, rows: Tensor, previous: Tensor, fresh: float, corrected: float) -> None:
-        """Four passes over the rows."""
+        """In four passes over the rows."""
         gradient = rows.clone()
         rows.mul_(fresh).sub_(previous, alpha=corrected)
         previous.copy_(gradient)
@@ -56,6 +56,7 @@ class TorchOps:
 
 def masked(rows: Tensor, bits: Tensor, threshold: int, scale: float, out: Tensor | None = None) -> Tensor:
     """``rows * (bits >= threshold) * scale``."""
+    # ge writes 0 and 1 in the format of rows, without a bool tensor in between
     mask = torch.empty_like(rows) if out is None else out
     torch.ge(bits, threshold, out=mask)
     return mask.mul_(rows).mul_(scale)

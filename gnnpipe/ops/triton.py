@@ -75,7 +75,7 @@ class LongRows:
 
 
 class TritonOps(TorchOps):
-    """Steps that have no kernel here are PyTorch's, which are one pass too."""
+    """Back end of Triton kernels; operations without one are PyTorch's, which take one pass as well."""
 
     hashes_ahead = False
 
