@@ -281,35 +281,42 @@ def _local_environment() -> dict[str, str]:
 
 
 def _first_failure(failures: list[Failure], failed: set[int]) -> TrainingError:
-    """Who failed first and why: one line for errors that were raised on purpose, else the traceback.
+    """The error of the rank that failed first.
 
-    A rank that gave no answer makes all that wait for it fail, and so does one that is gone; so every rank
-    leaves a report of its own.
+    A rank that gives no answer, or is gone, makes all that wait for it fail. So every rank leaves a report,
+    and reports that blame a peer count only if there are no others:
+
+        causes    own errors            the first of these is the error
+        late      waits that timed out  the first of these, with the name of a rank that left no report
+        silent    no report             killed from outside
+        echoes    the peer was gone     the first of these
 
     Args:
-        failures: of ranks that could say why.
-        failed: ranks that ended without having been told to.
+        failures: reports of ranks.
+        failed: ranks that failed, with or without a report.
     """
+    failures = sorted(failures, key=lambda failure: failure.seconds)
     late = [failure for failure in failures if _is_late(failure)]
-    causes = [failure for failure in failures if not _is_echo(failure) and failure not in late]
+    causes = [failure for failure in failures if not _is_echo(failure) and not _is_late(failure)]
     silent = sorted(failed - {failure.rank for failure in failures})
-    if not causes and late:
-        text = _words(min(late, key=_when).traceback)
+    if causes:
+        return _as_error(causes[0])
+    if late:
         mute = f"; nothing was heard of rank {silent[0]}, which is stopped or cut off" if silent else ""
-        return LostRankError(text + mute)
-    if not causes and silent:
+        return LostRankError(_words(late[0].traceback) + mute)
+    if silent:
         return LostRankError(
             f"rank {silent[0]} failed first: it ended without a word; somebody killed it, or the system did "
             "because memory ran out"
         )
-    first = min(causes or failures, key=_when)
-    text = first.traceback.strip()
+    return _as_error(failures[0])
+
+
+def _as_error(failure: Failure) -> TrainingError:
+    """One line for an error that was raised on purpose, the whole traceback for any other."""
+    text = failure.traceback.strip()
     ours = any(f"{error}: " in text for error in OUR_ERRORS)
-    return TrainingError(_words(text) if ours else f"rank {first.rank} failed first:\n{text}")
-
-
-def _when(failure: Failure) -> float:
-    return failure.seconds
+    return TrainingError(_words(text) if ours else f"rank {failure.rank} failed first:\n{text}")
 
 
 def _words(text: str) -> str:

@@ -76,12 +76,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a rank says that failed, in a file of its own."""
+    """A rank's report of its error; each rank writes a file of its own."""
 
     rank: int
+    """Number of the rank."""
     seconds: float
-    """When, by the clock that all processes of a host share."""
+    """Time of the error, by the monotonic clock that all processes of a host share."""
     traceback: str
+    """The traceback as Python prints it."""
 
 
 class _Pickler(pickle.Pickler):
