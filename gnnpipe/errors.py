@@ -29,7 +29,7 @@ class GnnpipeError(Exception):
     """Base of every error that gnnpipe raises on purpose."""
 
     said = False
-    """Whether another process of the run tells the user."""
+    """Whether another process of the run shows the error to the user."""
 
 
 class UserError(GnnpipeError, ValueError):

@@ -67,7 +67,7 @@ class RankServer:
     """The launcher's handle of its rank server, the process that ranks are forked from (`rank_server`).
 
     Args:
-        items: what ranks are to do, and with what; their modules are imported before there are any.
+        items: function and arguments of the task to come; their modules are imported before any fork.
     """
 
     def __init__(self, items: Iterable[Any]) -> None:
@@ -153,11 +153,11 @@ _idle: list[RankServer] = []
 
 
 def warm_up(function: Callable[..., None], *arguments: Any) -> None:
-    """Start importing in the server that ranks are forked from, while this process loads the graph.
+    """Start a rank server, which imports modules while this process loads the graph.
 
     Args:
-        function: what the ranks will do, as for `launch_local`.
-        arguments: those of its arguments that are known.
+        function: function that the ranks will call, as for `launch_local`.
+        arguments: those of its arguments that are known already.
     """
     check_guard()
     torch.set_num_threads(cores())  # of this process, which loads and cuts the graph

@@ -34,6 +34,8 @@ from gnnpipe.graph.synthetic import planted_partition
 
 # Fewest labelled nodes for a seeded split: with fewer, one of the three masks may be empty.
 LEAST_FOR_SPLIT = 5
+# Masks of a torch_geometric Data.
+_MASKS = ("train_mask", "val_mask", "test_mask")
 
 
 def load_dataset(config: GraphConfig) -> GraphData:
@@ -65,15 +67,15 @@ def load_dataset(config: GraphConfig) -> GraphData:
 
 
 def as_graph(data: Any, config: GraphConfig) -> GraphData:
-    """A graph that a program holds, checked as a loaded one is.
+    """The graph that a program holds in memory, checked like a loaded one.
 
     Args:
-        data: a ``torch_geometric.data.Data``, or a GraphData, whose edges and masks are taken as they are.
-        config: how it is to be split, and whether features are normalised and edges reversed.
+        data: a ``torch_geometric.data.Data``; or a GraphData, which keeps its edges and masks.
+        config: split, normalisation of features, and whether to add reversed edges.
 
     Raises:
-        DataError: another kind of object, or contents that `GraphData` refuses.
-        ConfigError: a GraphData is to get more edges.
+        DataError: ``data`` is another kind of object, or has contents that `GraphData` refuses.
+        ConfigError: reversed edges are wanted of a GraphData.
     """
     import torch_geometric.data
 
@@ -95,6 +97,7 @@ def as_graph(data: Any, config: GraphConfig) -> GraphData:
 
 
 def _built(raw: RawGraph, config: GraphConfig, name: str) -> GraphData:
+    """The checked graph of a data set's raw content."""
     return GraphData.from_edge_index(
         raw.edge_index,
         raw.features,
@@ -205,20 +208,25 @@ def _read_pyg(source: Source, root: str) -> RawGraph:
 
 
 def _raw(data: Any, name: str) -> RawGraph:
-    """What training uses of a torch_geometric Data."""
-    for key, what in (("x", "features"), ("y", "labels"), ("edge_index", "edges")):
+    """The fields of a torch_geometric Data that training uses, and a note that names the others."""
+    for key, words in (("x", "features"), ("y", "labels"), ("edge_index", "edges")):
         if key not in data:
-            raise DataError(f"dataset: {name} has no {what} ({key}), which training needs")
-    splits = [f"{split}_mask" for split in ("train", "val", "test")]
-    there = [split for split in splits if split in data]
-    if there and len(there) < len(splits):
-        absent = next(split for split in splits if split not in there)
-        raise DataError(f"dataset: {name} has {there[0]}, but no {absent}; all three are needed")
-    train, val, test = (as_tensor(data[split], split) if there else None for split in splits)
-    masks = None if train is None or val is None or test is None else (train, val, test)
-    others = sorted(set(data.keys()) - {"x", "y", "edge_index", *splits})
-    notes = (f"{name}: not used: {', '.join(others)}",) if others else ()
-    return RawGraph(data.edge_index, data.x, data.y, masks, notes)
+            raise DataError(f"dataset: {name} has no {words} ({key}), which training needs")
+    unused = sorted(set(data.keys()) - {"x", "y", "edge_index", *_MASKS})
+    notes = (f"{name}: not used: {', '.join(unused)}",) if unused else ()
+    return RawGraph(data.edge_index, data.x, data.y, _shipped_masks(data, name), notes)
+
+
+def _shipped_masks(data: Any, name: str) -> Masks | None:
+    """The three masks of a torch_geometric Data; None if it has none, DataError if it has some of them."""
+    present = [mask for mask in _MASKS if mask in data]
+    if not present:
+        return None
+    if len(present) < len(_MASKS):
+        absent = next(mask for mask in _MASKS if mask not in present)
+        raise DataError(f"dataset: {name} has {present[0]}, but no {absent}; all three are needed")
+    train, val, test = (as_tensor(data[mask], mask) for mask in _MASKS)
+    return train, val, test
 
 
 def _read_npz(source: Source, root: str) -> RawGraph:
