@@ -4,8 +4,10 @@ GnnpipeError
 |-- UserError (ValueError)      a user can mend it; the command line prints one line and exits with 2
 |   |-- ConfigError             a flag or a field of a config file
 |   |-- DataError               a data set, its files or its contents
-|   `-- PlanError               stages, parts and chunks that do not fit the model or the graph
+|   |-- PlanError               stages, parts and chunks that do not fit the model or the graph
+|   `-- CheckpointError         a checkpoint that is damaged or belongs to another run
 `-- TrainingError               a run that had to stop (a rank failed, the loss is not finite)
+    `-- LostRankError           a process died or gave no answer; a second try may succeed
 StoppedError (KeyboardInterrupt)  a signal told the process to end
 """
 
@@ -17,9 +19,9 @@ import re
 import signal
 from collections.abc import Iterable, Iterator
 
-# Characters of a user's value that a message repeats.
+# A message repeats at most this many characters of a user's value.
 MOST_SHOWN = 200
-# Below this share of letters in common two words are not taken for the same one.
+# `did_you_mean` suggests nothing below this similarity (difflib's ratio, 0 to 1).
 LEAST_LIKENESS = 0.6
 
 
@@ -27,11 +29,11 @@ class GnnpipeError(Exception):
     """Base of every error that gnnpipe raises on purpose."""
 
     said = False
-    """Whether another process of the run tells the user."""
+    """Whether another process of the run shows the error to the user."""
 
 
 class UserError(GnnpipeError, ValueError):
-    """Something a user can mend; the message names the key, the value, what was expected and the cure."""
+    """Something a user can mend; the message names the key, its value, the values allowed and a way out."""
 
 
 class ConfigError(UserError):
@@ -55,19 +57,19 @@ class TrainingError(GnnpipeError, RuntimeError):
 
 
 class LostRankError(TrainingError):
-    """A process of the run died or gave no answer; begun again, the run may go well."""
+    """A process of the run died or gave no answer; the same run may succeed when it is started again."""
 
 
 class StoppedError(KeyboardInterrupt):
     """A signal told this process to end.
 
     Args:
-        number: of the signal.
-        words: what is left of the work, for the user; None where another process says so.
+        number: number of the signal.
+        words: tells the user how much of the work is saved; None where another process prints it.
     """
 
     def __init__(self, number: int, words: str | None = "") -> None:
-        super().__init__(number, words)  # so that it can be pickled
+        super().__init__(number, words)  # pickle rebuilds an exception from these arguments
         self.number, self.words = number, words
 
     def __str__(self) -> str:
@@ -86,10 +88,10 @@ def exit_code(error: GnnpipeError) -> int:
 
 
 def shown(value: object, limit: int = MOST_SHOWN) -> str:
-    """A user's value as a message repeats it: on one line, and cut where it is long.
+    """A user's value as a message repeats it: on one line, cut at ``limit`` characters.
 
-    Nested values are spelt out only as far as they are shown: aliases of a YAML file can make a small object
-    whose whole text would fill the memory.
+    Nested values are turned into text only as far as they are shown: a few aliases in a YAML file can stand
+    for an object with a text that fills the memory.
 
     >>> shown("a" * 300, limit=12)
     'aaaaaaaaaaaa... (300 characters)'
@@ -100,7 +102,7 @@ def shown(value: object, limit: int = MOST_SHOWN) -> str:
         cut = len(text) > limit or len(value) > 2 * limit
         return f"{text[:limit]}... ({len(value):,} characters)" if cut else text
     pieces, length = [], 0
-    for piece in _spelt(value):
+    for piece in _text_pieces(value):
         pieces.append(piece)
         length += len(piece)
         if length > limit:
@@ -108,19 +110,19 @@ def shown(value: object, limit: int = MOST_SHOWN) -> str:
     return "".join(pieces)
 
 
-def _spelt(value: object) -> Iterator[str]:
-    """The text of a value, piece by piece."""
+def _text_pieces(value: object) -> Iterator[str]:
+    """The text of a value, piece by piece, so that the caller can stop early."""
     if isinstance(value, dict):
-        for number, (key, item) in enumerate(value.items()):
-            yield ", " if number else "{"
+        for index, (key, entry) in enumerate(value.items()):
+            yield ", " if index else "{"
             yield f"{shown(key)}: "
-            yield from _spelt(item)
+            yield from _text_pieces(entry)
         yield "}" if value else "{}"
     elif isinstance(value, list | tuple):
         yield "["
-        for number, item in enumerate(value):
-            yield ", " if number else ""
-            yield from _spelt(item)
+        for index, entry in enumerate(value):
+            yield ", " if index else ""
+            yield from _text_pieces(entry)
         yield "]"
     elif isinstance(value, int) and value.bit_length() > MOST_SHOWN:
         yield f"a whole number of {value.bit_length()} bits"
@@ -131,8 +133,8 @@ def _spelt(value: object) -> Iterator[str]:
 def did_you_mean(value: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the choice nearest to ``value``, or an empty string.
 
-    A choice that begins with the value comes first, then what has most letters in common, those at the
-    beginning counting twice. Letter case and leading dashes are ignored.
+    A choice that begins with the value is preferred, then the choice with the most letters in common; letters
+    at the beginning count twice. Letter case and leading dashes are ignored.
 
     >>> did_you_mean("gncii", ["gcn", "gcnii"])
     "; did you mean 'gcnii'?"
@@ -141,30 +143,32 @@ def did_you_mean(value: str, choices: Iterable[str]) -> str:
     """
     wanted = value.lower().lstrip("-")[:MOST_SHOWN]
     scored = [(_likeness(wanted, choice.lower().lstrip("-")), choice) for choice in choices]
-    best, choice = max(scored, key=lambda item: item[0], default=(0.0, ""))
-    return f"; did you mean '{choice}'?" if wanted and best >= LEAST_LIKENESS else ""
+    likeness, nearest = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
+    return f"; did you mean '{nearest}'?" if wanted and likeness >= LEAST_LIKENESS else ""
 
 
 def _likeness(wanted: str, choice: str) -> float:
-    """0 to 3: how likely somebody who wrote the one meant the other."""
+    """How likely it is that ``wanted`` was meant to be ``choice``: from 0 to 3."""
     same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(wanted, choice, strict=False))
-    common = sum(1 for _ in same) / max(len(wanted), len(choice), 1)
+    common_start = sum(1 for _ in same) / max(len(wanted), len(choice), 1)
     ratio = difflib.SequenceMatcher(None, wanted, choice).ratio()
+    # 2 to 3: an abbreviation, or the same words in another order ("history-clean" for "clean-history")
     if choice.startswith(wanted):
-        return 2.0 + common
-    words = set(re.split(r"[-_.]", wanted)), set(re.split(r"[-_.]", choice))
-    if len(words[0]) > 1 and words[0] <= words[1]:  # the same words in another order
+        return 2.0 + common_start
+    wanted_words, choice_words = set(re.split(r"[-_.]", wanted)), set(re.split(r"[-_.]", choice))
+    if len(wanted_words) > 1 and wanted_words <= choice_words:
         return 2.0 + ratio
-    return ratio + common if ratio >= LEAST_LIKENESS else ratio
+    # 0 to 2: typing errors; a word with little in common gets nothing for its first letters
+    return ratio + common_start if ratio >= LEAST_LIKENESS else ratio
 
 
 def not_known(value: object, choices: Iterable[str], then: str) -> str:
-    """The nearest choice, then all of them: ``'a500' is not known; did you mean 'a5000x8'? Use one of``.
+    """Words for an unknown value, as in ``'a500' is not known; did you mean 'a5000x8'? Use one of ...``.
 
     Args:
-        value: what was given.
-        choices: what there is.
-        then: verb in front of the list, as in ``choose``.
+        value: the value that was given.
+        choices: the values that exist; all are listed.
+        then: verb in front of the list, such as ``choose``.
     """
     known = list(choices)
     hint = did_you_mean(value if isinstance(value, str) else "", known)

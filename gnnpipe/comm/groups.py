@@ -1,4 +1,4 @@
-"""The process groups through which a rank talks to others, and the count of what it sends."""
+"""The process groups of a rank, one for each purpose, and the count of bytes that it sends."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Talk:
-    """Objects that all ranks tell each other, pickled. Their bytes are not counted as communication."""
+    """The control group: small pickled objects that all ranks exchange, not counted as communication."""
 
     rank: int = 0
+    """Number of this rank."""
     size: int = 1
+    """Number of ranks."""
     group: dist.ProcessGroup | None = None
     """A gloo group of all ranks; None where a process is alone."""
 
@@ -44,13 +46,14 @@ class Talk:
         return items
 
     def together(self, step: Callable[[], _T]) -> list[_T]:
-        """Take a step on every rank, and give what came of it on each, in rank order.
+        """Run ``step`` on every rank and return the results of all, in rank order.
 
         Raises:
-            BaseException: on all ranks, what a rank has raised; an OSError rather than any other.
+            BaseException: on every rank, the error that one of them has raised; an OSError is preferred.
         """
         result: _T | None = None
         failure: BaseException | None = None
+        # a rank that fails still takes part in the exchange, or the others would wait for it
         try:
             result = step()
         except BaseException as error:
@@ -66,29 +69,29 @@ class Talk:
 class Links:
     """One process group for each purpose; None stands for the group of all ranks.
 
-    Each purpose has its own because NCCL runs what is asked of a group one by one: a receive posted ahead
-    would block the send that has to come before it, and an exchange of weights the halo of the next layer.
+    NCCL runs the operations of a group one after the other. In a shared group, a receive posted ahead would
+    block the send that has to come before it, and an all-reduce of weights the halo of the next layer.
     """
 
     down: dist.ProcessGroup | None = None
-    """Rows that travel to the next stage."""
+    """For rows that travel to the next stage."""
     up: dist.ProcessGroup | None = None
-    """Gradients that travel back."""
+    """For gradients that travel to the stage before."""
     halo: dist.ProcessGroup | None = None
-    """Boundary rows between the parts of a stage."""
+    """For boundary rows between the parts of a stage."""
     weights: dist.ProcessGroup | None = None
-    """Gradients of weights between the parts of a stage."""
+    """For the all-reduce of a layer's weight gradients between the parts of a stage."""
     shared: dist.ProcessGroup | None = None
-    """Gradients of weights that all ranks hold."""
+    """For the all-reduce of gradients of weights that all ranks hold."""
     bytes_sent: Counter[str] = field(default_factory=Counter)
-    """By kind, since the last `take_bytes`."""
+    """Bytes sent by kind, since the last `take_bytes`."""
     waiting: Waiting = field(default_factory=Waiting)
-    """What this rank waits for."""
+    """The wait that this rank is in."""
     carrier: Carrier = field(default_factory=Carrier)
-    """Of rows between stages and parts."""
+    """Sends and receives rows between stages and parts."""
 
     def meet(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait until all ranks have called this."""
         dist.barrier(self.shared)
 
     def take_bytes(self) -> dict[str, int]:
@@ -110,13 +113,18 @@ def make_links(
     """Make this rank's groups from a mesh with the axes stage and part; all ranks call it together.
 
     Args:
-        device: of this rank.
-        num_stages: of the plan.
-        num_parts: of the plan.
-        timeout: of every group.
-        waiting: where to say what is waited for.
-        through_host: whether rows go by way of host memory, see `Carrier`.
+        device: device of this rank.
+        num_stages: stages of the plan.
+        num_parts: parts of the plan.
+        timeout: time after which a wait of any group fails.
+        waiting: notes what this rank waits for.
+        through_host: whether rows go by way of host memory, as for `Carrier`.
     """
+    # rank = stage * num_parts + part, here for 3 stages of 2 parts:
+    #               part 0   part 1
+    #     stage 0   rank 0   rank 1    a row is a group along PART: halo, weights
+    #     stage 1   rank 2   rank 3    a column is a group along STAGE: down, up
+    #     stage 2   rank 4   rank 5
     kind = "cpu" if through_host else device.type
     mesh = init_device_mesh(kind, (num_stages, num_parts), mesh_dim_names=(STAGE, PART))
     return Links(
@@ -133,8 +141,10 @@ def make_links(
 def _along(mesh: DeviceMesh, axis: str, timeout: timedelta) -> dist.ProcessGroup:
     """A new group of the ranks that differ from this one on ``axis`` alone.
 
-    The mesh's own groups are not used: where an axis spans all ranks they are the group of all ranks.
+    The mesh's own groups won't do: where an axis spans all ranks, they are all the same group, that of all
+    ranks.
     """
+    # all ranks make all groups, in the same order; each gets its own
     dim = mesh.mesh_dim_names.index(axis) if mesh.mesh_dim_names else 0
     lines = mesh.mesh.movedim(dim, -1).reshape(-1, mesh.size(dim)).tolist()
     group, _ = dist.new_subgroups_by_enumeration(lines, timeout=timeout)

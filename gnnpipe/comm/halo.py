@@ -1,4 +1,14 @@
-"""Boundary rows that travel between the parts of a stage, chunk by chunk."""
+"""The halo exchange: boundary rows that travel between the parts of a stage, chunk by chunk.
+
+A part's boundary rows are its own rows that other parts read; its halo rows are others' rows that it reads.
+The boundary rows of one part arrive as halo rows of another:
+
+    part 0   own rows | halo rows: chunk 0, chunk 1, ...
+              |   ^ boundary rows of a chunk are picked and sent
+              v
+    part 1   own rows | halo rows: chunk 0, chunk 1, ...
+                        ^ and arrive in consecutive rows of the table
+"""
 
 from __future__ import annotations
 
@@ -12,7 +22,7 @@ from gnnpipe.comm.groups import Links
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.transport import Transfer
 from gnnpipe.graph.chunks import Chunk
-from gnnpipe.graph.halo import Ranges, part_range, place_of
+from gnnpipe.graph.halo import Ranges, part_and_chunk_of, part_range
 from gnnpipe.schedule.timeline import HaloWait
 
 COMMUNICATION_GRAPH = "communication-graph"
@@ -20,16 +30,16 @@ COMMUNICATION_GRAPH = "communication-graph"
 
 @dataclass(frozen=True)
 class Route:
-    """What a rank sends and gets in the exchange of one chunk."""
+    """The rows that a rank sends and receives in the exchange of one chunk."""
 
     send: Tensor
-    """int64: local rows of the chunk that other parts read, ordered by reader."""
+    """int64 ``[sum(send_splits)]``: local rows of the chunk that other parts read, ordered by reader."""
     send_splits: list[int]
-    """How many go to each part."""
+    """``[num_parts]``: number of rows that go to each part."""
     arrive: Chunk
     """Rows of the table that the exchange fills; they stand behind the part's own."""
     arrive_splits: list[int]
-    """How many come from each part."""
+    """``[num_parts]``: number of rows that come from each part."""
 
 
 def routes(
@@ -38,23 +48,26 @@ def routes(
     """The route of each chunk; None where no part reads any row of the chunk.
 
     Args:
-        halo: for each part the rows it reads, see `gnnpipe.graph.halo.halo_rows`.
+        halo: for each part the ids of its halo rows, as `gnnpipe.graph.halo.halo_rows` orders them.
         ranges: ``[part][chunk]``.
-        part: whose routes.
-        device: where the rows to send are picked; by default the CPU.
+        part: the part that the routes are for.
+        device: device that holds the rows to send; by default the CPU.
     """
     num_parts, num_chunks = len(ranges), len(ranges[0])
     mine = part_range(ranges, part)
-    counts = torch.zeros(num_parts, num_chunks, num_parts, dtype=torch.int64)  # reader, chunk, owner
+    # counts[reader, chunk, owner]: rows of a chunk that one part reads of another
+    counts = torch.zeros(num_parts, num_chunks, num_parts, dtype=torch.int64)
     sent: list[list[Tensor]] = [[] for _ in range(num_chunks)]
     for reader, ids in enumerate(halo):
-        owner, chunk = place_of(ids, ranges)
+        owner, chunk = part_and_chunk_of(ids, ranges)
         counts[reader] = torch.bincount(chunk * num_parts + owner, minlength=num_chunks * num_parts).view(
             num_chunks, num_parts
         )
-        own = ids[owner == part] - mine.start
-        for index, rows in enumerate(own.split(counts[reader, :, part].tolist())):
+        # ids ascend by chunk, so the rows that this part owns come apart chunk by chunk
+        boundary_rows = ids[owner == part] - mine.start
+        for index, rows in enumerate(boundary_rows.split(counts[reader, :, part].tolist())):
             sent[index].append(rows)
+    # halo rows stand behind the part's own, chunk after chunk
     stops = (mine.num_nodes + counts[part].sum(dim=1).cumsum(0)).tolist()
     starts = [mine.num_nodes, *stops[:-1]]
     return [
@@ -64,31 +77,32 @@ def routes(
             Chunk(starts[index], stops[index]),
             counts[part, index].tolist(),
         )
-        if counts[:, index].any()
+        if counts[:, index].any()  # a count of the whole stage: all its parts skip the same exchanges
         else None
         for index in range(num_chunks)
     ]
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """Rows under way into a tensor, which must not be read until `Halo.wait`."""
+class PendingHalo:
+    """Halo rows on their way into a tensor, which must not be read before `Halo.wait`."""
 
     transfers: list[Transfer]
-    """Of messages from and to each other part. An all-to-all would be one, but gloo's of two ranks mostly
-    sends one way and then the other."""
+    """A receive from and a send to each other part. One all-to-all would do, but gloo's between two ranks
+    mostly sends one way and then the other."""
     sent: Tensor
-    """Kept until it has left."""
+    """Buffer of the rows that leave, kept alive until they have left."""
     posted: float
+    """Seconds since the epoch when the exchange was posted."""
 
 
 class Halo:
-    """The exchanges of one rank with the other parts of its stage, with what it waits for them.
+    """The halo exchanges of one rank with the other parts of its stage, and the time it waits for them.
 
     Args:
-        links: the group, and where bytes are counted.
-        clock: for the waits.
-        place: this rank's.
+        links: the process group, and the count of bytes.
+        clock: times the waits.
+        place: place of this rank in the plan.
     """
 
     def __init__(self, links: Links, clock: Clock, place: Place) -> None:
@@ -99,15 +113,16 @@ class Halo:
         ]
         self._others = f"boundary rows of rank {' or '.join(map(str, ranks))}"
 
-    def post(self, rows: Tensor, into: Tensor, route: Route, kind: str = COMMUNICATION_GRAPH) -> Arrival:
-        """Send the boundary rows of ``rows`` and receive others' into ``into``, without waiting.
+    def post(self, rows: Tensor, into: Tensor, route: Route, kind: str = COMMUNICATION_GRAPH) -> PendingHalo:
+        """Send the boundary rows among ``rows`` and receive halo rows into ``into``, without waiting.
 
         Args:
             rows: ``[num_rows, width]``, the part's own rows first.
-            into: ``[rows that arrive, width]``, contiguous, of the same type.
-            route: who sends which; every part of the stage posts the same chunk.
-            kind: what the bytes are counted as.
+            into: ``[num_arriving, width]``, contiguous, of the same number format.
+            route: route of the chunk; every part of the stage posts the same chunk.
+            kind: kind under which the bytes are counted.
         """
+        # a copy of the rows, so that the table may change while they travel
         outgoing = rows.index_select(0, route.send)
         self._links.bytes_sent[kind] += outgoing.nbytes
         transfers = self._links.carrier.exchange(
@@ -115,16 +130,16 @@ class Halo:
             self._pieces(outgoing, route.send_splits),
             self._links.halo,
         )
-        return Arrival(transfers, outgoing, self._clock.glance())
+        return PendingHalo(transfers, outgoing, self._clock.glance())
 
     def _pieces(self, rows: Tensor, splits: list[int]) -> list[tuple[Tensor, int]]:
-        """As many rows as ``splits`` says for each other part, none where that is 0, and its rank."""
-        pieces = rows.view(torch.uint8).split(splits)  # bytes, as not every backend knows bf16
+        """``rows`` split by part, each piece with the rank of its part; parts with 0 rows are left out."""
+        pieces = rows.view(torch.uint8).split(splits)  # as bytes: not every backend knows bf16
         first = self._place.stage * self._place.num_parts
         return [(piece, first + part) for part, piece in enumerate(pieces) if piece.numel()]
 
-    def wait(self, arrival: Arrival) -> None:
-        """Wait until the rows are there."""
+    def wait(self, arrival: PendingHalo) -> None:
+        """Wait until the halo rows have arrived, and note how long that took."""
         asked = self._clock.glance()
         with self._links.waiting.on(self._others):
             for transfer in arrival.transfers:
@@ -132,7 +147,7 @@ class Halo:
         self._waits.append(HaloWait(arrival.posted, asked, self._clock.glance()))
 
     def take_waits(self) -> tuple[HaloWait, ...]:
-        """The waits since the last call, in an order that is the same on all parts of a stage."""
+        """The waits since the last call, in the order of the exchanges, which all parts of a stage share."""
         waits = tuple(self._waits)
         self._waits.clear()
         return waits

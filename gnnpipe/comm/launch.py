@@ -1,4 +1,12 @@
-"""Starting the ranks of a run on this host, and ending them."""
+"""Starting the ranks of a run on this host, and ending them.
+
+launcher           rank server             ranks
+warm_up ---------> imports torch           .
+launch_local ----> forks ----------------> be_rank
+a signal --------> passes it on ---------> finish the epoch, save, end
+`ended` <--------- rank, exit code         .
+closes `life` ---------------------------> end at once (a pipe that every rank watches)
+"""
 
 from __future__ import annotations
 
@@ -30,32 +38,36 @@ from gnnpipe.files.typed_json import from_object
 from gnnpipe.system.interruption import STOPS, TWICE_SECONDS, Wish, heard
 from gnnpipe.system.resources import LAUNCHED_WITH_CORES, cores
 
+# Modules that the rank server imports before it forks: they take seconds.
 PRELOADED = ("torch", "torch.distributed")
 
+# Errors with a message for the user; any other error is shown with its traceback.
 OUR_ERRORS = tuple(
     error.__name__ for error in (TrainingError, CheckpointError, WaitTimeoutError, ConfigError)
 )
+# In a rank's traceback: it only failed because its peer was gone.
 SIGNS_OF_A_LOST_PEER = (
     "Connection closed by peer",
     "Connection reset by peer",
     "Broken pipe",
     "Timed out waiting",
 )
-# When a rank has failed, others fail of it, and who was first is found among all that did.
+# After a rank has failed, others get this long to fail as well: the cause is the first among all reports.
 SECONDS_TO_FAIL = 1.0
-# A rank that is told to end does so at once, unless it is stopped.
+# A rank that is told to end does so at once; one that does not is stopped (SIGSTOP), and is killed.
 SECONDS_TO_OBEY = 5.0
-# The last rank writes what came out, perhaps to a slow disk.
+# After a rank has ended well, others may still write results, perhaps to a slow disk.
 SECONDS_AFTER_THE_FIRST = 600.0
 SECONDS_BETWEEN_LOOKS = 0.1
+# Exit codes of ranks that a signal has ended in good order.
 TOLD = tuple(128 + number for number in STOPS)
 
 
 class RankServer:
-    """The process that ranks are forked from, see `rank_server`, as the launcher sees it.
+    """The launcher's handle of its rank server, the process that ranks are forked from (`rank_server`).
 
     Args:
-        items: what ranks are to do, and with what; their modules are imported before there are any.
+        items: function and arguments of the task to come; their modules are imported before any fork.
     """
 
     def __init__(self, items: Iterable[Any]) -> None:
@@ -80,11 +92,17 @@ class RankServer:
 
     @property
     def usable(self) -> bool:
-        """Whether it is this process's, which may have been forked, and lives."""
+        """Whether the server lives and belongs to this process, not to one that this was forked from."""
         return self._owner == os.getpid() and self._process.poll() is None
 
     def start(self, task: Task, life: int, kept: tuple[int, ...]) -> None:
-        """Start the ranks; they keep copies of the open files ``life`` and ``kept``."""
+        """Start the ranks of a task.
+
+        Args:
+            task: the task.
+            life: open read end of a pipe; ranks end when it does.
+            kept: open files that ranks hold as long as they live.
+        """
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         self._send(task, [0, 1, 2, life, *kept])
@@ -94,11 +112,14 @@ class RankServer:
         self._send(number)
 
     def _send(self, message: Any, files: list[int] | None = None) -> None:
-        with self._lock, suppress(ConnectionError):  # if it is gone, so are the ranks, and `ended` tells
+        with self._lock, suppress(ConnectionError):  # `ended` reports a server that is gone
             send(self._connection, message, files)
 
     def ended(self, seconds: float) -> list[tuple[int, int]]:
-        """Wait for a rank to end; its number and exit code.
+        """Wait up to ``seconds`` for a rank to end.
+
+        Returns:
+            Its number and exit code; nothing if none has ended.
 
         Raises:
             LostRankError: the server is gone, and the ranks with it.
@@ -119,24 +140,24 @@ class RankServer:
         return [(rank, code)]
 
     def close(self) -> None:
-        """End it."""
+        """End the server, and its ranks with it."""
         atexit.unregister(self.close)
         self._connection.close()
-        if self._owner == os.getpid():
+        if self._owner == os.getpid():  # a forked copy of this process only closes its end
             self._process.kill()
             self._process.wait()
 
 
-# Servers that wait for work. A launch takes one out, so that launches of several threads don't meet.
+# Servers without a task. A launch takes one out, so two threads that launch never share one.
 _idle: list[RankServer] = []
 
 
 def warm_up(function: Callable[..., None], *arguments: Any) -> None:
-    """Start importing in the server that ranks are forked from, while this process loads the graph.
+    """Start a rank server, which imports modules while this process loads the graph.
 
     Args:
-        function: what the ranks will do, as for `launch_local`.
-        arguments: those of its arguments that are known.
+        function: function that the ranks will call, as for `launch_local`.
+        arguments: those of its arguments that are known already.
     """
     check_guard()
     torch.set_num_threads(cores())  # of this process, which loads and cuts the graph
@@ -146,7 +167,7 @@ def warm_up(function: Callable[..., None], *arguments: Any) -> None:
 
 @contextmanager
 def _server(items: Iterable[Any]) -> Iterator[RankServer]:
-    """One that does nothing else meanwhile; it is kept unless something goes wrong."""
+    """A server for this launch alone; it is kept for the next one unless something goes wrong."""
     while _idle:
         server = _idle.pop()
         if server.usable:
@@ -170,20 +191,20 @@ def launch_local(
 ) -> None:
     """Run ``function(*arguments, store)`` in ``num_ranks`` processes of this host.
 
-    ``store`` is the file through which they find each other; everything stays on the loopback interface.
-    The ranks hear of each signal that tells this process to end; at a second one they are killed.
+    ``store`` is the file for their rendezvous; all traffic stays on the loopback interface. A signal that
+    tells this process to end is passed on to the ranks; a second one kills them.
 
     Args:
-        function: what ranks do.
-        arguments: of it.
-        num_ranks: how many there are.
-        kept: open files that the ranks hold for as long as they live, such as a lock.
+        function: function that every rank calls.
+        arguments: its arguments, but for the last.
+        num_ranks: number of ranks.
+        kept: open files that ranks hold as long as they live, such as a lock.
 
     Raises:
-        TrainingError: a rank failed; it says which failed first and why.
+        TrainingError: a rank failed; the message says which failed first and why.
         LostRankError: the same, where a process died or gave no answer.
-        StoppedError: a signal told this process or a rank to end; all ranks have.
-        ConfigError: what they are to do can't be sent to another process.
+        StoppedError: a signal told this process or a rank to end, and all ranks have ended.
+        ConfigError: the function or an argument can't be sent to another process.
     """
     check_guard()
     with scratch_folder() as folder:
@@ -197,32 +218,34 @@ def launch_local(
 
 
 def _pass_on(number: int, wish: Wish, server: RankServer) -> None:
+    """Tell the user and the ranks of a first signal; ``wish`` acts on a second one."""
     if wish.hear(number):
         name = signal.Signals(number).name
-        what = "ranks end as soon as their epoch is saved; a second signal ends them at once"
-        sys.stderr.write(f"\n{name}: {what}\n")
+        words = "ranks end as soon as their epoch is saved; a second signal ends them at once"
+        sys.stderr.write(f"\n{name}: {words}\n")
         sys.stderr.flush()
         server.signal(number)
 
 
 def _wait(server: RankServer, task: Task, kept: tuple[int, ...], wish: Wish) -> dict[int, int]:
-    """Start the ranks and wait until all have ended; the exit code of each.
-
-    Once one has failed, the others are given a moment to fail too. Then the pipe that they watch ends, which
-    tells them to; who is stopped is killed.
-    """
+    """Start the ranks and wait until all have ended; return the exit code of each rank."""
+    # What happens to the others once a rank has ended:
+    #     it failed        SECONDS_TO_FAIL          `life` is closed, which tells them to end
+    #     it ended well    SECONDS_AFTER_THE_FIRST  the same
+    #     then             SECONDS_TO_OBEY          they are killed
     codes: dict[int, int] = {}
     reader, life = multiprocessing.Pipe(duplex=False)
     with life:
         server.start(task, reader.fileno(), kept)
-        reader.close()
-        if wish.number:  # it came before there was anybody to hear of it
+        reader.close()  # ranks have copies; one here would keep the pipe open
+        if wish.number:  # the signal came before there were ranks to pass it on to
             server.signal(wish.number)
         deadline = math.inf
         while len(codes) < task.num_ranks:
             for rank, code in server.ended(SECONDS_BETWEEN_LOOKS):
                 codes[rank] = code
                 patience = SECONDS_AFTER_THE_FIRST if code in (0, *TOLD) else SECONDS_TO_FAIL
+                # after `life` is closed the deadline is that of the kill, and stands
                 deadline = deadline if life.closed else min(deadline, time.monotonic() + patience)
             if time.monotonic() > deadline:
                 deadline = time.monotonic() + SECONDS_TO_OBEY
@@ -231,70 +254,82 @@ def _wait(server: RankServer, task: Task, kept: tuple[int, ...], wish: Wish) -> 
 
 
 def _outcome(codes: dict[int, int], wish: Wish, folder: Path) -> StoppedError | TrainingError:
-    """Why ranks have ended. One that is told to end makes others fail; their errors count only if they have
-    other causes."""
+    """The error that says why the ranks have ended.
+
+    A rank that a signal has ended makes its peers fail. Their errors count only if they have other causes.
+    """
     number = wish.number or next((code - 128 for code in codes.values() if code in TOLD), 0)
     failures = [from_object(Failure, read_json(path)) for path in folder.glob(f"{FAILED}*")]
     if number and all(_is_echo(failure) or _is_late(failure) for failure in failures):
         return StoppedError(number)
     told = {int(path.name.removeprefix(TOLD_TO_END)) for path in folder.glob(f"{TOLD_TO_END}*")}
+    # neither told to end nor ended well: these have failed, with or without a report
     well = {rank for rank, code in codes.items() if code in (0, *TOLD)}
     return _first_failure(failures, set(codes) - told - well)
 
 
 def _local_environment() -> dict[str, str]:
-    """Sockets on loopback only, and one thread until a rank decides on its number, by the cores allotted to
-    this process."""
+    """The environment of ranks: sockets on loopback only, and one thread at first.
+
+    A rank sets its own number of threads later, from this process's cores.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", LAUNCHED_WITH_CORES: str(cores())}
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
-    if loopback:  # whatever runs over several hosts need
+    if loopback:  # replaces the interfaces that a cluster sets for runs over several hosts
         environment |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
     return environment
 
 
 def _first_failure(failures: list[Failure], failed: set[int]) -> TrainingError:
-    """Who failed first and why: one line for errors that were raised on purpose, else the traceback.
+    """The error of the rank that failed first.
 
-    A rank that gave no answer makes all that wait for it fail, and so does one that is gone; so every rank
-    leaves a report of its own.
+    A rank that gives no answer, or is gone, makes all that wait for it fail. So every rank leaves a report,
+    and reports that blame a peer count only if there are no others:
+
+        causes    own errors            the first of these is the error
+        late      waits that timed out  the first of these, with the name of a rank that left no report
+        silent    no report             killed from outside
+        echoes    the peer was gone     the first of these
 
     Args:
-        failures: of ranks that could say why.
-        failed: ranks that ended without having been told to.
+        failures: reports of ranks.
+        failed: ranks that failed, with or without a report.
     """
+    failures = sorted(failures, key=lambda failure: failure.seconds)
     late = [failure for failure in failures if _is_late(failure)]
-    causes = [failure for failure in failures if not _is_echo(failure) and failure not in late]
+    causes = [failure for failure in failures if not _is_echo(failure) and not _is_late(failure)]
     silent = sorted(failed - {failure.rank for failure in failures})
-    if not causes and late:
-        text = _words(min(late, key=_when).traceback)
+    if causes:
+        return _as_error(causes[0])
+    if late:
         mute = f"; nothing was heard of rank {silent[0]}, which is stopped or cut off" if silent else ""
-        return LostRankError(text + mute)
-    if not causes and silent:
+        return LostRankError(_words(late[0].traceback) + mute)
+    if silent:
         return LostRankError(
             f"rank {silent[0]} failed first: it ended without a word; somebody killed it, or the system did "
             "because memory ran out"
         )
-    first = min(causes or failures, key=_when)
-    text = first.traceback.strip()
+    return _as_error(failures[0])
+
+
+def _as_error(failure: Failure) -> TrainingError:
+    """One line for an error that was raised on purpose, the whole traceback for any other."""
+    text = failure.traceback.strip()
     ours = any(f"{error}: " in text for error in OUR_ERRORS)
-    return TrainingError(_words(text) if ours else f"rank {first.rank} failed first:\n{text}")
-
-
-def _when(failure: Failure) -> float:
-    return failure.seconds
+    return TrainingError(_words(text) if ours else f"rank {failure.rank} failed first:\n{text}")
 
 
 def _words(text: str) -> str:
-    """What an error of ours says, without its traceback."""
+    """The message of an error of ours, without its traceback."""
     text = text.strip()
     return max((text.rsplit(f"{error}: ", 1) for error in OUR_ERRORS), key=len)[-1]
 
 
 def _is_late(failure: Failure) -> bool:
-    """Whether a rank waited in vain for another one."""
+    """Whether a rank failed because a wait for another one timed out."""
     return WaitTimeoutError.__name__ in failure.traceback
 
 
 def _is_echo(failure: Failure) -> bool:
-    """Whether a rank only failed because another one was gone."""
+    """Whether a rank only failed because its peer was gone."""
     return any(sign in failure.traceback for sign in SIGNS_OF_A_LOST_PEER)

@@ -1,4 +1,4 @@
-"""Where a process stands in the plan."""
+"""Place: where a process stands in the plan."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """Coordinates of a rank: ``rank = stage * num_parts + part``, so that a stage's parts are neighbours."""
+    """Coordinates of a rank: ``rank = stage * num_parts + part``.
+
+    The parts of a stage have consecutive ranks: launchers put those on one host, and the halo exchange of
+    every layer then stays inside it.
+    """
 
     stage: int
+    """Index of the stage, from 0."""
     part: int
+    """Index of the part, from 0."""
     num_stages: int
+    """Stages of the plan."""
     num_parts: int
+    """Parts of the plan."""
 
     @classmethod
     def of_rank(cls, rank: int, num_stages: int, num_parts: int) -> Place:
@@ -30,5 +38,5 @@ class Place:
         return self.stage == self.num_stages - 1
 
     def neighbour(self, stage: int) -> int:
-        """Rank of the same part on another stage."""
+        """Rank that holds this rank's part on stage ``stage``."""
         return stage * self.num_parts + self.part

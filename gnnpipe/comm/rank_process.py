@@ -1,4 +1,4 @@
-"""What a rank's process does, from its first moment to its last."""
+"""The life of a rank's process: prepare what the launcher sent, run it, report how it ended."""
 
 from __future__ import annotations
 
@@ -24,28 +24,31 @@ from gnnpipe.files.writing import write_file
 from gnnpipe.system.interruption import STOPS, exit_at_once, heard
 from gnnpipe.system.streams import patient_streams
 
-# Names of the files that ranks leave: before their number.
+# Files that a rank leaves in the launch's folder are named by these and its number.
 FAILED, TOLD_TO_END = "failed-", "told-to-end-"
-# The module that a process was started with, as one that is imported again is called.
+# Name of the module that a process was started with, and its name in a rank, which imports it again. The
+# second is multiprocessing's, so that scripts that know of that name behave.
 MAIN, MAIN_AGAIN = "__main__", "__mp_main__"
-# Of the environment, while a rank imports the launcher's main module: its name.
+# Environment variable with the main module's name, set while a rank imports it.
 IMPORTED = "GNNPIPE_IMPORTED_MAIN"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What all ranks of a launch do."""
+    """A function call for all ranks of a launch, and the surroundings that it needs."""
 
     call: bytes
     """Function and arguments, pickled."""
     main: str | None
-    """Where they need the module that the launcher was started with: its file, or its name after ``-m``."""
+    """File of the launcher's main module, or its name after ``-m``; None where the call does not need it."""
     folder: str
-    """For what ranks say of their end, and the file through which they find each other."""
+    """Scratch folder of the launch: reports of how ranks ended, and the file for their rendezvous."""
     num_ranks: int
+    """Number of ranks to start."""
     environment: dict[str, str]
+    """Environment variables."""
     path: list[str]
-    """Where modules are found."""
+    """Folders to import modules from: the launcher's ``sys.path``."""
     where: str
     """Current folder."""
 
@@ -58,7 +61,7 @@ class Task:
         folder: Path,
         environment: dict[str, str],
     ) -> Task:
-        """For ``function(*arguments, store)`` as this process would call it.
+        """The task to call ``function(*arguments, store)`` as this process would.
 
         Raises:
             ConfigError: it can't be sent to another process.
@@ -73,16 +76,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a rank says that failed, in a file of its own."""
+    """A rank's report of its error; each rank writes a file of its own."""
 
     rank: int
+    """Number of the rank."""
     seconds: float
-    """When, by the clock that all processes of a host share."""
+    """Time of the error, by the monotonic clock that all processes of a host share."""
     traceback: str
+    """The traceback as Python prints it."""
 
 
 class _Pickler(pickle.Pickler):
-    """Notices what other processes find only if they import the launcher's main module."""
+    """Pickler that notices classes and functions of the launcher's main module: ranks have to import it."""
 
     needs_main = False
 
@@ -93,20 +98,24 @@ class _Pickler(pickle.Pickler):
 
 
 def _main_module() -> str:
+    """The main module's name after ``-m``, or its file; raises ConfigError for a notebook or a prompt."""
     main = sys.modules[MAIN]
     spec = getattr(main, "__spec__", None)
-    found = spec.name if spec is not None else getattr(main, "__file__", None)
-    if found is None or not (spec or Path(found).is_file()):
+    name = spec.name if spec is not None else getattr(main, "__file__", None)
+    if name is None or not (spec or Path(name).is_file()):
         raise ConfigError(
             "ranks are processes of their own, which can't see what was defined in a notebook or at a "
             "prompt; put the functions and classes that the run uses into a module (a .py file) and import "
             "them"
         )
-    return str(found)
+    return str(name)
 
 
 def check_guard() -> None:
-    """Raise ConfigError in a rank that imports a script which starts its run as soon as it is imported."""
+    """Raise ConfigError in a rank that imports a script without a ``__main__`` guard.
+
+    Such a script starts its run when it is imported, and each rank would start ranks of its own.
+    """
     if IMPORTED in os.environ:
         raise ConfigError(
             f"the script '{os.environ[IMPORTED]}' starts a run whenever it is "
@@ -116,12 +125,18 @@ def check_guard() -> None:
 
 
 def be_rank(rank: int, task: Task, life: int) -> int:
-    """Do what ``task`` says; return the exit code. An error is on file before sockets close.
+    """Run the task as one of its ranks.
+
+    An error is written to a file before this process closes its sockets: other ranks fail when those close,
+    and the launcher tells by the time stamps who was first.
 
     Args:
-        rank: this process.
-        task: of all ranks.
-        life: a pipe that ends when the launcher does, or wants no more of this process.
+        rank: number of this rank.
+        task: task of all ranks.
+        life: read end of a pipe, which ends when the launcher dies or tells its ranks to end.
+
+    Returns:
+        The exit code: 0, 1 after an error, 128 plus the signal's number where one has ended the run.
     """
     folder = Path(task.folder)
     os.chdir(task.where)
@@ -129,6 +144,7 @@ def be_rank(rank: int, task: Task, life: int) -> int:
     end_with(life, folder / f"{TOLD_TO_END}{rank}")
     try:
         with patient_streams(), heard(exit_at_once):
+            # the rank server blocks these; signals that have come meanwhile are heard now
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             if task.main is not None:
                 _import_main(task.main)
@@ -145,10 +161,15 @@ def be_rank(rank: int, task: Task, life: int) -> int:
 
 
 def end_with(life: int, note: Path) -> None:
-    """End this process when a pipe ends, and leave a note that it was told so."""
+    """End this process when a pipe ends, and leave an empty file that says it was told to.
+
+    Args:
+        life: read end of the pipe.
+        note: path of the file.
+    """
 
     def watch() -> None:
-        os.read(life, 1)
+        os.read(life, 1)  # nobody writes: it returns when the last write end is closed
         try:
             write_file(note, "")
         finally:
@@ -165,14 +186,15 @@ def _set_environment(rank: int, task: Task) -> None:
 
 
 def _import_main(name: str) -> None:
-    """Import the launcher's main module, under another name: it is not to do again what it did there."""
+    """Import the launcher's main module under another name, so that its ``__main__`` guard holds here."""
     os.environ[IMPORTED] = name
     if Path(name).is_file():
         content = runpy.run_path(name, run_name=MAIN_AGAIN)
-    elif name.endswith(f".{MAIN}"):
+    elif name.endswith(f".{MAIN}"):  # python -m package: runpy takes package.__main__ for a package
         content = vars(importlib.import_module(name))
     else:
         content = runpy.run_module(name, run_name=MAIN_AGAIN, alter_sys=True)
+    # pickles of the launcher name the module __main__
     again = ModuleType(MAIN_AGAIN)
     again.__dict__.update(content)
     sys.modules[MAIN] = sys.modules[MAIN_AGAIN] = again
@@ -180,5 +202,5 @@ def _import_main(name: str) -> None:
 
 
 def _leave(text: str, path: Path) -> None:
-    """Write a file that is whole or absent, as the launcher may end this process meanwhile."""
+    """Write a file whole or not at all: the launcher may kill this process meanwhile."""
     write_file(path, text)

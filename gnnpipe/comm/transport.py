@@ -1,4 +1,8 @@
-"""How rows get from one rank to another: from where they are, or by way of host memory."""
+"""Transport of rows between ranks: straight from device memory, or by way of host memory.
+
+direct          rows ----------------- NCCL or gloo ----------------> into
+through host    rows -- copy --> host -- gloo --> host -- copy -----> into
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Transfer:
-    """Rows under way."""
+    """A send or a receive that is under way."""
 
     work: dist.Work
+    """The operation of torch.distributed."""
     sent: Tensor | None = None
-    """Kept until they have left."""
+    """Rows that are being sent, kept alive until they have left."""
     host: Tensor | None = None
-    """Where they arrive on their way to ``into``; None where they arrive there at once."""
+    """Host buffer of a receive through host memory; None where rows arrive in ``into`` directly."""
     into: Tensor | None = None
+    """Destination of a receive."""
 
     def wait(self) -> None:
-        """Wait until they have left, or are where they belong."""
+        """Wait until the rows have left, or have arrived in ``into``."""
         self.work.wait()
         if self.host is not None and self.into is not None:
-            # later work of the current stream waits for this copy, and pinned memory is kept until it is done
+            # not waited for: later work of the current stream runs after this copy, and PyTorch keeps pinned
+            # memory until it is done
             self.into.copy_(self.host, non_blocking=True)
 
 
@@ -33,23 +40,23 @@ class Transfer:
 class Carrier:
     """Sends and receives contiguous rows without waiting.
 
-    Ranks that share a CUDA device can't use NCCL, which wants one for each of them, and gloo reads and writes
-    host memory only, so that their rows are copied there and back.
+    Ranks that share a CUDA device can't use NCCL, which wants a device for each rank. Gloo takes its place.
+    It reads and writes host memory only, so rows are copied there and back.
     """
 
     through_host: bool = False
     """Whether rows go by way of host memory."""
 
     def send(self, rows: Tensor, rank: int, group: dist.ProcessGroup | None, tag: int = 0) -> Transfer:
-        """Rows to a rank; they must not change until the transfer is over."""
+        """Send rows to a rank; they must not change until the transfer is over."""
         if self.through_host:
-            rows = self._on_host(rows).copy_(rows)
+            rows = self._on_host(rows).copy_(rows)  # waits for the device: gloo reads at once
         work = dist.isend(rows, rank, group=group, tag=tag)
         assert work is not None
         return Transfer(work, sent=rows)
 
     def receive(self, into: Tensor, rank: int, group: dist.ProcessGroup | None, tag: int = 0) -> Transfer:
-        """Rows from a rank; ``into`` must not be read until the transfer is over."""
+        """Receive rows from a rank; ``into`` must not be read until the transfer is over."""
         host = self._on_host(into) if self.through_host else None
         work = dist.irecv(into if host is None else host, rank, group=group, tag=tag)
         assert work is not None
@@ -61,12 +68,15 @@ class Carrier:
         sends: Sequence[tuple[Tensor, int]],
         group: dist.ProcessGroup | None,
     ) -> list[Transfer]:
-        """Both at once, of all ranks of a group: NCCL would deadlock with one after the other.
+        """Receive and send at once, as all ranks of a group do.
+
+        NCCL runs a group's operations one by one, so two ranks that each sent first would deadlock; in a
+        batch it runs them together.
 
         Args:
-            receives: rows, and the rank they come from.
-            sends: rows, and the rank they go to.
-            group: of all that take part.
+            receives: destinations, each with the rank that its rows come from.
+            sends: rows, each with the rank that they go to.
+            group: process group of all ranks that take part.
         """
         if self.through_host:
             arriving = [self.receive(rows, rank, group) for rows, rank in receives]
@@ -76,9 +86,10 @@ class Carrier:
             for operation, pieces in ((dist.irecv, receives), (dist.isend, sends))
             for rows, rank in pieces
         ]
-        # NCCL gives one work for all of them
+        # NCCL returns one work for the whole batch, gloo one for each operation
         return [Transfer(work) for work in (dist.batch_isend_irecv(operations) if operations else [])]
 
     @staticmethod
     def _on_host(rows: Tensor) -> Tensor:
+        """A host buffer of the same shape; pinned for rows on CUDA, as only such copies are asynchronous."""
         return torch.empty(rows.shape, dtype=rows.dtype, pin_memory=rows.is_cuda)

@@ -1,4 +1,10 @@
-"""What a rank waits for: said aloud when it takes long, and named when it never comes."""
+"""The waits of a rank: printed when they take long, and named in the error when they time out.
+
+    rank 2 has waited 60 s for rows of stage 0 (rank 0)
+    rank 2 waited 600 s (--timeout) in vain for rows of stage 0 (rank 0)
+
+A rank that others wait for, and that prints no such line itself, is the straggler.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +16,9 @@ from contextlib import contextmanager
 
 from gnnpipe.errors import LostRankError
 
-# A rank says what it waits for after this share of the timeout, and each time as much has passed again.
+# A rank prints its wait after this share of the timeout, and again each time that as much has passed.
 SHARE_OF_TIMEOUT = 0.1
+# Never sooner than after this.
 LEAST_SECONDS = 5.0
 
 
@@ -23,48 +30,53 @@ class Waiting:
     """The wait that a rank is in, if any.
 
     Args:
-        rank: whose.
-        timeout: seconds after which a wait fails; the process groups see to that.
+        rank: number of the rank.
+        timeout: seconds after which a wait fails; the process groups enforce it.
     """
 
     def __init__(self, rank: int = 0, timeout: float = 600.0) -> None:
         self._rank, self._timeout = rank, timeout
-        self._what: tuple[str, float] | None = None
+        self._current: tuple[str, float] | None = None
+        """The awaited message in words, and the monotonic time when the wait began."""
 
     @contextmanager
-    def on(self, what: str) -> Iterator[None]:
-        """Wait for something; ``what`` says which rank it comes from.
+    def on(self, awaited: str) -> Iterator[None]:
+        """Note a wait while the context lasts.
+
+        Args:
+            awaited: the message in words, with its sender.
 
         Raises:
             WaitTimeoutError: it did not come in time.
         """
-        self._what = what, time.monotonic()
+        self._current = awaited, time.monotonic()
         try:
             yield
         except RuntimeError as error:
+            # gloo's timeouts are plain RuntimeErrors
             if "timed out" not in str(error).lower():
                 raise
             raise WaitTimeoutError(
-                f"rank {self._rank} waited {self._timeout:g} s (--timeout) in vain for {what}"
+                f"rank {self._rank} waited {self._timeout:g} s (--timeout) in vain for {awaited}"
             ) from error
         finally:
-            self._what = None
+            self._current = None
 
     def watch(self) -> None:
-        """Say what is waited for from time to time, from a thread that ends with the process."""
+        """Print long waits from a thread that ends with the process."""
         threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
 
     def _watch(self) -> None:
         patience = max(LEAST_SECONDS, SHARE_OF_TIMEOUT * self._timeout)
-        said = 0.0
+        printed = 0.0
         while True:
             time.sleep(min(patience, 1.0))
-            waited = self._what
-            if waited is None:
+            current = self._current  # read once: the main thread replaces it at any time
+            if current is None:
                 continue
-            what, since = waited
+            awaited, since = current
             now = time.monotonic()
-            if now - max(since, said) >= patience:
-                said = now
-                sys.stderr.write(f"rank {self._rank} has waited {now - since:.0f} s for {what}\n")
+            if now - max(since, printed) >= patience:
+                printed = now
+                sys.stderr.write(f"rank {self._rank} has waited {now - since:.0f} s for {awaited}\n")
                 sys.stderr.flush()

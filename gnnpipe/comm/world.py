@@ -1,4 +1,4 @@
-"""The processes of a run: joining them, and the small talk between them."""
+"""World: the processes of a run, how they join, and the control groups in which they exchange objects."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from gnnpipe.system.resources import threads_per_rank
 
 _T = TypeVar("_T")
 
-# From malloc.h: the largest number of blocks that come from mmap, the size from which they do, and the free
-# space at the top of the heap from which memory goes back to the system.
+# Options of mallopt, from malloc.h: the most blocks that are mapped (mmap), the size from which a block is
+# mapped, and the free space at the top of the heap from which it goes back to the system.
 _M_MMAP_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -4, -3, -1
 
-# Blocks so large are mapped, where pages are huge: two of those at least.
+# Where pages are huge (2 MiB), blocks of this size and more are mapped: two pages at least.
 _LARGE_BLOCK = 4 * 2**20
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -36,17 +36,20 @@ _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 @dataclass(frozen=True)
 class World:
-    """This process among all of the run."""
+    """The processes of a run, as one of them sees them."""
 
     rank: int
+    """Number of this process."""
     size: int
+    """Number of processes."""
     device: torch.device
+    """Device of this process."""
     control: Talk
-    """For records and decisions."""
+    """Control group for records and decisions."""
     links: Links
-    """To the stages and parts around this rank."""
+    """Process groups for rows and gradients."""
     writing: Talk
-    """For those who write checkpoints beside the training."""
+    """Control group for the threads that write checkpoints beside the training."""
 
     def gather(self, item: _T) -> list[_T]:
         """Every rank's ``item``, in rank order, on every rank."""
@@ -68,27 +71,27 @@ def choose_device(choice: str, local_size: int, local_rank: int = 0) -> torch.de
     """The device of a process.
 
     Args:
-        choice: auto, which is the CPU where there are fewer CUDA devices than processes; cpu; or cuda, where
-            processes then share devices.
-        local_size: processes on this host.
-        local_rank: this process among them.
+        choice: ``cpu``; ``cuda``, where processes share devices if there are too few; or ``auto``, which is
+            cuda where each process gets a device of its own, and cpu elsewhere.
+        local_size: number of processes on this host.
+        local_rank: number of this process among them.
 
     Raises:
-        ConfigError: cuda was asked for where there is no device.
+        ConfigError: ``cuda`` on a host without a CUDA device.
     """
-    found = _count_cuda()
-    if choice == "cuda" and not found:
+    num_devices = _count_cuda()
+    if choice == "cuda" and not num_devices:
         raise ConfigError(
             "device: cuda needs a CUDA device, but PyTorch sees none; use --device cpu, or a PyTorch that is "
             "built for this host's driver"
         )
-    if choice == "cpu" or (choice == "auto" and found < local_size):
+    if choice == "cpu" or (choice == "auto" and num_devices < local_size):
         return torch.device("cpu")
-    return torch.device("cuda", local_rank % found)
+    return torch.device("cuda", local_rank % num_devices)
 
 
 def sharers(device: torch.device, local_size: int) -> int:
-    """The most processes of a host that use one CUDA device; 1 on the CPU."""
+    """Largest number of processes of a host that share one CUDA device; 1 on the CPU."""
     return 1 if device.type == "cpu" else -(-local_size // _count_cuda())
 
 
@@ -105,21 +108,21 @@ def join(
     threads: int = 0,
     timeout: float = 600.0,
 ) -> Iterator[World]:
-    """Join the other processes of the run, and leave them when all is done.
+    """Join the other processes of the run; leave them when the context ends without an error.
 
-    After an error the groups are left alone: closing them first would make the peers fail of a closed
-    connection before this process could say what went wrong. They close when it ends.
+    After an error the groups stay open until the process ends. Closing them would make its peers fail of a
+    closed connection before it could report its own error.
 
     Args:
         ranks: stages and parts.
-        store: file through which local processes find each other; None for torchrun's environment.
-        device: see `choose_device`.
-        threads: of this process; 0 shares the cores of the host out.
-        timeout: seconds that a process waits for another; also how long, under torchrun, ranks wait for the
-            one that loads the graph.
+        store: file for the rendezvous of local processes; None for the rendezvous of torchrun.
+        device: choice of the device, as for `choose_device`.
+        threads: threads of this process; 0 for an equal share of the host's cores.
+        timeout: seconds that a process waits for another; under torchrun also for the rank that loads the
+            graph.
 
     Raises:
-        ConfigError: there is no such device, or the process is a member of another group.
+        ConfigError: there is no such device, or the process belongs to a process group already.
     """
     if dist.is_initialized():
         raise ConfigError(
@@ -136,6 +139,7 @@ def join(
     torch.set_num_threads(threads or threads_per_rank(local_size))
     keep_freed_memory()
     limit = timedelta(seconds=timeout)
+    # gloo for objects and for ranks on CPUs or shared devices, NCCL for one rank a device
     dist.init_process_group(
         "gloo" if chosen.type == "cpu" or shared else "cpu:gloo,cuda:nccl",
         timeout=limit,
@@ -143,6 +147,7 @@ def join(
         world_size=size,
         store=FileStore(store, size) if store else _store_of_launcher(rank, limit),
     )
+    # a group each: a writer's thread and the training loop exchange objects at the same time
     control, writing = (Talk(rank, size, dist.new_group(backend="gloo", timeout=limit)) for _ in range(2))
     waiting = Waiting(rank, timeout)
     waiting.watch()
@@ -152,8 +157,10 @@ def join(
 
 
 def _store_of_launcher(rank: int, limit: timedelta) -> Store:
-    """Where torchrun's processes find each other. It outlives restarts, and runs that follow each other, and
-    with them the addresses of groups that are gone, so that each has its own part of it."""
+    """Torchrun's store, in which processes find each other, under a prefix of this run's own.
+
+    The store outlives restarts and may see several runs; it keeps the addresses of groups that are gone.
+    """
     store, _, _ = next(iter(rendezvous("env://", timeout=limit)))
     start = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     return PrefixStore(f"run-{start.add(f'runs-of-{rank}', 1)}", start)
@@ -162,10 +169,10 @@ def _store_of_launcher(rank: int, limit: timedelta) -> Store:
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory for the next allocation instead of handing it back.
 
-    An epoch frees and takes the same buffers again; faulting their pages in anew costs as much as the
-    arithmetic on them. Large blocks are mapped all the same where pages are huge, which costs a few faults:
-    in the heap they leave gaps that nothing fits into, a fifth of its size after some epochs of one chunk.
-    Elsewhere than on glibc nothing happens.
+    An epoch frees and allocates the same buffers again, and page faults on fresh memory cost as much as the
+    arithmetic on it. Where pages are huge, faults are few, and large blocks are mapped after all: in the heap
+    they leave gaps that nothing fits into, a fifth of its size after some epochs of one chunk. Without glibc
+    nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -179,7 +186,7 @@ def keep_freed_memory() -> None:
 
 
 def _pages_are_huge() -> bool:
-    """Whether PyTorch asks for huge pages (see `ask_for_huge_pages`), and the system has some."""
+    """Whether PyTorch asks for huge pages (`ask_for_huge_pages`) and the system grants them."""
     try:
         enabled = "[never]" not in _HUGE_PAGES.read_text()
     except OSError:

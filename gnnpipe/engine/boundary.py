@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gnnpipe.comm.halo import Arrival, Halo, Route
+from gnnpipe.comm.halo import Halo, PendingHalo, Route
 from gnnpipe.graph.chunks import Chunk
 
 
@@ -44,7 +44,7 @@ class ExactBoundary:
 
     def __init__(self, halo: Halo, routes: list[Route | None], tensors: list[Tensor]) -> None:
         self._halo, self._routes, self._tensors = halo, routes, tensors
-        self._under_way: list[Arrival] = []
+        self._under_way: list[PendingHalo] = []
 
     def begin_epoch(self) -> None:
         """Nothing is left of the last one."""
@@ -94,7 +94,7 @@ class StaleBoundary:
         found = [route.arrive for route in routes if route is not None]
         self._first = found[0].start if found else len(rows)
         self._incoming = torch.zeros_like(rows[self._first :])
-        self._under_way: list[Arrival] = []
+        self._under_way: list[PendingHalo] = []
         self._posted = self._turns = False
 
     def begin_epoch(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.comm.clock import Clock, Mark
-from gnnpipe.comm.stage_links import NOTHING, Messages, Receipt
+from gnnpipe.comm.stage_links import NOTHING, Messages, PendingReceive
 from gnnpipe.comm.wire import AS_IT_IS, Wire
 from gnnpipe.engine.stage import Stage
 from gnnpipe.schedule.actions import Action
@@ -101,7 +101,7 @@ class Engine:
         loss_sum = sum(torch.stack(losses).tolist()) if losses else 0.0
         return EpochResult(loss_sum, spans, finished)
 
-    def _post(self, action: Action, order: list[int]) -> Receipt:
+    def _post(self, action: Action, order: list[int]) -> PendingReceive:
         """Post the receive of what ``action`` reads, if a neighbour sends it."""
         if action.enters is None:
             return NOTHING

@@ -1,1 +1,1 @@
-"""Reading what others may have made, writing what is ours: nobody else does."""
+"""Files: the only modules that open a file of a user's, or write one."""

@@ -1,4 +1,4 @@
-"""Reading numpy's files, tables of numbers, and zip archives, that claim no more than they hold."""
+"""Reading NumPy's files, CSV tables and zip archives, each refused if it claims more than it holds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gnnpipe.system.resources import available_memory
 
 @contextmanager
 def arrays(path: Path) -> Iterator[Any]:
-    """The arrays of an npz file, by name, read when they are asked for.
+    """The arrays of an npz file by name; each is read when it is asked for.
 
     Raises:
         OSError: the file can't be read.
@@ -33,8 +33,8 @@ def arrays(path: Path) -> Iterator[Any]:
     with open_file(path, link=True) as file:
         check_arrays(file)
         try:
-            with np.load(file, allow_pickle=False) as found:
-                yield found
+            with np.load(file, allow_pickle=False) as archive:
+                yield archive
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(shown(str(error))) from None
 
@@ -43,14 +43,18 @@ def read_array(path: Path) -> np.ndarray:
     """The array of an npy file; raises OSError or ValueError as `arrays` does."""
     with open_file(path, link=True) as file:
         check_arrays(file)
-        found: np.ndarray = np.load(file, allow_pickle=False)
-        return found
+        array: np.ndarray = np.load(file, allow_pickle=False)
+        return array
 
 
 def read_table(path: Path) -> np.ndarray:
-    """Rows of numbers from a CSV file without a header, gzipped or not, an empty cell being NaN.
+    """Rows of numbers from a CSV file without a header, gzipped or not; an empty cell is NaN.
 
-    They are float64, which holds ids exactly. Raises OSError or ValueError.
+    Returns:
+        float64 ``[num_rows, num_columns]``, which holds every node id exactly (below 2^53).
+
+    Raises:
+        OSError, ValueError: the file can't be read, or a cell is no number.
     """
     opened = unzipped(path) if path.suffix == ".gz" else open_file(path, link=True)
     with opened as file, warnings.catch_warnings():
@@ -60,17 +64,17 @@ def read_table(path: Path) -> np.ndarray:
 
 
 def _filled(lines: Iterable[str]) -> Iterator[str]:
-    """An empty line is a column without a value, which NumPy would skip."""
+    """Write ``nan`` into empty lines, which NumPy would skip: a table of one column has a row there."""
     for line in lines:
         yield line if line.strip() else "nan"
 
 
 def check_arrays(file: IO[bytes]) -> None:
-    """Compare what an npy or npz file says of itself with what it holds; raises ValueError."""
+    """Check that the headers of an npy or npz file claim just the bytes that it holds; raises ValueError."""
     file.seek(0)
     if file.read(6) == b"\x93NUMPY":
         check_array(file, file.seek(0, os.SEEK_END))
-    else:
+    else:  # an npz file is a zip archive of npy files
         with checked_zip(file) as archive:
             for info in archive.infolist():
                 if info.filename.endswith(".npy"):
@@ -80,7 +84,15 @@ def check_arrays(file: IO[bytes]) -> None:
 
 
 def check_array(file: IO[bytes], size: int) -> None:
-    """Compare an npy header with the bytes that follow it."""
+    """Check that an npy header claims just the bytes that follow it, and that they fit into memory.
+
+    Args:
+        file: the npy file, or a member of an archive.
+        size: bytes of the whole file, header included.
+
+    Raises:
+        ValueError: it does not, or the array holds Python objects.
+    """
     file.seek(0)
     try:
         version = npy.read_magic(file)
@@ -88,19 +100,19 @@ def check_array(file: IO[bytes], size: int) -> None:
             raise ValueError(f"arrays of format {version} are not read")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
-    except Exception as error:  # numpy parses it as Python, and fails in as many ways
+    except Exception as error:  # NumPy parses a header as Python, which fails in many ways
         raise ValueError(f"an array's header can't be read ({shown(str(error))})") from None
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which would be unpickled")
-    claimed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if claimed != there or min(shape, default=0) < 0:
-        raise ValueError(f"an array of shape {shape} takes {claimed:,} bytes, but {there:,} are there")
+    claimed, stored = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if claimed != stored or min(shape, default=0) < 0:  # two negative sizes have a positive product
+        raise ValueError(f"an array of shape {shape} takes {claimed:,} bytes, but {stored:,} are there")
     check_memory(claimed)
 
 
 @contextmanager
 def checked_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    """A zip archive that does not unfold into far more than it is; raises ValueError."""
+    """Open a zip archive that unpacks into at most `RATIO` times its size; raises ValueError for others."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
@@ -116,23 +128,21 @@ def checked_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def unzipped(path: Path) -> Iterator[IO[bytes]]:
-    """The content of a gzip file; raises ValueError where it unfolds beyond `RATIO` times its size."""
+    """The content of a gzip file; reading on raises ValueError beyond `RATIO` times the file's size."""
     with open_file(path, link=True) as file, gzip.open(file) as inner:
         yield io.BufferedReader(_Bounded(inner, max(SMALL, RATIO * os.fstat(file.fileno()).st_size)))
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends in ValueError after a number of bytes."""
+    """A stream that raises ValueError once more than ``most`` bytes were read."""
 
     def __init__(self, inner: gzip.GzipFile, most: int) -> None:
         self._inner, self._left = inner, most
 
     def readable(self) -> bool:
-        """It can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read as many bytes as fit into ``buffer``."""
         try:
             content = self._inner.read(len(buffer))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -145,7 +155,7 @@ class _Bounded(io.RawIOBase):
 
 
 def check_memory(size: int) -> None:
-    """Raise ValueError if ``size`` bytes are not free; taking them would get this process killed."""
+    """Raise ValueError if ``size`` bytes are not free: the system would kill a process that took them."""
     free = available_memory()
     if size > free:
         raise ValueError(f"it takes {size:,} bytes of memory, and {free:,} are free")

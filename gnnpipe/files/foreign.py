@@ -1,8 +1,13 @@
-"""Safe loading around classes that are not ours and read files by themselves.
+"""Safe loading for data set classes of torch_geometric, which open and unpickle files themselves.
 
-torch_geometric's data set classes fall back to unsafe unpickling (`torch_geometric.io.fs.torch_load`), ask
-for it (``weights_only=False``), or use `pickle` itself (Planetoid's files). While `safely` lasts, each of
-these ways leads through a function of ours.
+They fall back to unsafe unpickling (`torch_geometric.io.fs.torch_load`), ask for it (``weights_only=False``),
+or use `pickle` itself (Planetoid's files). While `safely` lasts, each of these ways leads to a function of
+this module:
+
+    torch.load, torch_geometric.io.fs.torch_load   `_safe_torch_load`: tensors and listed types only
+    numpy.load                                     `_safe_array_load`: never objects
+    pickle.load, pickle.loads                      `PlainUnpickler`: arrays and plain containers only
+    pickle.Unpickler                               refused
 """
 
 from __future__ import annotations
@@ -31,18 +36,21 @@ from gnnpipe.files.reading import open_file
 
 
 class _Array:
-    """Stands for `numpy.ndarray`, which a pickle passes on but must not call: it would take any memory."""
+    """Stand-in for `numpy.ndarray`, which a pickle names but must not call: a call could fill the memory."""
 
 
 def _empty_array(kind: Any, shape: Any, dtype: Any) -> Any:
-    """How pickles of numpy begin an array; they give it shape and content later, and numpy compares both."""
+    """Make the empty array that a pickle of NumPy begins with.
+
+    Its shape and content follow in the pickle, and NumPy checks that they agree.
+    """
     if kind is not _Array or tuple(shape) != (0,):
         raise pickle.UnpicklingError("an array is not made as numpy's pickles make theirs")
     return np.empty(0, np.uint8)
 
 
 def _bytes(text: str, encoding: str = "latin1") -> bytes:
-    """How Python 3 writes bytes for Python 2."""
+    """Decode bytes from the text form that Python 3 pickles them in for Python 2."""
     if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"bytes in the encoding '{shown(encoding, 40)}' are not read")
     return text.encode("latin1")
@@ -52,7 +60,8 @@ def _scalar(dtype: Any, content: Any) -> Any:
     return np.frombuffer(_bytes(content) if isinstance(content, str) else content, dtype)[0]
 
 
-# All that pickles of arrays, sparse matrices and plain containers name, under the names of all versions.
+# All globals that pickles of arrays, sparse matrices and plain containers name. `_RENAMED` leads the names of
+# other versions of Python, NumPy and SciPy to these.
 PLAIN: dict[str, Any] = {
     "builtins.list": list,
     "builtins.dict": dict,
@@ -82,7 +91,7 @@ def _not_run(name: str) -> str:
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Unpickles numpy arrays, scipy's CSR matrices and plain containers; anything else is an error."""
+    """Unpickles NumPy arrays, SciPy's CSR matrices and plain containers; any other global is an error."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Called for each global that a pickle names, before it can be called."""
@@ -93,35 +102,44 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def _load_pickle(file: IO[bytes], **options: Any) -> Any:
-    """In place of `pickle.load`."""
+    """Replacement of `pickle.load`."""
     text = {key: options[key] for key in ("encoding", "errors") if key in options}
     content = file.read()
-    found = PlainUnpickler(io.BytesIO(content), **text).load()
-    _check_plain(found, len(content))
-    return found
+    value = PlainUnpickler(io.BytesIO(content), **text).load()
+    _check_plain(value, len(content))
+    return value
 
 
 def _loads_pickle(content: bytes, **options: Any) -> Any:
-    """In place of `pickle.loads`."""
+    """Replacement of `pickle.loads`."""
     return _load_pickle(io.BytesIO(content), **options)
 
 
-def _check_plain(found: Any, size: int) -> None:
-    """A matrix's indices lie inside of it, which scipy takes for granted, and it fits into memory when
-    torch_geometric makes it dense; lists that are shared do not unfold into more than the file holds."""
-    if isinstance(found, sp.csr_matrix):
-        found.check_format(full_check=True)
-        check_memory(math.prod(found.shape) * 8)
-    elif isinstance(found, np.ndarray) and found.dtype.hasobject:
+def _check_plain(value: Any, size: int) -> None:
+    """Refuse an unpickled value that would crash or swamp its reader.
+
+    Args:
+        value: a matrix, an array or a dictionary, as Planetoid's files hold them.
+        size: bytes of the file.
+
+    Raises:
+        ValueError: its content is out of range, or unpacks into far more than the file.
+    """
+    if isinstance(value, sp.csr_matrix):
+        # SciPy trusts the indices; torch_geometric makes the matrix dense
+        value.check_format(full_check=True)
+        check_memory(math.prod(value.shape) * 8)
+    elif isinstance(value, np.ndarray) and value.dtype.hasobject:
         raise ValueError("it holds an array of objects")
-    elif isinstance(found, dict):
-        entries = sum(len(value) for value in found.values() if isinstance(value, list))
+    elif isinstance(value, dict):
+        # a pickle may name one list many times, and torch_geometric writes each out
+        entries = sum(len(neighbours) for neighbours in value.values() if isinstance(neighbours, list))
         if entries > size:
             raise ValueError(f"{size:,} bytes of it would unfold into {entries:,} entries")
 
 
 class _NoUnpickler:
-    """In place of `pickle.Unpickler`: who makes one of their own wants more than plain things."""
+    """Replacement of `pickle.Unpickler`: a class that makes its own wants more than plain values."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise pickle.UnpicklingError("files are not unpickled here")
@@ -137,7 +155,7 @@ def _opened(file: Any) -> Iterator[IO[bytes]]:
 
 
 def _safe_torch_load(load: Callable[..., Any]) -> Callable[..., Any]:
-    """`torch.load`, but only for tensors and the types that torch_geometric has put on PyTorch's list."""
+    """`torch.load` for tensors and the types that torch_geometric has put on PyTorch's safe list only."""
 
     def torch_load(f: Any, map_location: Any = None, *_: Any, **__: Any) -> Any:
         with _opened(f) as file:
@@ -147,19 +165,28 @@ def _safe_torch_load(load: Callable[..., Any]) -> Callable[..., Any]:
                 raise pickle.UnpicklingError("it holds a program, not tensors")
             file.seek(0)
             try:
-                found = load(file, map_location, weights_only=True)
-            except pickle.UnpicklingError as error:  # PyTorch's words are a page, about switching it off
+                content = load(file, map_location, weights_only=True)
+            except pickle.UnpicklingError as error:
+                # PyTorch's message is a page, and advises to switch the check off: name the global only
                 named = re.search(r"GLOBAL ([\w.]+)", str(error))
                 raise pickle.UnpicklingError(_not_run(named[1]) if named else shown(str(error))) from None
-        for tensor in _tensors(found):
+        for tensor in _tensors(content):
             _check_tensor(tensor, max(info.file_size for info in members))
-        return found
+        return content
 
     return torch_load
 
 
 def _check_tensor(tensor: Tensor, largest: int) -> None:
-    """A tensor's numbers are all in the file: neither repeated by a stride of 0 nor beyond the end."""
+    """Check that the file holds all numbers of a tensor: none repeated by a stride of 0, none behind its end.
+
+    Args:
+        tensor: as loaded.
+        largest: bytes of the archive's largest member, which no storage exceeds.
+
+    Raises:
+        ValueError: the tensor is larger than its storage, or that larger than any member.
+    """
     if tensor.layout is not torch.strided:
         return
     claimed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
@@ -169,21 +196,22 @@ def _check_tensor(tensor: Tensor, largest: int) -> None:
         raise ValueError(f"a tensor of shape {shape} takes {claimed:,} bytes, but {there:,} are there")
 
 
-def _tensors(found: Any) -> Iterator[Tensor]:
-    if isinstance(found, Tensor):
-        yield found
-    elif isinstance(found, dict):
-        for value in found.values():
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """All tensors in nested containers and in objects of torch_geometric."""
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
             yield from _tensors(value)
-    elif isinstance(found, list | tuple):
-        for value in found:
+    elif isinstance(content, list | tuple):
+        for value in content:
             yield from _tensors(value)
-    elif hasattr(found, "to_dict") and not isinstance(found, type):
-        yield from _tensors(found.to_dict())
+    elif hasattr(content, "to_dict") and not isinstance(content, type):
+        yield from _tensors(content.to_dict())
 
 
 def _safe_array_load(load: Callable[..., Any]) -> Callable[..., Any]:
-    """`numpy.load` of arrays that are as large as they say, never of objects."""
+    """`numpy.load` of arrays that are as large as their headers say, never of objects."""
 
     def array_load(file: Any, mmap_mode: Any = None, *_: Any, **__: Any) -> Any:
         with _opened(file) as opened:
@@ -205,7 +233,7 @@ def _replaced(module: ModuleType, name: str, function: Any) -> Iterator[None]:
 
 @contextmanager
 def safely() -> Iterator[None]:
-    """Whatever reads files meanwhile, in any module, reads them safely; all is as before at the end."""
+    """Let every module that loads files meanwhile load them safely; restore its functions at the end."""
     import torch_geometric.io.fs
 
     torch_load = _safe_torch_load(torch.load)
@@ -224,11 +252,11 @@ def safely() -> Iterator[None]:
 
 
 def check_written_inside(folder: Path, root: Path) -> None:
-    """Refuse to let a class write into a folder of a data set that leads elsewhere.
+    """Check that a class which writes into ``folder`` writes below ``root``.
 
     Args:
-        folder: below ``root``, in which the class is about to write.
-        root: that a user has named, and which may be a link itself.
+        folder: folder below ``root`` that the class is about to write into.
+        root: folder that a user has named; it may be a link itself.
 
     Raises:
         OSError: the folder, one between it and the root, or a file in it is a link.

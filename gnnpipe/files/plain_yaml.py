@@ -1,4 +1,4 @@
-"""YAML as settings need it: plain values that mean what they look like."""
+"""YAML for settings: plain values that mean what they look like."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import yaml
 
 from gnnpipe.errors import shown
 
-# Far more than all settings together; aliases count as often as they are used.
+# Bounds far above all settings together. An alias counts as often as it is used.
 MOST_VALUES = 10_000
 MOST_CHARACTERS = 10**6
 
+# Plain scalars that are numbers; all others are words.
 _NUMBERS = {
     "int": r"[-+]?(?:0|[1-9][0-9_]*)",
     "float": r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
@@ -21,16 +22,18 @@ _NUMBERS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain scalars: true and false, decimal numbers, null. YAML 1.1 would also read 20:23 as 1223, 010 as 8,
-    and no as false."""
+    """Loader with the plain scalars true, false, null and decimal numbers.
+
+    YAML 1.1 would also read 20:23 as 1223, 010 as 8, and no as false.
+    """
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either reader would take for something else than a word, as 1e5 here."""
+    """Dumper that quotes a word which this loader or YAML 1.1's would take for another value, such as 1e5."""
 
 
 def dump_yaml(values: Mapping[str, object]) -> str:
-    """The YAML text that `load_yaml` reads as these values."""
+    """The YAML text that `load_yaml` reads back as ``values``."""
     text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
     return text
 
@@ -39,8 +42,8 @@ def load_yaml(text: str) -> Any:
     """The content of a YAML text.
 
     Raises:
-        ValueError: it is no YAML, names a key twice, or holds more than settings do, as where aliases of
-            aliases are meant to fill the memory.
+        ValueError: it is no YAML, names a key twice, or holds more values than settings do (aliases of
+            aliases can fill the memory).
     """
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"{len(text):,} characters are no settings; the most is {MOST_CHARACTERS:,}")
@@ -66,9 +69,12 @@ def load_yaml(text: str) -> Any:
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Count values as if aliases were written out, without writing them out."""
+    """Count values as if aliases were written out; raises ValueError beyond `MOST_VALUES`.
+
+    An alias is the same node again, so each node is counted once and its size is remembered.
+    """
     sizes: dict[int, int] = {}
-    unfinished = 0
+    unfinished = 0  # size of a node that contains the one under count
 
     def size_of(node: yaml.Node) -> int:
         key = id(node)
@@ -95,7 +101,7 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    """PyYAML would take the last of two values without a word."""
+    """Raise ValueError for a key that occurs twice: PyYAML would silently take its last value."""
     seen = set()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode):
@@ -105,6 +111,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
 
 
 def _resolve_plainly() -> None:
+    """Replace YAML 1.1's patterns for numbers and booleans in the loader, and add ours to the dumper."""
     prefix = "tag:yaml.org,2002:"
     replaced = {prefix + name for name in (*_NUMBERS, "bool", "timestamp")}
     _Loader.yaml_implicit_resolvers = {
@@ -116,6 +123,7 @@ def _resolve_plainly() -> None:
     _Loader.add_implicit_resolver(
         prefix + "bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
     )
+    # the dumper quotes a word that any pattern matches: those of YAML 1.1, which it has, and ours
     for letter, resolvers in _Loader.yaml_implicit_resolvers.items():
         for tag, pattern in resolvers:
             _Dumper.add_implicit_resolver(tag, pattern, [letter])

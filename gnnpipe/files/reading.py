@@ -1,10 +1,10 @@
-"""Reading what somebody else may have made: the one place where such a file is opened and parsed.
+"""Opening and parsing files that somebody else may have made.
 
-Nothing is unpickled, no YAML tag makes an object, and no number in a header makes memory be taken that the
-file does not fill. Inside a run's folder no link is followed; a file that a user has named may be one.
-Whatever is wrong ends as an OSError or a ValueError whose words fit into one line; callers say which flag it
-is about. Arrays: see `gnnpipe.files.arrays`; torch_geometric's classes, which read by themselves: see
-`gnnpipe.files.foreign`.
+Nothing is unpickled, no YAML tag makes an object, and no header makes us take memory that the file does not
+fill. Links are not followed inside a run's folder; a file that a user has named may be one. Everything that
+is wrong with a file ends as an OSError or a ValueError with a message of one line; callers add the flag.
+
+`gnnpipe.files.arrays` reads arrays, and `gnnpipe.files.foreign` guards torch_geometric's classes.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from gnnpipe.errors import shown
 from gnnpipe.files.plain_yaml import load_yaml
 
-if TYPE_CHECKING:  # both take long to import, and most commands begin without them
+if TYPE_CHECKING:  # importing torch takes seconds, and most commands need none of it
     from torch import Tensor
 
 Content = dict[str, Any]
 """A JSON object or a YAML mapping as it was read: nothing is known of its keys and values yet."""
 MIB = 1 << 20
+# Largest files and lines that are read.
 CONFIG_BYTES, JSON_BYTES, LINE_BYTES, RECORDS_BYTES = MIB // 4, 256 * MIB, 16 * MIB, 1024 * MIB
-HEADER_BYTES = 100 * MIB  # of a safetensors file, as its own library has it
+# Largest header of a safetensors file; the bound of its own library.
+HEADER_BYTES = 100 * MIB
 YAML_DEPTH = 100
 SMALL, RATIO = 256 * MIB, 100
-"""Content above SMALL bytes is refused if it is more than RATIO times what is stored."""
+"""Content above SMALL bytes is refused if it is more than RATIO times the bytes stored for it."""
 LINK = "it is a link, and links are not followed here"
 
 
@@ -40,16 +42,17 @@ def open_file(path: Path, *, link: bool = False, most: int | None = None) -> Bin
     """Open an ordinary file.
 
     Args:
-        path: of the file.
-        link: whether it may be a link to one.
-        most: bytes that it may have.
+        path: path of the file.
+        link: whether it may be a link to an ordinary file.
+        most: largest size in bytes; None for any.
 
     Raises:
-        OSError: it can't be opened, is a link, a pipe or a device, too large, or little but holes.
+        OSError: it can't be opened, is a link, a pipe or a device, is too large, or is little but holes.
     """
+    # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        number = os.open(path, flags | (0 if link else getattr(os, "O_NOFOLLOW", 0)))
+        descriptor = os.open(path, flags | (0 if link else getattr(os, "O_NOFOLLOW", 0)))
     except OSError as error:
         if error.errno == errno.ELOOP and not link:
             raise OSError(errno.ELOOP, LINK, str(path)) from None
@@ -57,45 +60,46 @@ def open_file(path: Path, *, link: bool = False, most: int | None = None) -> Bin
     except ValueError as error:  # a zero byte in the name
         raise OSError(errno.EINVAL, str(error), str(path)) from None
     try:
-        _check_kind(os.fstat(number), path, most)
+        _check_kind(os.fstat(descriptor), path, most)
     except OSError:
-        os.close(number)
+        os.close(descriptor)
         raise
-    return os.fdopen(number, "rb")
+    return os.fdopen(descriptor, "rb")
 
 
-def _check_kind(found: os.stat_result, path: Path, most: int | None) -> None:
-    if stat.S_ISDIR(found.st_mode):
+def _check_kind(status: os.stat_result, path: Path, most: int | None) -> None:
+    if stat.S_ISDIR(status.st_mode):
         raise OSError(errno.EISDIR, "a folder stands there", str(path))
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
-    if most is not None and found.st_size > most:
-        words = f"it holds {found.st_size:,} bytes, and more than {most:,} are not read"
+    if most is not None and status.st_size > most:
+        words = f"it holds {status.st_size:,} bytes, and more than {most:,} are not read"
         raise OSError(errno.EFBIG, words, str(path))
-    stored = 512 * getattr(found, "st_blocks", found.st_size)
-    if found.st_size > max(SMALL, RATIO * stored):
-        words = f"it claims {found.st_size:,} bytes, of which {stored:,} are there"
+    # a sparse file claims any size, and its holes would be read as zeros
+    stored = 512 * getattr(status, "st_blocks", status.st_size)
+    if status.st_size > max(SMALL, RATIO * stored):
+        words = f"it claims {status.st_size:,} bytes, of which {stored:,} are there"
         raise OSError(errno.EFBIG, words, str(path))
 
 
 def read_bytes(path: Path, most: int, *, link: bool = False) -> bytes:
-    """All bytes of a file; raises OSError, see `open_file`."""
+    """All bytes of a file; raises OSError as `open_file` does."""
     with open_file(path, link=link, most=most) as file:
-        return file.read(os.fstat(file.fileno()).st_size)  # no more, if it grows meanwhile
+        return file.read(os.fstat(file.fileno()).st_size)  # no more, even if the file grows meanwhile
 
 
 def read_yaml_text(path: Path, *, link: bool = False) -> tuple[str, Content]:
-    """A config's text, which has been checked, and the fields that it spells out.
+    """The text of a configuration file and the fields in it.
 
     Raises:
         OSError: the file can't be read.
         ValueError: it is no YAML, holds no fields, or its aliases would unfold into too much.
     """
     text = read_bytes(path, CONFIG_BYTES, link=link).decode()
-    found = parse_yaml(text)
-    if not isinstance(found, dict) or not found or not all(isinstance(key, str) for key in found):
+    fields = parse_yaml(text)
+    if not isinstance(fields, dict) or not fields or not all(isinstance(key, str) for key in fields):
         raise ValueError("it holds no fields; write lines such as 'layers: 32'")
-    return text, found
+    return text, fields
 
 
 def parse_yaml(text: str) -> Any:
@@ -104,22 +108,25 @@ def parse_yaml(text: str) -> Any:
         raise ValueError("it is nested too deeply")
     try:
         return load_yaml(text)
-    except (TypeError, OverflowError, AttributeError, KeyError) as error:  # of odd keys, dates and numbers
+    except (TypeError, OverflowError, AttributeError, KeyError) as error:  # for odd keys, dates and numbers
         raise ValueError(shown(str(error))) from None
 
 
 def _depth(text: str) -> int:
-    """How deep brackets stand in each other, roughly: PyYAML takes seconds to get as far as its limit."""
+    """Depth of nested brackets, roughly: brackets inside quotes count as well.
+
+    PyYAML has a limit of its own, but takes seconds to reach it.
+    """
     steps = (1 if letter in "[{" else -1 for letter in re.sub(r"[^][{}]", "", text))
     return max(itertools.accumulate(steps), default=0)
 
 
 def parse_json(text: str | bytes, *, finite: bool = True) -> Content:
-    """A JSON object; raises ValueError.
+    """The JSON object that ``text`` spells; raises ValueError.
 
     Args:
-        text: to be parsed.
-        finite: whether NaN and numbers beyond all bounds are refused, as none is ever written.
+        text: text to parse.
+        finite: whether to refuse NaN and numbers too large for a float, which no file of ours holds.
     """
 
     def refuse(word: str) -> float:
@@ -129,52 +136,56 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Content:
         return float(word) if math.isfinite(float(word)) else refuse(word)
 
     try:
-        found = json.loads(text, parse_constant=refuse, parse_float=number) if finite else json.loads(text)
+        content = json.loads(text, parse_constant=refuse, parse_float=number) if finite else json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")
-    return found
+    return content
 
 
 def read_json(path: Path, *, link: bool = False, finite: bool = True) -> Content:
-    """A JSON object from a file; raises OSError or ValueError. See `open_file` and `parse_json`."""
+    """The JSON object of a file; raises OSError as `open_file` does, and ValueError as `parse_json` does."""
     return parse_json(read_bytes(path, JSON_BYTES, link=link), finite=finite)
 
 
 def read_json_lines(path: Path) -> list[Content]:
-    """One JSON object from each complete line of a file; raises OSError or ValueError."""
-    found = []
+    """One JSON object from each complete line of a file; raises OSError or ValueError.
+
+    A last line without its end is left out: its writer was stopped, or is still at it.
+    """
+    records = []
     with open_file(path, most=RECORDS_BYTES) as file:
         while (line := file.readline(LINE_BYTES)).endswith(b"\n"):
             try:
-                found.append(parse_json(line))
+                records.append(parse_json(line))
             except ValueError as error:
-                raise ValueError(f"line {len(found) + 1}: {error}") from None
+                raise ValueError(f"line {len(records) + 1}: {error}") from None
         if len(line) == LINE_BYTES:
-            raise ValueError(f"line {len(found) + 1} is longer than {LINE_BYTES:,} bytes")
-    return found
+            raise ValueError(f"line {len(records) + 1} is longer than {LINE_BYTES:,} bytes")
+    return records
 
 
 def read_tensor(path: Path, name: str) -> Tensor:
-    """A tensor of a safetensors file, in memory of its own.
+    """A tensor of a safetensors file, copied into memory of its own.
 
     Raises:
-        OSError, ValueError: the file can't be read, or is not as it says.
+        OSError, ValueError: the file can't be read, or does not hold what its header says.
     """
     from safetensors import SafetensorError, safe_open
 
     open_file(path).close()
     try:
         with safe_open(path, framework="pt") as file:
-            found: Tensor = file.get_tensor(name).clone()  # what was opened is mapped
+            # the file is mapped: without a copy, truncating it later would kill this process
+            tensor: Tensor = file.get_tensor(name).clone()
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(shown(str(error))) from None
-    return found
+    return tensor
 
 
 def map_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a safetensors file, mapped: pages are read when they are first used."""
+    """Metadata and tensors of a safetensors file, mapped into memory: pages are read when first used."""
     from safetensors import SafetensorError, safe_open
 
     open_file(path).close()
@@ -187,11 +198,12 @@ def map_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def tensor_file_metadata(content: bytes) -> dict[str, str]:
-    """Metadata of a safetensors file, from its bytes; raises ValueError."""
+    """Metadata of a safetensors file, from the file's bytes; raises ValueError."""
+    # 8 bytes with the header's length, the header (a JSON object), the tensors
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(HEADER_BYTES, len(content) - 8):
         raise ValueError("it is no safetensors file")
-    found = parse_json(content[8 : 8 + length]).get("__metadata__", {})
-    if not isinstance(found, dict):
+    metadata = parse_json(content[8 : 8 + length]).get("__metadata__", {})
+    if not isinstance(metadata, dict):
         raise ValueError("its metadata is none")
-    return {str(key): str(value) for key, value in found.items()}
+    return {str(key): str(value) for key, value in metadata.items()}

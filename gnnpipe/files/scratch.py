@@ -1,7 +1,7 @@
-"""Folders for what a process needs only while it lives; those of the dead are swept.
+"""Temporary folders that last as long as their process; folders of dead processes are removed.
 
-Whoever makes a folder holds a lock on a file in it, which the system lets go of when that process ends,
-however that comes about. So a folder whose lock is free is nobody's.
+A process holds a lock on a file in its folder. The system releases the lock when the process ends, however it
+ends. So a folder with a free lock belongs to nobody.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from gnnpipe.errors import ConfigError
 from gnnpipe.files.writing import new_file, remove, rename
 
 PREFIX, ALIVE = "gnnpipe-scratch-", "alive"
-# A folder without a lock file is one that is being made; or its maker died meanwhile.
+# A folder without a lock file is being made; after this time its process must have died in between.
 SECONDS_TO_BE_MADE = 3600.0
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A new folder, which is removed at the end; first those that dead processes left are.
+    """A new folder, removed at the end. Folders of dead processes are removed first.
 
     Raises:
-        ConfigError: there is no place for one.
+        ConfigError: no folder can be made where TMPDIR says.
     """
     sweep()
     try:
@@ -48,7 +48,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def sweep() -> None:
-    """Remove what dead processes of this user left among the temporary files; links are not followed."""
+    """Remove the scratch folders of dead processes of this user; links are not followed."""
     try:
         entries = [entry for entry in os.scandir(tempfile.gettempdir()) if entry.name.startswith(PREFIX)]
     except OSError:
@@ -60,21 +60,22 @@ def sweep() -> None:
 
 
 def _make_lock(folder: Path) -> int:
-    """Make the lock's file, which gets its name when it is held."""
+    """Make and lock the lock file, which gets its name only then: a sweep never finds it unlocked."""
     aside = folder / f"{ALIVE}-soon"
     alive = new_file(aside)
-    with suppress(OSError):  # on a file system without locks nobody can take it, and nothing is swept
+    with suppress(OSError):  # on a file system without locks a sweep gets none either, and removes nothing
         fcntl.flock(alive, fcntl.LOCK_EX)
     rename(aside, folder / ALIVE)
     return alive
 
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, not a link, of this user."""
     try:
-        found = entry.stat(follow_symlinks=False)
+        status = entry.stat(follow_symlinks=False)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
 def _is_dead(folder: Path) -> bool:

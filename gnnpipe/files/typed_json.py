@@ -1,9 +1,15 @@
-"""Frozen dataclasses as JSON objects, and back. Whoever made the object need not have meant well.
+"""Frozen dataclasses as JSON objects, and back; objects that are read may be anybody's, and are checked.
 
-A field stands under its name, or under the `Key` that it is annotated with; the fields of a dataclass that is
-annotated with SPREAD stand among those of the object around it. A field with a default may be absent, as in
-files of versions that did not have it; where that default is None or (), the field is left out when it holds
-that. Other keys are ignored. Numbers stay as they are read, so that what is written again is the same text.
+    @dataclass(frozen=True)
+    class Example:
+        start: Annotated[int, Key("from")]       {"from": 3,
+        size: Annotated[Size, SPREAD]             "rows": 4, "columns": 5,     the fields of Size
+        note: str | None = None                   "note": "..."}               left out where it is None
+
+A field stands under its name, or under the `Key` that it is annotated with. A field with a default may be
+absent, as in files of versions that did not have it; one whose default is None or () is not written while it
+holds that. Unknown keys are ignored. Numbers keep the type they are read with, so that writing them again
+gives the same text.
 """
 
 from __future__ import annotations
@@ -20,78 +26,85 @@ from gnnpipe.errors import shown
 
 T = TypeVar("T")
 _Take = Callable[[Any], Any]
-"""Checks a value and returns it as its type has it; raises ValueError."""
+"""Checks a value from JSON and converts it to a field's type; raises ValueError."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """Of a field that stands under another key than its name, as ``Annotated[int, Key("from")]``."""
+    """Annotation of a field that stands under another key than its name: ``Annotated[int, Key("from")]``."""
 
     text: str
+    """The key."""
 
 
 SPREAD = "spread"
-"""Annotates a field that is a dataclass, or one or None."""
+"""Annotation of a field that holds a dataclass, or None: its fields stand among those around it."""
 
 
 def from_object(kind: type[T], content: object) -> T:
-    """A dataclass from what a JSON file held; raises ValueError, which names the key and what is wrong."""
+    """A dataclass from a JSON object; raises ValueError, which names the key and the fault."""
     return cast(T, _take_dataclass(kind, content))
 
 
 def to_object(item: Any) -> dict[str, object]:
-    """The JSON object of a dataclass; dataclasses inside of it stay, as `json_text` takes them."""
-    found: dict[str, object] = {}
-    for part in _parts(item.__class__):
-        value = getattr(item, part.name)
-        if part.default in (None, ()) and value == part.default:
+    """The JSON object of a dataclass; nested dataclasses stay as they are, for `json_text` to convert."""
+    content: dict[str, object] = {}
+    for entry in _fields_of(item.__class__):
+        value = getattr(item, entry.name)
+        if entry.default in (None, ()) and value == entry.default:
             continue
-        if part.inner:
-            found |= to_object(value)
+        if entry.inner:
+            content |= to_object(value)
         else:
-            found[part.key] = value
-    return found
+            content[entry.key] = value
+    return content
 
 
 def json_text(item: object, indent: int | None = None) -> str:
-    """JSON of a dataclass, or of plain values that hold some; raises ValueError where a number is not
-    finite."""
+    """JSON of a dataclass, or of plain values that hold dataclasses.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     return json.dumps(item, indent=indent, allow_nan=False, default=to_object)
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A field of a dataclass."""
+class _Field:
+    """A field of a dataclass, and its form in JSON."""
 
     name: str
+    """Its name in the dataclass."""
     key: str
+    """Its key in the JSON object, unless it is spread."""
     default: Any
-    """MISSING if it must be there."""
+    """Its default; MISSING if the key must be present."""
     inner: frozenset[str]
-    """Keys that are spread; empty for a field that has one of its own."""
+    """Keys of a field that is spread; empty for a field with a key of its own."""
     take: _Take
+    """Reads its value."""
 
 
 @functools.cache
-def _parts(kind: Any) -> tuple[_Part, ...]:
+def _fields_of(kind: Any) -> tuple[_Field, ...]:
     hints = get_type_hints(kind, include_extras=True)
-    return tuple(_part(item.name, item.default, hints[item.name]) for item in fields(kind))
+    return tuple(_field_of(item.name, item.default, hints[item.name]) for item in fields(kind))
 
 
-def _part(name: str, default: Any, hint: Any) -> _Part:
+def _field_of(name: str, default: Any, hint: Any) -> _Field:
     note = None
     if get_origin(hint) is Annotated:
         hint, note = get_args(hint)
     inner: frozenset[str] = frozenset()
     if note == SPREAD:
         (hint,) = (option for option in get_args(hint) or (hint,) if is_dataclass(option))
-        inner = frozenset(part.key for part in _parts(hint))
-    return _Part(name, note.text if isinstance(note, Key) else name, default, inner, _taker(hint))
+        inner = frozenset(entry.key for entry in _fields_of(hint))
+    return _Field(name, note.text if isinstance(note, Key) else name, default, inner, _taker(hint))
 
 
 @functools.cache
 def _taker(hint: Any) -> _Take:
-    """Of a type."""
+    """The function that reads values of a type."""
     origin, inner = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
         return functools.partial(_take_dataclass, hint)
@@ -155,28 +168,29 @@ def _take_list(take: _Take, value: object) -> list[object]:
 
 
 def _take_tuple(take: _Take, length: int | None, value: object) -> object:
-    found = tuple(_take_list(take, value))
-    if length not in (None, len(found)):
+    items = tuple(_take_list(take, value))
+    if length not in (None, len(items)):
         raise ValueError(f"{_quoted(value)} is no list of {length}")
-    return found
+    return items
 
 
 def _take_dataclass(kind: Any, value: object) -> object:
     if not isinstance(value, dict):
         raise ValueError(f"{_quoted(value)} is no object")
-    found = {}
-    for part in _parts(kind):
-        if part.inner and (part.default is MISSING or not part.inner.isdisjoint(value)):
-            found[part.name] = part.take(value)
-        elif not part.inner and part.key in value:
-            found[part.name] = _named(part.take, part.key, value[part.key])
-        elif part.default is MISSING:
-            raise ValueError(f"{part.key} is absent")
-    return kind(**found)
+    arguments = {}
+    for entry in _fields_of(kind):
+        # a field that is spread reads the whole object, if that has any of its keys
+        if entry.inner and (entry.default is MISSING or not entry.inner.isdisjoint(value)):
+            arguments[entry.name] = entry.take(value)
+        elif not entry.inner and entry.key in value:
+            arguments[entry.name] = _named(entry.take, entry.key, value[entry.key])
+        elif entry.default is MISSING:
+            raise ValueError(f"{entry.key} is absent")
+    return kind(**arguments)
 
 
 def _named(take: _Take, key: object, value: object) -> object:
-    """Take a value; an error says which one it is about."""
+    """Read a value; put its key in front of an error."""
     try:
         return take(value)
     except ValueError as error:

@@ -1,9 +1,10 @@
-"""Writing to disk: the one place where a file is made, added to or removed.
+"""Writing to disk: the one place where files are made, extended or removed.
 
-A folder may have been made by somebody else, with links in it that lead elsewhere. So nothing here follows a
-link: a file is written under a name that nobody can foresee and that must not exist (O_EXCL, O_NOFOLLOW), and
-then takes the name it is meant to have. Readers see the whole file or the one before it, and what fails
-leaves nothing behind.
+A folder may be somebody else's, with links in it that lead elsewhere. So nothing here follows a link: a file
+is written under a random name that must not exist (O_EXCL, O_NOFOLLOW), and then renamed. Readers see the
+whole file or the one before it, and a write that fails leaves nothing behind:
+
+    .gnnpipe-<random>.part  --- write ---> complete  --- rename ---> model.safetensors
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PREFIX, PART = ".gnnpipe-", ".part"
+# Bytes that a copy reads at once.
 _BLOCK = 1 << 20
+# Flags for a file that must not exist yet, and for one that must exist and be no link.
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _OLD = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+# Names of number formats in safetensors files.
 _KINDS = {
     "torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16",
     "torch.int64": "I64", "torch.int32": "I32", "torch.uint8": "U8", "torch.bool": "BOOL",
@@ -39,8 +43,8 @@ def new_file(path: Path, flags: int = 0) -> int:
     """Make a file that must not exist yet, not even as a link; its mode follows the umask.
 
     Args:
-        path: of the file.
-        flags: more flags of `os.open`.
+        path: path of the file.
+        flags: further flags for `os.open`.
 
     Returns:
         A descriptor, which the caller closes.
@@ -49,7 +53,7 @@ def new_file(path: Path, flags: int = 0) -> int:
 
 
 def write_all(file: int, content: bytes | memoryview) -> None:
-    """Write to a descriptor until all is written."""
+    """Write all of ``content`` to a descriptor; one call of `os.write` may stop short."""
     left = memoryview(content)
     while len(left):
         left = left[os.write(file, left) :]
@@ -57,21 +61,21 @@ def write_all(file: int, content: bytes | memoryview) -> None:
 
 @contextmanager
 def aside(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` that nobody has; what stands there at the end takes the place of ``path``.
+    """A new name beside ``path``; the file written there replaces ``path`` at the end.
 
     Raises:
         OSError: it can't be written, or something else than a file or a link stands at ``path``. The error
-            names ``path``, and nothing is left.
+            names ``path``, and no file is left behind.
     """
-    other = path.with_name(f"{PREFIX}{secrets.token_hex(8)}{PART}")
+    unfinished = path.with_name(f"{PREFIX}{secrets.token_hex(8)}{PART}")
     try:
         _check_replaceable(path)
-        yield other
-        other.replace(path)
+        yield unfinished
+        unfinished.replace(path)
     except BaseException as error:
         with suppress(OSError):
-            other.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # the user knows nothing of the random name
             error.filename, error.filename2 = str(path), None
         raise
 
@@ -80,12 +84,12 @@ def write_file(path: Path, content: str | bytes, *, durable: bool = False) -> No
     """Write a file whole or not at all.
 
     Args:
-        path: of the file; what stands there is replaced.
-        content: text is written as UTF-8.
-        durable: wait until the disk has it.
+        path: path of the file; a file or a link there is replaced.
+        content: bytes, or text that is written as UTF-8.
+        durable: whether to wait until the disk has it.
     """
-    with aside(path) as other:
-        file = new_file(other)
+    with aside(path) as unfinished:
+        file = new_file(unfinished)
         try:
             write_all(file, content.encode() if isinstance(content, str) else content)
             if durable:
@@ -96,8 +100,8 @@ def write_file(path: Path, content: str | bytes, *, durable: bool = False) -> No
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file whole or not at all; neither end may be a link."""
-    with open_file(source) as reader, aside(target) as other:
-        file = new_file(other)
+    with open_file(source) as reader, aside(target) as unfinished:
+        file = new_file(unfinished)
         try:
             while block := reader.read(_BLOCK):
                 write_all(file, block)
@@ -106,17 +110,17 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add to a file, whole or not at all; the system has it when this returns.
+    """Append to an existing file, all of ``text`` or nothing; the system has it when this returns.
 
     Raises:
-        OSError: it can't be written, is gone (it is not begun anew) or is a link.
+        OSError: it can't be written, does not exist, or is a link.
     """
     file = _open_old(path, _OLD)
     try:
         end = os.lseek(file, 0, os.SEEK_END)
         try:
             write_all(file, text.encode())
-        except OSError as error:
+        except OSError as error:  # as on a full disk: take back the part that was written
             os.ftruncate(file, end)
             error.filename = str(path)
             raise
@@ -125,11 +129,11 @@ def append_text(path: Path, text: str) -> None:
 
 
 def open_lock(path: Path, *, own: bool = False) -> int:
-    """Open the file that a lock is about; it is made if need be.
+    """Open a lock file; make it if it does not exist.
 
     Args:
-        path: of the file.
-        own: whether it must be ours, as in a folder in which everybody may put files.
+        path: path of the file.
+        own: whether this user must own it, as in a folder where everybody may put files.
 
     Returns:
         A descriptor, which the caller closes.
@@ -147,11 +151,14 @@ def open_lock(path: Path, *, own: bool = False) -> int:
 
 
 def make_folder(path: Path, *, link: bool = False) -> None:
-    """Make a folder, and those above it, unless it is there.
+    """Make a folder, and those above it, unless it exists.
 
     Args:
-        path: of the folder.
-        link: whether it may be a link to one, as where a user has named it.
+        path: path of the folder.
+        link: whether it may be a link to a folder, which is fine where a user has named it.
+
+    Raises:
+        OSError: it can't be made, or is a link.
     """
     path.mkdir(parents=True, exist_ok=True)
     if not link and path.is_symlink():
@@ -159,33 +166,33 @@ def make_folder(path: Path, *, link: bool = False) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link (not what it leads to), or a folder with all that is in it, if it is there."""
+    """Remove a file, a link (not its target), or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)  # which follows no links either
+        shutil.rmtree(path)  # follows no links either
     else:
         path.unlink(missing_ok=True)
 
 
 def rename(path: Path, target: Path) -> None:
-    """Give a folder its name, in place of what stands there."""
+    """Rename a file or a folder, replacing whatever stands at ``target``."""
     remove(target)
     path.rename(target)
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file of that name was being written when its process was killed."""
+    """Whether it is the name of an unfinished file, whose process was killed before the rename."""
     return name.startswith(PREFIX) and name.endswith(PART)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what was being written in a folder when its process was killed."""
+    """Remove the unfinished files of killed processes from a folder."""
     for path in folder.iterdir():
         if is_leftover(path.name):
             remove(path)
 
 
 def _check_replaceable(path: Path) -> None:
-    """Renaming over a device would take it away from everybody."""
+    """Raise OSError unless ``path`` is free, a file or a link: a rename would even replace ``/dev/null``."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -196,6 +203,7 @@ def _check_replaceable(path: Path) -> None:
 
 
 def _open_old(path: Path, flags: int) -> int:
+    """Open an ordinary file that exists; raises OSError for a link, a pipe or a device."""
     try:
         file = os.open(path, flags | _BINARY)
     except OSError as error:
@@ -212,13 +220,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a safetensors file whole or not at all, through the page cache: it is read soon.
 
     Args:
-        path: of the file; what stands there is replaced.
-        tensors: on the CPU.
-        metadata: what the file says of itself.
+        path: path of the file; a file or a link there is replaced.
+        tensors: named tensors on the CPU.
+        metadata: texts for the file's header.
     """
     header, ordered = tensor_header(tensors, metadata)
-    with aside(path) as other:
-        file = new_file(other)
+    with aside(path) as unfinished:
+        file = new_file(unfinished)
         try:
             write_all(file, header)
             for tensor in ordered:
@@ -230,12 +238,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def tensor_header(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> tuple[bytes, list[Tensor]]:
-    """How a safetensors file begins, and the tensors in the order in which they follow it.
+    """Header of a safetensors file, and the tensors in the order in which they follow it.
 
-    The widest numbers come first, so that each stands at a multiple of its size when the file is mapped.
+        8 bytes: length of the text | JSON text, spaces up to a multiple of 8 | tensors, widest numbers first
+
+    Each number then stands at a multiple of its size, also in memory when the file is mapped.
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-    end, ordered = 0, sorted(tensors.items(), key=lambda item: -item[1].element_size())
+    end, ordered = 0, sorted(tensors.items(), key=lambda named: -named[1].element_size())
     for name, tensor in ordered:
         begin, end = end, end + tensor.nbytes
         kind = _KINDS[str(tensor.dtype)]
@@ -246,8 +256,8 @@ def tensor_header(
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
-    """A tensor's numbers as they lie in memory."""
-    import torch  # not above: commands that write text only begin without it
+    """A tensor's numbers as they lie in memory, row by row."""
+    import torch  # not above: commands that only write text start without it
 
     content: memoryview = tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data
     return content

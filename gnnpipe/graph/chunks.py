@@ -1,4 +1,15 @@
-"""Parts and chunks: the contiguous ranges of nodes that ranks hold and that stream through the pipeline."""
+"""Parts and chunks: contiguous ranges of nodes. A rank holds a part; chunks stream through the pipeline.
+
+Rows after renumbering, for 2 parts of 3 chunks each:
+
+    part     0                               1
+    chunk    0         1         2           0         1         2
+           | range 0 | range 1 | range 2   | range 3 | range 4 | range 5 |
+
+    inside a range:  rows that read no other part, cell by cell | rows that do, cell by cell
+
+Chunk k of the graph is range k of every part together.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +23,8 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.locality import Locality
 from gnnpipe.graph.partition import Partition, node_cost, partition
 
-# Rows of a cell: with the usual widths a few hundred KiB, which a core's own cache holds.
+# Rows of a cell, a group of nodes with many edges among them: with the usual widths its rows take a few
+# hundred KiB, which a core's own cache holds.
 ROWS_PER_CELL = 1024
 
 
@@ -32,60 +44,66 @@ class Chunk:
 
 @dataclass(frozen=True)
 class CutSpec:
-    """How a graph is to be cut."""
+    """The wanted cut of a graph."""
 
     num_parts: int
+    """Number of parts."""
     num_chunks: int
-    """Chunks of each part."""
+    """Number of chunks of each part."""
     row_cost: float
-    """See `node_cost`."""
+    """Dense work of one row, in units of the work of one edge (`node_cost`)."""
     part_balance: PartBalance = "nodes"
+    """Which total is equal for all parts: nodes or work."""
     local: bool = False
-    """Whether chunks follow a locality order; with one part only."""
+    """Whether chunks follow a locality order; possible with one part only."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How the nodes are renumbered and cut, and how good the cut is."""
+    """A graph's new numbering and its ranges, with figures of their quality."""
 
     order: np.ndarray
-    """int ``[num_nodes]``: the original id of each new node id."""
+    """int ``[num_nodes]``: original id of each node in the new numbering."""
     ranges: tuple[tuple[Chunk, ...], ...]
-    """``[part][chunk]``: consecutive ranges that cover all nodes. Chunk k is the union of the k-th ranges."""
+    """``[part][chunk]``: consecutive ranges that cover all nodes."""
     part_method: str
-    """What made the parts: metis, rcm or whole."""
+    """Method that made the parts: metis, rcm or whole."""
     chunk_method: str
-    """What made the chunks; ``mixed`` where that differs from part to part; see also `LocalCut`."""
+    """Method that made the chunks: metis, rcm, whole, one of `LocalCut`, or mixed where parts differ."""
     cut_fraction: float
-    """Share of the edges whose ends lie in different chunks."""
+    """Share of the edges that join different chunks."""
     part_imbalance: float
-    """Work of the dearest part over the mean."""
+    """Work of the most expensive part over the mean of all parts."""
     chunk_imbalance: float
-    """Work of the dearest range over the mean."""
+    """Work of the most expensive range over the mean of all ranges."""
 
 
 def cut_graph(adjacency: Csr, spec: CutSpec) -> Cut:
-    """Cut into parts, each part into chunks, and renumber so that both are contiguous.
+    """Cut into parts and each part into chunks; renumber so that both are contiguous.
 
-    Inside a range, rows that read no other part's come first: they can be computed while the others' halo is
-    on its way. Both kinds are ordered by cells, groups of nodes with many edges among them, so that rows
-    which are aggregated together are read from the cache; chunks along a line keep their old order.
+    Inside a range, rows that read no other part come first: they can be computed while the halo is on its
+    way. Both kinds are ordered by cell, so that rows which are aggregated together are read from the cache.
+    Chunks along a line keep the original order inside, which is local already.
     """
     work = node_cost(adjacency, spec.row_cost)
-    parts, chunks, chunk_method = _groups(adjacency, spec, work)
+    parts, chunks, chunk_method = _parts_and_chunks(adjacency, spec, work)
+    # ranges are numbered part by part, so that sorting by them makes parts contiguous, too
     num_ranges = spec.num_parts * spec.num_chunks
-    place = parts.assignment * spec.num_chunks + chunks
+    range_of = parts.assignment * spec.num_chunks + chunks
+    # an edge for each entry: row `reader` aggregates row `owner`
     reader = np.repeat(np.arange(adjacency.num_rows), np.diff(adjacency.rowptr.numpy()))
     owner = adjacency.col.numpy()
     reads_halo = np.zeros(adjacency.num_rows, dtype=bool)
     reads_halo[reader[parts.assignment[reader] != parts.assignment[owner]]] = True
-    stops = np.cumsum(np.bincount(place, minlength=num_ranges)).tolist()
+    stops = np.cumsum(np.bincount(range_of, minlength=num_ranges)).tolist()
     ranges = [Chunk(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
-    cost = np.bincount(place, weights=work, minlength=num_ranges)
+    cost = np.bincount(range_of, weights=work, minlength=num_ranges)
     part_cost = cost.reshape(spec.num_parts, spec.num_chunks).sum(axis=1)
-    cell = np.zeros_like(place) if spec.local else _cells(adjacency, place, num_ranges)
+    cell = np.zeros_like(range_of) if spec.local else _cells(adjacency, range_of, num_ranges)
     return Cut(
-        np.lexsort((cell, reads_halo, place)),
+        # lexsort's last key counts first: by range, then without halo before with halo, then by cell; it is
+        # stable, so nodes that agree in all three keep their order
+        np.lexsort((cell, reads_halo, range_of)),
         rows_of_parts(ranges, spec.num_parts),
         parts.method,
         chunk_method,
@@ -95,35 +113,43 @@ def cut_graph(adjacency: Csr, spec: CutSpec) -> Cut:
     )
 
 
-def _cells(adjacency: Csr, place: np.ndarray, num_ranges: int) -> np.ndarray:
-    """The cell of each node among those of its range; a range of few nodes is one cell."""
+def _cells(adjacency: Csr, range_of: np.ndarray, num_ranges: int) -> np.ndarray:
+    """The cell of each node, numbered from 0 in each range; a range of few nodes is one cell."""
     cell = np.zeros(adjacency.num_rows, dtype=np.int64)
     matrix = adjacency.to_scipy()
-    for number in range(num_ranges):
-        mine = np.flatnonzero(place == number)
-        if len(mine) >= 2 * ROWS_PER_CELL:
-            inside = Csr.from_scipy(sp.csr_matrix(matrix[mine][:, mine]))
-            cells = partition(inside, len(mine) // ROWS_PER_CELL, np.ones(len(mine)), rough=True)
-            cell[mine] = cells.assignment
+    for range_index in range(num_ranges):
+        nodes = np.flatnonzero(range_of == range_index)
+        if len(nodes) >= 2 * ROWS_PER_CELL:
+            # only edges inside the range count: its rows are read one range at a time
+            inside = Csr.from_scipy(sp.csr_matrix(matrix[nodes][:, nodes]))
+            cells = partition(inside, len(nodes) // ROWS_PER_CELL, np.ones(len(nodes)), rough=True)
+            cell[nodes] = cells.assignment
     return cell
 
 
 def rows_of_parts(ranges: list[Chunk], num_parts: int) -> tuple[tuple[Chunk, ...], ...]:
-    """Group consecutive ranges by part."""
+    """Group a flat list of ranges by part: ``[part][chunk]``."""
     num_chunks = len(ranges) // num_parts
     return tuple(tuple(ranges[part * num_chunks : (part + 1) * num_chunks]) for part in range(num_parts))
 
 
 def cut_into_parts(adjacency: Csr, num_parts: int, balance: PartBalance, work: np.ndarray) -> Partition:
-    """Cut into parts, none of which is empty while there are nodes enough."""
+    """Cut into parts; none is empty while there are enough nodes."""
     cost = work if balance == "work" else np.ones(adjacency.num_rows)
     return partition(adjacency, num_parts, cost, allow_empty=False)
 
 
 def renumbered(matrix: Csr, rows: np.ndarray, cols: np.ndarray | None) -> Csr:
-    """Reorder rows, and columns where ``cols`` is given, to the new numbering (new id -> old id)."""
+    """Reorder a matrix to a new numbering.
+
+    Args:
+        matrix: matrix in the old numbering.
+        rows: old row of each new row.
+        cols: old column of each new column; None leaves columns as they are.
+    """
     moved = matrix.to_scipy()[rows]
     if cols is not None:
+        # entries name columns by their old number, so the permutation has to be inverted
         new_id = np.empty_like(cols)
         new_id[cols] = np.arange(len(cols))
         moved.indices = new_id[moved.indices].astype(moved.indices.dtype)
@@ -132,8 +158,8 @@ def renumbered(matrix: Csr, rows: np.ndarray, cols: np.ndarray | None) -> Csr:
     return Csr.from_scipy(moved)
 
 
-def _groups(adjacency: Csr, spec: CutSpec, work: np.ndarray) -> tuple[Partition, np.ndarray, str]:
-    """The part of each node, its chunk, and what made the chunks."""
+def _parts_and_chunks(adjacency: Csr, spec: CutSpec, work: np.ndarray) -> tuple[Partition, np.ndarray, str]:
+    """The part of each node, its chunk inside the part, and the method that made the chunks."""
     parts = cut_into_parts(adjacency, spec.num_parts, spec.part_balance, work)
     if spec.local:
         line = Locality(adjacency, work).cut(spec.num_chunks)
@@ -141,13 +167,14 @@ def _groups(adjacency: Csr, spec: CutSpec, work: np.ndarray) -> tuple[Partition,
     if spec.num_parts == 1:
         whole = partition(adjacency, spec.num_chunks, work)
         return parts, whole.assignment, whole.method
+    # each part is cut by itself: chunk k of one part has nothing to do with chunk k of another
     chunks = np.zeros(adjacency.num_rows, dtype=np.int64)
     methods = set()
     matrix = adjacency.to_scipy()
     for part in range(spec.num_parts):
-        mine = np.flatnonzero(parts.assignment == part)
-        inside = Csr.from_scipy(sp.csr_matrix(matrix[mine][:, mine]))
-        groups = partition(inside, spec.num_chunks, work[mine])
-        chunks[mine] = groups.assignment
+        nodes = np.flatnonzero(parts.assignment == part)
+        inside = Csr.from_scipy(sp.csr_matrix(matrix[nodes][:, nodes]))
+        groups = partition(inside, spec.num_chunks, work[nodes])
+        chunks[nodes] = groups.assignment
         methods.add(groups.method)
     return parts, chunks, methods.pop() if len(methods) == 1 else "mixed"

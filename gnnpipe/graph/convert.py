@@ -1,4 +1,4 @@
-"""Numbers of a user's data as they are kept here: without loss, or with a line that says what is lost."""
+"""Conversion of a user's numbers: without loss, or with a note that says what is lost."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.csr import Csr
 
-# What stands for "no label" among class numbers; NaN does among floats, and in each column of several labels.
+# Stands for "no label" among class numbers. Among floats NaN does, and in all columns of several labels.
 UNLABELLED = -1
 # Below this share of non-zeros sparse features are both smaller and faster (a CSR entry takes 8 bytes).
 SPARSE_FEATURES_BELOW = 0.1
+# Formats with values that float32 holds exactly.
 _EXACT = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16)
 
 
@@ -36,12 +37,13 @@ def as_integers(values: Any, what: str) -> Tensor:
     """Whole numbers as int64.
 
     Raises:
-        DataError: a value is none, or is a float so large that it may have been rounded.
+        DataError: a value is no whole number, or a float so large that it may have been rounded.
     """
     values = as_tensor(values, what)
     if values.dtype == torch.bool:
         raise DataError(f"{what}: true and false are no numbers of nodes; whole numbers are needed")
     if values.is_floating_point() and values.numel():
+        # up to here the format tells neighbouring whole numbers apart: 2^24 for float32, 2^53 for float64
         most = 2 / torch.finfo(values.dtype).eps
         bad = ~((values == values.trunc()) & (values.abs() <= most))
         if bad.any():
@@ -53,7 +55,7 @@ def as_integers(values: Any, what: str) -> Tensor:
 
 
 def as_ids(values: Any, what: str, num_nodes: int) -> Tensor:
-    """Ids of nodes as int64; raises DataError where one is no whole number, or names no node."""
+    """Node ids as int64; raises DataError where one is no whole number, or names no node."""
     ids = as_integers(values, what)
     if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= num_nodes):
         bad = ids.max() if int(ids.max()) >= num_nodes else ids.min()
@@ -82,13 +84,17 @@ def as_mask(values: Any, what: str, num_nodes: int) -> Tensor:
 
 
 def as_labels(values: Any) -> Tensor:
-    """Class numbers, int64 ``[num_nodes]``, -1 where there is none; or 0 and 1, float32 ``[num_nodes,
-    num_labels]``, NaN in the rows of nodes without labels.
+    """Labels in the form that `GraphData` keeps.
+
+    Returns:
+        One label a node: int64 ``[num_nodes]`` class numbers, -1 for nodes without a label. Several labels a
+        node: float32 ``[num_nodes, num_labels]`` of 0 and 1, NaN in the rows of nodes without labels.
 
     Raises:
         DataError: a label is no class number, or neither 0 nor 1 where a node may have several.
     """
     labels = as_tensor(values, "labels")
+    # a single column holds class numbers, not one label of several
     labels = labels.squeeze(-1) if labels.dim() == 2 and labels.shape[1] == 1 else labels
     if labels.dim() == 2:
         return _several_labels(labels)
@@ -113,17 +119,17 @@ def as_labels(values: Any) -> Tensor:
 
 
 def labelled(labels: Tensor) -> Tensor:
-    """bool ``[num_nodes]``: which nodes have a label, of labels as `as_labels` makes them."""
+    """bool ``[num_nodes]``: whether each node has a label; ``labels`` as `as_labels` returns them."""
     return ~labels.isnan().any(dim=1) if labels.dim() == 2 else labels != UNLABELLED
 
 
 def masks_with_labels(
     masks: tuple[Any, Any, Any], labels: Tensor
 ) -> tuple[tuple[Tensor, Tensor, Tensor], list[str]]:
-    """The masks without nodes that have no label, and what is to be said of it.
+    """The masks without the nodes that have no label, and a note for each mask that shrank.
 
     Raises:
-        DataError: one is no mask, or none of its nodes has a label.
+        DataError: an argument is no mask, or no node of a mask has a label.
     """
     has_label, notes = labelled(labels), []
     kept = []
@@ -141,7 +147,7 @@ def masks_with_labels(
 
 
 def label_notes(labels: Tensor, num_classes: int) -> list[str]:
-    """What looks as if it were meant in another way."""
+    """Notes about labels that may be meant in another way than they are taken."""
     known = labels[labelled(labels)]
     if labels.dim() == 2:
         if labels.shape[1] < 2 or not len(known) or bool((known.sum(dim=1) != 1).any()):
@@ -158,11 +164,12 @@ def label_notes(labels: Tensor, num_classes: int) -> list[str]:
 
 
 def as_features(values: Any) -> tuple[Tensor | Csr, tuple[str, ...]]:
-    """float32 features, sparse where most are zero, and what is to be said of the conversion.
+    """float32 features, sparse where most entries are zero, and notes about the conversion.
 
     Raises:
         DataError: an entry is not finite, or too large for float32.
     """
+    # torch's sparse layouts and SciPy's all become SciPy's CSR first
     if isinstance(values, Tensor) and values.layout != torch.strided:
         values = values.detach().cpu().to_sparse_coo().coalesce()
         values = sp.coo_matrix((values.values().numpy(), values.indices().numpy()), tuple(values.shape))
@@ -191,12 +198,12 @@ def check_finite(features: Tensor | Csr) -> None:
     count = int(bad.sum())
     if not count:
         return
-    place = bad.nonzero()[0]
+    index = bad.nonzero()[0]  # [entry] of sparse features, [node, column] of dense ones
     if isinstance(features, Csr):
-        node = int(torch.searchsorted(features.rowptr, place.to(features.rowptr.dtype), right=True)) - 1
-        column, first = int(features.col[place]), float(value[place])
+        node = int(torch.searchsorted(features.rowptr, index.to(features.rowptr.dtype), right=True)) - 1
+        column, first = int(features.col[index]), float(value[index])
     else:
-        node, column = place.tolist()
+        node, column = index.tolist()
         first = float(value[node, column])
     raise DataError(
         f"features: {count} of {value.numel()} entries are NaN or infinite as float32, first {first} of node "
@@ -205,22 +212,23 @@ def check_finite(features: Tensor | Csr) -> None:
 
 
 def _as_float32(values: Tensor) -> tuple[Tensor, tuple[str, ...]]:
-    found = values.to(torch.float32)
+    rounded = values.to(torch.float32)
     if values.dtype in _EXACT:
-        return found, ()
-    changed = int((found.to(values.dtype) != values).logical_and(~values.isnan()).sum())
-    if not changed:
-        return found, ()
-    return found, (
-        f"features: {changed / values.numel():.1%} of the entries are rounded from {_name(values.dtype)} to "
-        "float32",
+        return rounded, ()
+    num_changed = int((rounded.to(values.dtype) != values).logical_and(~values.isnan()).sum())
+    if not num_changed:
+        return rounded, ()
+    return rounded, (
+        f"features: {num_changed / values.numel():.1%} of the entries are rounded from {_name(values.dtype)} "
+        "to float32",
     )
 
 
 def _several_labels(labels: Tensor) -> Tensor:
+    """float32 ``[num_nodes, num_labels]``; a row that is all NaN, or all -1, stands for no labels."""
     known = (labels == 0) | (labels == 1)
-    none = labels.isnan() if labels.is_floating_point() else labels == UNLABELLED
-    absent = none.all(dim=1) | (labels == UNLABELLED).all(dim=1)
+    no_label = labels.isnan() if labels.is_floating_point() else labels == UNLABELLED
+    absent = no_label.all(dim=1) | (labels == UNLABELLED).all(dim=1)
     bad = ~known & ~absent.unsqueeze(1)
     if bad.any():
         node, column = bad.nonzero()[0].tolist()
@@ -229,8 +237,8 @@ def _several_labels(labels: Tensor) -> Tensor:
             f"labels: {value} lies outside 0 to 1 (node {node}, column {column}); where a node may have "
             "several labels each is 0 or 1, or all of a node's are NaN, for none"
         )
-    found = labels.to(torch.float32)
-    return found.masked_fill(absent.unsqueeze(1), torch.nan) if bool(absent.any()) else found
+    converted = labels.to(torch.float32)
+    return converted.masked_fill(absent.unsqueeze(1), torch.nan) if bool(absent.any()) else converted
 
 
 def _kind(values: Any) -> str:
@@ -239,7 +247,7 @@ def _kind(values: Any) -> str:
 
 
 def _number(value: Tensor) -> str:
-    """As short as its type allows: 4.206 as float32, not 4.205999851."""
+    """The shortest text that names the value in its format: 4.206 for a float32, not 4.205999851."""
     return str(value.float().item() if value.dtype == torch.bfloat16 else value.numpy()[()])
 
 

@@ -1,4 +1,4 @@
-"""The one sparse matrix form."""
+"""Csr: the one sparse matrix form of the package."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Csr:
-    """A sparse float32 matrix of shape ``[num_rows, num_cols]``, row by row.
+    """A sparse float32 matrix of shape ``[num_rows, num_cols]`` in compressed row form.
 
-    Row i of an adjacency lists the nodes that node i aggregates from.
+    Row i of an adjacency lists the nodes that node i aggregates from::
+
+        rowptr  0  2  2  3        row 0 owns entries 0 and 1, row 1 none, row 2 entry 2
+        col     1  2  0
+        value   .5 .5 1.
     """
 
     rowptr: Tensor
@@ -27,9 +31,9 @@ class Csr:
     num_cols: int
     """Number of columns."""
     structure: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """What products have found out once about where its entries are, such as its longest rows."""
+    """Cache of facts about where the entries are, such as its longest rows; filled by products."""
     formats: dict[torch.dtype, Tensor] = field(default_factory=dict, repr=False, compare=False)
-    """Values in other formats, converted once."""
+    """Cache of the values in other number formats."""
 
     @property
     def num_rows(self) -> int:
@@ -48,7 +52,7 @@ class Csr:
 
     @classmethod
     def from_scipy(cls, matrix: sp.csr_matrix) -> Csr:
-        """Convert; duplicates are summed, and 32-bit indices are used wherever they suffice."""
+        """Convert from SciPy: duplicates are summed, and indices are int32 below 2^31 entries."""
         matrix = sp.csr_matrix(matrix, dtype=np.float32)
         matrix.sum_duplicates()
         index = np.int32 if matrix.nnz < 2**31 else np.int64
@@ -60,7 +64,7 @@ class Csr:
         )
 
     def to_scipy(self) -> sp.csr_matrix:
-        """The same matrix for scipy; the arrays are shared where scipy allows."""
+        """The same matrix for SciPy; arrays are shared where SciPy allows."""
         return sp.csr_matrix(
             (self.value.numpy(), self.col.numpy(), self.rowptr.numpy()), shape=(self.num_rows, self.num_cols)
         )
@@ -73,10 +77,14 @@ class Csr:
         )
 
     def split(self, chosen: Tensor) -> tuple[Csr, Csr]:
-        """Entries that are ``chosen`` (bool ``[num_entries]``), and the rest, in the same shape."""
-        counted = torch.zeros(self.num_entries + 1, dtype=self.rowptr.dtype, device=self.rowptr.device)
-        torch.cumsum(chosen, 0, dtype=self.rowptr.dtype, out=counted[1:])
-        rowptr = counted[self.rowptr.to(torch.int64)]
+        """Split by entry: a matrix of the ``chosen`` ones (bool ``[num_entries]``) and one of the rest.
+
+        Both keep the shape.
+        """
+        # num_chosen[e]: chosen entries in front of entry e, which is where row starts move to
+        num_chosen = torch.zeros(self.num_entries + 1, dtype=self.rowptr.dtype, device=self.rowptr.device)
+        torch.cumsum(chosen, 0, dtype=self.rowptr.dtype, out=num_chosen[1:])
+        rowptr = num_chosen[self.rowptr.to(torch.int64)]
         return (
             Csr(rowptr, self.col[chosen], self.value[chosen], self.num_cols),
             Csr(self.rowptr - rowptr, self.col[~chosen], self.value[~chosen], self.num_cols),
@@ -87,7 +95,7 @@ class Csr:
         return Csr(self.rowptr.to(device), self.col.to(device), self.value.to(device), self.num_cols)
 
     def value_as(self, dtype: torch.dtype) -> Tensor:
-        """The values in a table's format, converted once."""
+        """The values in number format ``dtype``, converted once and kept."""
         if dtype == self.value.dtype:
             return self.value
         if dtype not in self.formats:

@@ -1,4 +1,4 @@
-"""GraphData: a graph that has been checked."""
+"""GraphData: a graph with features, labels and masks, checked as it is made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gnnpipe.graph.convert import (
 )
 from gnnpipe.graph.csr import Csr
 
-# Features that would have to be filled up are, to this size.
+# Normalising makes sparse features dense up to this size.
 MOST_FILLED_BYTES = 2**30
 NO_NODES = "graph: it has no nodes; at least one is needed"
 
@@ -31,7 +31,7 @@ Task = Literal["multiclass", "binary", "multilabel"]
 
 @dataclass(frozen=True)
 class GraphData:
-    """One graph with features, labels and masks; checked when it is made.
+    """One graph with features, labels and masks; checked as it is made.
 
     Raises:
         DataError: if shapes disagree, an edge names a node that does not exist, a feature is not finite, a
@@ -39,16 +39,17 @@ class GraphData:
     """
 
     name: str
-    """What it is called in messages and folders."""
+    """Name of the graph in printed lines and folders."""
     adjacency: Csr
-    """``[num_nodes, num_nodes]``: entry (i, j) counts the edges from j to i, so row i lists what i reads."""
+    """``[num_nodes, num_nodes]``: entry (i, j) counts the edges from j to i, so row i lists the nodes that
+    node i aggregates from."""
     features: Tensor | Csr
     """float32 ``[num_nodes, num_features]``, dense or sparse."""
     labels: Tensor
     """int64 ``[num_nodes]`` class numbers, or float32 ``[num_nodes, num_classes]`` of 0 and 1. Nodes without
-    a label, which no mask names, have -1 or NaN."""
+    a label are in no mask and have -1 or NaN."""
     num_classes: int
-    """Number of classes (or of labels a node may have)."""
+    """Number of classes (or of labels that a node may have)."""
     train_mask: Tensor
     """bool ``[num_nodes]``."""
     val_mask: Tensor
@@ -56,10 +57,10 @@ class GraphData:
     test_mask: Tensor
     """bool ``[num_nodes]``."""
     notes: tuple[str, ...] = ()
-    """What was left out or changed on the way here, a line each, for the user to see."""
+    """Lines for the user: each names something that was left out or changed while loading."""
 
     def __post_init__(self) -> None:
-        """Check everything that a user's data may get wrong."""
+        """Check everything that a user's data may get wrong; raises DataError."""
         _check_adjacency(self.adjacency)
         _check_features(self.features, self.num_nodes)
         _check_masks(self.masks, self.num_nodes)
@@ -87,7 +88,7 @@ class GraphData:
 
     @property
     def task(self) -> Task:
-        """What the labels ask for."""
+        """Kind of classification, from the shape of the labels and the number of classes."""
         if self.labels.dim() == 2:
             return "multilabel"
         return "binary" if self.num_classes == 2 else "multiclass"
@@ -105,47 +106,49 @@ class GraphData:
         undirected: bool = False,
         notes: tuple[str, ...] = (),
     ) -> GraphData:
-        """Build from PyG's form.
+        """Build from the tensors of PyG's ``Data``.
 
         Args:
             edge_index: int64 ``[2, num_edges]``, row 0 the sources and row 1 the targets.
-            features: ``[num_nodes, num_features]``, dense or a sparse matrix (scipy's or torch's). A dense
+            features: ``[num_nodes, num_features]``, dense or a sparse matrix (SciPy's or torch's). A dense
                 matrix with few non-zeros is stored sparse.
-            labels: ``[num_nodes]`` class numbers or ``[num_nodes, num_classes]`` of 0 and 1. -1, or NaN, is
-                no label; such nodes are taken out of the masks.
+            labels: ``[num_nodes]`` class numbers or ``[num_nodes, num_classes]`` of 0 and 1. -1 or NaN stands
+                for no label; nodes without one are taken out of the masks.
             masks: training, validation and test masks, ``[num_nodes]`` of bool, or of 0 and 1.
-            num_classes: by default the largest label plus one.
-            name: what to call the graph in messages.
+            num_classes: number of classes; by default the largest label plus one.
+            name: name of the graph in printed lines.
             undirected: add the reverse of every edge.
-            notes: what is to be said of how the arguments came about.
+            notes: lines for the user about the arguments themselves.
 
         Raises:
-            DataError: what can't be converted without loss; see also the class.
+            DataError: an argument can't be converted without loss, or the class refuses the result.
         """
-        rows, of_features = as_features(features)
+        rows, feature_notes = as_features(features)
         num_nodes = rows.num_rows if isinstance(rows, Csr) else rows.shape[0]
         if num_nodes == 0:
             raise DataError(NO_NODES)
-        adjacency, of_edges = _adjacency(edge_index, num_nodes, undirected)
+        adjacency, edge_notes = _adjacency(edge_index, num_nodes, undirected)
         labels = as_labels(labels)
         _check_rows(labels, num_nodes)
-        kept, of_masks = masks_with_labels(masks, labels)
+        kept, mask_notes = masks_with_labels(masks, labels)
         classes = num_classes or _count_classes(labels)
-        notes = (*notes, *of_edges, *of_features, *label_notes(labels, classes), *of_masks)
+        notes = (*notes, *edge_notes, *feature_notes, *label_notes(labels, classes), *mask_notes)
         return cls(name, adjacency, rows, labels, classes, *kept, notes=notes)
 
     def with_normalized_features(self) -> GraphData:
-        """The same graph with features as torch_geometric's NormalizeFeatures makes them: less the smallest
-        entry of all, then each row divided by its sum, where that is above 1.
+        """The same graph with features as torch_geometric's NormalizeFeatures makes them.
+
+        The smallest entry of the whole matrix is subtracted from all, then each row is divided by its sum,
+        where that is above 1.
 
         Raises:
-            DataError: to shift sparse features would make them dense, and that is too much; or sums of rows
-                are beyond float32.
+            DataError: subtracting would make sparse features dense and larger than `MOST_FILLED_BYTES`, or
+                the sum of a row is too large for float32.
         """
         if not isinstance(self.features, Csr):
             return replace(self, features=_normalized(self.features))
         matrix = self.features.to_scipy()
-        least = float(matrix.min()) if min(matrix.shape) else 0.0  # knows of the zeros that are not stored
+        least = float(matrix.min()) if min(matrix.shape) else 0.0  # counts the zeros that are not stored
         if least != 0:
             size = 4 * self.num_nodes * self.num_features
             if size > MOST_FILLED_BYTES:
@@ -154,6 +157,7 @@ class GraphData:
                     f"sparse features dense ({size / 2**30:.1f} GiB); leave it out, or shift them first"
                 )
             return replace(self, features=_normalized(torch.from_numpy(matrix.toarray())))
+        # nothing to subtract: the zeros that are not stored stay zero, and scaling keeps the matrix sparse
         total = np.asarray(matrix.sum(axis=1)).ravel()
         _check_sums(torch.from_numpy(total))
         return replace(self, features=Csr.from_scipy(sp.diags(1 / np.maximum(total, 1)) @ matrix))
@@ -178,11 +182,12 @@ def _check_sums(total: Tensor) -> None:
 
 
 def _adjacency(edge_index: Tensor, num_nodes: int, undirected: bool) -> tuple[Csr, tuple[str, ...]]:
-    """Rows by target, columns by source; parallel edges become a count. Also what is to be said of it."""
+    """The adjacency (row: target, column: source, entry: number of parallel edges) and notes about it."""
     edge_index = as_tensor(edge_index, "edge_index")
     if edge_index.dim() != 2 or edge_index.shape[0] != 2:
         raise DataError(f"edge_index: expected shape [2, num_edges], got {list(edge_index.shape)}")
     source, target = as_ids(edge_index, "edge_index", num_nodes).numpy()
+    # conversion from coordinates sums duplicates, so that an entry counts parallel edges
     ones = np.ones(len(source), dtype=np.float32)
     matrix = sp.coo_matrix((ones, (target, source)), shape=(num_nodes, num_nodes)).tocsr()
     repeated = len(source) - matrix.nnz
@@ -190,8 +195,8 @@ def _adjacency(edge_index: Tensor, num_nodes: int, undirected: bool) -> tuple[Cs
         matrix = (matrix + matrix.T).tocsr()
         matrix.data[:] = 1.0
     weigh = "once, as --undirected is given" if undirected else "as often as it occurs"
-    said = f"edges: {repeated:,} of {len(source):,} repeat others; each counts {weigh}"
-    return Csr.from_scipy(matrix), (said,) if repeated else ()
+    note = f"edges: {repeated:,} of {len(source):,} repeat others; each counts {weigh}"
+    return Csr.from_scipy(matrix), (note,) if repeated else ()
 
 
 def _check_rows(labels: Tensor, num_nodes: int) -> None:
@@ -200,11 +205,11 @@ def _check_rows(labels: Tensor, num_nodes: int) -> None:
 
 
 def _count_classes(labels: Tensor) -> int:
-    """Labels number classes from 0, and a graph has at least a node a class."""
+    """Columns of several labels, or the largest class number plus one; raises DataError for absurd ones."""
     if labels.dim() == 2:
         return labels.shape[1]
     largest = int(labels.max()) if labels.numel() else -1
-    if largest >= labels.shape[0]:
+    if largest >= labels.shape[0]:  # more classes than nodes: these are ids, or years, not classes
         raise DataError(
             f"labels: {largest} can't be a class of a graph with {labels.shape[0]} nodes; "
             "number the classes 0, 1, 2 and so on, or give num_classes"
@@ -247,11 +252,12 @@ def _check_masks(masks: dict[str, Tensor], num_nodes: int) -> None:
             )
         if not mask.any():
             raise DataError(f"{name}_mask: it is empty; mark at least one node")
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        both = int((masks[one] & masks[other]).sum())
-        if both:
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        num_shared = int((masks[first] & masks[second]).sum())
+        if num_shared:
             raise DataError(
-                f"{one}_mask and {other}_mask overlap in {both} nodes; a node belongs to one split at most"
+                f"{first}_mask and {second}_mask overlap in {num_shared} nodes; "
+                "a node belongs to one split at most"
             )
 
 

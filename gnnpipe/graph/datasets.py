@@ -1,4 +1,11 @@
-"""Data sets by name: raw files that we read ourselves, or torch_geometric's classes."""
+"""Data sets by name: raw files with readers of our own, or torch_geometric's classes.
+
+reader    files come from             and are read by
+pyg       torch_geometric's class     the class, too
+npz       the class                   `raw_files.read_npz`: sparse features stay sparse
+saint     the class                   `raw_files.read_saint`
+ogb       the user                    `ogb.read_ogb`
+"""
 
 from __future__ import annotations
 
@@ -25,8 +32,10 @@ from gnnpipe.graph.raw_files import RawGraph, read_npz, read_saint
 from gnnpipe.graph.splits import Masks, per_class_split, random_split
 from gnnpipe.graph.synthetic import planted_partition
 
-# For three masks that are not empty.
+# Fewest labelled nodes for a seeded split: with fewer, one of the three masks may be empty.
 LEAST_FOR_SPLIT = 5
+# Masks of a torch_geometric Data.
+_MASKS = ("train_mask", "val_mask", "test_mask")
 
 
 def load_dataset(config: GraphConfig) -> GraphData:
@@ -47,7 +56,7 @@ def load_dataset(config: GraphConfig) -> GraphData:
                 raw = read(source, root)
         except DataError:
             raise
-        except Exception as error:  # whatever a class makes of files that are not what it expects
+        except Exception as error:  # a class that meets unexpected files may fail in any way
             raise DataError(
                 f"root: can't read {source.name} from '{shown(root)}' ({type(error).__name__}: "
                 f"{shown(str(error))}); give the folder that the torch_geometric class is given, "
@@ -58,15 +67,15 @@ def load_dataset(config: GraphConfig) -> GraphData:
 
 
 def as_graph(data: Any, config: GraphConfig) -> GraphData:
-    """A graph that a program holds, checked as a loaded one is.
+    """The graph that a program holds in memory, checked like a loaded one.
 
     Args:
-        data: a ``torch_geometric.data.Data``, or a GraphData, whose edges and masks are taken as they are.
-        config: how it is to be split, and whether features are normalised and edges reversed.
+        data: a ``torch_geometric.data.Data``; or a GraphData, which keeps its edges and masks.
+        config: split, normalisation of features, and whether to add reversed edges.
 
     Raises:
-        DataError: another kind of object, or contents that `GraphData` refuses.
-        ConfigError: a GraphData is to get more edges.
+        DataError: ``data`` is another kind of object, or has contents that `GraphData` refuses.
+        ConfigError: reversed edges are wanted of a GraphData.
     """
     import torch_geometric.data
 
@@ -88,6 +97,7 @@ def as_graph(data: Any, config: GraphConfig) -> GraphData:
 
 
 def _built(raw: RawGraph, config: GraphConfig, name: str) -> GraphData:
+    """The checked graph of a data set's raw content."""
     return GraphData.from_edge_index(
         raw.edge_index,
         raw.features,
@@ -100,28 +110,35 @@ def _built(raw: RawGraph, config: GraphConfig, name: str) -> GraphData:
 
 
 def _alone(root: str) -> FileLock:
-    """Keeps other runs of this host from downloading or processing the same files meanwhile, of which they
-    would read half. It stands in the temporary folder, as the data may be read-only."""
+    """A lock that keeps other runs of this host from reading files while this one still makes them.
+
+    It stands in the temporary folder, as the data's folder may be read-only.
+    """
     user = os.getuid() if hasattr(os, "getuid") else "everyone"
     name = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"gnnpipe-{user}-{name}.lock"
-    os.close(open_lock(path, own=True))  # anybody could have put a link there
+    os.close(open_lock(path, own=True))  # refuses a link that another user has put there
     return FileLock(path)
 
 
 def _choose_masks(raw: RawGraph, config: GraphConfig) -> Masks:
-    """Pick a split that the data set ships, or make a seeded one of the nodes that have a label."""
+    """The split number ``config.split`` of the data set; a seeded split where it ships none.
+
+    Raises:
+        DataError: it ships fewer splits, or too few nodes have labels for a seeded one.
+    """
     if raw.masks is None:
         labels = as_labels(raw.labels)
-        known = labelled(labels)
-        if int(known.sum()) < LEAST_FOR_SPLIT:
+        has_label = labelled(labels)
+        if int(has_label.sum()) < LEAST_FOR_SPLIT:
             raise DataError(
-                f"labels: {int(known.sum())} nodes have one, and {config.dataset} ships no split; "
+                f"labels: {int(has_label.sum())} nodes have one, and {config.dataset} ships no split; "
                 f"{LEAST_FOR_SPLIT} are needed to make one"
             )
         if config.make_split == "per-class" and labels.dim() == 1:
             return per_class_split(labels, seed=config.split)
-        return random_split(len(labels), seed=config.split, among=known)
+        return random_split(len(labels), seed=config.split, among=has_label)
+    # a mask [num_nodes] holds for every split, one of [num_nodes, num_splits] has a column for each
     num_splits = min((mask.shape[1] for mask in raw.masks if mask.dim() == 2), default=1)
     if not 0 <= config.split < num_splits:
         raise DataError(
@@ -135,13 +152,17 @@ def _choose_masks(raw: RawGraph, config: GraphConfig) -> Masks:
 
 
 def _open(source: Source, root: str, *, process: bool) -> Any:
-    """Make an instance of the torch_geometric class, whose files are then in place.
+    """Make an instance of the torch_geometric class, which downloads and processes its files if need be.
 
-    With ``process=False`` only the raw files are seen to.
+    Args:
+        source: class and arguments.
+        root: folder of the files.
+        process: whether to process and load the files; otherwise only the raw ones are downloaded.
     """
     import torch_geometric.datasets
 
     cls = getattr(torch_geometric.datasets, source.class_name)
+    # a subclass, as the class itself does all this in its constructor
     changes: dict[str, object] = {
         "download": functools.partialmethod(_download_or_explain, cls.download),
         "_download": functools.partialmethod(_inside, cls._download, "raw"),
@@ -153,7 +174,7 @@ def _open(source: Source, root: str, *, process: bool) -> Any:
 
 
 def _download_or_explain(dataset: Any, download: Callable[[Any], None]) -> None:
-    """Download, or say which files belong where."""
+    """Download, or raise a DataError that says which files belong where."""
     try:
         download(dataset)
     except Exception as error:  # each class downloads in its own way and fails in its own way
@@ -166,11 +187,17 @@ def _download_or_explain(dataset: Any, download: Callable[[Any], None]) -> None:
 
 
 def _inside(dataset: Any, make: Callable[[Any], None], kind: str) -> None:
-    """Let a class make its raw or processed files, if need be, but nowhere else than below the root."""
+    """Let a class make its raw or processed files, if need be, but only below the root.
+
+    Args:
+        dataset: instance of the class.
+        make: method of the class that makes the files.
+        kind: ``raw`` or ``processed``.
+    """
     paths = [Path(path) for path in getattr(dataset, f"{kind}_paths")]
     for path in paths:
         if path.exists():
-            open_file(path, link=True).close()  # a pipe would be waited for, and holes would be read
+            open_file(path, link=True).close()  # refuses pipes, which block, and files that are all holes
     if not all(path.exists() for path in paths):
         check_written_inside(Path(getattr(dataset, f"{kind}_dir")), Path(dataset.root))
     make(dataset)
@@ -181,20 +208,25 @@ def _read_pyg(source: Source, root: str) -> RawGraph:
 
 
 def _raw(data: Any, name: str) -> RawGraph:
-    """What training uses of a torch_geometric Data."""
-    for key, what in (("x", "features"), ("y", "labels"), ("edge_index", "edges")):
+    """The fields of a torch_geometric Data that training uses, and a note that names the others."""
+    for key, words in (("x", "features"), ("y", "labels"), ("edge_index", "edges")):
         if key not in data:
-            raise DataError(f"dataset: {name} has no {what} ({key}), which training needs")
-    splits = [f"{split}_mask" for split in ("train", "val", "test")]
-    there = [split for split in splits if split in data]
-    if there and len(there) < len(splits):
-        absent = next(split for split in splits if split not in there)
-        raise DataError(f"dataset: {name} has {there[0]}, but no {absent}; all three are needed")
-    train, val, test = (as_tensor(data[split], split) if there else None for split in splits)
-    masks = None if train is None or val is None or test is None else (train, val, test)
-    others = sorted(set(data.keys()) - {"x", "y", "edge_index", *splits})
-    notes = (f"{name}: not used: {', '.join(others)}",) if others else ()
-    return RawGraph(data.edge_index, data.x, data.y, masks, notes)
+            raise DataError(f"dataset: {name} has no {words} ({key}), which training needs")
+    unused = sorted(set(data.keys()) - {"x", "y", "edge_index", *_MASKS})
+    notes = (f"{name}: not used: {', '.join(unused)}",) if unused else ()
+    return RawGraph(data.edge_index, data.x, data.y, _shipped_masks(data, name), notes)
+
+
+def _shipped_masks(data: Any, name: str) -> Masks | None:
+    """The three masks of a torch_geometric Data; None if it has none, DataError if it has some of them."""
+    present = [mask for mask in _MASKS if mask in data]
+    if not present:
+        return None
+    if len(present) < len(_MASKS):
+        absent = next(mask for mask in _MASKS if mask not in present)
+        raise DataError(f"dataset: {name} has {present[0]}, but no {absent}; all three are needed")
+    train, val, test = (as_tensor(data[mask], mask) for mask in _MASKS)
+    return train, val, test
 
 
 def _read_npz(source: Source, root: str) -> RawGraph:

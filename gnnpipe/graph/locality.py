@@ -1,4 +1,10 @@
-"""Locality orders: chunks in a line, such that edges reach few chunks far."""
+"""Locality orders: chunks along a line, so that each chunk reads only chunks near it.
+
+    chunk   0 === 1 === 2 === 3 === 4        width 1: every edge stays in a chunk or joins neighbours
+                  +-----------+              width 2: an edge joins chunks 1 and 3
+
+With a lookahead of at least the width, a pipeline reads no stale row.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,8 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.partition import cut_order, partition, undirected_structure
 
-# METIS takes seconds for each number of chunks on a large graph, and its chunks are seldom the narrowest.
+# Above this METIS is not tried: it takes seconds for each number of chunks on a large graph, and its chunks
+# are seldom the narrowest.
 MOST_METIS_CHUNKS = 64
 
 
@@ -21,54 +28,60 @@ class LocalCut:
     """Chunks numbered along a line."""
 
     chunk: np.ndarray
-    """int ``[num_nodes]``: of each node."""
+    """int ``[num_nodes]``: chunk of each node."""
     width: int
-    """The farthest that an edge reaches, in chunks; nothing that a chunk reads, either way, is farther."""
+    """Largest distance, in chunks, between the ends of an edge: neither pass reads farther."""
     method: str
     """``line-given`` (the nodes' own order), ``line-rcm`` (reverse Cuthill-McKee on nodes), or ``line-metis``
     (METIS, then reverse Cuthill-McKee on its chunks)."""
 
 
 class Locality:
-    """The orders of one graph, from which chunks of any number are cut.
+    """Locality orders of one graph, made once and cut into any number of chunks.
 
     Args:
-        adjacency: directions are ignored: backward reads along the same edges.
-        cost: work of each node; chunks get equally much of it.
+        adjacency: adjacency; directions are ignored, as the backward pass reads along the same edges.
+        cost: ``[num_nodes]``: work of each node; each chunk gets the same total.
     """
 
     def __init__(self, adjacency: Csr, cost: np.ndarray) -> None:
         self._adjacency, self._cost = adjacency, cost
         self._structure = undirected_structure(adjacency)
+        # data sets often come in an order that is local already, such as that of a mesh's generator
         self._orders = {
             "line-given": np.arange(adjacency.num_rows),
             "line-rcm": reverse_cuthill_mckee(self._structure, symmetric_mode=True),
         }
 
     def cut(self, num_chunks: int) -> LocalCut:
-        """The narrowest of the cuts into ``num_chunks``."""
+        """The cut into ``num_chunks`` with the smallest width."""
         return min(self._cuts(num_chunks), key=lambda cut: cut.width)
 
     def _cuts(self, num_chunks: int) -> Iterator[LocalCut]:
+        # an order of the nodes, cut into ranges of equal cost
         for method, order in self._orders.items():
             chunk = cut_order(order, num_chunks, self._cost)
             yield LocalCut(chunk, self._width(chunk), method)
         if num_chunks > MOST_METIS_CHUNKS:
             return
-        groups = partition(self._adjacency, num_chunks, self._cost).assignment
+        # METIS numbers its groups at random. Line them up: reverse Cuthill-McKee on the graph that has the
+        # groups as nodes gives neighbours numbers that lie close.
+        group = partition(self._adjacency, num_chunks, self._cost).assignment
         reader, owner = self._edges
-        between = sp.csr_matrix(
-            (np.ones(len(reader)), (groups[reader], groups[owner])), shape=(num_chunks, num_chunks)
+        group_graph = sp.csr_matrix(
+            (np.ones(len(reader)), (group[reader], group[owner])), shape=(num_chunks, num_chunks)
         )
-        place = np.empty(num_chunks, dtype=np.int64)
-        place[reverse_cuthill_mckee(between, symmetric_mode=True)] = np.arange(num_chunks)
-        yield LocalCut(place[groups], self._width(place[groups]), "line-metis")
+        position = np.empty(num_chunks, dtype=np.int64)
+        position[reverse_cuthill_mckee(group_graph, symmetric_mode=True)] = np.arange(num_chunks)
+        yield LocalCut(position[group], self._width(position[group]), "line-metis")
 
     @property
     def _edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both ends of every edge, in both directions: int ``[num_edges]`` each."""
         matrix = self._structure
         return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)), matrix.indices
 
     def _width(self, chunk: np.ndarray) -> int:
+        """Width of a cut, as in `LocalCut`."""
         reader, owner = self._edges
         return int(np.abs(chunk[reader] - chunk[owner]).max(initial=0))

@@ -1,4 +1,4 @@
-"""Adjacencies as layers multiply with them; computed once, on load."""
+"""Normalised adjacencies, computed once when the graph is prepared."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ Normalization = Literal["gcn", "mean"]
 
 
 def normalized(adjacency: Csr, kind: Normalization) -> Csr:
-    """Return the matrix A of ``z = A @ T``.
+    """The matrix that layers multiply their input rows with.
 
-    gcn: ``D^-1/2 (A + I) D^-1/2`` with D the in-degrees after every node got exactly one self loop
-    (arXiv 1609.02907). mean: ``D^-1 A``, every row sums to 1 or, without neighbours, to 0
-    (arXiv 1706.02216). Parallel edges weigh as many times as they occur.
+    gcn: ``D^-1/2 (A + I) D^-1/2``, where every node has exactly one self loop and D holds the in-degrees
+    with it (arXiv 1609.02907). mean: ``D^-1 A``, where every row sums to 1, or to 0 without neighbours
+    (arXiv 1706.02216). Parallel edges weigh as often as they occur.
     """
     matrix = adjacency.to_scipy()
     if kind == "gcn":
+        # self loops of the graph itself are replaced, not added to
         loops = matrix.diagonal()
         matrix = matrix - sp.diags(loops) + sp.identity(matrix.shape[0], dtype=np.float32)
     matrix = sp.csr_matrix(matrix, dtype=np.float32)
@@ -31,14 +32,15 @@ def normalized(adjacency: Csr, kind: Normalization) -> Csr:
     scale = np.power(degree, power, out=np.zeros_like(degree), where=degree > 0)
     per_entry = np.repeat(scale, np.diff(matrix.indptr))
     if kind == "gcn":
-        # a product of two numbers is the same in either order, so a symmetric graph stays exactly so
+        # both factors are multiplied first: floating-point products commute, so a symmetric graph stays
+        # symmetric to the last bit, and `transposed` stores it once
         per_entry = per_entry * scale[matrix.indices]
     matrix.data = (matrix.data * per_entry).astype(np.float32)
     return Csr.from_scipy(matrix)
 
 
 def transposed(matrix: Csr) -> Csr:
-    """The transpose; the very same object where the matrix is symmetric, so that it is stored once."""
+    """The transpose; the same object where the matrix is symmetric, so that it is stored once."""
     turned = matrix.to_scipy().T.tocsr()
     turned.sort_indices()
     same = (

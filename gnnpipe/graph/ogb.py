@@ -3,7 +3,7 @@
     ogbn_arxiv/raw    edge.csv.gz  node-feat.csv.gz  node-label.csv.gz      or data.npz  node-label.npz
     ogbn_arxiv/split/time    train.csv.gz  valid.csv.gz  test.csv.gz
 
-The ``.pt`` files that OGB's package leaves beside them are pickles; nothing here opens one.
+The ``.pt`` files that OGB's package leaves beside them are pickles, and are never opened here.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ _ENDINGS = (".csv.gz", ".csv", ".npz", ".npy")
 
 @dataclass(frozen=True)
 class _Release:
-    """How OGB hands out a data set."""
+    """Form in which OGB publishes a data set."""
 
     archive: str
     """Name of its zip file, and of the folder inside."""
     split: str
+    """Name of the folder with the official split."""
     one_way: bool
-    """Whether each undirected edge is listed once, in the CSV files."""
+    """Whether the CSV files list each undirected edge once only."""
 
 
 _RELEASES = {
@@ -43,16 +44,17 @@ _RELEASES = {
 
 
 def read_ogb(name: str, root: Path) -> RawGraph:
-    """Read a data set by the name that OGB gives it.
+    """Read a data set by its name in OGB.
 
     Raises:
-        DataError: files are absent, which are then named with the places they were looked for.
+        DataError: files are absent or damaged; the message says where they were looked for.
     """
     release = _RELEASES[name]
     folder = _folder(name, release, root)
     raw = folder / "raw"
     packed = raw / "data.npz"
     edge_index, features, notes = _read_packed(packed) if packed.is_file() else _read_tables(raw)
+    # add the other direction, which only the CSV files leave out
     if release.one_way and not packed.is_file():
         edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
     labels = as_tensor(_read(raw, "node-label"), "node-label")
@@ -65,12 +67,12 @@ def read_ogb(name: str, root: Path) -> RawGraph:
 
 
 def _folder(name: str, release: _Release, root: Path) -> Path:
-    """Where the archive was unpacked: OGB's own package renames the folder."""
-    places = [root / name.replace("-", "_"), root / release.archive, root / name, root]
-    for place in places:
-        if (place / "raw").is_dir():
-            return place
-    looked = ", ".join(f"'{shown(str(place))}'" for place in places)
+    """The folder that holds ``raw``: OGB's own package renames what the archive unpacks to."""
+    folders = [root / name.replace("-", "_"), root / release.archive, root / name, root]
+    for folder in folders:
+        if (folder / "raw").is_dir():
+            return folder
+    looked = ", ".join(f"'{shown(str(folder))}'" for folder in folders)
     raise DataError(
         f"root: {name} is not in {looked} (no folder raw); "
         f"download {_ARCHIVES}/{release.archive}.zip, unpack it, and give --root the folder it is in"
@@ -78,17 +80,18 @@ def _folder(name: str, release: _Release, root: Path) -> Path:
 
 
 def _split_folder(folder: Path, release: _Release) -> Path:
-    place = folder / "split" / release.split
-    if place.is_dir():
-        return place
-    others = sorted(path for path in (folder / "split").glob("*") if path.is_dir())
-    if len(others) == 1:
-        return others[0]
-    raise DataError(f"root: '{place}' is not there; it holds train.csv.gz, valid.csv.gz and test.csv.gz")
+    """Folder of the official split, or the only folder of a split that is there."""
+    official = folder / "split" / release.split
+    if official.is_dir():
+        return official
+    splits = sorted(path for path in (folder / "split").glob("*") if path.is_dir())
+    if len(splits) == 1:
+        return splits[0]
+    raise DataError(f"root: '{official}' is not there; it holds train.csv.gz, valid.csv.gz and test.csv.gz")
 
 
 def _read_packed(path: Path) -> tuple[Tensor, Tensor, list[str]]:
-    """``data.npz``: all arrays of the graph."""
+    """Edges, features and notes from ``data.npz``, which holds all arrays of the graph."""
     with arrays(path) as file:
         if not {"edge_index", "node_feat"} <= set(file.files):
             raise DataError(
@@ -97,38 +100,41 @@ def _read_packed(path: Path) -> tuple[Tensor, Tensor, list[str]]:
         edge_index = as_integers(file["edge_index"], "edge_index")
         features = as_tensor(file["node_feat"], "node_feat")
         sizes = [("num_nodes_list", len(features)), ("num_edges_list", edge_index.shape[-1])]
-        for key, found in sizes:
+        for key, size in sizes:
             if key in file.files:
-                _check_size(as_integers(file[key], key), found, f"{path.name}: {key}")
+                _check_size(as_integers(file[key], key), size, f"{path.name}: {key}")
         known = {"edge_index", "node_feat", "num_nodes_list", "num_edges_list"}
         return edge_index, features, _unused(set(file.files) - known, path.name)
 
 
 def _read_tables(raw: Path) -> tuple[Tensor, Tensor, list[str]]:
-    """A file for each table; edges are its rows."""
+    """Edges, features and notes from one file a table; a row of the table ``edge`` is an edge."""
     edge_index = as_integers(_read(raw, "edge"), "edge")
     if edge_index.dim() != 2 or 2 not in edge_index.shape:
         raise DataError(f"edge: expected two columns, got shape {list(edge_index.shape)}")
+    # CSV files have an edge a row, npy and npz files may have one a column
     edge_index = edge_index if edge_index.shape[1] != 2 else edge_index.T.contiguous()
     features = as_tensor(_read(raw, "node-feat"), "node-feat")
-    for name, found in (("num-node-list", len(features)), ("num-edge-list", edge_index.shape[1])):
+    for name, size in (("num-node-list", len(features)), ("num-edge-list", edge_index.shape[1])):
         if _find(raw, name):
-            _check_size(as_integers(_read(raw, name), name), found, name)
+            _check_size(as_integers(_read(raw, name), name), size, name)
     known = {"edge", "node-feat", "node-label", "num-node-list", "num-edge-list"}
-    others = {path.name.split(".")[0] for path in raw.iterdir() if path.name.endswith(_ENDINGS)}
-    return edge_index, features, _unused(others - known, "raw")
+    tables = {path.name.split(".")[0] for path in raw.iterdir() if path.name.endswith(_ENDINGS)}
+    return edge_index, features, _unused(tables - known, "raw")
 
 
 def _unused(names: set[str], where: str) -> list[str]:
+    """A note that names what is not read."""
     return [f"{where}: not used: {', '.join(sorted(map(shown, names)))}"] if names else []
 
 
-def _check_size(counts: Tensor, found: int, what: str) -> None:
+def _check_size(counts: Tensor, size: int, what: str) -> None:
+    """Raise DataError unless a list of sizes, one for each graph, is just ``[size]``."""
     if counts.numel() != 1:
         raise DataError(f"{what}: it lists {counts.numel()} graphs, and one is needed")
-    if int(counts) != found:
+    if int(counts) != size:
         raise DataError(
-            f"{what}: it says {int(counts)}, but there are {found}; the files don't belong together"
+            f"{what}: it says {int(counts)}, but there are {size}; the files don't belong together"
         )
 
 
@@ -137,7 +143,7 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def _read(folder: Path, name: str) -> np.ndarray:
-    """A table of numbers from whichever form it is there in; a single column becomes a vector."""
+    """A table of numbers from the first of its forms that exists; a single column becomes a vector."""
     path = _find(folder, name)
     if path is None:
         forms = " or ".join(f"{name}{end}" for end in _ENDINGS)

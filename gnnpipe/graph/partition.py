@@ -1,4 +1,4 @@
-"""Cutting a graph into groups of nodes of equal cost with few edges between them."""
+"""Cutting a graph into groups of nodes: equal cost for each group, few edges between groups."""
 
 from __future__ import annotations
 
@@ -13,46 +13,47 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from gnnpipe.graph.csr import Csr
 from gnnpipe.system.killable import killable
 
-# METIS is made for parts of many nodes; with fewer than this on average it leaves parts empty.
+# METIS leaves groups empty when they have fewer nodes than this on average.
 LEAST_NODES_PER_METIS_PART = 4
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Which group each node belongs to."""
+    """The group of each node."""
 
     assignment: np.ndarray
     """int ``[num_nodes]``: group of each node."""
     num_groups: int
     """Number of groups; some may be empty."""
     method: str
-    """``metis``, ``rcm`` (reverse Cuthill-McKee, cut into ranges), or ``whole``."""
+    """``metis``, ``rcm`` (reverse Cuthill-McKee order cut into ranges), or ``whole`` (one group)."""
 
     def sizes(self) -> np.ndarray:
-        """Nodes of each group."""
+        """Number of nodes of each group."""
         return np.bincount(self.assignment, minlength=self.num_groups)
 
 
 def partition(
     adjacency: Csr, num_groups: int, cost: np.ndarray, *, allow_empty: bool = True, rough: bool = False
 ) -> Partition:
-    """Cut with METIS, or, where it is absent or the groups are tiny, along a locality order.
+    """Cut with METIS; along a locality order where METIS is absent or the groups are tiny.
 
     Args:
-        adjacency: directions are ignored, self loops too.
-        num_groups: how many groups.
-        cost: of each node; groups get equally much of it. See `node_cost`.
-        allow_empty: whether METIS may leave a group empty; if not, the locality order takes over then.
-        rough: whether a cut that METIS has refined once will do; that takes half as long.
+        adjacency: adjacency; directions and self loops are ignored.
+        num_groups: number of groups.
+        cost: ``[num_nodes]``: cost of each node, such as `node_cost`; each group gets the same total.
+        allow_empty: whether METIS may leave a group empty; if not, the locality order replaces such a cut.
+        rough: let METIS refine the cut once only, which takes half as long.
     """
     num_nodes = adjacency.num_rows
     if num_groups == 1:
         return Partition(np.zeros(num_nodes, dtype=np.int64), 1, "whole")
     structure = undirected_structure(adjacency)
-    cost = np.round(cost).astype(np.int64)
+    cost = np.round(cost).astype(np.int64)  # METIS takes whole numbers
     pymetis = _import_pymetis()
     if pymetis is None or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
         return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
+    # METIS holds Python's global lock, so no signal handler could run meanwhile
     with killable():
         _, assignment = pymetis.part_graph(
             num_groups,
@@ -69,8 +70,8 @@ def partition(
 def node_cost(adjacency: Csr, row_cost: float) -> np.ndarray:
     """Work of each node: ``row_cost + degree``, in units of the work of one edge.
 
-    ``row_cost`` is the dense work of a row. The degree is the mean of in-degree and out-degree, as forward
-    reads the one and backward the other.
+    ``row_cost`` is the dense work of one row (its matrix products). The degree is the mean of in-degree and
+    out-degree: the forward pass reads the row's in-edges, the backward pass its out-edges.
     """
     in_degree = np.diff(adjacency.rowptr.numpy())
     out_degree = np.bincount(adjacency.col.numpy(), minlength=adjacency.num_cols)
@@ -78,27 +79,30 @@ def node_cost(adjacency: Csr, row_cost: float) -> np.ndarray:
 
 
 def halo_counts(adjacency: Csr, groups: Partition) -> tuple[int, int]:
-    """Rows that groups read of other groups, summed over the groups: forward (A) and backward (A^T).
+    """Halo rows of all groups together: forward (reading through A) and backward (through A^T).
 
-    The first number over the number of nodes is the mean number of *other* groups that read a node's row:
-    alpha of the published formula. On undirected graphs both are equal.
+    The first count divided by the number of nodes is the mean number of *other* groups that read a node's
+    row: alpha in the published formula (``2 L alpha N H`` numbers an epoch). On undirected graphs both are
+    equal.
     """
     matrix = adjacency.to_scipy().tocoo()
     reader, owner = groups.assignment[matrix.row], groups.assignment[matrix.col]
     remote = reader != owner
+    # A row counts once for each group that reads it, however many edges do: count distinct pairs of
+    # (row, reading group), each packed into one number. Backward, edges are read from the other end.
     forward = matrix.col[remote].astype(np.int64) * groups.num_groups + reader[remote]
     backward = matrix.row[remote].astype(np.int64) * groups.num_groups + owner[remote]
     return np.unique(forward).size, np.unique(backward).size
 
 
 def undirected_structure(adjacency: Csr) -> sp.csr_matrix:
-    """Where edges are, either way, without self loops."""
+    """The graph with every edge in both directions and no self loops; values mean nothing."""
     matrix = adjacency.to_scipy()
-    both = sp.csr_matrix(matrix + matrix.T)
-    both.setdiag(0)
-    both.eliminate_zeros()
-    both.sort_indices()
-    return both
+    structure = sp.csr_matrix(matrix + matrix.T)
+    structure.setdiag(0)
+    structure.eliminate_zeros()
+    structure.sort_indices()
+    return structure
 
 
 def _cut_locality_order(structure: sp.csr_matrix, num_groups: int, cost: np.ndarray) -> np.ndarray:
@@ -109,26 +113,33 @@ def cut_order(order: np.ndarray, num_groups: int, cost: np.ndarray) -> np.ndarra
     """Cut an order of the nodes into ranges of equal cost; no range is empty while nodes suffice.
 
     Args:
-        order: int ``[num_nodes]``: ids of nodes.
-        num_groups: how many ranges.
-        cost: of each node.
+        order: int ``[num_nodes]``: node ids in order.
+        num_groups: number of ranges.
+        cost: ``[num_nodes]``: cost of each node.
 
     Returns:
         int ``[num_nodes]``: the range of each node.
     """
-    total = np.cumsum(cost[order])
-    ends = np.searchsorted(total, total[-1] * np.arange(1, num_groups) / num_groups, side="left") + 1
+    # Range g ends with the node at which the running cost reaches (g + 1) / num_groups of the total:
+    #     cost in order   1 1 5 1 1 3        3 ranges of a total of 12: cuts at 4 and at 8
+    #     running cost    1 2 7 8 9 12       reached by the third node (7) and the fourth (8)
+    #     range           0 0 0 1 2 2
+    running = np.cumsum(cost[order])
+    ends = np.searchsorted(running, running[-1] * np.arange(1, num_groups) / num_groups, side="left") + 1
     num_nodes = len(order)
+    # A node of great cost may hold several cuts. Move each end behind the one before it, and leave a node
+    # for each range that follows.
     for group in range(num_groups - 1):
         least = (ends[group - 1] if group else 0) + 1
         ends[group] = min(max(ends[group], least), max(num_nodes - (num_groups - 1 - group), 0))
+    # position i belongs to the first range that ends behind it
     assignment = np.empty(num_nodes, dtype=np.int64)
     assignment[order] = np.searchsorted(ends, np.arange(num_nodes), side="right")
     return assignment
 
 
 def _import_pymetis() -> Any | None:
-    """METIS is a binary package: where it can't be had, the locality order takes its place."""
+    """The pymetis module; None, with a warning, where this binary package can't be imported."""
     try:
         import pymetis
     except ImportError:

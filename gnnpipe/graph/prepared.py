@@ -1,4 +1,8 @@
-"""PreparedGraph: a graph as the stages read it: renumbered, normalised, cut; one file for all ranks."""
+"""PreparedGraph: a graph that is renumbered, normalised and cut, in one file for all ranks of a host.
+
+GraphData --- cut_graph ---> order, ranges --- renumber, normalise ---> A, A^T, features, labels, masks
+                                            --- halo_rows -----------> halo of each part, either pass
+"""
 
 from __future__ import annotations
 
@@ -14,41 +18,47 @@ from gnnpipe.files.writing import write_tensors
 from gnnpipe.graph.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, renumbered, rows_of_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData, Task
-from gnnpipe.graph.halo import Ranges, halo_rows, part_range, place_of
+from gnnpipe.graph.halo import Ranges, halo_rows, part_and_chunk_of, part_range
 from gnnpipe.graph.normalize import Normalization, normalized, transposed
 from gnnpipe.graph.partition import halo_counts, node_cost
 
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """The numbers of a prepared graph that plans, summaries and messages need."""
+    """The numbers of a prepared graph that plans, summaries and printed lines need."""
 
     name: str
+    """Name of the graph in printed lines and folders."""
     num_nodes: int
     num_edges: int
-    """Directed edges as loaded."""
+    """Directed edges as loaded; parallel edges count once."""
     num_features: int
     feature_entries: int
-    """Stored entries of the feature matrix."""
+    """Stored entries of the feature matrix: all where it is dense, the non-zeros where it is sparse."""
     num_classes: int
     task: Task
+    """Kind of classification."""
     part_method: str
-    """What made the parts: metis, rcm or whole."""
+    """Method that made the parts: metis, rcm or whole."""
     chunk_method: str
-    """What made the chunks: metis, rcm, whole, or mixed."""
+    """Method that made the chunks: metis, rcm, whole, mixed, or one of `LocalCut`."""
     cut_fraction: float
+    """Share of the edges that join different chunks."""
     part_imbalance: float
+    """Work of the most expensive part over the mean of all parts."""
     chunk_imbalance: float
+    """Work of the most expensive range over the mean of all ranges."""
     part_nodes: list[int]
-    """Rows of each part."""
+    """Number of rows of each part."""
     halo_forward: list[int]
-    """Rows of other parts that each part reads going forward."""
+    """Number of halo rows of each part in the forward pass."""
     halo_backward: list[int]
-    """The same going backward; differs on directed graphs."""
+    """The same in the backward pass; differs on directed graphs."""
     rival_halo: list[int] | None
-    """Sums of both, were the graph cut into as many parts as there are ranks (graph parallelism)."""
+    """``[forward, backward]`` halo rows of all parts together if graph parallelism had the same ranks, one
+    part each; None where that cut does not exist."""
     notes: list[str]
-    """What was left out or changed when it was loaded."""
+    """Lines for the user: each names something that was left out or changed while loading."""
 
     @property
     def alpha(self) -> float:
@@ -58,30 +68,34 @@ class GraphFacts:
 
 @dataclass(frozen=True)
 class PreparedGraph:
-    """Everything the ranks read of the graph; rows are in the new numbering."""
+    """Everything that ranks read of the graph; all rows are in the new numbering."""
 
     facts: GraphFacts
+    """Its numbers."""
     ranges: Ranges
-    """``[part][chunk]``: rows in the new numbering."""
+    """``[part][chunk]``: ranges of rows."""
     node_id: Tensor
     """int64 ``[num_nodes]``: original id of each row."""
     matrix: Csr
     """The normalised adjacency A."""
     matrix_t: Csr
-    """Its transpose; the same object where A is symmetric."""
+    """The transpose of A; the same object where A is symmetric."""
     features: Tensor | Csr
+    """float32 ``[num_nodes, num_features]``, dense or sparse."""
     labels: Tensor
+    """As in `GraphData`."""
     masks: dict[str, Tensor]
+    """bool ``[num_nodes]`` for train, val and test."""
     halo_forward: tuple[Tensor, ...]
-    """For each part, rows of other parts that its rows of A read; see `halo_rows`."""
+    """For each part, the ids of its halo rows in the forward pass, in the order of `halo_rows`."""
     halo_backward: tuple[Tensor, ...]
-    """The same for A^T; the same object where A is symmetric."""
-    messages: Tensor
-    """int64 ``[2, num_chunks, num_chunks]``: entries of A by the chunks of their row and column, inside parts
-    and across parts."""
+    """The same in the backward pass; the same object where A is symmetric."""
+    chunk_edges: Tensor
+    """int64 ``[2, num_chunks, num_chunks]``: number of entries of A by the chunk of their row (reader) and
+    the chunk of their column (owner); first inside parts, then across parts."""
 
     def with_one_chunk(self) -> PreparedGraph:
-        """The same graph in the same numbering, with each part as its one chunk."""
+        """The same graph in the same numbering, with one chunk a part."""
         ranges = tuple((part_range(self.ranges, part),) for part in range(len(self.ranges)))
         forward = halo_rows(self.matrix, ranges)
         backward = forward if self.matrix_t is self.matrix else halo_rows(self.matrix_t, ranges)
@@ -89,20 +103,21 @@ class PreparedGraph:
 
     @property
     def width(self) -> int:
-        """The farthest that a message goes, in chunks."""
-        reader, owner = self.messages.sum(dim=0).nonzero(as_tuple=True)
+        """Largest distance, in chunks, between the ends of an edge."""
+        reader, owner = self.chunk_edges.sum(dim=0).nonzero(as_tuple=True)
         return int((reader - owner).abs().max()) if len(reader) else 0
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file, which ranks of a host map into memory together."""
-        tensors = {"node_id": self.node_id, "labels": self.labels, "messages": self.messages}
+        """Write one safetensors file, which all ranks of a host map into memory: they share its pages."""
+        tensors = {"node_id": self.node_id, "labels": self.labels, "chunk_edges": self.chunk_edges}
         tensors |= {f"mask.{name}": mask for name, mask in self.masks.items()}
         tensors |= _pack("matrix", self.matrix) | _pack("features", self.features)
-        if self.matrix_t is not self.matrix:
+        if self.matrix_t is not self.matrix:  # a symmetric matrix is stored once
             tensors |= _pack("matrix_t", self.matrix_t)
             tensors["halo_backward"] = torch.cat(self.halo_backward)
         tensors["halo_forward"] = torch.cat(self.halo_forward)
         stops = [chunk.stop for chunks in self.ranges for chunk in chunks]
+        # small things travel as JSON in the file's header
         facts = asdict(self.facts) | {"range_stops": stops}
         write_tensors(path, tensors, {"facts": json.dumps(facts)})
 
@@ -111,11 +126,13 @@ class PreparedGraph:
         """Map a saved graph into memory; pages are read when they are first used."""
         metadata, tensors = map_tensors(path)
         facts = parse_json(metadata["facts"])
+        # ranges cover all rows without gaps, so their stops suffice
         stops = facts.pop("range_stops")
         matrix = _unpack("matrix", tensors)
         assert isinstance(matrix, Csr)
         matrix_t = _unpack("matrix_t", tensors) if "matrix_t.col" in tensors else matrix
         assert isinstance(matrix_t, Csr)
+        # the halo of all parts is one tensor in the file; facts hold each part's number of rows
         halo_forward = tensors["halo_forward"].split(facts["halo_forward"])
         backward = tensors.get("halo_backward")
         ranges = [Chunk(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
@@ -130,7 +147,7 @@ class PreparedGraph:
             {name: tensors[f"mask.{name}"] for name in ("train", "val", "test")},
             halo_forward,
             halo_forward if backward is None else backward.split(facts["halo_backward"]),
-            tensors["messages"],
+            tensors["chunk_edges"],
         )
 
 
@@ -141,12 +158,13 @@ def prepare(
 
     Args:
         data: the graph as loaded.
-        spec: how to cut; not more parts or chunks than nodes.
-        normalization: what the model multiplies with.
-        num_rivals: ranks for which to find out what graph parallelism would exchange.
+        spec: the wanted cut; not more parts or chunks than nodes.
+        normalization: normalisation of the adjacency, which the model decides.
+        num_rivals: number of ranks for which to count the halo of graph parallelism, for comparison.
     """
     cut = cut_graph(data.adjacency, spec)
     order = torch.from_numpy(cut.order)
+    # normalised before it is renumbered: sums of a row then don't depend on the plan
     matrix = renumbered(normalized(data.adjacency, normalization), cut.order, cut.order)
     matrix_t = transposed(matrix)
     halo_forward = halo_rows(matrix, cut.ranges)
@@ -168,6 +186,7 @@ def prepare(
         [chunks[-1].stop - chunks[0].start for chunks in cut.ranges],
         [rows.numel() for rows in halo_forward],
         [rows.numel() for rows in halo_backward],
+        # with one stage, the cut at hand is graph parallelism's own
         [sum(map(len, halo_forward)), sum(map(len, halo_backward))]
         if num_rivals == spec.num_parts > 1
         else _rival_halo(data.adjacency, spec, num_rivals),
@@ -184,23 +203,26 @@ def prepare(
         {name: mask[order] for name, mask in data.masks.items()},
         halo_forward,
         halo_backward,
-        _messages(matrix, cut.ranges),
+        _count_chunk_edges(matrix, cut.ranges),
     )
 
 
-def _messages(matrix: Csr, ranges: Ranges) -> Tensor:
-    """See `PreparedGraph.messages`."""
-    part, chunk = place_of(torch.arange(matrix.num_rows), ranges)
-    place = (part * len(ranges[0]) + chunk).to(torch.int32)
-    reader = place.repeat_interleave(matrix.rowptr[1:] - matrix.rowptr[:-1])
-    owner = place[matrix.col]
+def _count_chunk_edges(matrix: Csr, ranges: Ranges) -> Tensor:
+    """``PreparedGraph.chunk_edges`` of a matrix: int64 ``[2, num_chunks, num_chunks]``."""
     num_chunks = len(ranges[0])
+    part, chunk = part_and_chunk_of(torch.arange(matrix.num_rows), ranges)
+    # part and chunk in one 32-bit number: there is one for each edge, so its width is most of the memory
+    range_index = (part * num_chunks + chunk).to(torch.int32)
+    reader = range_index.repeat_interleave(matrix.rowptr[1:] - matrix.rowptr[:-1])
+    owner = range_index[matrix.col]
     across = (reader // num_chunks != owner // num_chunks).to(torch.int32)
-    cell = (across * num_chunks + reader % num_chunks) * num_chunks + owner % num_chunks
-    return torch.bincount(cell, minlength=2 * num_chunks**2).view(2, num_chunks, num_chunks)
+    # position of [across, reader's chunk, owner's chunk] in the flattened result
+    flat = (across * num_chunks + reader % num_chunks) * num_chunks + owner % num_chunks
+    return torch.bincount(flat, minlength=2 * num_chunks**2).view(2, num_chunks, num_chunks)
 
 
 def _rival_halo(adjacency: Csr, spec: CutSpec, num_parts: int) -> list[int] | None:
+    """``GraphFacts.rival_halo`` for a cut into ``num_parts``."""
     if not 1 < num_parts <= adjacency.num_rows:
         return None
     work = node_cost(adjacency, spec.row_cost)
@@ -208,6 +230,7 @@ def _rival_halo(adjacency: Csr, spec: CutSpec, num_parts: int) -> list[int] | No
 
 
 def _pack(name: str, matrix: Tensor | Csr) -> dict[str, Tensor]:
+    """The tensors that hold a dense matrix (``name``) or a sparse one (``name.rowptr`` and so on)."""
     if isinstance(matrix, Tensor):
         return {name: matrix}
     num_cols = torch.tensor(matrix.num_cols)

@@ -1,4 +1,4 @@
-"""Raw files of data sets, read by ourselves: numbers and JSON, never objects."""
+"""Readers of data sets' raw files: numbers and JSON, never pickled objects."""
 
 from __future__ import annotations
 
@@ -21,44 +21,53 @@ from gnnpipe.graph.splits import Masks
 
 @dataclass(frozen=True)
 class RawGraph:
-    """What a file holds, before it is checked; masks are ``[num_nodes]`` or ``[num_nodes, num_splits]``."""
+    """The content of a data set's files, before `GraphData` checks it."""
 
     edge_index: Tensor
+    """int64 ``[2, num_edges]``: sources and targets."""
     features: Tensor | sp.csr_matrix
+    """``[num_nodes, num_features]``."""
     labels: Tensor
+    """``[num_nodes]`` or ``[num_nodes, num_labels]``."""
     masks: Masks | None
+    """``[num_nodes]``, or ``[num_nodes, num_splits]`` where the data set ships several splits; or None."""
     notes: tuple[str, ...] = ()
-    """What was left out or changed, a line each."""
+    """Lines for the user: each names something that was left out or changed."""
 
 
 def read_npz(path: Path) -> RawGraph:
-    """Coauthor and Amazon: ``adj_*``, ``attr_*`` and ``labels`` in one file; features stay sparse.
+    """Coauthor and Amazon: ``adj_*``, ``attr_*`` and ``labels`` in one file.
 
-    (Coauthor Physics' features have 1.1 million non-zeros; dense they take 1.16 GB.)
-    As in torch_geometric, features become 0 or 1, self loops go, and every edge gets its reverse.
+    Features stay sparse: those of Coauthor Physics have 1.1 million non-zeros, and take 1.16 GB when dense.
+    As in torch_geometric, features become 0 or 1, self loops are left out, and every edge gets its reverse.
     """
     with arrays(path) as file:
         features, adjacency = sparse_of(file, "attr_"), sparse_of(file, "adj_").tocoo()
         labels = as_tensor(file["labels"], "labels")
     notes = [*weights_note(f"{path.name}: adj_data", adjacency.data)]
-    counts = int(((features.data > 0) & (features.data != 1)).sum())
-    if counts:
-        notes.append(f"features: {counts:,} entries above 0 are taken as 1, as torch_geometric does")
+    num_changed = int(((features.data > 0) & (features.data != 1)).sum())
+    if num_changed:
+        notes.append(f"features: {num_changed:,} entries above 0 are taken as 1, as torch_geometric does")
     features.data[features.data > 0] = 1.0
-    proper = adjacency.row != adjacency.col
-    ends = np.stack([adjacency.row[proper], adjacency.col[proper]]).astype(np.int64)
-    both = np.unique(np.concatenate([ends, ends[::-1]], axis=1), axis=1)
-    if (loops := int((~proper).sum())) or both.shape[1] != ends.shape[1]:
+    no_loop = adjacency.row != adjacency.col
+    edges = np.stack([adjacency.row[no_loop], adjacency.col[no_loop]]).astype(np.int64)
+    both_ways = np.unique(np.concatenate([edges, edges[::-1]], axis=1), axis=1)
+    if (loops := int((~no_loop).sum())) or both_ways.shape[1] != edges.shape[1]:
         notes.append(
-            f"edges: {loops:,} self loops are left out and {ends.shape[1]:,} edges become {both.shape[1]:,}, "
-            "one each way, as torch_geometric does"
+            f"edges: {loops:,} self loops are left out and {edges.shape[1]:,} edges become "
+            f"{both_ways.shape[1]:,}, one each way, as torch_geometric does"
         )
-    return RawGraph(torch.from_numpy(both), features, labels, None, tuple(notes))
+    return RawGraph(torch.from_numpy(both_ways), features, labels, None, tuple(notes))
 
 
 def read_saint(folder: Path) -> RawGraph:
-    """Flickr, Reddit2, Yelp and AmazonProducts, in GraphSAINT's layout: ``adj_full.npz`` (a sparse matrix
-    whose rows are the sources), ``feats.npy``, ``class_map.json`` and ``role.json``."""
+    """Flickr, Reddit2, Yelp and AmazonProducts, in GraphSAINT's layout (arXiv 1907.04931).
+
+    adj_full.npz      sparse matrix with sources as rows
+    feats.npy         float ``[num_nodes, num_features]``
+    class_map.json    {"0": 3, ...} or {"0": [0, 1, 1], ...}
+    role.json         {"tr": [ids], "va": [ids], "te": [ids]}
+    """
     with arrays(folder / "adj_full.npz") as file:
         adjacency = sparse_of(file, "").tocoo()
     features = as_tensor(read_array(folder / "feats.npy"), "feats.npy")
@@ -78,11 +87,12 @@ def read_saint(folder: Path) -> RawGraph:
 
 
 def sparse_of(file: Mapping[str, Any], prefix: str) -> sp.csr_matrix:
-    """A sparse matrix that is kept as its four arrays; raises DataError where they are none."""
+    """The CSR matrix that a file holds as four arrays; raises DataError where they don't fit together."""
     data, indices, indptr, shape = (
         as_tensor(file[f"{prefix}{part}"], f"{prefix}{part}")
         for part in ("data", "indices", "indptr", "shape")
     )
+    # SciPy believes indptr and indices: wrong ones would make it read beyond its arrays
     rows, cols = as_integers(shape, f"{prefix}shape").tolist()
     indices = as_ids(indices, f"{prefix}indices", cols) if indices.numel() else indices.to(torch.int64)
     starts = as_integers(indptr, f"{prefix}indptr")
@@ -108,7 +118,7 @@ def mask_of(ids: Any, what: str, num_nodes: int) -> Tensor:
 
 
 def weights_note(what: str, weights: np.ndarray) -> tuple[str, ...]:
-    """What is said of an adjacency's entries that are not all 1."""
+    """A note that an adjacency's entries are not used as weights; none where all are 1."""
     if weights.dtype == np.bool_ or not weights.size or bool((weights == 1).all()):
         return ()
     span = f"{np.min(weights):g} to {np.max(weights):g}"
@@ -122,7 +132,7 @@ def _role(roles: Any, name: str) -> Any:
 
 
 def _class_map(classes: Any, num_nodes: int) -> Tensor:
-    """Of each node its class, NaN where it has none, or a list of 0 and 1."""
+    """float64 ``[num_nodes]`` classes or ``[num_nodes, num_labels]`` of 0 and 1; NaN where there is none."""
     if not isinstance(classes, dict):
         raise DataError("class_map.json: expected an object of classes by node")
     try:
@@ -130,24 +140,27 @@ def _class_map(classes: Any, num_nodes: int) -> Tensor:
     except (ValueError, RuntimeError, OverflowError):
         raise DataError("class_map.json: a key is no node id; number the nodes 0, 1, 2 and so on") from None
     nodes = as_ids(keys, "class_map.json", num_nodes)
-    values = list(classes.values())
+    known = _label_values(list(classes.values()))
+    labels = torch.full((num_nodes, *known.shape[1:]), torch.nan, dtype=torch.float64)
+    labels[nodes] = known
+    return labels
+
+
+def _label_values(values: list[Any]) -> Tensor:
+    """float64 from numbers, or from lists of numbers of equal length; raises DataError for anything else."""
     lists = [isinstance(value, list) for value in values]
     if any(lists) and not (all(lists) and len({len(value) for value in values}) == 1):
         raise DataError("class_map.json: give each node one class number, or each a list of equal length")
     try:
-        found = torch.tensor(
-            [[*value] if isinstance(value, list) else value for value in values], dtype=torch.float64
-        )
+        return torch.tensor(values, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         odd = next(
-            (v for v in values if not isinstance(v, int | float | list)), values[0] if values else None
+            (value for value in values if not isinstance(value, int | float | list)),
+            values[0] if values else None,
         )
         raise DataError(
             f"class_map.json: '{shown(odd)}' is neither a class number nor a list of 0 and 1"
         ) from None
-    labels = torch.full((num_nodes, *found.shape[1:]), torch.nan, dtype=torch.float64)
-    labels[nodes] = found
-    return labels
 
 
 def _json(path: Path) -> Any:

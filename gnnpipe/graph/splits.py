@@ -1,4 +1,4 @@
-"""Seeded splits for data sets that ship none."""
+"""Seeded splits into training, validation and test nodes, for data sets that ship none."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def random_split(
     """Training, validation and test masks with 60, 20 and 20 % of the nodes.
 
     Args:
-        num_nodes: number of nodes, 5 or more for three masks that are not empty.
-        seed: the split is a pure function of it.
+        num_nodes: number of nodes; with fewer than 5 a mask may be empty.
+        seed: the split depends on it alone.
         fractions: shares of training and validation; testing gets the rest.
         among: bool ``[num_nodes]``: nodes to choose from; by default all.
     """
@@ -34,11 +34,12 @@ def random_split(
 def per_class_split(
     labels: Tensor, seed: int, train_per_class: int = 20, num_val: int = 500, num_test: int = 1000
 ) -> Masks:
-    """Planetoid's way: 20 training nodes of each class, then 500 and 1000 of the others.
+    """Planetoid's split: 20 training nodes of each class, then 500 and 1000 of the others.
 
-    Small graphs get validation and test masks in the same proportion from what is left. Nodes without a
-    label (-1) are in none.
+    (arXiv 1603.08861.) Where fewer than 1500 nodes are left, validation gets a third of them and testing the
+    rest. Nodes without a label (-1) are in no mask.
     """
+    # all three masks are taken from one random order of the labelled nodes
     order = torch.randperm(labels.shape[0], generator=torch.Generator().manual_seed(seed))
     order = order[labelled(labels)[order]]
     classes = labels[order]

@@ -14,12 +14,13 @@ from gnnpipe.graph.splits import random_split
 
 
 def planted_partition(config: SyntheticConfig, split: int = 0) -> GraphData:
-    """A seeded undirected graph whose classes are made of densely connected blocks.
+    """A seeded undirected graph of densely connected blocks; each class has ``blocks_per_class`` of them.
 
-    Every step is vectorised: a million nodes with ten million edges take seconds.
+    Features are the class's mean, a corner of a hypercube, plus Gaussian noise. Every step is vectorised: a
+    million nodes with ten million edges take seconds.
 
     Raises:
-        ConfigError: a field that no graph can have.
+        ConfigError: a field is out of range.
     """
     check_synthetic(config)
     rng = np.random.default_rng(config.seed)
@@ -42,8 +43,12 @@ def planted_partition(config: SyntheticConfig, split: int = 0) -> GraphData:
 
 
 def _edges(config: SyntheticConfig, block: np.ndarray, num_blocks: int, rng: np.random.Generator) -> Csr:
-    """Draw both ends of every edge: inside a block with probability ``homophily``, else within ``reach``."""
-    num_edges = round(config.num_nodes * config.avg_degree / 2)
+    """Draw both ends of every edge.
+
+    The target lies in the source's block with probability ``homophily``; otherwise at most ``reach`` blocks
+    away, or anywhere where ``reach`` is 0.
+    """
+    num_edges = round(config.num_nodes * config.avg_degree / 2)  # undirected: each counts for both ends
     source = rng.integers(config.num_nodes, size=num_edges)
     target = rng.integers(config.num_nodes, size=num_edges)
     inside = rng.random(num_edges) < config.homophily
@@ -51,16 +56,18 @@ def _edges(config: SyntheticConfig, block: np.ndarray, num_blocks: int, rng: np.
     members = np.argsort(block, kind="stable")
     size = np.bincount(block, minlength=num_blocks)
     first = np.cumsum(size) - size
-    chosen = inside if config.reach == 0 else np.ones_like(inside)
-    home = block[source[chosen]]
+    # targets that are drawn again, inside a block; without reach only those of edges inside one
+    redrawn = inside if config.reach == 0 else np.ones_like(inside)
+    target_block = block[source[redrawn]]
     if config.reach:
         step = rng.integers(-config.reach, config.reach + 1, size=num_edges)
-        home = np.clip(home + np.where(inside, 0, step), 0, num_blocks - 1)
-    target[chosen] = members[first[home] + (rng.random(home.size) * size[home]).astype(np.int64)]
-    proper = source != target
-    source, target = source[proper], target[proper]
-    ends = np.concatenate([target, source]), np.concatenate([source, target])
+        target_block = np.clip(target_block + np.where(inside, 0, step), 0, num_blocks - 1)
+    position = (rng.random(target_block.size) * size[target_block]).astype(np.int64)
+    target[redrawn] = members[first[target_block] + position]
+    no_loop = source != target
+    source, target = source[no_loop], target[no_loop]
+    rows, cols = np.concatenate([target, source]), np.concatenate([source, target])
     shape = (config.num_nodes, config.num_nodes)
-    matrix = sp.coo_matrix((np.ones(ends[0].size, dtype=np.float32), ends), shape=shape).tocsr()
-    matrix.data[:] = 1.0
+    matrix = sp.coo_matrix((np.ones(rows.size, dtype=np.float32), (rows, cols)), shape=shape).tocsr()
+    matrix.data[:] = 1.0  # an edge that was drawn twice counts once
     return Csr.from_scipy(matrix)

@@ -1,15 +1,15 @@
-"""The steps that a layer's speed depends on, behind one small face.
+"""The few operations that a layer's speed depends on, behind one interface.
 
     pull         rows of a sparse matrix times a table of rows
     drop         rows with entries dropped by a hash of (key, node, column)
     drop_back    the gradient through dropout and the ReLU in front of it
-    mix          aggregated rows mixed with the initial ones
-    share        what the initial rows get of the gradient of that mix
-    weigh        gradients of a table for this epoch's later readers and for the next epoch's
+    mix          aggregated rows mixed with the initial rows (GCNII)
+    share        the initial rows' share of that mix's gradient
+    weigh        a table's gradients, weighted for later readers of this epoch and kept for the next
 
-The device of the tensors decides which back end takes them: PyTorch's own operations, or on CUDA the Triton
-kernels, if Triton is installed. Both give the same numbers but for the order in which a sum is added up, and
-the same dropout masks bit for bit.
+The device of the tensors decides on the back end: Triton kernels on CUDA, if Triton is installed, and
+PyTorch's own operations everywhere else. Both draw the same dropout masks bit for bit, and the same numbers
+up to the order in which sums are added.
 """
 
 from __future__ import annotations
@@ -30,23 +30,22 @@ class Ops(Protocol):
     """A back end."""
 
     hashes_ahead: bool
-    """Whether random bytes are worth making for several layers at once, and keeping until they are used."""
+    """Whether to hash the random bytes of several layers at once and keep them until they are used."""
 
     def pull(self, matrix: Csr, table: Tensor, add_to: Tensor | None = None) -> Tensor:
-        """``matrix @ table``: every entry is read once, every output row written once.
+        """``matrix @ table``: reads every entry once and writes every output row once.
 
         Args:
             matrix: ``[n, m]``, float32 values.
             table: float32 or bf16 ``[m, width]``.
-            add_to: float32 ``[n, width]``, to which the product is added in place.
+            add_to: float32 ``[n, width]`` that the product is added to in place; None for a new tensor.
 
         Returns:
             float32 ``[n, width]``.
         """
 
     def drop(self, rows: Tensor, mask: HashedMask, out: Tensor) -> None:
-        """Write ``rows`` ``[n, width]`` to ``out``, which is another tensor: 0 where the mask drops, else
-        scaled."""
+        """Write ``rows`` ``[n, width]`` to another tensor ``out``: 0 where the mask drops, else scaled."""
 
     def drop_back(self, gradient: Tensor, dropped: Tensor, scale: float, out: Tensor) -> None:
         """Write ``scale * gradient`` where ``dropped > 0``, else 0; ``out`` may be ``gradient``."""
@@ -58,9 +57,9 @@ class Ops(Protocol):
         """``h0_gradient += alpha * g``, in place, for an ``alpha`` below 1.
 
         Args:
-            z_gradient: ``(1 - alpha) * g``, where ``g`` is the gradient of what `mix` made.
-            h0_gradient: of the initial rows; both are ``[n, width]``.
-            alpha: as for `mix`.
+            z_gradient: ``[n, width]``: ``(1 - alpha) * g``, where ``g`` is the gradient of `mix`'s result.
+            h0_gradient: ``[n, width]``: gradient of the initial rows.
+            alpha: share of the initial rows in the mix.
         """
 
     def weigh(self, rows: Tensor, previous: Tensor, fresh: float, corrected: float) -> None:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# The two multipliers and three shifts of the finaliser of splitmix64 (Steele, Lea, Flood, "Fast splittable
-# pseudorandom number generators", 2014), and the odd constants that spread its inputs. All are written as
-# signed 64-bit numbers, as torch has no unsigned arithmetic.
+# One hash gives the bytes of 8 neighbouring columns of a row:
+#     mixed(node * NODE + key + (column // 8) * GROUP)  ->  byte 0 | byte 1 | ... | byte 7
+#     an entry is dropped where its byte is below the threshold
+# The two multipliers, and the three shifts of `mixed`, are those of the finaliser of splitmix64 (Steele, Lea,
+# Flood, "Fast splittable pseudorandom number generators", 2014). The other constants are odd and spread its
+# inputs; KEY does so for the parts of a key. All are signed 64-bit numbers, as torch has no unsigned ones.
 MULTIPLY_1, MULTIPLY_2 = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 NODE, GROUP, KEY = -0x61C8864680B583EB, -0x4B47D0C5A1A6D0B1, 0x2545F4914F6CDD1D
 COLUMNS_PER_HASH = 8
@@ -19,10 +22,10 @@ RESOLUTION = 256
 
 @dataclass(frozen=True)
 class HashedMask:
-    """Which entries of some nodes' rows are dropped.
+    """The dropout mask of some nodes' rows, as a rule rather than as stored bits.
 
-    64 bits of an integer hash serve 8 columns, so an entry is dropped with a probability that is a multiple
-    of 1/256, and the scale corrects for just that.
+    Each entry has a byte of randomness, so the probability of dropping it is a multiple of 1/256. The scale
+    is that of this probability.
     """
 
     rate: float
@@ -44,12 +47,12 @@ class HashedMask:
 
     @property
     def scale(self) -> float:
-        """What kept entries are multiplied with."""
+        """Factor of kept entries, which keeps the mean of a row's entries."""
         return RESOLUTION / (RESOLUTION - self.threshold)
 
     @property
     def _salt(self) -> int | Tensor:
-        """The key; on the device, if it is there, as a recorded CUDA graph would repeat today's number."""
+        """The key, from the device if it is there: a recorded CUDA graph would repeat the host's number."""
         return self.key if self.key_on_device is None else self.key_on_device
 
     def bytes_of(self, num_cols: int) -> Tensor:
@@ -61,7 +64,7 @@ class HashedMask:
         return hashed.view(torch.uint8)[:, :num_cols]
 
     def keeps_at(self, row: Tensor, col: Tensor) -> Tensor:
-        """Which single entries are kept under the same mask, bool ``[num_entries]``."""
+        """Whether single entries ``(row, col)`` are kept by the same mask, bool ``[num_entries]``."""
         col = col.to(torch.int64)
         hashed = mixed((self.node_id * NODE + self._salt)[row] + (col // COLUMNS_PER_HASH) * GROUP)
         byte = (hashed >> (col % COLUMNS_PER_HASH * 8)) & (RESOLUTION - 1)
@@ -69,7 +72,7 @@ class HashedMask:
 
 
 def mixed(z: Tensor) -> Tensor:
-    """Splitmix64's finaliser, in place."""
+    """Splitmix64's finaliser of int64 numbers, in place."""
     z ^= _shifted(z, 30)
     z *= MULTIPLY_1
     z ^= _shifted(z, 27)
@@ -85,5 +88,5 @@ def _shifted(z: Tensor, bits: int) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def column_groups(num_cols: int, device: torch.device) -> Tensor:
-    """What each group of 8 columns adds to a hash's input, int64 ``[num_groups]``."""
+    """Term of each group of 8 columns in a hash's input, int64 ``[num_groups]``."""
     return torch.arange(-(-num_cols // COLUMNS_PER_HASH), device=device) * GROUP

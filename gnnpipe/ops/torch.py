@@ -1,4 +1,4 @@
-"""The steps of a layer in PyTorch's own operations: what CPUs use, and CUDA without Triton."""
+"""The operations of a layer in PyTorch: for CPUs, and for CUDA without Triton."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from gnnpipe.ops.hashing import HashedMask
 
 
 class TorchOps:
-    """See `gnnpipe.ops.Ops`."""
+    """Back end of PyTorch's own operations."""
 
     hashes_ahead = True
 
     def pull(self, matrix: Csr, table: Tensor, add_to: Tensor | None = None) -> Tensor:
-        """An embedding bag with weights is the fastest form of it that PyTorch has on a CPU; it is called
-        without the checks of its Python face, which take as long as a small chunk."""
+        """Pull by an embedding bag with weights, PyTorch's fastest form on a CPU.
+
+        It is called below its Python function, with checks that take as long as a small chunk.
+        """
         by_frequency, mode_sum, sparse_gradient, last_offset = False, 0, False, True
         value = matrix.value_as(table.dtype)
         product: Tensor = torch.embedding_bag(
@@ -25,28 +27,28 @@ class TorchOps:
         return product if add_to is None else add_to.add_(product)
 
     def drop(self, rows: Tensor, mask: HashedMask, out: Tensor) -> None:
-        """Compare straight into floats: PyTorch converts a bool mask to them several times slower."""
+        """Compare straight into floats: converting a bool mask to them is several times slower."""
         if out.dtype != torch.float32:
             out.copy_(masked(rows, mask.bytes_of(rows.shape[1]), mask.threshold, mask.scale))
         else:
             masked(rows, mask.bytes_of(rows.shape[1]), mask.threshold, mask.scale, out)
 
     def drop_back(self, gradient: Tensor, dropped: Tensor, scale: float, out: Tensor) -> None:
-        """A ReLU's way back, scaled."""
+        """The backward of a ReLU, scaled."""
         torch.ops.aten.threshold_backward.grad_input(gradient, dropped, 0, grad_input=out)
         if scale != 1.0:
             out.mul_(scale)
 
     def mix(self, z: Tensor, h0: Tensor, alpha: float) -> None:
-        """One pass."""
+        """In one pass."""
         z.lerp_(h0, alpha)
 
     def share(self, z_gradient: Tensor, h0_gradient: Tensor, alpha: float) -> None:
-        """One pass."""
+        """In one pass."""
         h0_gradient.add_(z_gradient, alpha=alpha / (1.0 - alpha))
 
     def weigh(self, rows: Tensor, previous: Tensor, fresh: float, corrected: float) -> None:
-        """Four passes over the rows."""
+        """In four passes over the rows."""
         gradient = rows.clone()
         rows.mul_(fresh).sub_(previous, alpha=corrected)
         previous.copy_(gradient)
@@ -54,6 +56,7 @@ class TorchOps:
 
 def masked(rows: Tensor, bits: Tensor, threshold: int, scale: float, out: Tensor | None = None) -> Tensor:
     """``rows * (bits >= threshold) * scale``."""
+    # ge writes 0 and 1 in the format of rows, without a bool tensor in between
     mask = torch.empty_like(rows) if out is None else out
     torch.ge(bits, threshold, out=mask)
     return mask.mul_(rows).mul_(scale)

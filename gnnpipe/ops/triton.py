@@ -1,6 +1,8 @@
-"""The steps of a layer as Triton kernels, for CUDA.
+"""The operations of a layer as Triton kernels, for CUDA.
 
-No kernel adds atomically, so that results repeat bit for bit. Sums are float32 whatever the table's format.
+No kernel adds atomically, so results repeat bit for bit. Sums are float32, whatever the table's format.
+
+A Triton program is a block of threads that works on tiles of numbers; a kernel starts many programs.
 """
 
 from __future__ import annotations
@@ -17,14 +19,15 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.ops.hashing import COLUMNS_PER_HASH, GROUP, MULTIPLY_1, MULTIPLY_2, NODE, HashedMask
 from gnnpipe.ops.torch import TorchOps
 
-# A row with more entries than this is summed in pieces, by several programs.
+# A row with more entries than this is summed in pieces, by several programs: one would still be at it when
+# all others are done.
 LONGEST_PIECE = 2048
 
-# Numbers of the table that one program of a pull has under way, by bytes of a number: what an H200 did best
-# with on five kinds of graph (benchmarks/gpu).
+# Numbers of the table that one program of a pull loads at once, by bytes of a number: best for an H200 on
+# five kinds of graph (benchmarks/gpu).
 UNDER_WAY = {4: 512, 2: 1024}
 
-# From so many rows on a program takes several, one after the other: programs cost something to start.
+# From MANY_ROWS rows on a program takes several, one after the other: starting a program costs time, too.
 MANY_ROWS = 2**18
 ROWS_PER_PROGRAM = 4
 
@@ -37,20 +40,24 @@ _NODE, _GROUP = tl.constexpr(NODE % 2**64), tl.constexpr(GROUP % 2**64)
 
 @dataclass(frozen=True)
 class LongRows:
-    """The rows of a matrix with very many entries, and the pieces they are summed in."""
+    """The rows of a matrix with very many entries, cut into pieces::
+
+    entries of row[i]    [ piece first[i] | piece first[i] + 1 | ... | piece first[i + 1] - 1 ]
+    entries of piece p   begin[p]:end[p]
+    """
 
     row: Tensor
-    """int32 ``[num_long]``."""
+    """int32 ``[num_long]``: row of the matrix."""
     first: Tensor
-    """int64 ``[num_long + 1]``: row i of them owns pieces ``first[i]:first[i + 1]``."""
+    """int64 ``[num_long + 1]``: long row i owns pieces ``first[i]:first[i + 1]``."""
     begin: Tensor
-    """int64 ``[num_pieces]``: first entry of a piece."""
+    """int64 ``[num_pieces]``: first entry of each piece."""
     end: Tensor
-    """int64 ``[num_pieces]``: behind its last entry."""
+    """int64 ``[num_pieces]``: end of each piece, one behind its last entry."""
 
     @classmethod
     def of(cls, rowptr: Tensor, longest: int = LONGEST_PIECE) -> LongRows | None:
-        """Those with more than ``longest`` entries; None if there are none. Waits for the device."""
+        """The rows with more than ``longest`` entries; None if there are none. Waits for the device."""
         bounds = rowptr.cpu().to(torch.int64)
         degree = bounds.diff()
         row = (degree > longest).nonzero().squeeze(1)
@@ -59,16 +66,16 @@ class LongRows:
         num_pieces = -(-degree[row] // longest)
         first = torch.zeros(row.numel() + 1, dtype=torch.int64)
         first[1:] = num_pieces.cumsum(0)
+        # of each piece: its long row, and its position among the pieces of that row
         owner = torch.repeat_interleave(torch.arange(row.numel()), num_pieces)
-        number = torch.arange(owner.numel()) - first[owner]
-        begin = bounds[row[owner]] + number * longest
+        position = torch.arange(owner.numel()) - first[owner]
+        begin = bounds[row[owner]] + position * longest
         end = torch.minimum(begin + longest, bounds[row[owner] + 1])
-        found = (row.int(), first, begin, end)
-        return cls(*(item.to(rowptr.device) for item in found))
+        return cls(*(tensor.to(rowptr.device) for tensor in (row.int(), first, begin, end)))
 
 
 class TritonOps(TorchOps):
-    """Steps that have no kernel here are PyTorch's, which are one pass too."""
+    """Back end of Triton kernels; operations without one are PyTorch's, which take one pass as well."""
 
     hashes_ahead = False
 
@@ -81,7 +88,7 @@ class TritonOps(TorchOps):
         self._longest, self._under_way, self._rows_each = longest, under_way, rows_each
 
     def pull(self, matrix: Csr, table: Tensor, add_to: Tensor | None = None) -> Tensor:
-        """One program a few rows; long rows in pieces, which are then added in their order."""
+        """Pull with one program for a few rows; long rows in pieces, which are then added in order."""
         num_rows, width = matrix.num_rows, table.shape[1]
         out = torch.empty(num_rows, width, device=table.device) if add_to is None else add_to
         if num_rows == 0:
@@ -89,6 +96,7 @@ class TritonOps(TorchOps):
         if table.stride(1) != 1:
             table = table.contiguous()
         long_rows = self._long_rows(matrix)
+        # a tile is [entries, columns], both powers of two
         columns = triton.next_power_of_2(max(width, 16))
         shape = {
             "width": width,
@@ -126,11 +134,11 @@ class TritonOps(TorchOps):
         key = f"rows of more than {self._longest} entries"
         if key not in matrix.structure:
             matrix.structure[key] = LongRows.of(matrix.rowptr, self._longest)
-        found: LongRows | None = matrix.structure[key]
-        return found
+        long_rows: LongRows | None = matrix.structure[key]
+        return long_rows
 
     def drop(self, rows: Tensor, mask: HashedMask, out: Tensor) -> None:
-        """Hash, compare and scale in one pass; nothing is kept."""
+        """Hash, compare and scale in one pass; no mask is stored."""
         num_rows, width = rows.shape
         key = mask.key_on_device
         if key is None:
@@ -156,7 +164,7 @@ class TritonOps(TorchOps):
         )
 
     def drop_back(self, gradient: Tensor, dropped: Tensor, scale: float, out: Tensor) -> None:
-        """One pass."""
+        """In one pass."""
         num_rows, width = gradient.shape
         if num_rows:
             _drop_back[(triton.cdiv(num_rows * width, BLOCK),)](
@@ -174,7 +182,7 @@ class TritonOps(TorchOps):
             )
 
     def weigh(self, rows: Tensor, previous: Tensor, fresh: float, corrected: float) -> None:
-        """One pass; both are whole rows of tables."""
+        """In one pass; both arguments are whole rows of tables, and so contiguous."""
         if rows.numel():
             _weigh[(triton.cdiv(rows.numel(), BLOCK),)](
                 rows, previous, rows.numel(), fresh, corrected, block=BLOCK, num_warps=4
@@ -187,14 +195,17 @@ def _sum_entries(
     stride: tl.constexpr, entries: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     """Sum of ``value * table[col]`` over entries ``[begin, end)``: float32 ``[columns]``."""
+    # a running sum for each position in the tile, added up once at the end
     total = tl.zeros([entries, columns], dtype=tl.float32)
-    for at in range(begin, end, entries):
-        entry = at + tl.arange(0, entries)
-        there = entry < end
-        node = tl.load(col + entry, mask=there, other=0).to(tl.int64)
-        weight = tl.load(value + entry, mask=there, other=0.0)
+    for tile_begin in range(begin, end, entries):
+        entry = tile_begin + tl.arange(0, entries)
+        exists = entry < end
+        node = tl.load(col + entry, mask=exists, other=0).to(tl.int64)
+        weight = tl.load(value + entry, mask=exists, other=0.0)
         rows = tl.load(
-            table + node[:, None] * stride + column[None, :], mask=there[:, None] & inside[None, :], other=0.0
+            table + node[:, None] * stride + column[None, :],
+            mask=exists[:, None] & inside[None, :],
+            other=0.0,
         )
         total += weight[:, None] * rows.to(tl.float32)
     return tl.sum(total, axis=0)
@@ -202,10 +213,11 @@ def _sum_entries(
 
 @triton.jit
 def _store(total, out, row, column, inside, out_stride: tl.constexpr, adds: tl.constexpr):
-    at = out + row.to(tl.int64) * out_stride + column
+    """Write a row of ``out``, or add to it."""
+    address = out + row.to(tl.int64) * out_stride + column
     if adds:
-        total += tl.load(at, mask=inside, other=0.0)
-    tl.store(at, total, mask=inside)
+        total += tl.load(address, mask=inside, other=0.0)
+    tl.store(address, total, mask=inside)
 
 
 @triton.jit
@@ -215,10 +227,11 @@ def _pull_rows(
     longest: tl.constexpr, any_long: tl.constexpr, rows_each: tl.constexpr, entries: tl.constexpr,
     columns: tl.constexpr,
 ):  # fmt: skip
+    """Sum ``rows_each`` rows one after the other; long rows are left to `_pull_pieces`."""
     column = tl.arange(0, columns)
     inside = column < width
-    for number in range(rows_each):
-        row = tl.program_id(0) * rows_each + number
+    for index in range(rows_each):
+        row = tl.program_id(0) * rows_each + index
         if row < num_rows:
             begin = tl.load(rowptr + row)
             end = tl.load(rowptr + row + 1)
@@ -232,6 +245,7 @@ def _pull_pieces(
     begins, ends, col, value, table, partial,
     width: tl.constexpr, stride: tl.constexpr, entries: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
+    """Sum one piece of a long row into its row of ``partial`` ``[num_pieces, width]``."""
     column = tl.arange(0, columns)
     inside = column < width
     piece = tl.program_id(0)
@@ -246,13 +260,14 @@ def _add_pieces(
     long_rows, first, partial, out,
     width: tl.constexpr, out_stride: tl.constexpr, adds: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
+    """Add the pieces of one long row, always in the same order, so that results repeat bit for bit."""
     column = tl.arange(0, columns)
     inside = column < width
-    number = tl.program_id(0)
+    index = tl.program_id(0)
     total = tl.zeros([columns], dtype=tl.float32)
-    for piece in range(tl.load(first + number), tl.load(first + number + 1)):
+    for piece in range(tl.load(first + index), tl.load(first + index + 1)):
         total += tl.load(partial + piece * width + column, mask=inside, other=0.0)
-    _store(total, out, tl.load(long_rows + number), column, inside, out_stride, adds)
+    _store(total, out, tl.load(long_rows + index), column, inside, out_stride, adds)
 
 
 @triton.jit
@@ -261,27 +276,30 @@ def _drop(
     width: tl.constexpr, stride: tl.constexpr, out_stride: tl.constexpr,
     rows_each: tl.constexpr, groups: tl.constexpr,
 ):  # fmt: skip
-    """A tile is ``[rows, groups of columns, 8 columns]``, as one hash serves 8 columns."""
+    """Write ``rows_each`` rows with entries dropped, from hashes as in `gnnpipe.ops.hashing`.
+
+    A tile is ``[rows, groups of columns, 8 columns]``, as one hash serves 8 columns.
+    """
     row = tl.program_id(0) * rows_each + tl.arange(0, rows_each)
-    there = row < num_rows
+    exists = row < num_rows
     group = tl.arange(0, groups)
     byte = tl.arange(0, 8)
-    node = tl.load(node_id + row, mask=there, other=0).to(tl.uint64, bitcast=True)
+    node = tl.load(node_id + row, mask=exists, other=0).to(tl.uint64, bitcast=True)
     salt = tl.load(key).to(tl.uint64, bitcast=True)
-    # unsigned, so that shifts bring in zeros
+    # splitmix64's finaliser; unsigned, so that shifts bring in zeros
     z = (node * _NODE + salt)[:, None] + (group.to(tl.uint64) * _GROUP)[None, :]
     z = (z ^ (z >> 30)) * _M1
     z = (z ^ (z >> 27)) * _M2
     z = z ^ (z >> 31)
     random = (z[:, :, None] >> (byte * 8).to(tl.uint64)[None, None, :]) & 255
     column = group[:, None] * 8 + byte[None, :]
-    inside = there[:, None, None] & (column < width)[None, :, :]
-    at = row.to(tl.int64)[:, None, None]
-    number = tl.load(rows + at * stride + column[None, :, :], mask=inside, other=0.0)
+    inside = exists[:, None, None] & (column < width)[None, :, :]
+    row_index = row.to(tl.int64)[:, None, None]
+    entry = tl.load(rows + row_index * stride + column[None, :, :], mask=inside, other=0.0)
     kept = (random.to(tl.int32) >= threshold).to(tl.float32)
     # two products, as on a CPU: zeros keep their sign
-    number = ((kept * number) * scale).to(out.dtype.element_ty)
-    tl.store(out + at * out_stride + column[None, :, :], number, mask=inside)
+    dropped = ((kept * entry) * scale).to(out.dtype.element_ty)
+    tl.store(out + row_index * out_stride + column[None, :, :], dropped, mask=inside)
 
 
 @triton.jit
@@ -290,21 +308,23 @@ def _drop_back(
     width: tl.constexpr, stride: tl.constexpr, dropped_stride: tl.constexpr, out_stride: tl.constexpr,
     block: tl.constexpr,
 ):  # fmt: skip
-    number = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
-    inside = number < count
-    row = number // width
-    column = number % width
+    """Write ``block`` entries of ``out``: the scaled gradient where ``dropped`` is positive, else 0."""
+    index = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    inside = index < count
+    row = index // width
+    column = index % width
     x = tl.load(dropped + row * dropped_stride + column, mask=inside, other=0.0).to(tl.float32)
-    found = tl.load(gradient + row * stride + column, mask=inside, other=0.0)
-    tl.store(out + row * out_stride + column, tl.where(x > 0, found * scale, 0.0), mask=inside)
+    entry = tl.load(gradient + row * stride + column, mask=inside, other=0.0)
+    tl.store(out + row * out_stride + column, tl.where(x > 0, entry * scale, 0.0), mask=inside)
 
 
 @triton.jit
 def _weigh(rows, previous, count, fresh, corrected, block: tl.constexpr):
-    number = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
-    inside = number < count
-    gradient = tl.load(rows + number, mask=inside, other=0.0)
-    before = tl.load(previous + number, mask=inside, other=0.0)
-    tl.store(previous + number, gradient, mask=inside)
+    """Weigh ``block`` entries of both tables."""
+    index = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    inside = index < count
+    gradient = tl.load(rows + index, mask=inside, other=0.0)
+    before = tl.load(previous + index, mask=inside, other=0.0)
+    tl.store(previous + index, gradient, mask=inside)
     weighed = fresh * gradient.to(tl.float32) - corrected * before.to(tl.float32)
-    tl.store(rows + number, weighed.to(rows.dtype.element_ty), mask=inside)
+    tl.store(rows + index, weighed.to(rows.dtype.element_ty), mask=inside)

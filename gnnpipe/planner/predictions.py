@@ -97,7 +97,7 @@ def predict(
             for part, rows in enumerate(parts)
         ],
         plan.bubble,
-        _fresh(plan, graph.messages, stale_halo=settings.stale_halo),
+        _fresh(plan, graph.chunk_edges, stale_halo=settings.stale_halo),
     )
 
 

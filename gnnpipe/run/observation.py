@@ -15,7 +15,7 @@ from gnnpipe.schedule.freshness import Ages
 def ages_of(job: Job, graph: PreparedGraph, settings: TableSettings) -> Ages:
     """How fresh the rows are that each convolution reads."""
     return Ages(
-        graph.messages.numpy(),
+        graph.chunk_edges.numpy(),
         job.config.layers,
         settings.freeze,
         job.plan.lookahead,

@@ -1,4 +1,4 @@
-"""What the system would not do, in words: where, why, and what to do about it."""
+"""Words for an OSError: the reason, the file, and a way out."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _ADVICE = {
 
 
 def reason(error: OSError, beside: str = "") -> str:
-    """Why, and the file it is about unless that is ``beside``, which the message names already."""
+    """The system's reason, and the file it names unless that is ``beside``, which the message has already."""
     text = shown(error.strerror or str(error) or type(error).__name__)
     name = error.filename2 or error.filename
     return text if name is None or str(name) == beside else f"{text}: '{shown(str(name))}'"
 
 
 def advice(error: OSError, otherwise: str = "name another place") -> str:
-    """What to do about it; ``otherwise`` where nothing is known about such an error."""
+    """Advice for the error's number; ``otherwise`` for a number that the table lacks."""
     return _ADVICE.get(error.errno or 0, otherwise)

@@ -1,12 +1,17 @@
 """Signals that ask a process to end, heard even while it waits in C++.
 
-A Python signal handler only runs between bytecodes, and a rank spends its life inside collectives. What runs
-at once, whichever thread the system picks, is Python's C handler, which writes the signal's number to a pipe;
-a thread reads it there. Contexts nest: the innermost one hears.
+A Python signal handler runs only between bytecodes, and a rank spends its life inside collectives. Python's C
+handler runs at once, in whichever thread the system picks, and writes the signal's number to a pipe; a thread
+of ours reads it there:
 
-loading     `ended_at_once`: nothing is lost, so the first signal ends the process
-training    `noted`: the epoch is finished and saved; a second signal ends the process at once
-launcher    `heard`: passes the wish on to its ranks
+    signal -> C handler (any thread) -> wake-up pipe -> thread "signals" -> act(number)
+                                                     -> main thread, between bytecodes -> in_main(number)
+
+Contexts nest: the innermost one hears.
+
+    loading     `ended_at_once`: nothing would be lost, so the first signal ends the process
+    training    `noted`: the epoch is finished and saved; a second signal ends the process at once
+    launcher    `heard`: passes the signal on to its ranks
 """
 
 from __future__ import annotations
@@ -24,29 +29,30 @@ from gnnpipe.errors import StoppedError
 from gnnpipe.system.killable import ENDS_PROCESS
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-# `timeout` and some launchers send a signal twice, to the process and to its group.
+# A second signal within this time is taken for an echo: `timeout` and some launchers send each signal twice,
+# to the process and to its group.
 TWICE_SECONDS = 0.1
-# A rank may get a signal from the terminal or the batch system and then once more from its launcher.
+# The same for a rank, which may hear from the terminal or the batch system and then from its launcher.
 ECHO_SECONDS = 2.0
-# For C code that doesn't come back to Python.
+# Patience with C code that doesn't return to Python, where StoppedError could be raised.
 SECONDS_TO_UNWIND = 2.0
 
 
 class Wish:
-    """Whether this process was told to end.
+    """The wish that this process ends, once a signal has said so.
 
     Args:
-        again: called with the number of a second signal that is not the first one's echo.
-        echo: seconds after the first signal within which another is the same wish.
+        again: called with the number of a second signal, unless that is an echo of the first.
+        echo: seconds after the first signal during which another one counts as its echo.
     """
 
     def __init__(self, again: Callable[[int], None], echo: float = ECHO_SECONDS) -> None:
         self.number = 0
-        """The first signal's; 0 if there was none."""
+        """Number of the first signal; 0 as long as there was none."""
         self._again, self._echo, self._since = again, echo, 0.0
 
     def hear(self, number: int) -> bool:
-        """Take a signal in; whether it is the first."""
+        """Take in a signal; return whether it is the first."""
         if not self.number:
             self.number, self._since = number, time.monotonic()
             return True
@@ -57,9 +63,9 @@ class Wish:
 
 @contextmanager
 def heard(act: Callable[[int], object], in_main: Callable[[int], None] | None = None) -> Iterator[None]:
-    """Call ``act(number)`` for each signal of `STOPS`, from a thread.
+    """Call ``act(number)`` for each signal of `STOPS`, from a thread, until the context ends.
 
-    In another thread than the main one, where Python can't listen, nothing changes.
+    Python handles signals in the main thread only: entered from another thread, the context does nothing.
 
     Args:
         act: must not raise.
@@ -72,7 +78,7 @@ def heard(act: Callable[[int], object], in_main: Callable[[int], None] | None = 
     os.set_blocking(writer, False)
 
     def listen() -> None:
-        while received := os.read(reader, 1):
+        while received := os.read(reader, 1):  # empty when the context closes the other end
             if received[0] in STOPS:
                 act(received[0])
         os.close(reader)
@@ -85,14 +91,15 @@ def heard(act: Callable[[int], object], in_main: Callable[[int], None] | None = 
     thread = threading.Thread(target=listen, daemon=True, name="signals")
     thread.start()
     before_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    # nohup has told this process to ignore SIGHUP, and means it; so has a shell of SIGINT if this process
-    # runs in the background, where nobody would expect that
+    # SIGHUP stays ignored where nohup has asked for it. An ignored SIGINT does not: shells ignore it for
+    # every process in the background, where users still expect it to work.
     numbers = [n for n in STOPS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
+            # None: the handler was set from C, and Python can't put it back
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(before_fd, warn_on_full_buffer=False)
         os.close(writer)
@@ -100,8 +107,11 @@ def heard(act: Callable[[int], object], in_main: Callable[[int], None] | None = 
 
 @contextmanager
 def ended_at_once() -> Iterator[None]:
-    """The first signal raises StoppedError here. Where that takes long, as some C code doesn't come back to
-    Python, or at a second signal, the process ends without it."""
+    """Raise StoppedError in the main thread at the first signal.
+
+    The process ends without unwinding at a second signal, or where the main thread stays in C code for more
+    than `SECONDS_TO_UNWIND`.
+    """
     over = threading.Event()
 
     def leave(number: int) -> None:
@@ -135,10 +145,10 @@ def ended_at_once() -> Iterator[None]:
 
 @contextmanager
 def noted(at_once: Callable[[int], None]) -> Iterator[Wish]:
-    """The first signal is a wish, which whoever works looks at from time to time.
+    """Note the first signal as a wish, which the training loop looks at once an epoch.
 
     Args:
-        at_once: called at a second one.
+        at_once: called with the number of a second signal.
     """
     wish = Wish(at_once)
     with heard(wish.hear):
@@ -146,5 +156,5 @@ def noted(at_once: Callable[[int], None]) -> Iterator[Wish]:
 
 
 def exit_at_once(number: int) -> None:
-    """End this process as the shell says that a signal ended it."""
+    """End this process, without any clean-up, with a shell's exit code for that signal."""
     os._exit(128 + number)

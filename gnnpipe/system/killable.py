@@ -1,4 +1,4 @@
-"""C code that holds Python's lock for long, such as METIS: meanwhile no handler of ours can run."""
+"""C code that holds Python's global lock for long, such as METIS: no handler of ours can run meanwhile."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ ENDS_PROCESS = "ends_process"
 
 @contextmanager
 def killable() -> Iterator[None]:
-    """Let the system end this process at a signal, at once and without a word, where our handlers would have
-    ended it anyway. Never that of a prompt or a notebook, which has more to lose."""
+    """Let a signal kill this process at once, where our handler would only have ended it anyway.
+
+    A prompt or a notebook is never killed: it holds more than this run.
+    """
     interactive = sys.flags.interactive or hasattr(sys, "ps1")
     numbers: list[signal.Signals] = []
     if threading.current_thread() is threading.main_thread() and not interactive:

@@ -1,4 +1,4 @@
-"""How much memory this process took at most, and how much the host has left."""
+"""Peak memory of this process, and memory that is free on the host or device."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Peak of this process: resident memory on a CPU, allocated memory on a CUDA device."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # bytes on macOS, KiB elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Memory that new processes may take together on this host, or one process on a CUDA device."""
+    """Memory that all new processes of this host may take together, or one process on a CUDA device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return available_memory()

@@ -1,4 +1,4 @@
-"""Pages of memory."""
+"""Huge pages of memory."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 
 
 def ask_for_huge_pages() -> None:
-    """Tell PyTorch to ask for huge pages, unless a user has decided.
+    """Tell PyTorch to ask for huge pages, unless the user has set its environment variable.
 
-    Tables of many megabytes are read at random; huge pages spare the processor most look-ups of addresses.
-    PyTorch reads this once, when it first allocates; processes that we start inherit it.
+    Tables of many megabytes are read at random, and huge pages spare most misses of the processor's TLB.
+    PyTorch reads the variable at its first allocation; processes that this one starts inherit it.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -1,4 +1,4 @@
-"""No process outlives the one that started it, however that ends."""
+"""Processes that end with their parent, whichever way the parent ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _PR_SET_PDEATHSIG = 1  # from sys/prctl.h
 
 @contextmanager
 def ended_with(parent: int) -> Iterator[None]:
-    """End this process if its parent does meanwhile. The thread that looks is gone afterwards."""
+    """End this process if its parent ends while the context lasts.
+
+    A thread polls for it; it is joined at the end, so that the process may fork afterwards.
+    """
     over = threading.Event()
 
     def look() -> None:
@@ -33,10 +36,11 @@ def ended_with(parent: int) -> Iterator[None]:
 
 
 def be_killed_with(parent: int) -> None:
-    """Be killed when the parent's thread that started this process ends; nothing elsewhere than on Linux."""
+    """Ask Linux to kill this process when the thread that forked it ends; does nothing on other systems."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     except (AttributeError, OSError, TypeError):
         return
+    # a parent that ended before the call above sends no signal any more
     if os.getppid() != parent:
         os._exit(1)

@@ -1,10 +1,10 @@
-"""How many cores and how much memory this process may use: what it was allotted, not what the host has.
+"""Cores and memory that this process may use: its allotment, not all that the host has.
 
     cores    the least of: affinity (taskset, Slurm), the CPU quota of a control group, OMP_NUM_THREADS
     memory   the least of: the host's, the limit of a control group
 
-Limits of the groups around a group hold too, and both versions of control groups are read. Nobody else in the
-package asks the system.
+A control group is bound by the limits of the groups around it as well; versions 1 and 2 are both read. All
+other modules ask here, never the system.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ from pathlib import Path
 
 import psutil
 
-# Set in the ranks of a launch, which start with one thread each: the cores of the process that launched them.
+# Environment variable of a launch's ranks: the launcher's number of cores. Their OMP_NUM_THREADS is 1 at
+# first, and says nothing about cores.
 LAUNCHED_WITH_CORES = "GNNPIPE_CORES"
 
+# Folder with ``proc`` and ``sys``; tests name another.
 SYSTEM = Path("/")
 
 
 def cores(root: Path = SYSTEM) -> int:
-    """Cores that may be used; of a quota that is no whole number the whole cores, but one at least.
+    """Cores that this process may use, at least 1; a fractional quota is rounded down.
 
     Args:
-        root: where ``proc`` and ``sys`` are.
+        root: folder with ``proc`` and ``sys``.
     """
     limits = [float(_affinity()), *_quotas(root)]
-    asked = _positive(os.environ.get(LAUNCHED_WITH_CORES)) or _open_mp_threads()
-    return max(1, int(min([*limits, float(asked)] if asked else limits)))
+    wanted = _positive(os.environ.get(LAUNCHED_WITH_CORES)) or _open_mp_threads()
+    return max(1, int(min([*limits, float(wanted)] if wanted else limits)))
 
 
 def threads_per_rank(num_ranks: int) -> int:
-    """Threads of each of the ranks that share this host's cores."""
+    """Threads for each of ``num_ranks`` ranks that share this host's cores."""
     return max(1, cores() // num_ranks)
 
 
 def total_memory(root: Path = SYSTEM) -> int:
-    """Bytes that may be used in all."""
+    """Bytes that this process may use in all."""
     return min([psutil.virtual_memory().total, *(usage.limit for usage in _memory_usage(root))])
 
 
@@ -52,11 +54,11 @@ def available_memory(root: Path = SYSTEM) -> int:
 
 @dataclass(frozen=True)
 class _MemoryUsage:
-    """Of a control group, in bytes."""
+    """Limit and use of a control group's memory, in bytes."""
 
     limit: int
     used: int
-    """Without files' pages that the kernel may drop."""
+    """Without cached file pages, which the kernel drops when memory runs short."""
 
 
 def _affinity() -> int:
@@ -66,20 +68,21 @@ def _affinity() -> int:
 
 
 def _open_mp_threads() -> int | None:
-    """OMP_NUM_THREADS is of a process, and a launcher such as torchrun starts several; of a list for nested
-    loops the first number counts."""
-    asked = _positive(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
-    return asked and asked * (_positive(os.environ.get("LOCAL_WORLD_SIZE")) or 1)
+    """Threads that OMP_NUM_THREADS grants to all processes of this host together; None if it isn't set."""
+    # a list has one number for each level of nested loops; the first is the outermost
+    per_process = _positive(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
+    # the variable holds for one process, and torchrun starts several
+    return per_process and per_process * (_positive(os.environ.get("LOCAL_WORLD_SIZE")) or 1)
 
 
 def _positive(text: str | None) -> int | None:
-    """The number that a text is; None for anything else."""
-    found = re.fullmatch(r"\s*\+?(\d{1,9})\s*", text or "")
-    return int(found[1]) or None if found else None
+    """The whole number above 0 that a text spells; None for any other text."""
+    digits = re.fullmatch(r"\s*\+?(\d{1,9})\s*", text or "")
+    return int(digits[1]) or None if digits else None
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """CPU quotas of this process's control groups, in cores."""
+    """CPU quotas of this process's control groups, in cores; a group without one yields nothing."""
     for group in _groups(root, "cgroup2"):
         quota, _, period = _read(group / "cpu.max").partition(" ")
         yield from _ratio(quota, period)
@@ -88,69 +91,78 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _ratio(quota: str, period: str) -> Iterator[float]:
-    """Nothing where there is no quota: ``max`` or ``-1``."""
+    """Yield quota over period, or nothing where the quota is ``max`` or ``-1``: no limit."""
     if quota.isdigit() and period.isdigit() and int(period):
         yield int(quota) / int(period)
 
 
 def _memory_usage(root: Path) -> Iterator[_MemoryUsage]:
-    """Limits of this process's control groups that are any, with what is used of them."""
+    """Limit and use of each control group of this process that limits memory."""
     for group in _groups(root, "cgroup2"):
-        found = [_read(group / name) for name in ("memory.max", "memory.high")]
-        limits = [int(limit) for limit in found if limit.isdigit()]
+        texts = [_read(group / name) for name in ("memory.max", "memory.high")]
+        limits = [int(text) for text in texts if text.isdigit()]
         if limits:
             yield _MemoryUsage(min(limits), _used(group, "memory.current", "inactive_file"))
     for group in _groups(root, "memory"):
         limit = _read(group / "memory.limit_in_bytes")
-        if limit.isdigit():  # a number near 2^63 where there is none
+        if limit.isdigit():  # version 1 writes a number near 2^63 for no limit, which is harmless here
             yield _MemoryUsage(int(limit), _used(group, "memory.usage_in_bytes", "total_inactive_file"))
 
 
 def _used(group: Path, usage: str, droppable: str) -> int:
     used = _read(group / usage)
-    dropped = re.search(rf"^{droppable} (\d+)$", _read(group / "memory.stat"), re.MULTILINE)
-    return max(0, int(used) - (int(dropped[1]) if dropped else 0)) if used.isdigit() else 0
+    cached = re.search(rf"^{droppable} (\d+)$", _read(group / "memory.stat"), re.MULTILINE)
+    return max(0, int(used) - (int(cached[1]) if cached else 0)) if used.isdigit() else 0
 
 
 def _groups(root: Path, kind: str) -> Iterator[Path]:
-    """Folders of the control group that this process is in, and of those around it.
+    """Folders of the control groups that this process is in, each followed by the groups around it.
 
     Args:
-        root: where ``proc`` and ``sys`` are.
-        kind: cgroup2, or a controller of version 1.
+        root: folder with ``proc`` and ``sys``.
+        kind: ``cgroup2``, or a controller of version 1 such as ``memory``.
     """
-    memberships = [line.split(":", 2) for line in _read(root / "proc/self/cgroup").splitlines()]
-    mine = [
-        path
-        for number, names, path in (item for item in memberships if len(item) == 3)
-        if (kind == "cgroup2" and number == "0" and not names) or kind in names.split(",")
-    ]
+    memberships = list(_memberships(root, kind))
     for mount in _mounts(root, kind):
-        for path in mine:
+        for path in memberships:
             # where only a part of the tree is mounted, as in a container, paths may begin above it
             inside = path.removeprefix(mount.root.rstrip("/")).strip("/")
             folder = mount.point / inside if ".." not in inside.split("/") else mount.point
-            for group in [folder, *folder.parents]:
-                if group.is_dir():
+            for group in (folder, *folder.parents):
+                if group.is_relative_to(mount.point) and group.is_dir():
                     yield group
-                if group == mount.point:
-                    break
+
+
+def _memberships(root: Path, kind: str) -> Iterator[str]:
+    """Paths of this process's control groups of a kind."""
+    # a line is 4:cpu,cpuacct:/jobs/17 in version 1, and 0::/jobs/17 in version 2
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        fields = line.split(":", 2)
+        if len(fields) < 3:
+            continue
+        hierarchy, controllers, path = fields
+        is_version_2 = hierarchy == "0" and not controllers
+        if (kind == "cgroup2" and is_version_2) or kind in controllers.split(","):
+            yield path
 
 
 @dataclass(frozen=True)
 class _Mount:
-    """A file system of control groups."""
+    """A mounted tree of control groups."""
 
     root: str
-    """Group that its top is."""
+    """Path of the group that stands at the mount point; ``/`` where the whole tree is mounted."""
     point: Path
+    """Folder that it is mounted on."""
 
 
 def _mounts(root: Path, kind: str) -> Iterator[_Mount]:
-    """See ``man 5 proc`` on mountinfo: the fields behind `` - `` are type, source and options."""
+    """Mounted trees of control groups of a kind, from ``mountinfo`` (``man 5 proc``)."""
+    # 36 35 0:30 /root /mount/point rw,... - cgroup2 source options
+    #            [3]   [4]                    [0]     [1]    [2]
     for line in _read(root / "proc/self/mountinfo").splitlines():
-        place, _, rest = line.partition(" - ")
-        fields, about = place.split(), rest.split()
+        before_dash, _, behind_dash = line.partition(" - ")
+        fields, about = before_dash.split(), behind_dash.split()
         if len(fields) < 5 or len(about) < 3 or not about[0].startswith("cgroup"):
             continue
         if kind in (about[0], *about[2].split(",")):
@@ -158,12 +170,12 @@ def _mounts(root: Path, kind: str) -> Iterator[_Mount]:
 
 
 def _unescaped(text: str) -> str:
-    """A path as mountinfo writes it, with spaces as octal numbers."""
+    r"""Decode a path of mountinfo, where a space is written ``\040``."""
     return re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), text)
 
 
 def _read(path: Path) -> str:
-    """A small file's text without the line's end; empty where it can't be read."""
+    """A small file's text, stripped; empty where it can't be read."""
     try:
         return path.read_text(errors="replace").strip()
     except OSError:

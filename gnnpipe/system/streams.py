@@ -1,4 +1,4 @@
-"""Standard streams whose reader may go away: ``gnnpipe train 2>&1 | head``, a closed ssh, a full disk."""
+"""Standard streams that outlive their reader: ``gnnpipe train 2>&1 | head``, a closed ssh, a full disk."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-# What is written to a pipe or a terminal that nobody reads any more.
+# Errors of writing to a pipe or a terminal that nobody reads any more.
 NOBODY_READS = (errno.EPIPE, errno.EIO)
 
 
 class PatientStream:
-    """A stream that takes what it can't pass on, and says nothing more.
+    """A stream that swallows all text after the first failed write, instead of raising.
 
     Args:
-        stream: what is written to.
+        stream: gets the text.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.failure: OSError | None = None
-        """Why nothing is passed on any more."""
+        """Error of the first failed write; None while text is passed on."""
 
     def write(self, text: str) -> int:
-        """Pass on, if that is possible."""
+        """Pass the text on, unless a write has failed; return its length either way."""
         if self.failure is None:
             try:
                 return self._stream.write(text)
@@ -35,12 +35,12 @@ class PatientStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Pass on, if that is possible."""
+        """Pass the lines on, unless a write has failed."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Pass on what was kept, if that is possible."""
+        """Flush the stream, unless a write has failed."""
         if self.failure is None:
             try:
                 self._stream.flush()
@@ -51,23 +51,26 @@ class PatientStream:
         return getattr(self._stream, name)
 
     def _give_up(self, error: OSError) -> None:
-        """What else writes there, and Python itself as it ends, shall not fail either."""
+        """Note the error, and lead the descriptor to the null device.
+
+        So neither C libraries that write there nor Python, which flushes the stream as it exits, fail too.
+        """
         self.failure = error
         try:
             descriptor = self._stream.fileno()
         except (OSError, ValueError, AttributeError):
             return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
 
 
 @contextmanager
 def patient_streams() -> Iterator[None]:
-    """Write to stdout and stderr without ever failing.
+    """Let no write to stdout or stderr fail while the context lasts.
 
     Raises:
-        OSError: at the end, if somebody reads stdout but some of it could not be written.
+        OSError: when the context ends, if text for stdout was lost though it has a reader (a full disk).
     """
     _open_closed_ones()
     kept = sys.stdout, sys.stderr
@@ -85,11 +88,14 @@ def patient_streams() -> Iterator[None]:
 
 
 def _open_closed_ones() -> None:
-    """``gnnpipe ... 2>&-``: the next file that is opened would become stderr, and be written to."""
+    """Open the null device for each standard stream that is closed, as after ``gnnpipe ... 2>&-``.
+
+    Otherwise the next file that is opened would get descriptor 2, and messages would be written into it.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # the system gives it the lowest free number: this one
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115

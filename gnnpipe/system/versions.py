@@ -1,4 +1,4 @@
-"""What a run ran on, for its summary."""
+"""Versions and hardware, for the summary of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gnnpipe.system.resources import cores, total_memory
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides numbers and speed."""
+    """Versions of the packages that decide a run's numbers and speed."""
     packages = ("torch", "torch-geometric", "numpy", "scipy")
     return {
         "gnnpipe": gnnpipe.__version__,
@@ -23,7 +23,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device, num_ranks: int) -> dict[str, str | int]:
-    """The machine, what of it the run was allotted, and how much it used."""
+    """The device and CPU, the cores and memory that the run was allotted, and its ranks and threads."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": _cpu_name(),

@@ -99,7 +99,7 @@ def test_messages_and_width_of_a_directed_graph(parts: int) -> None:
         A = dense(data.adjacency)[graph.node_id][:, graph.node_id]
         for reader, owner in A.nonzero().tolist():
             expected[int(part[reader] != part[owner]), chunk[reader], chunk[owner]] += 1
-        assert torch.equal(graph.messages, expected)
+        assert torch.equal(graph.chunk_edges, expected)
         assert graph.width == max(int(abs(chunk[i] - chunk[j])) for i, j in A.nonzero().tolist())
     assert not torch.equal(expected.sum(dim=0), expected.sum(dim=0).T)
 
