@@ -1,4 +1,4 @@
-"""What every benchmark shares: running gnnpipe as a user does, and saying on what."""
+"""Shared by all benchmarks: run gnnpipe as a user does, and record the hardware and versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GNNPIPE = [sys.executable, "-m", "gnnpipe"]
 
 
 def start(out: Path, *flags: str) -> subprocess.Popen[bytes]:
-    """Start ``gnnpipe train`` quietly; its log goes beside the run's folder."""
+    """Start ``gnnpipe train``; its output goes to a log beside the run's folder."""
     out.parent.mkdir(parents=True, exist_ok=True)
     log = out.with_suffix(".log").open("wb")
     command = [*GNNPIPE, "train", *flags, "--out", str(out), "--overwrite"]
@@ -21,7 +21,11 @@ def start(out: Path, *flags: str) -> subprocess.Popen[bytes]:
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a run; a failed one stops the benchmark."""
+    """Wait for a run.
+
+    Raises:
+        SystemExit: the run failed.
+    """
     if process.wait() != 0:
         raise SystemExit(f"failed: {' '.join(map(str, process.args))}")
 
@@ -52,7 +56,7 @@ def bubble_shares(run: Path) -> list[float]:
 
 
 def environment(run: Path, command: str) -> dict[str, Any]:
-    """Hardware and versions, from a run's own summary; and how loaded the machine was."""
+    """Hardware and versions from a run's summary, and the load average of the machine."""
     found = summary(run)
     return {
         "hardware": found["hardware"],
@@ -68,7 +72,7 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def rounded(item: Any) -> Any:
-    """The same with numbers of four digits, for files that people read."""
+    """Round every float in nested dicts and lists to four digits, for files that people read."""
     if isinstance(item, dict):
         return {key: rounded(value) for key, value in item.items()}
     if isinstance(item, list | tuple):

@@ -4,7 +4,7 @@
     rank 1: [eth0 10.77.0.2]--+-- bridge, in a namespace of its own
     rank 2: [eth0 10.77.0.3]--+
 
-Nothing of it is reachable from outside, and nothing is left behind. It needs iproute2 and the right to make
+The hosts are not reachable from outside, and nothing is left behind. They need iproute2 and the right to make
 namespaces (root).
 """
 
@@ -23,7 +23,7 @@ INTERFACE = "eth0"
 
 
 class NotPossibleError(Exception):
-    """Namespaces can't be made here."""
+    """Namespaces can't be made here; the message has the reason."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def hosts(number: int) -> Iterator[list[str]]:
     """Make ``number`` hosts that reach each other; yield the names of their namespaces.
 
     Raises:
-        NotPossibleError: with the reason.
+        NotPossibleError: iproute2 or the right to make namespaces is missing.
     """
     if shutil.which("ip") is None:
         raise NotPossibleError("iproute2 (ip) is not installed")
@@ -56,12 +56,12 @@ def hosts(number: int) -> Iterator[list[str]]:
 
 
 def inside(name: str, command: list[str]) -> list[str]:
-    """``command`` as it is started on a host."""
+    """The command line that runs ``command`` on the host of this name."""
     return ["ip", "netns", "exec", name, *command]
 
 
 def limit_rate(megabits_per_second: float | None) -> None:
-    """Limit what the calling process's host sends; None takes the limit away. Call it on the host itself."""
+    """Limit the sending rate of the calling process's host; None removes the limit. Call it on that host."""
     if megabits_per_second is None:
         subprocess.run(["tc", "qdisc", "delete", "dev", INTERFACE, "root"], capture_output=True, check=False)
         return
@@ -71,10 +71,10 @@ def limit_rate(megabits_per_second: float | None) -> None:
 
 
 def train(names: list[str], out: Path, *flags: str, megabits_per_second: float | None = None) -> Path:
-    """Run ``gnnpipe train`` with a rank on each host to its end; return the run's folder.
+    """Run ``gnnpipe train`` with one rank on each host and wait for its end; return the run's folder.
 
     Raises:
-        SystemExit: a rank failed; names the logs.
+        SystemExit: a rank failed; the message names the logs.
     """
     processes = start(names, out, *flags, megabits_per_second=megabits_per_second)
     with none_left(processes):
@@ -87,14 +87,15 @@ def train(names: list[str], out: Path, *flags: str, megabits_per_second: float |
 def start(
     names: list[str], out: Path, *flags: str, megabits_per_second: float | None = None
 ) -> list[subprocess.Popen[bytes]]:
-    """Start ``gnnpipe train`` with a rank on each host, as torchrun would; what rank 1 says goes to
-    ``out``.1.log.
+    """Start ``gnnpipe train`` with one rank on each host, as torchrun would.
+
+    The output of rank 1 goes to ``out``.1.log.
 
     Args:
-        names: of the hosts.
+        names: names of the hosts.
         out: the run's folder.
-        flags: of train; stages x parts is the number of hosts.
-        megabits_per_second: what each host sends at most.
+        flags: flags of train; stages x parts is the number of hosts.
+        megabits_per_second: sending rate of each host; None for no limit.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     shape = [sys.executable, "-c", f"from benchmarks.namespaces import *; limit_rate({megabits_per_second})"]
@@ -119,7 +120,7 @@ def start(
 
 @contextmanager
 def none_left(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Whatever happens inside, no process outlives it."""
+    """Kill the processes at the end of the block, however it ends."""
     try:
         yield
     finally:
@@ -128,12 +129,12 @@ def none_left(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def set_link(name: str, state: Literal["up", "down"]) -> None:
-    """Connect a host, or cut it off: nothing of what it sends arrives, and nobody is told."""
+    """Connect a host, or cut it off: its messages are lost, and no other host is told."""
     _ip("-n", name, "link", "set", INTERFACE, state)
 
 
 def bytes_on_the_wire() -> int:
-    """What the calling process's host has sent since it was made."""
+    """Bytes that the calling process's host has sent since it was made."""
     for line in Path("/proc/self/net/dev").read_text().splitlines():
         name, _, counts = line.partition(":")
         if name.strip() == INTERFACE:

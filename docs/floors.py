@@ -1,6 +1,7 @@
-"""Draw the floors of the package and who imports whom: ``python docs/floors.py`` writes docs/floors.png.
+"""Draw the floors of the package and their imports: ``python docs/floors.py`` writes docs/floors.png.
 
-A row imports the columns that have a dot. Every dot is right of the diagonal: no floor imports one above it.
+A row's floor imports the floors of the columns with a dot. Every dot is right of the diagonal: no floor
+imports one above it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One thread for every test, so that several ranks and results repeat; Triton's interpreter without a GPU."""
+"""One thread for every test, so that results repeat; Triton's interpreter where there is no GPU."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def random_graph(
     multilabel: bool = False,
     sparse_features: bool = False,
 ) -> GraphData:
-    """A random graph, by default directed, with whatever self loops and parallel edges come up."""
+    """A random graph, by default directed. It may have self loops and parallel edges."""
     generator = torch.Generator().manual_seed(seed)
     edge_index = torch.randint(num_nodes, (2, num_edges), generator=generator)
     features = torch.randn(num_nodes, num_features, generator=generator)
@@ -45,7 +45,7 @@ def random_graph(
 
 
 def grid_graph(rows: int, columns: int, *, seed: int = 0) -> GraphData:
-    """A grid, its nodes numbered at random."""
+    """A grid of ``rows * columns`` nodes, numbered at random."""
     number = torch.arange(rows * columns).view(rows, columns)
     across = torch.stack([number[:, :-1].flatten(), number[:, 1:].flatten()])
     down = torch.stack([number[:-1].flatten(), number[1:].flatten()])
@@ -71,7 +71,7 @@ def banded_graph(num_nodes: int, band: int, *, seed: int = 0) -> GraphData:
 
 
 def local_graph(edge_index: Tensor, num_nodes: int, seed: int, *, undirected: bool = True) -> GraphData:
-    """A graph of these edges, with random numbering, features and labels."""
+    """A graph with these edges and with random numbering, 6 features and 3 classes."""
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(num_nodes, generator=generator)
     return GraphData.from_edge_index(
@@ -85,7 +85,10 @@ def local_graph(edge_index: Tensor, num_nodes: int, seed: int, *, undirected: bo
 
 
 def one_node_each(num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Masks for graphs too small for a split; three nodes at least."""
+    """Training, validation and test masks of one node each, for graphs too small for a split.
+
+    Needs three nodes at least.
+    """
     masks = torch.zeros(3, num_nodes, dtype=torch.bool)
     for index in range(3):
         masks[index, index] = True
@@ -93,12 +96,12 @@ def one_node_each(num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def dense(matrix: Csr) -> Tensor:
-    """The matrix with all of its zeros."""
+    """The matrix as a dense tensor."""
     return torch.from_numpy(matrix.to_scipy().toarray())
 
 
 def private_root(tmp_path: Path, name: str) -> Path:
-    """A writable copy of one of the shared data folders; skips where there is none."""
+    """A writable copy of one of the shared data folders; skips the test where there is none."""
     source = SHARED_DATA / name
     if not source.exists():
         pytest.skip(f"real data not found in {SHARED_DATA}; set GNNPIPE_TEST_DATA to have these tests run")

@@ -1,4 +1,4 @@
-"""Running stages in tests: in this process, or as several ranks."""
+"""Run stages in tests, in this process or as several ranks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SMALL_TILES = TileSizes(1, 16)  # so that small graphs have several
 
 @dataclass(frozen=True)
 class Case:
-    """What to train in a test."""
+    """Graph, model and settings of a training in a test."""
 
     data: GraphData
     model: Model = "gcnii"
@@ -115,14 +115,18 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What a rank found: its share of the losses, its gradients after each epoch, bytes, exact logits and the
-    original ids of their nodes."""
+    """Results of a training on one rank."""
 
     losses: list[float]
+    """The rank's share of the mean loss, by epoch."""
     gradients: list[dict[str, Tensor]]
+    """Gradients of the rank's weights by their names, after each epoch."""
     bytes_sent: dict[str, int]
+    """Bytes that the rank sent in all epochs, by kind."""
     logits: Tensor | None
+    """Exact logits at the end, ``[nodes of the part, classes]``; None on all stages but the last."""
     node_id: Tensor | None = None
+    """Original ids of the rows of ``logits``."""
 
 
 def make_stage(
@@ -162,7 +166,7 @@ def train(
     *,
     through_host: bool = False,
 ) -> Outcome:
-    """Some epochs of plain gradient descent on one rank; the loss is a mean, as in training."""
+    """Train with plain gradient descent on one rank. The loss is a mean over training nodes, as in a run."""
     several = stages * case.parts > 1
     limit = timedelta(seconds=60)
     links = make_links(CPU, stages, case.parts, limit, through_host=through_host) if several else Links()
@@ -204,9 +208,17 @@ def descend(stage: Stage) -> None:
 
 
 def run_ranks(num_ranks: int, function: Callable[..., Any], *arguments: Any, folder: Path) -> list[Any]:
-    """Run ``function(rank, num_ranks, *arguments)`` in processes joined by gloo; return what each returned.
+    """Run ``function(rank, num_ranks, *arguments)`` in processes joined by gloo; return the results by rank.
 
-    Raises the error of the rank that failed first: its peers fail too, of closed connections.
+    Args:
+        num_ranks: number of processes.
+        function: picklable, as its result.
+        arguments: passed to it after the rank and the number of ranks.
+        folder: an empty folder for rendezvous, results and failures.
+
+    Raises:
+        AssertionError: a rank failed, or still ran after 120 s. The message has the traceback of the first
+            failure; the other ranks then fail too, because connections close.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torch.distributed", "tests.harness"])
@@ -254,7 +266,7 @@ def _rank(rank: int, num_ranks: int, folder: str, function: Callable[..., Any], 
 
 @contextmanager
 def hosts_or_skip(number: int) -> Iterator[list[str]]:
-    """Hosts made of network namespaces; where there is no right to make them the test is skipped."""
+    """Hosts made of network namespaces. Skips the test where there is no right to make them."""
     try:
         with namespaces.hosts(number) as names:
             yield names

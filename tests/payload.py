@@ -1,4 +1,4 @@
-"""What a hostile file would do."""
+"""A stand-in for the code that a hostile pickle would run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The models built from torch_geometric's own layers: a reference that shares no code with the package.
 
-Weights go by the names that the package gives them; everything else, normalisation included, is PyG's.
+Weights have the package's names. Everything else is PyG's, normalisation included.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ALPHA, THETA = 0.1, 0.5
 
 
 def pyg_logits(model: str, layers: int, w: Mapping[str, Tensor], X: Tensor, edge_index: Tensor) -> Tensor:
-    """Logits without dropout; ``edge_index`` has sources in its first row."""
+    """Logits ``[nodes, classes]`` without dropout; ``edge_index`` has sources in its first row."""
     if model in ("gcn", "sage"):
         h = X
         for i in range(layers):
@@ -49,7 +49,7 @@ def pyg_loss(logits: Tensor, labels: Tensor, train_mask: Tensor) -> Tensor:
 
 
 def edges(adjacency: Tensor) -> Tensor:
-    """``edge_index`` of a dense adjacency whose rows are the nodes that read."""
+    """``edge_index`` of a dense adjacency whose rows are the targets, sources first."""
     return adjacency.nonzero().T.flip(0).contiguous()
 
 
@@ -69,5 +69,5 @@ def _norm(width: int) -> nn.Module:
 
 
 def leaves(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies to differentiate for."""
+    """Copies of the weights as leaves, to differentiate with respect to."""
     return {name: torch.nn.Parameter(weight.detach().clone()) for name, weight in weights.items()}

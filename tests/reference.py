@@ -1,7 +1,8 @@
 """Slow, obvious implementations that the engine must agree with.
 
 `exact_epochs` is full-graph training with dense matrices and plain autograd, with each model written out
-from its formula. `stale_epochs` spells out what every pair of chunks reads of each other.
+from its formula. `stale_epochs` computes for every pair of chunks the rows and gradients that one reads of
+the other.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.harness import LEARNING_RATE, Case, Outcome
 
 
 def dense_adjacency(data: GraphData, model: str) -> Tensor:
-    """A from its definition in the model's paper; nothing is asked of the package."""
+    """Normalised adjacency from its definition in the model's paper, without code of the package."""
     A = dense(data.adjacency).double()
     if model != "sage":
         A.fill_diagonal_(1.0)
@@ -35,7 +36,7 @@ def dense_adjacency(data: GraphData, model: str) -> Tensor:
 
 
 def exact_epochs(case: Case) -> Outcome:
-    """Full-graph training; losses, gradients and, at the end, logits, rows by original node id."""
+    """Full-graph training: losses and gradients by epoch, and logits at the end, rows by original node id."""
     data = case.data
     X = dense(data.features) if isinstance(data.features, Csr) else data.features
     A = dense_adjacency(data, case.model)
@@ -69,7 +70,15 @@ def mean_loss(logits: Tensor, data: GraphData) -> Tensor:
 
 
 def model(case: Case, w: dict[str, Tensor], A: Tensor, X: Tensor, draw: int | None) -> Tensor:
-    """Each model from its formula; ``draw`` is None in evaluation."""
+    """Logits of each model from its formula.
+
+    Args:
+        case: model and settings.
+        w: weights by name.
+        A: normalised adjacency.
+        X: features.
+        draw: number of the draw of the dropout masks; None for evaluation.
+    """
 
     def drop(h: Tensor, number: int) -> Tensor:
         if draw is None:
@@ -113,10 +122,10 @@ def model(case: Case, w: dict[str, Tensor], A: Tensor, X: Tensor, draw: int | No
 def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
     """Training by chunks, with every message between two chunks looked up one by one.
 
-    It goes layer by layer, as what is fresh follows from the two chunks' positions and not from when
-    something is computed. Rows are in the prepared graph's numbering, but for the exact logits at the end.
-    Parts are not known here, as they must change nothing, but for ``halo="stale"``: what crosses parts is
-    then last epoch's.
+    It goes layer by layer, because freshness follows from the positions of the two chunks and not from the
+    time of computation. Rows are in the prepared graph's numbering; only the exact logits at the end are by
+    original node id. Parts are ignored, as they must change nothing, except with ``halo="stale"``: messages
+    that cross parts are then last epoch's.
     """
     settings, q = case.staleness, case.lookahead
     A = dense_adjacency(case.data, case.model)[graph.node_id][:, graph.node_id]
@@ -132,11 +141,11 @@ def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
         torch.cat([torch.arange(chunk.start, chunk.stop) for chunk in chunks])
         for chunks in zip(*graph.ranges, strict=True)
     ]
-    # rows of the whole graph as of last epoch, for what crosses parts
+    # last epoch's rows of the whole graph, for messages that cross parts
     x_before: list[Tensor | None] = [None for _ in layers]
     d_before: list[Tensor | None] = [None for _ in layers]
     num_layers, K = len(layers), len(ranges)
-    # what each layer last computed for each chunk, and the snapshot that freeze reads; nothing yet is zero
+    # each layer's newest rows of each chunk, and the snapshot that freeze reads; absent rows count as zero
     newest: list[dict[int, Tensor]] = [{} for _ in layers]
     snapshot: list[dict[int, Tensor]] = [{} for _ in layers]
     previous: list[dict[int, Tensor]] = [{} for _ in layers]
@@ -150,7 +159,7 @@ def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
     for epoch in range(case.epochs):
         order = next(orders)
         position = {c: i for i, c in enumerate(order)}
-        # whether reader c finds the row of `other` fresh, and how often that happens over all orders
+        # whether reader c finds the rows of `other` fresh, and in which share of the pairs that is so
         fresh_for = {(c, other): position[other] <= position[c] + q for c, other in pairs}
         share = sum(fresh_for.values()) / len(pairs) if pairs else 1.0
         draw = epoch // settings.dropout_hold
@@ -258,7 +267,7 @@ def stale_epochs(case: Case, graph: PreparedGraph) -> Outcome:
 
 
 def _takes_snapshot(freeze: int | str, epoch: int) -> bool:
-    """Every R epochs from epoch 1 on, or from where R changes."""
+    """Whether ``epoch`` takes one: every R epochs from epoch 1 on, or from the epoch where R changes."""
     start, epochs = 0, 1
     for item in str(freeze).split(","):
         number, _, since = item.partition("@")
@@ -276,7 +285,10 @@ def _exact_messages(
     drops: list[list[Dropout]],
     clean: bool,
 ) -> list[dict[int, Tensor]]:
-    """Messages of an exact pass without dropout; the messages themselves are dropped unless ``clean``."""
+    """Messages of an exact pass, by layer and chunk.
+
+    The pass itself has no dropout. Dropout is applied to the messages returned, unless ``clean``.
+    """
     h, h0 = X, None
     result: list[dict[int, Tensor]] = []
     for number, layer in enumerate(layers):
@@ -292,19 +304,19 @@ def _exact_messages(
 
 
 def _fitted(d: dict[int, Tensor], d_prev: dict[int, Tensor]) -> float:
-    """The least-squares weight of last epoch's gradients as a prediction of today's, 0 to 1."""
+    """Least-squares weight of last epoch's gradients as a prediction of this epoch's, clamped to 0 to 1."""
     if not d_prev or not d:
         return 0.0
     today = torch.cat([d[c] for c in sorted(d)]).double()
     before = torch.cat([d_prev[c] for c in sorted(d)]).double()
     square = float((before * before).sum())
-    if not square:  # every output stopped at a ReLU, say
+    if not square:  # for example, a ReLU let no output through
         return 0.0
     return min(max(float((today * before).sum()) / square, 0.0), 1.0)
 
 
 def _by_row(rows: dict[int, Tensor], ranges: list[Tensor]) -> Tensor | None:
-    """Rows of all chunks, in the prepared numbering."""
+    """Rows of all chunks as one matrix, in the prepared graph's numbering; None without rows."""
     if not rows:
         return None
     result = torch.empty(sum(map(len, ranges)), next(iter(rows.values())).shape[1])
@@ -316,8 +328,15 @@ def _by_row(rows: dict[int, Tensor], ranges: list[Tensor]) -> Tensor | None:
 def _weighted(
     gradient: str | None, weight: float, share: float, d: Tensor | None, d_prev: Tensor | None
 ) -> Tensor | None:
-    """What one chunk's gradient counts for another: the table of the design, word by word, for rows that are
-    fresh in a ``share`` of all pairs (1/2 there)."""
+    """Contribution of a reader's gradient to another chunk, by the table in docs/staleness.md.
+
+    Args:
+        gradient: the rule.
+        weight: w of the table.
+        share: share of pairs that are fresh, p of the table.
+        d: the reader's gradient of this epoch; None if it is not fresh.
+        d_prev: its gradient of the last epoch; None in the first one.
+    """
     before = torch.zeros(()) if d_prev is None else d_prev
     if d is not None:
         corrected = (d - (1 - share) * weight * before) / share

@@ -1,4 +1,4 @@
-"""That benchmarks still start, and that what they compute from runs is right."""
+"""Benchmarks still start, and their figures are computed correctly from runs."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_what_stands_out_is_bold() -> None:
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state:UserWarning")
 def test_the_device_suite_still_runs() -> None:
-    """Small, on whatever device there is."""
+    """A small run on the CPU."""
     from benchmarks.gpu import ours, pulls, rival
     from benchmarks.gpu.graphs import KINDS, make
 

@@ -31,7 +31,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def modules() -> Iterator[tuple[str, str, Path]]:
-    """Floor, name and file of every module above the package's own ``__init__``."""
+    """Floor, name and file of every module, except the package's own ``__init__`` and ``__main__``."""
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).with_suffix("").as_posix()
         if not name.startswith("__"):
@@ -87,7 +87,7 @@ def test_long_files_are_mentioned() -> None:
 
 
 def test_the_picture_of_the_floors_shows_todays_imports() -> None:
-    """Drawn anew by ``python docs/floors.py``."""
+    """``python docs/floors.py`` draws it again."""
     script = runpy.run_path(str(PACKAGE.parent / "docs" / "floors.py"))
     with Image.open(script["PICTURE"]) as picture:
         assert json.loads(picture.info["Description"]) == script["floors"]()

@@ -1,4 +1,4 @@
-"""The changes of scripts/mutate can be made; whether tests notice them is for the script to find out."""
+"""The changes of scripts/mutate can be made. Whether tests notice them is the script's task."""
 
 from __future__ import annotations
 

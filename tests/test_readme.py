@@ -1,4 +1,4 @@
-"""The README's commands do what it says."""
+"""The README's commands run, its links lead somewhere, and its file map is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What chunking and a second stage cost, and how much memory stages save. See README.md beside this file.
+"""Cost of chunks and of a second stage, and memory that stages save. README.md beside this file has results.
 
 python -m benchmarks.chunking.run --work FOLDER [--rounds 2] [--epochs 4] [--num-nodes 100000]
 """

@@ -1,4 +1,4 @@
-"""What the convergence benchmark runs, in order of importance."""
+"""The runs of the convergence benchmark, in order of importance."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MAIN = "--layers 32 --hidden 64 --lr 0.005 --epochs 100"
 # ogbn-arxiv's edges and labels, with features made up from the labels: so the files say.
 ARXIV = Graph("--dataset Flickr --undirected", "OgbnArxivSaint", 32)
 
-# Each differs from the default in one thing.
+# Each differs from the default in one setting.
 ABLATIONS = {
     "weight 1": "--staleness.weight 1.0",
     "weight 0.85": "--staleness.weight 0.85",
@@ -65,7 +65,7 @@ ABLATIONS = {
     "128 chunks": "--chunks 128",
 }
 ABLATION_GRAPHS = ("Photo", "Physics")
-# What is also run on the larger of the two.
+# Those that are also run on the larger of the two graphs.
 KEY_ABLATIONS = (
     "weight 1",
     "weight 0.5",
@@ -107,7 +107,7 @@ class Run:
     setting: str
     seed: int
     flags: str
-    """All but the root and what does not change the result."""
+    """All flags but the root and those that do not change the result."""
     root: str | None
 
     @property
@@ -117,12 +117,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Words that tell it from every other run."""
+        """Identifies the run among all runs."""
         return f"{self.group}/{self.graph}/{self.model}/{self.setting}/seed {self.seed}"
 
 
 def runs() -> Iterator[Run]:
-    """All runs: the main grid seed by seed, and in between what matters next."""
+    """All runs: the main grid seed by seed, and between the seeds the next most important groups."""
     yield from main_grid(0)
     yield from arxiv()
     yield from main_grid(1)
@@ -174,7 +174,7 @@ def wires(seed: int) -> Iterator[Run]:
 
 
 def undamped(seed: int) -> Iterator[Run]:
-    """What the default's weight is for."""
+    """Without damping (weight 1), to show the purpose of the default's weight."""
     for setting, flags in FAST.items():
         yield _run("lr 0.01", "Physics", "gcnii", setting, seed, f"{MAIN} --lr 0.01 {flags}")
 

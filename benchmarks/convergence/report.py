@@ -1,4 +1,6 @@
-"""Tables and pictures of result.json, as far as it goes; the tables go into README.md too.
+"""Print the tables of result.json, write them into README.md, and draw the pictures.
+
+Runs that result.json does not hold yet are left out.
 
 python -m benchmarks.convergence.report
 """
@@ -44,7 +46,7 @@ def main() -> None:
 
 
 class Found:
-    """What one run found."""
+    """One run of result.json."""
 
     def __init__(self, name: str, run: dict[str, Any]) -> None:
         self.group, self.graph, self.model, self.setting, self.seed = name.split("/")
@@ -63,7 +65,7 @@ class Found:
 
 
 class Cell:
-    """All seeds of one setting."""
+    """All seeds of one setting on one graph and model; tests in percent."""
 
     def __init__(self, runs: dict[str, Found], group: str, graph: str, model: str, setting: str) -> None:
         key = (group, graph, model, setting)
@@ -82,19 +84,19 @@ class Cell:
         return f"{self.mean:.1f}{spread}" + (f" ({self.diverged} diverged)" if self.diverged else "")
 
     def epochs_to(self, target: float, most: int = 100) -> float:
-        """Mean over seeds; a run that never gets there counts as ``most``."""
+        """Mean epochs over seeds; a run that never reaches ``target`` counts as ``most``."""
         return statistics.mean(run.epochs_to(target) or most for run in self.found)
 
 
 def best_exact(cells: dict[str, Cell]) -> Cell:
-    """The better of the two by validation, as a user would choose; with more seeds where it has them."""
+    """The better of the two exact settings: the one with more seeds, else with the better validation."""
     return max(
         (cells[name] for name in EXACTS if cells[name].found), key=lambda cell: (len(cell.found), cell.val)
     )
 
 
 def difference(one: Cell, other: Cell) -> tuple[float, float]:
-    """How much better one setting is than another, in points, and the standard error of that over seeds."""
+    """Difference of two settings' tests, in points, and its standard error over seeds (nan with one seed)."""
     if math.isnan(one.std) or math.isnan(other.std):
         return one.mean - other.mean, math.nan
     variance = (one.std**2 + other.std**2) / 2
@@ -103,19 +105,19 @@ def difference(one: Cell, other: Cell) -> tuple[float, float]:
 
 
 def written(found: tuple[float, float], stands_out: bool) -> str:
-    """Bold where it stands out."""
+    """A difference and its standard error as text; bold where it stands out."""
     points, error = found
     text = f"{points:+.1f}" + ("" if math.isnan(error) else f" ± {error:.1f}")
     return f"**{text}**" if stands_out else text
 
 
 def below_exact(found: tuple[float, float], exact: Cell) -> bool:
-    """More than half a point, and more than one standard deviation of exact training, below it."""
+    """Whether a difference is more than half a point and one standard deviation of exact training below 0."""
     return found[0] < -max(0.5, 0.0 if math.isnan(exact.std) else exact.std)
 
 
 def below_paper(found: tuple[float, float]) -> bool:
-    """By more than two standard errors."""
+    """Whether a difference is more than two standard errors below 0."""
     points, error = found
     return points < -2 * error
 
@@ -192,7 +194,7 @@ def other_table(runs: dict[str, Found]) -> list[str]:
 
 
 def wire_table(runs: dict[str, Found]) -> list[str]:
-    """Test metric with fewer bytes a row, beside the default's over the same seeds."""
+    """Test metric with fewer bytes a row, and the default's over the same seeds."""
     lines = ["| four stages, GCNII | fp32 | " + " | ".join(WIRES) + " |", "|---|---|" + "---|" * len(WIRES)]
     for graph in WIRE_GRAPHS:
         cells = [Cell(runs, "wire", graph, "gcnii", wire) for wire in WIRES]

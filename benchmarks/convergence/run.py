@@ -1,9 +1,9 @@
-"""Which staleness settings converge, on real graphs. See README.md beside this file.
+"""Train with staleness settings on real graphs: which converge? README.md beside this file has results.
 
 python -m benchmarks.convergence.run --data FOLDER --work FOLDER [--hours 2] [--only main]
 
-Resumable: a run that result.json holds already is not run again, and every run is written there as it ends.
-Two runs of one thread each go side by side.
+Resumable: runs that result.json holds are not repeated, and every run is written there when it ends. Two runs
+of one thread each go side by side.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Results:
         return found is not None and found["flags"] == run.flags
 
     def rule_out(self, run: Run) -> bool:
-        """Whether the other exact setting did better with the first seed, so that more seeds are its."""
+        """Whether to skip a run: only the exact setting better with the first seed gets more seeds."""
         if run.seed == 0 or run.setting not in EXACTS:
             return False
         first = {name: self._content["runs"].get(replace(run, setting=name, seed=0).name) for name in EXACTS}
@@ -88,7 +88,7 @@ class Results:
 
 
 def write(content: dict[str, Any]) -> None:
-    """One line for each run, so that differences can be read."""
+    """Write one line for each run, so that diffs can be read."""
     head = {key: value for key, value in content.items() if key != "runs"}
     lines = [f"{json.dumps(name)}: {json.dumps(run)}" for name, run in sorted(content["runs"].items())]
     text = json.dumps(head, indent=1)[:-2] + ',\n "runs": {\n' + ",\n".join(lines) + "\n}}\n"
@@ -106,7 +106,7 @@ def _work(
     work: Path,
     end: float,
 ) -> None:
-    """One worker takes the large runs, and takes them first: two of them would not fit into memory."""
+    """One worker takes the large runs, and takes them first: two at a time would not fit into memory."""
     while time.monotonic() < end:
         with lock:
             suited = [run for run in missing if takes_large or not run.large]
@@ -120,7 +120,7 @@ def _work(
 
 
 def train(run: Run, data: Path, work: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Run once; a loss that is not finite ends a run, and is a result too."""
+    """Run once. A loss that is not finite ends a run and is a result too."""
     root = ["--root", str(data / run.root)] if run.root else []
     shutil.rmtree(work, ignore_errors=True)
     work.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def train(run: Run, data: Path, work: Path) -> tuple[dict[str, Any], dict[str, A
 
 
 def summarize(records: list[dict[str, Any]], *, finite: bool) -> dict[str, Any]:
-    """What is kept of a run."""
+    """Summary of a run's records, as result.json keeps it."""
     evaluated = [record for record in records if "val" in record]
     best = max(evaluated, key=lambda record: record["val"], default={"val": 0.0, "test": 0.0, "epoch": -1})
     return {

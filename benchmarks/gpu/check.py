@@ -1,4 +1,4 @@
-"""Does a device find what the CPU finds? Losses, gradients and logits, model by model and rule by rule."""
+"""Compare a device with the CPU: losses, gradients and logits, for every model and staleness rule."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RULES = {
     "fitted": StalenessSettings("default", "shuffled", 1, "reuse", "fitted", "dropped", 1, 0, 0),
 }
 
-# float32 sums of another order, over some layers and epochs of training
+# float32 sums in another order, over some layers and epochs of training
 FP32 = 1e-4
 # bf16 has eight bits, so that a ReLU flips here and there: the first epoch's gradient as a whole
 BF16 = 4e-2
@@ -67,7 +67,7 @@ class Case:
 
 @dataclass
 class Found:
-    """What training found."""
+    """Results of a training."""
 
     losses: list[float]
     first: Tensor
@@ -92,7 +92,7 @@ def cases(models: tuple[Model, ...]) -> Iterator[Case]:
 
 
 def check(device: torch.device, models: tuple[Model, ...] = MODELS, nodes: int = 900) -> dict[str, Any]:
-    """How far the device is from the CPU, and whether recorded graphs give the same bits, and again."""
+    """Distances of the device from the CPU; whether recorded graphs and a second run give the same bits."""
     found: dict[str, Any] = {}
     for case in cases(models):
         graph = _graph(case, nodes)

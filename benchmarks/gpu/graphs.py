@@ -1,4 +1,4 @@
-"""Five kinds of graph, made on the device in a second: symmetric, with loops, normalised as GCN wants it."""
+"""Five kinds of graph, made on the device in a second: symmetric, with self loops, normalised for GCN."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def make(kind: str, device: torch.device, scale: int = 1) -> Csr:
         kind: planted: 100,000 nodes, 2.1 M entries, numbered block by block as METIS would; shuffled: the
             same, numbered at random; reddit: Reddit's size, 232,965 nodes, 113 M entries; hubs: a power law
             of 1 M nodes, 21 M entries, the largest degree 251,222; mesh: 1 M nodes with 8 neighbours.
-        device: where.
+        device: device to make it on.
         scale: divides nodes and edges, for trials on a CPU.
     """
     if kind == "mesh":
@@ -36,7 +36,7 @@ def make(kind: str, device: torch.device, scale: int = 1) -> Csr:
 def _blocks(
     nodes: int, edges: int, block: int, inside: float, skew: float, device: torch.device, *, shuffled: bool
 ) -> Csr:
-    """Blocks of consecutive nodes with a share of the edges inside; ends drawn by a power law if skewed."""
+    """Blocks of consecutive nodes with a share ``inside`` of the edges; a ``skew`` gives a power law."""
     generator = torch.Generator(device=device).manual_seed(0)
 
     def uniform() -> Tensor:

@@ -1,4 +1,4 @@
-"""An epoch of the engine on one device, on a graph that is made there."""
+"""Epochs of the engine on one device, on a graph that is made there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gnnpipe.schedule.staleness import chunk_orders
 
 
 def prepared(matrix: Csr, chunks: int) -> PreparedGraph:
-    """The graph as the engine wants it; nodes are numbered in blocks already."""
+    """Prepare the graph for the engine; its nodes are numbered in blocks already, so that none is moved."""
     nodes = matrix.num_rows
     bounds = [nodes * number // chunks for number in range(chunks + 1)]
     ranges = (tuple(Chunk(a, b) for a, b in pairwise(bounds)),)
@@ -57,15 +57,15 @@ def prepared(matrix: Csr, chunks: int) -> PreparedGraph:
 
 
 class Ours:
-    """Trains; `step` is one epoch, with what the trainer does around the engine.
+    """Trains; `step` is one epoch, with the trainer's work around the engine.
 
     Args:
-        model: of the engine.
-        layers: of it.
-        hidden: width.
-        graph: as `prepared` made it.
-        device: where.
-        tables: how rows are held.
+        model: kind of model.
+        layers: number of convolutions.
+        hidden: width of the rows.
+        graph: made by `prepared`.
+        device: device to train on.
+        tables: format of the tables' rows.
         graphs: whether CUDA graphs are recorded and replayed.
     """
 

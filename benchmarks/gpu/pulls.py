@@ -1,4 +1,4 @@
-"""Milliseconds of A @ T: our kernels, PyTorch's embedding_bag, cuSPARSE, gather and scatter."""
+"""Time the aggregation A @ T: our kernels, PyTorch's embedding_bag, cuSPARSE, gather and scatter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAMPLED = 25
 
 
 def race(kind: str, width: int, device: torch.device, scale: int = 1) -> dict[str, Any]:
-    """Times of one graph and width, and how far each is from a product in float64."""
+    """Milliseconds of one graph and width, and the error of each result against a product in float64."""
     matrix = make(kind, device, scale)
     degree = matrix.rowptr.diff()
     table = torch.randn(matrix.num_cols, width, device=device)
@@ -64,7 +64,7 @@ def _ways(matrix: Csr, table: Tensor) -> Iterator[tuple[str, Callable[[], Tensor
 
 
 def _shapes(matrix: Csr, table: Tensor, half: Tensor) -> Iterator[tuple[str, Callable[[], Tensor]]]:
-    """Other shapes of our programs, to choose by."""
+    """Other shapes of our Triton programs, to choose the best by."""
     from gnnpipe.ops.triton import TritonOps
 
     for rows in (1, 4):
@@ -85,7 +85,7 @@ def _exact(matrix: Csr, table: Tensor, rows: Tensor) -> Tensor:
 
 
 def rates(device: torch.device) -> dict[str, float]:
-    """What the card does with a long copy and with the products of a layer, for the planner."""
+    """Rates of a long copy and of the products of a layer, for the planner."""
     found: dict[str, float] = {}
     long = torch.randn(2**28, device=device)
     into = torch.empty_like(long)

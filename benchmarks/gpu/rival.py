@@ -1,9 +1,10 @@
 """torch_geometric's own layers, trained on a whole graph in the forms that its users can choose.
 
-edges      what the documentation shows: an edge_index; rows are gathered and scattered
-csr        its "memory-efficient aggregation": a sparse CSR adjacency, turned around in every backward
+edges      an edge_index, as the documentation shows; rows are gathered and scattered
+csr        its "memory-efficient aggregation": a sparse CSR adjacency, transposed in every backward pass
 edgeindex  EdgeIndex, sorted, with its caches filled
-cusparse   the strongest that needs no other package: cuSPARSE in both directions, the transpose kept
+cusparse   the strongest form without another package: cuSPARSE in both directions, the transpose kept
+recorded   the same with the whole epoch recorded as one CUDA graph
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ FEATURES, CLASSES, DROPOUT = 128, 41, 0.5
 
 
 class _BothWays(torch.autograd.Function):
-    """The adjacency is symmetric, so that its transpose is itself."""
+    """Product with the adjacency in both directions: it is symmetric, so that its transpose is itself."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, adjacency: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ class _BothWays(torch.autograd.Function):
 
 
 class Net(nn.Module):
-    """GCNII, ResGCN+ or GCN, as the engine has them."""
+    """GCNII, ResGCN+ or GCN with the engine's structure, from torch_geometric's layers."""
 
     def __init__(self, model: str, layers: int, hidden: int) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ def _graph(form: str, matrix: Csr) -> tuple[Tensor, ...]:
 
 
 def _choose_product(*, both: bool) -> None:
-    """What the layers' message_and_aggregate multiplies a sparse adjacency with."""
+    """Choose the product of the layers' message_and_aggregate with a sparse adjacency."""
     product = (lambda a, x, reduce="sum": _BothWays.apply(x, a)) if both else spmm
     for module in (gcn2_conv, gcn_conv):
         module.spmm = product

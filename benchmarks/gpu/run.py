@@ -1,10 +1,10 @@
-"""The device suite: is CUDA right, how fast are products and epochs, where does time go, how much memory.
+"""The device suite: correctness on CUDA, speed of products and epochs, where the time goes, memory.
 
 python -m benchmarks.gpu.run --out FILE [--only SECTION ...] [--seconds 500]
-python -m benchmarks.gpu.run --tiny            the same on a CPU, small, in a minute: that it still runs
+python -m benchmarks.gpu.run --tiny            the same on a CPU, small, in a minute: it still runs
 
-Each section is a process of its own with a limit of its own, in order of value; FILE is written after each.
-See README.md beside this file.
+Each section is a process with a time limit of its own, in order of importance; FILE is written after each.
+README.md beside this file has results.
 """
 
 from __future__ import annotations
@@ -89,13 +89,13 @@ def _section(name: str, limit: float, *, tiny: bool) -> Any:
         errors.seek(0)
         lines = [line for line in out.read().splitlines(keepends=True) if line.endswith("\n")]
         found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
-        if ended != "exit 0":  # what was found until then counts
+        if ended != "exit 0":  # results until then count
             found |= {"failed": ended, "output": errors.read()[-3000:]}
     return found | {"took": round(time.monotonic() - began, 1)}
 
 
 def _tell(found: dict[str, Any]) -> None:
-    """Hand what was found so far to the process that waits for the section."""
+    """Pass the results so far to the process that waits for the section."""
     print(json.dumps(found), flush=True)
 
 

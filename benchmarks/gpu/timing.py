@@ -1,4 +1,4 @@
-"""Medians on a device that works behind the host's back."""
+"""Timings on a device that runs asynchronously to the host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def milliseconds(work: Callable[[], object], device: torch.device, budget: float = 0.2) -> float:
-    """Median of runs between two events, after one to warm up."""
+    """Median milliseconds of ``work`` between two events, after one warm-up run."""
     work()
     if device.type == "cpu":
         began = time.perf_counter()
@@ -31,7 +31,7 @@ def milliseconds(work: Callable[[], object], device: torch.device, budget: float
 def epoch_seconds(
     step: Callable[[], object], device: torch.device, epochs: int, warm: int = 3
 ) -> dict[str, float]:
-    """Median seconds of an epoch, after some to warm up, and peak memory in GB."""
+    """Median seconds of an epoch, after ``warm`` epochs of warm-up, and peak memory in GB."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     found = []

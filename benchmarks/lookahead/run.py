@@ -1,4 +1,4 @@
-"""What exact lookahead costs and gains on graphs with locality. See README.md beside this file.
+"""Cost and gain of exact lookahead on graphs with locality. README.md beside this file has results.
 
 python -m benchmarks.lookahead.run --work FOLDER
 
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def bubbles_of(run: Path) -> list[float]:
-    """Share of bubble in what stages are simulated to do, compute and wait, in every epoch but the first."""
+    """Simulated share of the bubble in compute and bubble, in every epoch but the first."""
     records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()[1:]]
     found = []
     for record in records:

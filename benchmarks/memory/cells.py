@@ -1,4 +1,4 @@
-"""The grid: what is varied, and the cells that stand for all of it."""
+"""The grid of settings, and the cells that cover every pair of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LOOKAHEAD = 2
 
 @dataclass(frozen=True)
 class Cell:
-    """A run."""
+    """One combination of settings."""
 
     model: Model = "gcnii"
     stages: int = 1
     chunks: int = 1
     classes: int = 7
-    """107 are labels, of which a node has several."""
+    """Number of classes; 107 stands for labels, of which a node has several."""
     sparse: bool = False
     directed: bool = False
     wire: WireFormat = "fp32"
@@ -33,7 +33,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """All that is not usual in a word each."""
+        """Shape and classes, and a word for every setting that is not the default."""
         words = [f"{self.model} {self.stages}x{self.parts}x{self.chunks}, {self.classes} classes"]
         words += [name for name in ("sparse", "directed", "recompute", "lookahead") if getattr(self, name)]
         words += [f"wire {self.wire}"] if self.wire != "fp32" else []
@@ -41,7 +41,7 @@ class Cell:
         return ", ".join(words)
 
     def config(self, size: Size) -> Resolved:
-        """What is run."""
+        """Configuration of the cell's run."""
         return check_config(
             RunConfig(
                 model=self.model,
@@ -65,7 +65,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Size:
-    """Of the graph and the model in every cell."""
+    """Size of the graph and the model in every cell."""
 
     num_nodes: int = 40_000
     degree: int = 8
@@ -93,7 +93,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {
 
 
 def is_possible(cell: Cell) -> bool:
-    """A wire needs two stages, lookahead several chunks; elsewhere both change nothing."""
+    """Whether all settings matter: a wire format needs two stages, lookahead several chunks."""
     return (cell.wire == "fp32" or cell.stages > 1) and (not cell.lookahead or cell.chunks > 1)
 
 
@@ -106,9 +106,9 @@ def every_cell() -> Iterator[Cell]:
 
 
 def chosen_cells() -> list[Cell]:
-    """Cells in which every pair of values of two factors comes up that any cell has.
+    """Cells that together hold every possible pair of values of two factors.
 
-    Greedy: the next cell is, of the product in its order, the first one with the most pairs that are new.
+    Chosen greedily: the next cell is the first one of the product with the most new pairs.
     """
     cells = list(every_cell())
     pairs = [frozenset(_pairs(cell)) for cell in cells]

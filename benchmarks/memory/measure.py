@@ -1,4 +1,4 @@
-"""One cell: a run as the command line starts it, with the peak of each rank above that of an idle one."""
+"""Measure one cell: run it as the command line does, and take each rank's peak above an idle process."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def graph_of(cell: Cell, size: Size) -> GraphData:
 
 
 def measure(cell: Cell, size: Size) -> Measured:
-    """Predict and run."""
+    """Predict the memory of a cell's ranks, run it, and measure."""
     config, data = cell.config(size), graph_of(cell, size)
     plan, spec = plan_for(config, data), spec_for(config, data)
     graph = prepare_graph(data, plan, spec)
@@ -92,7 +92,7 @@ def measure(cell: Cell, size: Size) -> Measured:
 
 
 class _Silent:
-    """A reporter that nobody listens to."""
+    """A reporter that prints nothing."""
 
     def epoch(self, record: EpochRecord) -> None: ...
 
@@ -102,7 +102,7 @@ class _Silent:
 
 
 def train_measured(job: Job, store: str) -> None:
-    """Join, take the peak as it is now, train, and leave what came on top of it."""
+    """Join, take the peak so far, train, and write the increase of the peak to the run's folder."""
     with join(job.config, store, device="cpu", threads=1) as world:
         CLEAR.write_text(RESET_PEAK)
         idle = _peak() - _library_pages()
@@ -111,15 +111,15 @@ def train_measured(job: Job, store: str) -> None:
 
 
 def _peak() -> int:
-    """Bytes: the most that was resident since the peak was reset."""
+    """Largest number of resident bytes since the peak was reset."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
     return 1024 * int(line.split()[1])
 
 
 def _library_pages() -> int:
-    """Bytes of libraries' files that are mapped, of which there are only more as time goes on.
+    """Resident bytes of mapped libraries' files; their number only grows.
 
-    How many a first call brings in depends on how the system holds the file: 25 MB or 100.
+    A first call brings in 25 MB or 100, depending on how the page cache holds the file.
     """
     found, counts = 0, False
     for line in SMAPS.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Memory of ranks as predicted and as measured. See README.md beside this file.
+"""Memory of ranks, predicted against measured. README.md beside this file has results.
 
 python -m benchmarks.memory.run [--all | --others N] [--out FILE]
 """
@@ -30,10 +30,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--all", action="store_true", help="the whole product (hours), not cells for each pair"
+        "--all", action="store_true", help="the whole product (hours), not only cells that cover every pair"
     )
     parser.add_argument(
-        "--others", type=int, default=0, help="instead, so many cells drawn from all that no pair asked for"
+        "--others",
+        type=int,
+        default=0,
+        help="instead, this many cells drawn from all others",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--num-nodes", type=int, default=Size.num_nodes)
@@ -64,14 +67,14 @@ def _cells(options: argparse.Namespace) -> list[Cell]:
 
 
 def row_of(cell: Cell, found: Measured) -> str:
-    """A line of the table: predicted / measured MiB above an idle process, and how far off, for each rank."""
+    """A line of the table: predicted / measured MiB above an idle process, and the error, for each rank."""
     ranks = zip(found.predicted, found.measured, found.errors, strict=True)
     shown = ", ".join(f"{p / MIB:.0f} / {m / MIB:.0f} ({100 * e:+.0f} %)" for p, m, e in ranks)
     return f"| {cell.name} | {shown} |"
 
 
 def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """How far off, over all ranks."""
+    """Errors over all ranks."""
     errors = [e for cell in cells for e in Measured(cell["predicted"], cell["measured"]).errors]
     off = sorted(abs(error) for error in errors)
     return {

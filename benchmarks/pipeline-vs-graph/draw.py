@@ -1,4 +1,4 @@
-"""The table and the pictures of result.json; a pure function of it.
+"""Write the table of result.json into README.md and draw the pictures, from result.json alone.
 
 python -m benchmarks.pipeline-vs-graph.draw
 """
@@ -33,8 +33,10 @@ def main() -> None:
 
 
 def means(cells: dict[tuple[str, ...], Any]) -> str:
-    """Over the 16 models and depths: what graph parallelism waited (median), and by how much the others are
-    faster; at last the pipeline's mean over the deep ones."""
+    """A row of the table, over the 16 models and depths.
+
+    Median wait of graph parallelism, speed-ups of the other plans, the pipeline's mean over the deep models.
+    """
     names = ("pipeline", "graph-stale", "hybrid")
     lines = [
         f"| ranks | link | waits | {' | '.join(f'{name}: mean, least, most' for name in names)} | deep |",

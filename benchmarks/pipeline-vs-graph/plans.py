@@ -1,4 +1,4 @@
-"""What is measured: the plans that stand side by side, and the models and depths."""
+"""The plans that are compared, and the models and depths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MODELS = ("gcn", "sage", "gcnii", "resgcn")
 DEPTHS = (8, 16, 32, 64)
 RANKS = (2, 4)
 SHARES = (0.3, 0.5, 0.7)
-"""Of its epoch that graph parallelism is to spend communicating; the links' rates follow from them."""
+"""Shares of its epoch that graph parallelism is to spend communicating; the links' rates follow from them."""
 CALIBRATED_ON = ("gcnii", 32)
 
 HIDDEN = 64
@@ -30,7 +30,7 @@ class Contender:
 
 
 def contenders(ranks: int) -> list[Contender]:
-    """Four chunks a stage: on a graph as small as this one the default of eight costs more than it saves."""
+    """Plans of ``ranks`` ranks; four chunks a stage, as eight cost more than they save on a small graph."""
     result = [
         Contender("pipeline", ranks, 1, 4 * ranks),
         Contender("graph", 1, ranks, 1),

@@ -1,7 +1,7 @@
 """One rank of the benchmark, on a host of its own; run.py starts it.
 
-All plans of a model and depth are built side by side and take turns, a few epochs each: A B C A B C. A stale
-halo travels from one epoch to the next, so that its epochs must follow each other.
+All plans of a model and depth are built at once and take turns of a few epochs: A B C A B C. A stale halo
+travels from one epoch to the next, so that the epochs of a turn must follow each other.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SLOWEST, FASTEST, STEPS = 2.0, 50_000.0, 9
 
 
 class Runner:
-    """One plan of a model, built; `epoch` runs one epoch and says how long it took and for what."""
+    """One plan of a model, ready to run; `epoch` runs one epoch and returns its time and breakdown."""
 
     def __init__(self, spec: ModelSpec, who: Any, graph: PreparedGraph, links: Links, rank: int) -> None:
         staleness = StalenessSettings()
@@ -100,13 +100,13 @@ class Runner:
         }
 
     def settle(self) -> None:
-        """Let what a stale halo still has under way arrive before another plan takes its turn."""
+        """Wait for stale boundary rows that are still under way, before another plan takes its turn."""
         self._stage.settle()
 
 
 @dataclass
 class Bench:
-    """What lasts over all cells."""
+    """State that lasts over all cells."""
 
     rank: int
     ranks: int
@@ -168,7 +168,7 @@ def waiting(epoch: dict[str, Any]) -> float:
 
 
 def find_rates(bench: Bench) -> dict[str, float]:
-    """Rates at which graph parallelism communicates for the shares asked for; all ranks find the same."""
+    """Rates at which graph parallelism communicates for `plans.SHARES` of its epoch; equal on all ranks."""
     graph = bench.runners(*plans.CALIBRATED_ON)["graph"]
     rates = {}
     for share in plans.SHARES:

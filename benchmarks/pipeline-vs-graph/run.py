@@ -1,8 +1,8 @@
-"""Pipeline, graph parallelism (exact and with a stale halo) and the hybrid, side by side over slow links.
+"""Compare pipeline, graph parallelism (exact and with a stale halo) and the hybrid over slow links.
 
 python -m benchmarks.pipeline-vs-graph.run --work FOLDER [--rounds 2]
 
-Needs root (network namespaces). What FOLDER holds already is not measured again, so it can be interrupted.
+Needs root (network namespaces). Cells that FOLDER holds are not measured again, so it can be interrupted.
 """
 
 from __future__ import annotations

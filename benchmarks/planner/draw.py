@@ -1,4 +1,4 @@
-"""Predicted against measured epochs of here.json, drawn.
+"""Draw the predicted against the measured epochs of here.json.
 
 python -m benchmarks.planner.draw
 """
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def spread(rows: list[dict[str, Any]], name: str) -> list[list[float]]:
-    """How far the least and the largest lie from the median."""
+    """Distances of the least and the largest value from the median."""
     key = "spread" if name == "measured" else "predicted_spread"
     return [[row[name] - row[key][0] for row in rows], [row[key][1] - row[name] for row in rows]]
 

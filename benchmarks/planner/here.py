@@ -1,11 +1,11 @@
-"""The simulator against this machine: predicted and measured epochs of a dozen plans and more.
+"""Compare the simulator with this machine: predicted and measured epochs of 30 plans.
 
 python -m benchmarks.planner.here --work FOLDER [--rounds 2]
 
 Needs root for the plans over a slow link (network namespaces); without it they are left out. Every plan is
-trained for some epochs in each round; before the first round, and behind every one, the machine is measured
-with ``gnnpipe profile`` on the benchmark's own graph. A prediction is the median over profiles. Runs and
-profiles that FOLDER holds already are not made again.
+trained for some epochs in each round. Before the first round, and after every one, ``gnnpipe profile``
+measures the machine on the benchmark's own graph. A prediction is the median over profiles. Runs and profiles
+that FOLDER holds are not repeated.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SLOW_PLANS = [(2, 1, 16), (1, 2, 1), (4, 1, 16), (2, 2, 4)]
 SLOW_LINK = 200.0
 """Mbit/s."""
 STEADIER = 3
-"""Epochs that wait for a slow link scatter so much less that fewer of them will do."""
+"""Divides the number of epochs over the slow link: they scatter less, so that fewer will do."""
 
 
 def main() -> None:
@@ -137,7 +137,7 @@ def measure(
 
 
 def predict(question: Question, shape: tuple[int, int, int], rate: float | None, hardware: Hardware) -> float:
-    """Simulated seconds; over the slow link every rank is a host of its own on the same cores."""
+    """Simulated seconds of an epoch; over the slow link each rank is a host of its own, on the same cores."""
     costs = convolution_costs(question.spec, question.size, hardware.rates)
     plan = make_plan(*shape, question.spec.layers, question.size.num_nodes, costs=costs)
     here = replace(hardware, devices_per_host=4)
@@ -148,7 +148,7 @@ def predict(question: Question, shape: tuple[int, int, int], rate: float | None,
 
 
 def best_plans(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each model and link: how much slower the plan predicted best is than the one measured best."""
+    """For each model and link: the plans predicted and measured best, and how much slower the former is."""
     found = []
     for model, rate in sorted({(row["model"], row["megabits_per_second"] or 0) for row in rows}):
         mine = [row for row in rows if (row["model"], row["megabits_per_second"] or 0) == (model, rate)]

@@ -1,4 +1,4 @@
-"""The simulator against the published cluster: calibrated with some of its results, predicting the others.
+"""Compare the simulator with the published cluster: calibrate it with some results, predict the others.
 
 python -m benchmarks.planner.published --published FOLDER
 
@@ -41,12 +41,12 @@ GRAPHS = {
 }
 MODELS = {"gcn": "gcn", "graphsage": "sage", "gcnii": "gcnii"}
 CALIBRATED = ("squirrel", "reddit")
-# Two figures that rows of graph parallelism, which has one chunk, can't tell; they were chosen with the
-# published breakdowns in view. Seconds to start a chunk's layer (a dozen kernels of 5 us and a
-# synchronisation); and how uneven chunks are, which barriers make all ranks wait for.
+# Two figures that can't be fitted to rows of graph parallelism, which has one chunk. They were chosen with
+# the published breakdowns in view. Seconds to start a chunk's layer (a dozen kernels of 5 us and a
+# synchronisation); and the imbalance of chunks, for which barriers make all ranks wait.
 START = 7e-5
 UNEVEN = 0.1
-# Measured by the authors: in pairs, and between stages.
+# Bytes a second, measured by the authors: in pairs, and between stages.
 PAIR, BETWEEN = 156e9 / 8, 56e9 / 8
 
 
@@ -57,13 +57,13 @@ class Cell:
     published: dict[str, float]
     """Epoch seconds by mode."""
     waits: float
-    """Seconds of communication of graph parallelism."""
+    """Seconds that graph parallelism communicates."""
     gib: float
-    """Sent by graph parallelism, sums of weights included."""
+    """GiB that graph parallelism sends in an epoch, all-reduces of gradients included."""
 
     @property
     def alpha(self) -> float:
-        """From the published bytes: what is left when the ring of weights' gradients is taken off."""
+        """Alpha from the published bytes, less those of the ring all-reduce of weights' gradients."""
         nodes, _, _, _, hidden = GRAPHS[self.graph]
         weights = sum(shape.num_weights for _, shape in layer_shapes(self.spec))
         halo = self.gib * 2**30 - 2 * (DEVICES - 1) * 4 * weights
@@ -81,7 +81,7 @@ class Cell:
         return GraphSize(nodes, edges + nodes)
 
     def cut(self, parts: int) -> PartCut:
-        """Alpha grows with the logarithm of the number of parts, as in `gnnpipe plan`."""
+        """Cut into ``parts``; alpha grows with the logarithm of their number, as in `gnnpipe plan`."""
         if parts == 1:
             return WHOLE
         rows = round(self.alpha * math.log(parts) / math.log(DEVICES) * self.size.num_nodes)
@@ -174,14 +174,14 @@ def plan_of(cell: Cell, mode: str, engine: EngineKind) -> Plan:
 def seconds(cell: Cell, mode: str, rates: Rates, graph_link: float, engine: EngineKind = "original") -> float:
     plan = plan_of(cell, mode, engine)
     work = work_of(plan, cell.spec, cell.size, cell.cut(plan.num_parts), rates[cell.model], engine=engine)
-    if plan.num_chunks > 1:  # a wave, as the order is shuffled
+    if plan.num_chunks > 1:  # sizes follow a sine wave, as the order is shuffled
         scale = [1 + UNEVEN * math.sin(2.4 * chunk) for chunk in range(plan.num_chunks)]
         work = replace(work, chunk_scale=tuple(item * len(scale) / sum(scale) for item in scale))
     return simulate(plan, work, hardware(mode, rates[cell.model], graph_link), engine).seconds
 
 
 def hardware(mode: str, rates: Rates, graph_link: float) -> Hardware:
-    """Each GPU by itself on a host, as bandwidths were measured a GPU; pairs of the hybrid share one."""
+    """One GPU per host, as bandwidths were measured per GPU; the hybrid has two per host."""
     base = SHIPPED["a5000x8"]
     if mode == "graph":
         link = Link(base.network.latency, graph_link)
@@ -194,10 +194,10 @@ def hardware(mode: str, rates: Rates, graph_link: float) -> Hardware:
 
 
 def calibrate(cells: list[Cell]) -> tuple[dict[str, Rates], float]:
-    """Least squares of relative errors of the graph-parallel rows: time of communication, and the rest.
+    """Fit rates and a bandwidth to the graph-parallel rows, to their time of communication and to the rest.
 
-    Over the logarithms of rates, with a factor for each model. Where rows can't tell two figures apart both
-    stay near what a data sheet says.
+    Least squares of relative errors over the logarithms of rates, with a factor for each model. Where rows
+    can't separate two figures, both stay near the data sheet's.
     """
     start = np.log([2.4e-12, 1.2e-13, 2e-11, 1e-9, 5e9, 1.0, 1.0])
 

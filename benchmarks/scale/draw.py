@@ -1,4 +1,4 @@
-"""Table and picture of the scale study, from result.json alone.
+"""Write the table of the scale study into README.md and draw its picture, from result.json alone.
 
 python -m benchmarks.scale.draw
 """

@@ -1,9 +1,9 @@
-"""Where pipeline, graph parallelism and hybrid each win, to 1,024 GPUs. All figures are simulated.
+"""Where pipeline, graph parallelism and hybrid win, up to 1,024 GPUs. All figures are simulated.
 
 python -m benchmarks.scale.run            # some minutes; writes result.json
 python -m benchmarks.scale.draw           # table and picture, from result.json
 
-Graphs by their sizes only: Reddit's, and ogbn-papers100M's.
+The graphs are given by their sizes only: Reddit's and ogbn-papers100M's.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def alpha(graph: str, devices: int) -> float:
-    """Of so many parts: it is taken to grow with their logarithm."""
+    """Alpha of ``parts`` parts: assumed to grow with the logarithm of their number."""
     return ALPHA[graph] * math.log(devices) / math.log(8)
 
 
@@ -92,7 +92,7 @@ def only(question: Question, kind: str, devices: int) -> Question:
 
 
 def best_of(config: PlanConfig, question: Question, hardware: str) -> dict[str, Any] | None:
-    """The fastest plan that fits; None if there is none."""
+    """The fastest plan that fits into memory; None if there is none."""
     try:
         found = search(config, question, SHIPPED[hardware])[0]
     except PlanError:

@@ -1,9 +1,9 @@
-"""Full-graph training as torch_geometric's documentation would write it, on the built-in graph.
+"""Full-graph training written as in torch_geometric's documentation, on the built-in graph.
 
 python -m benchmarks.speed.pyg --model gcnii --layers 32 --num-nodes 100000 --epochs 3
 
 Prints a JSON list with the seconds of each epoch but the first. The adjacency is normalised once and given as
-a `torch.sparse_csr` tensor; freed memory is kept and huge pages are asked for, as gnnpipe does.
+a `torch.sparse_csr` tensor. Like gnnpipe, it keeps freed memory and asks for huge pages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gnnpipe.graph.synthetic import planted_partition
 
 
 class Gcnii(nn.Module):
-    """The model of torch_geometric's GCNII example, with weights of each layer's own."""
+    """The model of torch_geometric's GCNII example; every layer has weights of its own."""
 
     def __init__(self, num_features: int, hidden: int, num_classes: int, layers: int) -> None:
         super().__init__()

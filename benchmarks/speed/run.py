@@ -1,8 +1,9 @@
-"""How fast one device is, beside torch_geometric and beside the machine's limit; two stages; bytes.
+"""Speed of one device against torch_geometric and the machine's limit; speed of two stages; bytes sent.
 
 python -m benchmarks.speed.run --work FOLDER [--only SECTION ...] [--rounds 2]
 
-Every figure is a median; what is compared takes turns (A B A B) in one run. See README.md beside this file.
+Every figure is a median; the sides of a comparison take turns (A B A B) in one run. README.md beside this
+file has results.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="times that A B is run")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of a run; the first is not counted")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--models", nargs="+", default=["gcnii", "gcn", "sage"], help="beside PyG")
+    parser.add_argument(
+        "--models", nargs="+", default=["gcnii", "gcn", "sage"], help="models of the comparison with PyG"
+    )
     parser.add_argument("--chunks", nargs="+", type=int, default=[8, 16, 32], help="of the two stages")
     parser.add_argument("--edges", nargs="+", type=int, default=[10**6, 10**7, 5 * 10**7])
     parser.add_argument("--growth", nargs="+", choices=GROWTH, default=list(GROWTH), help="of scaling")
@@ -72,7 +75,7 @@ def main() -> None:
 
 
 def single(options: argparse.Namespace) -> dict[str, Any]:
-    """An epoch of ours and of torch_geometric's on the same graph, two threads each."""
+    """Epochs of ours and of torch_geometric's on the same graph, two threads each."""
     result = {}
     # short epochs settle later, and more of them are affordable
     for model, layers, epochs in (
@@ -109,7 +112,7 @@ def pyg(model: str, layers: int, epochs: int) -> list[float]:
 
 
 def limit(options: argparse.Namespace) -> dict[str, Any]:
-    """What memory and arithmetic allow for an epoch of GCNII, and the share of it that ours reaches.
+    """The limit that memory and arithmetic set to an epoch of GCNII, and the share of it that ours reaches.
 
     Bytes are counted twice: once as if a row that several edges read were fetched once (the least that any
     program must move), once as if each edge fetched it from memory (what happens without a cache).
@@ -146,7 +149,7 @@ def limit(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def seconds_of(work: Callable[[], object], times: int = 15) -> float:
-    """Median."""
+    """Median seconds of ``work``."""
     found = []
     for _ in range(times):
         began = time.perf_counter()
@@ -188,7 +191,7 @@ def stages(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def shares(run: Path) -> list[dict[str, float]]:
-    """Of every epoch but the first, what each kind takes, mean over ranks."""
+    """Breakdown of every epoch but the first, as shares of the epoch, mean over ranks."""
     found = []
     for line in (run / "records.jsonl").read_text().splitlines()[1:]:
         record = json.loads(line)
@@ -200,8 +203,10 @@ def shares(run: Path) -> list[dict[str, float]]:
 
 
 def exposed(options: argparse.Namespace) -> dict[str, Any]:
-    """Two stages on hosts of their own behind a slow link: what of sending shows, as a share of what sending
-    takes. Rates are chosen such that sending an epoch's rows would take a share of its computation."""
+    """Visible share of the sending time, for two stages on hosts of their own behind a slow link.
+
+    Rates are chosen such that sending an epoch's rows would take a share of its computation.
+    """
     flags = [
         *GRAPH, *QUIET, "--model", "gcnii", "--layers", str(LAYERS), "--stages", "2", "--chunks", "32",
         "--initial", "recompute", "--threads", "1", "--epochs", str(options.epochs),
@@ -229,14 +234,14 @@ GROWTH = {
     "100 blocks": (None, "fp32"),
     "blocks of 1,000 nodes, bf16 tables": (1_000, "bf16"),
 }
-"""Nodes of a block, None where there are always 100 blocks; form of the tables."""
+"""Nodes of a block (None: always 100 blocks) and format of the tables."""
 
 
 def scaling(options: argparse.Namespace) -> dict[str, Any]:
     """GCN with 3 layers of 32: seconds of an epoch by number of edges, at 20 edges a node.
 
-    Blocks of nodes with many edges among them either stay as large as they are, as communities do in graphs
-    that grow, or grow with the graph, so that a larger one has less locality too.
+    Communities either keep their size as the graph grows, or grow with it, so that a larger graph has less
+    locality too.
     """
     seconds: dict[tuple[str, int], list[float]] = {
         (kind, edges): [] for edges in options.edges for kind in options.growth
@@ -293,9 +298,9 @@ def tables(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Peak memory that each plan predicted for its largest rank, and what it took, of the runs above.
+    """Peak memory of the largest rank, predicted against measured, of the runs of the other sections.
 
-    Where checkpoints were written, their copies count.
+    Where checkpoints were written, the prediction includes their copies.
     """
     result = {}
     for run in sorted(options.work.glob("*-0*/summary.json")):
@@ -320,10 +325,10 @@ MODELS = {"gcn": "gcn", "graphsage": "sage", "gcnii": "gcnii"}
 
 
 def volume(options: argparse.Namespace) -> dict[str, Any] | None:
-    """How much less a pipeline of 8 stages sends than the published graph parallelism, in its nine cells.
+    """Bytes of published graph parallelism over those of a pipeline of 8 stages, in the nine published cells.
 
-    What graph parallelism sends is the published figure of each cell; what ours sends is its formula, which
-    the counters of a run equal to the byte.
+    The former are the published figures. The latter follow from the formula; a run's counters equal it to the
+    byte.
     """
     if options.published is None:
         return None
@@ -348,10 +353,11 @@ def volume(options: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def checkpoint(options: argparse.Namespace) -> dict[str, Any]:
-    """What a checkpoint every ten epochs costs two stages of one thread each, copying and writing together.
+    """Cost of a checkpoint every ten epochs for two stages of one thread each, copying and writing together.
 
-    Whole runs differ by more than it costs, so it is told from the ten epochs around it, beside the same of
-    runs without. The first one of a run touches memory for its copies and is told apart.
+    Whole runs differ by more than that, so the cost is taken from the ten epochs around a checkpoint, less
+    the same of runs without checkpoints. The first one of a run touches memory for its copies and is kept
+    apart.
     """
     found: dict[str, dict[str, list[float]]] = {
         name: {"first": [], "later": []} for name in ("without", "with")
@@ -377,8 +383,10 @@ def checkpoint(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def more_than_usual(run: Path, epoch: int) -> float:
-    """By how much the ten epochs around one, and what is between them, take longer than ten that are as the
-    eight of them are in which no checkpoint is written."""
+    """Relative extra time of the ten epochs around ``epoch``, the time between them included.
+
+    The reference is ten times the median of the eight of them in which no checkpoint is written.
+    """
     records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
     around = records[epoch - 5 : epoch + 5]
     usual = statistics.median(item["seconds"] for item in [*around[:5], *around[7:]])
