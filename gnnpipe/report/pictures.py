@@ -124,9 +124,11 @@ def _stack(
 
 
 def median_breakdown(records: Sequence[EpochRecord]) -> list[Breakdown]:
-    """Median seconds of each part of an epoch, rank by rank."""
-    ranks = range(len(records[0].ranks))
-    return [combined(_median, [record.ranks[rank] for record in records]) for rank in ranks]
+    """Median seconds of each part of an epoch, rank by rank; of the epochs by as many ranks as the last one,
+    as a run may have gone on with fewer or more."""
+    num_ranks = len(records[-1].ranks)
+    ranks_of = [record.ranks for record in records if len(record.ranks) == num_ranks]
+    return [combined(_median, epochs) for epochs in zip(*ranks_of, strict=True)]
 
 
 def combined(how: Callable[[list[float]], float], breakdowns: Sequence[Breakdown]) -> Breakdown:

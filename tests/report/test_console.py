@@ -100,6 +100,12 @@ def test_median_breakdown() -> None:
     assert median_breakdown(records) == [Breakdown(compute=2.0, bubble=0.0)]
 
 
+def test_median_breakdown_of_a_run_that_went_on_with_fewer_ranks() -> None:
+    records = [record(ranks=(Breakdown(9.0, 0.0),) * 2), record(ranks=(Breakdown(1.0, 0.0),))]
+    assert median_breakdown(records) == [Breakdown(1.0, 0.0)]
+    assert median_breakdown(records[::-1]) == [Breakdown(9.0, 0.0)] * 2
+
+
 def test_a_minority_that_is_never_predicted_is_said() -> None:
     counted = classes([1950, 50], [1950, 0], [2000, 0])
     assert class_rows(counted) == [
