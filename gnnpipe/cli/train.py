@@ -37,7 +37,8 @@ def run(arguments: list[str]) -> int:
     config = _parse(arguments)
     before = None
     if config.resume:
-        before, config = _resumed(config, config.resume, arguments)
+        _check_goes_on(config.out, arguments, overwrite=config.overwrite)
+        before, config = _resumed(config.resume, arguments)
     check_root(arguments, config.dataset, config.root, config.resume)
     config = check_config(config)
     if before is not None:
@@ -55,15 +56,19 @@ def _parse(arguments: list[str]) -> RunConfig:
     return parse(make_parser("train", RunConfig, DESCRIPTION, EPILOG, usual=USUAL), RunConfig, arguments)
 
 
-def _resumed(given: RunConfig, folder: str, arguments: list[str]) -> tuple[Resolved, RunConfig]:
-    """The settings of the run in ``folder``, as they were, and with the other flags on top."""
-    for flag, value in (("out", given.out), ("overwrite", given.overwrite)):
+def _check_goes_on(out: str | None, arguments: list[str], *, overwrite: bool) -> None:
+    """Refuse flags that contradict ``--resume``; raises ConfigError."""
+    for flag, value in (("out", out), ("overwrite", overwrite)):
         if value:
             raise ConfigError(
                 f"{flag}: {value} contradicts --resume, which goes on in its folder; leave it out"
             )
     if any(argument.partition("=")[0] == "--config" for argument in arguments):
         raise ConfigError("config: --resume takes the settings of its own run; give flags instead")
+
+
+def _resumed(folder: str, arguments: list[str]) -> tuple[Resolved, RunConfig]:
+    """The settings of the run in ``folder``, as they were, and with the other flags on top."""
     settings = stored_settings(Path(folder))
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
         path = Path(scratch) / "config.yaml"

@@ -69,7 +69,7 @@ class RunFolder:
             ConfigError: it exists and ``overwrite`` is not set, it holds anything but a run, or no folder can
                 be made there.
         """
-        folder = cls(Path(config.out) if config.out else _new_name(config))
+        folder = cls(Path(config.out) if config.out else _new_name(config.dataset, config.model))
         with folder._writing():
             check_may_take(folder.path, overwrite=config.overwrite)
         return folder
@@ -85,7 +85,7 @@ class RunFolder:
             make_folder(self.path, link=True)
             clear(self.path)
             self._write_plan(to_object(plan))
-            write_file(self.path / CONFIG, _settings_text(config))
+            write_file(self.path / CONFIG, dump_yaml(config_as_yaml(config)))
             write_file(self.path / RECORDS, "")
             made(self.path)
 
@@ -272,9 +272,9 @@ class RunFolder:
         return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {max(kept)}"
 
 
-def _new_name(config: RunConfig) -> Path:
+def _new_name(dataset: str, model: str) -> Path:
     """runs/DATE-DATASET-MODEL, with a number behind it where several runs start in one second."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.dataset.lower()}-{config.model}"
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{dataset.lower()}-{model}"
     names = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
     return next(path for path in names if not path.exists())
 
@@ -286,10 +286,6 @@ def config_as_yaml(config: Resolved) -> Content:
         del values[key]
     values["optimizer"]["betas"] = list(values["optimizer"]["betas"])
     return values
-
-
-def _settings_text(config: Resolved) -> str:
-    return dump_yaml(config_as_yaml(config))
 
 
 def _record(line: Content, number: int) -> EpochRecord:

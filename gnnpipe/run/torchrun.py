@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from gnnpipe.comm.world import World
-from gnnpipe.config.resolved import Resolved
+from gnnpipe.config.run import LayoutConfig
 from gnnpipe.errors import (
     ConfigError,
     GnnpipeError,
@@ -77,7 +77,7 @@ def train_under_torchrun(request: Request) -> RunFolder:
     return RunFolder(job.out)
 
 
-def _check_size(config: Resolved) -> None:
+def _check_size(config: LayoutConfig) -> None:
     """Raise PlanError unless the plan is one for the processes that there are."""
     size = int(os.environ["WORLD_SIZE"])
     if config.plan == "auto":
