@@ -31,11 +31,11 @@ from gnnpipe.graph.datasets import as_graph
 from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.question import question_of
 from gnnpipe.planner.search import Candidate, search
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.taking import SUMMARY, check_is_run
 from gnnpipe.report.console import ConsoleReporter
 from gnnpipe.run import session
-from gnnpipe.run.records import RunFolder
 from gnnpipe.run.reporter import Quiet, Reporter
-from gnnpipe.run.taking import SUMMARY, check_is_run
 from gnnpipe.system.pages import ask_for_huge_pages
 
 _Config = TypeVar("_Config", RunConfig, PlanConfig)

@@ -85,10 +85,10 @@ CHANGES = (
     ),
     Change(
         "of two epochs that are as good the later one is the best",
-        "run/progress.py",
+        "records/progress.py",
         "<= self.best_val",
         "< self.best_val",
-        "tests/run/test_records.py tests/run/test_progress.py",
+        "tests/records/test_folder.py tests/records/test_progress.py",
     ),
     Change(
         "micro-F1 is macro-F1",

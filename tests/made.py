@@ -7,8 +7,8 @@ from typing import Any
 from gnnpipe.graph.prepared import GraphFacts
 from gnnpipe.nn.metrics import ClassCounts, Classes, Scores
 from gnnpipe.planner.predictions import Predictions
-from gnnpipe.run.plan_file import Foreseen, PlanFile, StoredPlan
-from gnnpipe.run.record import Best, EpochRecord, Summary
+from gnnpipe.records.plan_file import Foreseen, PlanFile, StoredPlan
+from gnnpipe.records.record import Best, EpochRecord, Summary
 from gnnpipe.schedule.plan import Plan
 from gnnpipe.schedule.volume import Volume
 

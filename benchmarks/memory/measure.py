@@ -20,10 +20,10 @@ from gnnpipe.nn.models import spec_for
 from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.memory import LIBRARY_PAGES, PROCESS_BYTES
 from gnnpipe.planner.predictions import predict
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.record import EpochRecord
 from gnnpipe.run.job import Job, describe_plan, plan_for, prepare_graph
 from gnnpipe.run.rank import train
-from gnnpipe.run.record import EpochRecord
-from gnnpipe.run.records import RunFolder
 
 STATUS, CLEAR, SMAPS = (Path("/proc/self") / name for name in ("status", "clear_refs", "smaps"))
 RESET_PEAK = "5"  # see `man 5 proc`

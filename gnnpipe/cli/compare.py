@@ -17,8 +17,8 @@ from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import HaloMode, Initial, RunConfig, TableFormat, WireFormat
 from gnnpipe.config.values import Value
 from gnnpipe.errors import ConfigError, did_you_mean, shown
+from gnnpipe.records.taking import check_is_run
 from gnnpipe.run.early import check_plan
-from gnnpipe.run.taking import check_is_run
 from gnnpipe.system.resources import threads_per_rank
 
 DESCRIPTION = """Put runs side by side: accuracy, median epoch, speed-up, bytes by kind, where the time goes,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gnnpipe.cli.parser import Parser
 from gnnpipe.config.values import Value
-from gnnpipe.run.taking import check_is_run
+from gnnpipe.records.taking import check_is_run
 
 DESCRIPTION = """Show what a run reached: accuracy, time and bytes as a table, learning curves and the
 breakdown of an epoch as a picture (RUN/report.png; needs matplotlib: pip install 'gnnpipe[plot]').

@@ -16,12 +16,12 @@ from gnnpipe.config.run import Metric
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.reading import Content
 from gnnpipe.files.typed_json import SPREAD, json_text
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.record import BytesSent
+from gnnpipe.records.taking import SUMMARY, check_is_run
 from gnnpipe.report.console import METRIC_NAMES, wide_console
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import PIECES, combined, draw_comparison, median_breakdown
-from gnnpipe.run.record import BytesSent
-from gnnpipe.run.records import RunFolder
-from gnnpipe.run.taking import SUMMARY, check_is_run
 from gnnpipe.schedule.timeline import Breakdown
 from gnnpipe.system.words import readable_bytes
 

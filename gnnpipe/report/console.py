@@ -19,11 +19,11 @@ from rich.table import Table
 
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import HaloMode, Metric
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.plan_file import PlanFile, StoredPlan
+from gnnpipe.records.record import EpochRecord, GradientQuality, Summary
 from gnnpipe.report.busy import busy
 from gnnpipe.report.classes import class_rows, class_warnings
-from gnnpipe.run.plan_file import PlanFile, StoredPlan
-from gnnpipe.run.record import EpochRecord, GradientQuality, Summary
-from gnnpipe.run.records import RunFolder
 from gnnpipe.system.words import readable_bytes
 
 INITIAL_IN_WORDS = {

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gnnpipe.files.writing import write_file
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.record import BytesSent, EpochRecord, GradientQuality
+from gnnpipe.records.taking import COMPARISON, PICTURE
 from gnnpipe.report.console import METRIC_NAMES
-from gnnpipe.run.record import BytesSent, EpochRecord, GradientQuality
-from gnnpipe.run.records import RunFolder
-from gnnpipe.run.taking import COMPARISON, PICTURE
 from gnnpipe.schedule.timeline import Breakdown
 from gnnpipe.system.failures import advice, reason
 

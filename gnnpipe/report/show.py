@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from gnnpipe.errors import ConfigError
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.taking import SUMMARY, check_is_run
 from gnnpipe.report.console import print_summary
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import draw_report
-from gnnpipe.run.records import RunFolder
-from gnnpipe.run.taking import SUMMARY, check_is_run
 
 
 def show(path: str, *, as_json: bool) -> int:

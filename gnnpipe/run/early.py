@@ -13,7 +13,7 @@ from gnnpipe.config.catalog import is_synthetic
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.synthetic import check_synthetic
 from gnnpipe.planner.hardware import load_hardware
-from gnnpipe.run.taking import check_may_take
+from gnnpipe.records.taking import check_may_take
 from gnnpipe.schedule.plan import check_exact_parts, check_shape, make_plan
 
 

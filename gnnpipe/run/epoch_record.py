@@ -11,7 +11,7 @@ from gnnpipe.comm.weights import WEIGHTS
 from gnnpipe.engine.engine import COMMUNICATION_LAYER
 from gnnpipe.engine.gradient_check import CheckResult
 from gnnpipe.errors import TrainingError
-from gnnpipe.run.record import BytesSent, EpochRecord, GradientQuality
+from gnnpipe.records.record import BytesSent, EpochRecord, GradientQuality
 from gnnpipe.schedule.actions import Schedule
 from gnnpipe.schedule.estimate import LayerSums, estimates
 from gnnpipe.schedule.timeline import RankTimeline, breakdowns

@@ -25,8 +25,8 @@ from gnnpipe.planner.exact import exact_plan
 from gnnpipe.planner.hardware import Rates, hardware_here
 from gnnpipe.planner.predictions import Predictions, convolution_costs, graph_size, predict
 from gnnpipe.planner.workload import best_chunks
-from gnnpipe.run.plan_file import PlanFile
-from gnnpipe.run.record import Best
+from gnnpipe.records.plan_file import PlanFile
+from gnnpipe.records.record import Best
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.system.failures import advice, reason
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from gnnpipe.checkpoint.state import RankState, prune, write
 from gnnpipe.checkpoint.storage import Storage
 from gnnpipe.comm.world import World
+from gnnpipe.records.recorder import Recorder
 from gnnpipe.run.job import Job, reads_stale_rows
-from gnnpipe.run.recorder import Recorder
 
 
 class Keeper:

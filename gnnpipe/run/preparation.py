@@ -15,9 +15,9 @@ from gnnpipe.config.resume import continued
 from gnnpipe.errors import GnnpipeError, StoppedError
 from gnnpipe.graph.data import GraphData
 from gnnpipe.planner.predictions import Predictions
+from gnnpipe.records.folder import NOTHING_SAVED, RunFolder
+from gnnpipe.records.lock import held
 from gnnpipe.run.job import Job, Start, describe_plan, has_estimate, prepare_job
-from gnnpipe.run.lock import held
-from gnnpipe.run.records import NOTHING_SAVED, RunFolder
 from gnnpipe.run.reporter import Quiet, Reporter
 from gnnpipe.run.resume import check_same_graph, start_of
 from gnnpipe.system.memory import free_memory_bytes

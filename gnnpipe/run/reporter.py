@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from gnnpipe.config.resolved import Resolved
 
 if TYPE_CHECKING:  # they import PyTorch, and the names here are read without
-    from gnnpipe.run.plan_file import PlanFile
-    from gnnpipe.run.record import EpochRecord
-    from gnnpipe.run.records import RunFolder
+    from gnnpipe.records.folder import RunFolder
+    from gnnpipe.records.plan_file import PlanFile
+    from gnnpipe.records.record import EpochRecord
 
 LOG = logging.getLogger("gnnpipe")
 

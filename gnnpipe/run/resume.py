@@ -12,11 +12,11 @@ from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.checkpoint.state import complete, latest, remove_leftovers
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.errors import ConfigError, DataError, shown
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.plan_file import GraphSize, PlanFile, StoredPlan
+from gnnpipe.records.taking import CONFIG, SUMMARY, launch_id
 from gnnpipe.run.job import Job, Start
-from gnnpipe.run.plan_file import GraphSize, PlanFile, StoredPlan
-from gnnpipe.run.records import RunFolder
 from gnnpipe.run.reporter import Reporter
-from gnnpipe.run.taking import CONFIG, SUMMARY, launch_id
 
 
 def restarted(job: Job, folder: RunFolder, reporter: Reporter) -> Job:

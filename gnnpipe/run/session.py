@@ -18,10 +18,10 @@ from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
 from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.search import planned
+from gnnpipe.records.folder import RunFolder
 from gnnpipe.run.job import Job, plan_for
 from gnnpipe.run.preparation import Lock, Request, claim, prepare_run, stopped
 from gnnpipe.run.rank import rank_main
-from gnnpipe.run.records import RunFolder
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.resume import as_far_as_it_got, folder_of, restarted, start_of
 from gnnpipe.run.torchrun import train_under_torchrun

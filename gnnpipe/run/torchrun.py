@@ -21,13 +21,13 @@ from gnnpipe.errors import (
     how_it_ended,
 )
 from gnnpipe.files.scratch import scratch_folder
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.taking import CONFIG, launch_id
 from gnnpipe.run.job import Job
 from gnnpipe.run.preparation import Claim, Request, claim, prepare_run, saved, stopped
 from gnnpipe.run.rank import joined, train
-from gnnpipe.run.records import RunFolder
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.resume import folder_of, for_restart
-from gnnpipe.run.taking import CONFIG, launch_id
 from gnnpipe.system.interruption import exit_at_once
 
 # torchrun ends all ranks of a host as soon as one ends; rank 0, which says why, may be the last to know.

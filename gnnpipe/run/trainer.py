@@ -21,15 +21,15 @@ from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import REFRESH, refresh, table_errors
 from gnnpipe.errors import StoppedError, TrainingError
 from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.progress import Progress
+from gnnpipe.records.record import Best, EpochRecord, Summary
+from gnnpipe.records.recorder import Recorder
 from gnnpipe.run.epoch_record import KINDS, RankReport, check_finite, epoch_record, gradient_quality
 from gnnpipe.run.evaluation import Evaluation, evaluate
 from gnnpipe.run.job import Job, about_model, reads_stale_rows
 from gnnpipe.run.keeper import Keeper
 from gnnpipe.run.observation import ages_of, gradient_check_of
-from gnnpipe.run.progress import Progress
-from gnnpipe.run.record import Best, EpochRecord, Summary
-from gnnpipe.run.recorder import Recorder
-from gnnpipe.run.records import RunFolder
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.watch import Watch
 from gnnpipe.schedule.staleness import chunk_orders

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gnnpipe.run.record import EpochRecord
+from gnnpipe.records.record import EpochRecord
 
 # Losses swing, small ones by far more than twice; to forget all that was learnt is another matter.
 RISE = 2.0

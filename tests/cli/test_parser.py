@@ -18,7 +18,7 @@ from gnnpipe.config.resume import stored_settings
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, GnnpipeError, did_you_mean, shown
 from gnnpipe.planner.hardware import SHIPPED, load_hardware
-from gnnpipe.run.records import RunFolder
+from gnnpipe.records.folder import RunFolder
 
 
 def read(*arguments: str) -> RunConfig:

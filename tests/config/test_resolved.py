@@ -16,7 +16,7 @@ from gnnpipe.config.presets import PRESETS
 from gnnpipe.config.resolved import OptimizerSettings, Resolved, StalenessSettings
 from gnnpipe.config.run import RunConfig, StalenessConfig
 from gnnpipe.errors import ConfigError
-from gnnpipe.run.records import config_as_yaml
+from gnnpipe.records.folder import config_as_yaml
 
 COMMANDS = (RunConfig, PlanConfig, ProfileConfig, VolumeConfig)
 

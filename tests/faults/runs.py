@@ -18,10 +18,10 @@ from gnnpipe.comm.launch import launch_local, warm_up
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig, StalenessConfig, SyntheticConfig
 from gnnpipe.engine.engine import Engine, EpochResult
+from gnnpipe.records.folder import RunFolder
 from gnnpipe.report.console import ConsoleReporter
 from gnnpipe.run.job import Job, describe_plan, prepare_job
 from gnnpipe.run.rank import rank_main
-from gnnpipe.run.records import RunFolder
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.resume import restarted
 

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from gnnpipe.checkpoint.storage import INDEX, About, StoredFile, checksum
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig
-from gnnpipe.run.records import RunFolder
+from gnnpipe.records.folder import RunFolder
 from tests.made import plan_file, record
 
 ABOUT = About(2, (1, 1, 1), None, refreshed=False)

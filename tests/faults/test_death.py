@@ -16,7 +16,7 @@ from _pytest.mark import ParameterSet
 
 from gnnpipe.errors import StoppedError
 from gnnpipe.files.scratch import ALIVE, PREFIX, SECONDS_TO_BE_MADE, scratch_folder, sweep
-from gnnpipe.run.lock import held
+from gnnpipe.records.lock import held
 from tests.cli.commands import BIN
 from tests.faults.launches import (
     FOR_EVER,
@@ -103,7 +103,7 @@ def test_a_launcher_that_is_killed_while_it_imports_leaves_no_process(tmp_path: 
 def test_the_lock_is_held_by_whoever_still_writes(tmp_path: Path) -> None:
     """The process that took it is gone, another one has a copy of the open file for a second yet."""
     code = (
-        "import os, subprocess, sys; from pathlib import Path; from gnnpipe.run.lock import held\n"
+        "import os, subprocess, sys; from pathlib import Path; from gnnpipe.records.lock import held\n"
         "with held(Path(sys.argv[1])) as lock:\n"
         "    null = subprocess.DEVNULL\n"
         "    subprocess.Popen(['sleep', '1'], pass_fds=[lock], stdout=null, stderr=null)\n"

@@ -26,10 +26,11 @@ from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, TrainingError
 from gnnpipe.files import writing
-from gnnpipe.run import records, resume, taking
-from gnnpipe.run.progress import Progress
-from gnnpipe.run.recorder import Recorder
-from gnnpipe.run.records import RunFolder
+from gnnpipe.records import folder as records
+from gnnpipe.records import resume, taking
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.progress import Progress
+from gnnpipe.records.recorder import Recorder
 from gnnpipe.run.reporter import Quiet
 from tests.cli.commands import BIN, SMALL, run
 from tests.faults.runs import Run

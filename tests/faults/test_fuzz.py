@@ -22,9 +22,9 @@ from gnnpipe.config.resume import check_resumed, stored_settings, with_stored_pl
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import GnnpipeError
 from gnnpipe.planner.hardware import SHIPPED, load_hardware
+from gnnpipe.records.folder import config_as_yaml
 from gnnpipe.report.compare import compare
 from gnnpipe.report.show import show
-from gnnpipe.run.records import config_as_yaml
 from gnnpipe.run.reporter import Quiet
 from gnnpipe.run.resume import folder_of, start_of
 from tests.faults.runs import SMALL, Run

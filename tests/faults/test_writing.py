@@ -14,9 +14,9 @@ import pytest
 
 from gnnpipe.checkpoint.state import latest
 from gnnpipe.errors import ConfigError, TrainingError
-from gnnpipe.run.lock import held
-from gnnpipe.run.recorder import Recorder
-from gnnpipe.run.records import RunFolder
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.lock import held
+from gnnpipe.records.recorder import Recorder
 from tests.faults.runs import Run
 from tests.made import record
 
@@ -112,7 +112,7 @@ def test_lock_of_a_dead_run_is_nothing(tmp_path: Path) -> None:
 def test_two_runs_started_by_users(tmp_path: Path) -> None:
     run = Run.prepare(tmp_path / "run")
     code = (
-        "import sys; from pathlib import Path; from gnnpipe.run.lock import held\n"
+        "import sys; from pathlib import Path; from gnnpipe.records.lock import held\n"
         "with held(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     other = subprocess.Popen(

@@ -8,11 +8,11 @@ import pytest
 
 from gnnpipe.files.typed_json import from_object
 from gnnpipe.nn.metrics import Scores
+from gnnpipe.records.plan_file import StoredPlan
+from gnnpipe.records.record import GradientQuality
 from gnnpipe.report.classes import class_rows, class_warnings
 from gnnpipe.report.console import ConsoleReporter, describe_estimate, describe_start, summary_rows
 from gnnpipe.report.pictures import median_breakdown
-from gnnpipe.run.plan_file import StoredPlan
-from gnnpipe.run.record import GradientQuality
 from gnnpipe.schedule.estimate import Estimate
 from gnnpipe.schedule.timeline import Breakdown
 from gnnpipe.system.words import readable_bytes

@@ -12,8 +12,8 @@ from gnnpipe.config.checks import check_config
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
 from gnnpipe.config.run import OptimizerConfig, RunConfig
-from gnnpipe.run.plan_file import Resumption, Shape
-from gnnpipe.run.records import config_as_yaml
+from gnnpipe.records.folder import config_as_yaml
+from gnnpipe.records.plan_file import Resumption, Shape
 from tests.made import plan, stored_plan
 
 A, B, C = (2, 1, 4), (1, 2, 4), (1, 1, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gnnpipe.run.record import EpochRecord, GradientQuality
+from gnnpipe.records.record import EpochRecord, GradientQuality
 from gnnpipe.run.watch import Watch
 from gnnpipe.schedule.estimate import Estimate
 from tests import made

@@ -20,9 +20,9 @@ from gnnpipe.errors import CheckpointError, ConfigError, DataError
 from gnnpipe.files.typed_json import from_object
 from gnnpipe.graph.prepared import GraphFacts
 from gnnpipe.planner.predictions import Predictions
-from gnnpipe.run.plan_file import PlanFile, Resumption
-from gnnpipe.run.record import Best, EpochRecord
-from gnnpipe.run.records import RunFolder
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.plan_file import PlanFile, Resumption
+from gnnpipe.records.record import Best, EpochRecord
 from gnnpipe.schedule.timeline import Breakdown
 from tests.made import stored_plan
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from gnnpipe.checkpoint.names import CHECKPOINTS, MODEL
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.writing import PART, is_leftover, remove, write_file
-from gnnpipe.run.lock import LOCK, OWNER
+from gnnpipe.records.lock import LOCK, OWNER
 
 CONFIG, PLAN, RECORDS, SUMMARY = "config.yaml", "plan.json", "records.jsonl", "summary.json"
 PICTURE, COMPARISON = "report.png", "comparison.png"

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gnnpipe.run.record import Best, BytesSent, EpochRecord
+from gnnpipe.records.record import Best, BytesSent, EpochRecord
 
 
 @dataclass

@@ -13,8 +13,8 @@ from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, DataError
 from gnnpipe.files.reading import parse_json
 from gnnpipe.files.typed_json import from_object, json_text
-from gnnpipe.run.record import EpochRecord
-from gnnpipe.run.records import RunFolder
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.record import EpochRecord
 from tests.made import plan_file, record
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gnnpipe.run.progress import Progress
-from gnnpipe.run.record import Best, EpochRecord
+from gnnpipe.records.progress import Progress
+from gnnpipe.records.record import Best, EpochRecord
 from tests import made
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gnnpipe.config.run import OnWriteError
 from gnnpipe.errors import TrainingError
-from gnnpipe.run.record import EpochRecord, Summary
-from gnnpipe.run.records import RunFolder
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.record import EpochRecord, Summary
 from gnnpipe.system.failures import advice, reason
 
 

@@ -20,9 +20,9 @@ from gnnpipe.files.plain_yaml import dump_yaml
 from gnnpipe.files.reading import Content, read_json, read_json_lines, read_yaml_text
 from gnnpipe.files.typed_json import from_object, json_text, to_object
 from gnnpipe.files.writing import append_text, copy_file, make_folder, remove, write_file, write_tensors
-from gnnpipe.run.plan_file import PlanFile, Resumption, StoredPlan
-from gnnpipe.run.record import EpochRecord, Summary
-from gnnpipe.run.taking import (
+from gnnpipe.records.plan_file import PlanFile, Resumption, StoredPlan
+from gnnpipe.records.record import EpochRecord, Summary
+from gnnpipe.records.taking import (
     COMPARISON,
     CONFIG,
     PICTURE,

@@ -1,0 +1,1 @@
+"""A run's folder: its files, their types, who may have it, who writes it."""
