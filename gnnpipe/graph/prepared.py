@@ -117,7 +117,7 @@ class PreparedGraph:
             tensors["halo_backward"] = torch.cat(self.halo_backward)
         tensors["halo_forward"] = torch.cat(self.halo_forward)
         stops = [chunk.stop for chunks in self.ranges for chunk in chunks]
-        # small things travel as JSON in the file's header
+        # facts and the stops of the ranges stand as JSON in the file's header
         facts = asdict(self.facts) | {"range_stops": stops}
         write_tensors(path, tensors, {"facts": json.dumps(facts)})
 
