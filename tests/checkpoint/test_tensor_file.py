@@ -35,7 +35,7 @@ def written(path: Path, pieces: list[bytes]) -> bytes:
 
 
 @given(lengths=st.lists(st.integers(0, 3 * PAGE), max_size=6), seed=st.integers(0, 255))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_pieces(lengths: list[int], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensor_file, "BLOCK", PAGE)
     pieces = [bytes((seed + 7 * at) % 256 for at in range(length)) for length in lengths]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -32,16 +33,14 @@ def records(run_folder: Path) -> list[dict]:
 
 
 def test_help_comes_at_once(tmp_path: Path) -> None:
-    seconds = []
-    helps = [["--help"], *([name, "--help"] for name in COMMANDS)]
-    for arguments in helps * 2:
-        start = time.perf_counter()
+    """Within a second of a core's time; other processes may be using the core."""
+    for arguments in [["--help"], *([name, "--help"] for name in COMMANDS)]:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = gnnpipe(*arguments, cwd=tmp_path)
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == 0
         assert done.stdout.startswith("usage: gnnpipe")
-    for command in range(len(helps)):
-        assert min(seconds[command :: len(helps)]) < 1.0
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
 FLAGS = (
@@ -372,12 +371,12 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def wait_for_epochs(folder: Path, number: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         if (folder / "records.jsonl").exists() and len(records(folder)) >= number:
             return
         time.sleep(0.1)
-    raise AssertionError(f"no {number} epochs within a minute")
+    raise AssertionError(f"no {number} epochs within three minutes")
 
 
 def rank_process(parent: int, rank: int) -> psutil.Process:

@@ -67,7 +67,7 @@ def test_wide_and_narrow_layers() -> None:
     model=st.sampled_from(MODELS),
     layers=st.integers(1, 4),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_graph(num_nodes: int, num_edges: int, seed: int, model: Model, layers: int) -> None:
     """Isolated nodes, self loops, parallel edges, no edges at all.
 

@@ -78,7 +78,7 @@ def test_too_little_lookahead_is_not_exact() -> None:
     chunks=st.integers(2, 12),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_grid_any_chunks(rows: int, columns: int, chunks: int, seed: int) -> None:
     data = grid_graph(rows, max(columns, -(-5 // rows)), seed=seed)
     case, graph = local_case(data, min(chunks, data.num_nodes), layers=2, seed=seed)

@@ -177,7 +177,7 @@ def test_chunks_and_parts_equal_the_slow_reference(stages: int, parts: int, tmp_
     undirected=st.booleans(),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_edge_once_whatever_the_plan(
     num_nodes: int, num_edges: int, seed: int, undirected: bool, data: st.DataObject
 ) -> None:

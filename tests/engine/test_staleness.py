@@ -119,7 +119,7 @@ def test_lookahead_over_all_chunks_is_exact() -> None:
     weight=st.sampled_from([0.3, 1.0, "fitted"]),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_graph_any_chunks(
     num_nodes: int,
     num_edges: int,

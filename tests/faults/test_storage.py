@@ -93,7 +93,7 @@ def test_half_written_is_not_looked_at(folder: Path) -> None:
     assert found(folder) == (4, [])
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(1, 255), data=st.data())
 def test_any_changed_byte_is_noticed(finished: Path, place: float, byte: int, data: st.DataObject) -> None:
     checkpoint = newest(finished)

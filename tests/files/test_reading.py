@@ -39,10 +39,10 @@ TEN_GIB = 10 << 30
 @pytest.fixture(autouse=True)
 def _cheap() -> object:
     """Whatever is refused is refused before its memory is taken."""
-    before, began = psutil.Process().memory_info().rss, time.monotonic()
+    before, began = psutil.Process().memory_info().rss, time.process_time()
     yield
     assert psutil.Process().memory_info().rss - before < 600 << 20
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     return None
 
 

@@ -22,7 +22,7 @@ from tests.graphs import banded_graph, dense, local_graph, random_graph
 
 
 @given(st.integers(3, 40), st.integers(0, 120), st.integers(0, 99), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_parts_and_chunks_cover_all_nodes_once(
     nodes: int, edges: int, seed: int, data: st.DataObject
 ) -> None:

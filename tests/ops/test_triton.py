@@ -46,7 +46,7 @@ def close(found: torch.Tensor, wanted: np.ndarray) -> None:
     hubs=st.integers(0, 3),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_pull_is_the_product_in_float64(
     num_rows: int, num_cols: int, width: int, dtype: torch.dtype, index: torch.dtype, hubs: int, seed: int
 ) -> None:
@@ -101,7 +101,7 @@ def test_pieces_of_long_rows_cover_their_entries_once() -> None:
     rate=st.sampled_from([0.1, 0.5, 0.9]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_dropout_is_that_of_pytorch_bit_for_bit(num_rows: int, width: int, rate: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(num_rows, width, generator=generator)

@@ -103,7 +103,7 @@ def test_bytes_and_memory_are_those_that_a_run_predicts() -> None:
 
 
 @given(st.integers(2, 6), st.integers(1000, 20_000), st.floats(1e-6, 1e-3))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_the_number_of_chunks_is_the_formulas_best(stages: int, nodes: int, start: float) -> None:
     """Of all numbers near it none has a shorter epoch, but for rounding and where S divides layers badly."""
     kind = replace(REFERENCE.kinds["dense"], start=start, start_back=start)

@@ -91,7 +91,7 @@ def test_a_balanced_pipeline_takes_what_the_formula_says(
 
 
 @given(works(), machines())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_no_faster_than_the_busiest_rank_and_the_critical_path(
     case: tuple[Plan, Work], machine: Hardware
 ) -> None:
@@ -118,7 +118,7 @@ def test_no_faster_than_the_busiest_rank_and_the_critical_path(
 
 
 @given(works(), machines(), st.floats(1, 50))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_more_bandwidth_never_slows_a_pipeline(
     case: tuple[Plan, Work], machine: Hardware, factor: float
 ) -> None:
@@ -133,7 +133,7 @@ def test_more_bandwidth_never_slows_a_pipeline(
 
 
 @given(works(), machines())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_barriers_and_bare_messages_never_help(case: tuple[Plan, Work], machine: Hardware) -> None:
     plan, work = alone_on_their_links(*case)
     machine = replace(machine, cores_per_host=None, devices_per_host=1)
@@ -257,7 +257,7 @@ def test_a_deadlock_is_named() -> None:
 
 
 @given(works(), machines())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_every_byte_of_a_pipeline_arrives_once(case: tuple[Plan, Work], machine: Hardware) -> None:
     """What is handed over is all chunks over all boundaries, both ways."""
     plan, work = case
