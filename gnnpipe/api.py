@@ -25,7 +25,6 @@ from gnnpipe.config.resume import check_resumed, stored_settings
 from gnnpipe.config.roots import check_root
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, shown
-from gnnpipe.files.typed_json import to_object
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import as_graph
 from gnnpipe.planner.hardware import load_hardware, outdated
@@ -67,7 +66,7 @@ class Run:
 
     def records(self) -> list[dict[str, object]]:
         """What was measured in each epoch so far, as records.jsonl has it."""
-        return [to_object(record) for record in RunFolder(self.folder).records()]
+        return RunFolder(self.folder).lines()
 
 
 def train(

@@ -114,7 +114,7 @@ class RunFolder:
             CheckpointError: there are fewer records than that, or one is not as a run writes it.
             ConfigError: something can't be written.
         """
-        lines = self._lines()[:epochs]
+        lines = self.lines()[:epochs]
         if len(lines) < epochs:
             raise CheckpointError(
                 f"resume: '{self.path / RECORDS}' has {len(lines)} epochs, but the checkpoint {epochs}; "
@@ -233,12 +233,12 @@ class RunFolder:
 
     def records(self) -> list[EpochRecord]:
         """All complete lines of records.jsonl; raises DataError where one is damaged."""
-        lines = self._lines()
+        lines = self.lines()
         with self._reading(RECORDS):
             return [_record(line, number) for number, line in enumerate(lines, start=1)]
 
-    def _lines(self) -> list[Content]:
-        """The same as they are read."""
+    def lines(self) -> list[Content]:
+        """The same as they are written, whatever is in them."""
         with self._reading(RECORDS):
             return read_json_lines(self.path / RECORDS)
 
@@ -258,7 +258,7 @@ class RunFolder:
 
     def saved(self) -> str:
         """One line that says what is there, for a run that was interrupted."""
-        lines = self._lines() if (self.path / RECORDS).exists() else []
+        lines = self.lines() if (self.path / RECORDS).exists() else []
         if not lines and not (self.path / MODEL).exists():
             return NOTHING_SAVED
         parts = [f"{len(lines)} epochs in {RECORDS}"]

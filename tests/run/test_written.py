@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import gnnpipe
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import CheckpointError, ConfigError, DataError
@@ -66,6 +67,13 @@ def test_records_and_summaries_are_written_as_ever(name: str, tmp_path: Path) ->
     folder.write_summary(written.summary())
     for file in ("records.jsonl", "summary.json"):
         assert (tmp_path / file).read_text() == text(name, file)
+
+
+def test_a_run_from_python_has_them_as_they_are_written(tmp_path: Path) -> None:
+    folder = copied("refreshed", tmp_path)
+    (folder.path / "config.yaml").write_text("epochs: 9\n")
+    found = gnnpipe.open(folder.path).records()
+    assert "".join(json.dumps(item) + "\n" for item in found) == text("refreshed", "records.jsonl")
 
 
 def test_a_plan_is_written_as_ever(tmp_path: Path) -> None:
