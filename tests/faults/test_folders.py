@@ -27,10 +27,11 @@ from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, TrainingError
 from gnnpipe.files import writing
 from gnnpipe.records import folder as records
-from gnnpipe.records import resume, taking
+from gnnpipe.records import taking
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.progress import Progress
 from gnnpipe.records.recorder import Recorder
+from gnnpipe.run import resume
 from gnnpipe.run.reporter import Quiet
 from tests.cli.commands import BIN, SMALL, run
 from tests.faults.runs import Run
