@@ -21,9 +21,9 @@ from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.memory import LIBRARY_PAGES, PROCESS_BYTES
 from gnnpipe.planner.predictions import predict
 from gnnpipe.records.folder import RunFolder
-from gnnpipe.records.record import EpochRecord
 from gnnpipe.run.job import Job, describe_plan, plan_for, prepare_graph
 from gnnpipe.run.rank import train
+from gnnpipe.run.reporter import Quiet
 
 STATUS, CLEAR, SMAPS = (Path("/proc/self") / name for name in ("status", "clear_refs", "smaps"))
 RESET_PEAK = "5"  # see `man 5 proc`
@@ -91,22 +91,12 @@ def measure(cell: Cell, size: Size) -> Measured:
     return Measured([needed - idle for needed in predictions.memory_bytes], peaks)
 
 
-class _Silent:
-    """A reporter that prints nothing."""
-
-    def epoch(self, record: EpochRecord) -> None: ...
-
-    def close(self) -> None: ...
-
-    def say(self, line: str) -> None: ...
-
-
 def train_measured(job: Job, store: str) -> None:
     """Join, take the peak so far, train, and write the increase of the peak to the run's folder."""
     with join(job.config, store, device="cpu", threads=1) as world:
         CLEAR.write_text(RESET_PEAK)
         idle = _peak() - _library_pages()
-        train(job, world, _Silent())
+        train(job, world, Quiet())
         (job.out / f"peak-{world.rank}").write_text(json.dumps(_peak() - _library_pages() - idle))
 
 
