@@ -32,6 +32,7 @@ FLAGS = [
     "--synthetic.num_nodes", "400", "--synthetic.blocks_per_class", "2", "--layers", "4", "--hidden", "8",
     "--epochs", "4", "--eval-every", "2", "--threads", "1", "--stages", "2",
 ]  # fmt: skip
+# Each line is written in one piece, as ranks share the stream.
 SCRIPT = """
 import os
 import gnnpipe
@@ -40,7 +41,7 @@ for out in ("one", "two"):
         stages=2, synthetic={"num_nodes": 400, "blocks_per_class": 2}, layers=4, hidden=8, epochs=4,
         threads=1, out=out,
     )
-    os.write(1, f"{run.finished} {len(run.records())}\\n".encode())  # a line in one piece, between other ranks'
+    os.write(1, f"{run.finished} {len(run.records())}\\n".encode())
 """
 
 
