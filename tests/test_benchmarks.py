@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.convergence import plans
+from benchmarks.convergence import plans, report
 from benchmarks.convergence.report import Cell, Found, main_table
 from benchmarks.convergence.run import summarize
 from benchmarks.memory import cells
@@ -92,6 +92,16 @@ def test_table_of_a_cell() -> None:
     assert "paper 33.33, default 0.67" in means
     assert "exact setting: nowhere (of 1 cells)" in verdict
     assert "Diverged: 0 of" in verdict
+
+
+def test_help_of_the_report_changes_no_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["report", "--help"])
+    monkeypatch.setattr("pathlib.Path.write_text", lambda *_: pytest.fail("a file was written"))
+    with pytest.raises(SystemExit, match="0"):
+        report.main()
+    assert "write them into README.md" in capsys.readouterr().out
 
 
 def test_what_stands_out_is_bold() -> None:

@@ -7,6 +7,7 @@ python -m benchmarks.convergence.report
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import statistics
@@ -31,6 +32,9 @@ COLORS = {"exact": "#000000", "exact, beta1 0": "#999999", "paper": "#d55e00", "
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     runs = {
         name: Found(name, run) for name, run in json.loads((HERE / "result.json").read_text())["runs"].items()
     }
