@@ -1,4 +1,4 @@
-"""Machines to plan for: what a device computes, what links carry, and how much fits."""
+"""Machines to plan for: speed of a device, latency and bandwidth of links, bytes of memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gnnpipe.system.resources import cores, total_memory
 
 GIB = 2**30
 
-# The usual time slice of Linux, in seconds.
+# Seconds of the usual time slice of Linux: where ranks outnumber cores, one may have to wait that long.
 TURN = 3e-3
 
 
 @dataclass(frozen=True)
 class Link:
-    """A way out of a device or a host."""
+    """A link between two devices, or from a host to the others."""
 
     latency: float
     """Seconds until a message's first byte arrives."""
@@ -31,74 +31,76 @@ class Link:
 
 @dataclass(frozen=True)
 class KindRates:
-    """What differs from one kind of layer to another, in seconds."""
+    """Rates of one kind of layer, in seconds."""
 
     start: float
-    """A chunk's way forward through a layer, however small it is."""
+    """Overhead of one chunk in one layer, forward: the time that does not shrink with the chunk."""
     entry: float
-    """An entry of the output rows, forward, for all that is neither aggregation nor product."""
+    """One number of the output rows, forward, in everything that is neither aggregation nor a product with
+    weights: dropout, activation, norm."""
     start_back: float
     entry_back: float
-    """Both backward."""
+    """`start` and `entry`, backward."""
     entry_whole: float
-    """As `entry`, where the graph is one chunk, which needs fewer tables."""
+    """`entry` where the graph is one chunk, which needs fewer tables."""
     entry_back_whole: float
+    """`entry_back`, likewise."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What one device computes, in seconds; measured by ``gnnpipe profile``, or from a data sheet."""
+    """Seconds of one device for one unit of each kind of work; from ``gnnpipe profile`` or a data sheet."""
 
     gather: float
-    """A number that an aggregation reads (edges x width)."""
+    """One number that an aggregation reads; it reads edges x width of them."""
     multiply: float
-    """A multiplication of rows with weights."""
+    """One multiplication in a product of rows and weights."""
     sparse_entry: float
-    """A non-zero of sparse features that is dropped or not."""
+    """Dropout of one non-zero of sparse features."""
     epoch: float
-    """An epoch besides its actions: records, and starting the optimiser's step."""
+    """Fixed overhead of an epoch: writing records, starting the optimiser's step."""
     weight: float
     """The optimiser's step of one weight."""
     kinds: dict[str, KindRates]
-    """By kind of layer: those of `gnnpipe.config.run.Model`, and dense."""
+    """By kind of layer: a `gnnpipe.config.run.Model`, or ``dense`` for layers that read no neighbours."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Hosts with devices. Ranks fill one host after the other, in their order."""
+    """Hosts with devices. Ranks fill the hosts in order: the first `devices_per_host` ranks share host 0."""
 
     name: str
     source: str
-    """Where the figures are from."""
+    """Source of the figures, for people to read."""
     devices_per_host: int
     memory: int
-    """Bytes of a device, or of a host whose devices are its cores."""
+    """Bytes of one device; of the whole host where its devices are cores."""
     rates: Rates
     local: Link
     """Between two devices of a host."""
     network: Link
-    """Out of a host; its ranks share it."""
+    """From a host to the others; its ranks share it."""
     cores_per_host: int | None = None
-    """CPU cores that the ranks of a host take turns on; None where each rank has a device of its own."""
+    """CPU cores that the ranks of a host share; None where each rank has a device of its own."""
     contention: float = 1.0
-    """How many times as long a core takes when all cores of the host are busy."""
+    """Slowdown of a core when all cores of the host are busy, over one that is busy alone."""
     crowding: float = 1.0
-    """How many times as long work takes, besides, when there are twice as many ranks as cores: they push each
-    other's rows out of the caches, and take turns."""
+    """Slowdown at two ranks per core (oversubscription), on top of `contention` and of taking turns: ranks
+    push each other's rows out of the caches."""
     message_seconds: float = 0.0
-    """Seconds of a core for each byte of a message, on either end, where cores carry them."""
+    """Seconds of a core per byte of a message, at either end, where cores copy messages."""
     message_start_seconds: float = 0.0
-    """Seconds of a core for each message between stages, on either end, however short it is."""
+    """Seconds of a core per message between stages, at either end, whatever its size."""
     crowded_message_seconds: float = 0.0
-    """The same where ranks outnumber cores."""
+    """`message_start_seconds` where ranks outnumber cores."""
     turn_seconds: float = 0.0
-    """Where ranks outnumber cores: what a rank waits for another one, besides, until its turn comes."""
+    """Seconds until a rank whose message has arrived gets a core again, where ranks outnumber cores."""
     shares_local: bool = True
     """Whether transfers inside a host share one path (a memory bus) or have one each."""
     hosts_per_machine: int = 1
-    """Hosts that share cores, as network namespaces of one machine do."""
+    """Number of hosts that share one set of cores, as network namespaces of one machine do."""
     torch: str = ""
-    """Version of PyTorch that was measured; empty where none was."""
+    """Version of PyTorch that the figures were measured with; empty if they were not measured."""
 
     @property
     def is_cpu(self) -> bool:
@@ -106,32 +108,32 @@ class Hardware:
         return self.cores_per_host is not None
 
     def host_of(self, rank: int) -> int:
-        """The host that a rank is on."""
+        """Number of the host that runs a rank."""
         return rank // self.devices_per_host
 
     def machine_of(self, rank: int) -> int:
-        """The cores that a rank runs on."""
+        """Number of the machine, that is the set of cores, that runs a rank."""
         return self.host_of(rank) // self.hosts_per_machine
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
+        """Write as JSON, as `load_hardware` reads it."""
         write_file(path, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def load_hardware(name: str) -> Hardware:
-    """Shipped hardware by its name, or a profile by its path.
+    """Return shipped hardware by its name, or a profile by its path.
 
     Raises:
-        PlanError: there is neither, or the file is no profile.
+        PlanError: the name is neither shipped hardware nor a file, or the file is no profile.
     """
     if name in SHIPPED:
         return SHIPPED[name]
     path = Path(name)
     try:
-        found = path.is_file()
+        is_file = path.is_file()
     except (OSError, ValueError):  # no file can have that name
-        found = False
-    if not found:
+        is_file = False
+    if not is_file:
         raise PlanError(
             f"hardware: {not_known(name, SHIPPED, 'use')}, or the file that gnnpipe profile --out writes"
         )
@@ -145,47 +147,67 @@ def load_hardware(name: str) -> Hardware:
 
 
 def _from_json(content: Any) -> Hardware:
-    known = {item.name for item in fields(Hardware)}
+    """Hardware as `Hardware.save` wrote it; ValueError, TypeError or KeyError where it did not."""
+    known = {field.name for field in fields(Hardware)}
     if not isinstance(content, dict) or not known >= set(content):
         raise ValueError("its fields are not those of a profile")
     rates = dict(content["rates"])
     rates["kinds"] = {kind: KindRates(**figures) for kind, figures in dict(rates["kinds"]).items()}
     values = content | {"rates": Rates(**rates), "local": Link(**content["local"])}
-    found = Hardware(**(values | {"network": Link(**content["network"])}))
-    numbers: list[Any] = [found.memory, found.devices_per_host, found.contention, found.cores_per_host or 1]
-    numbers += [found.crowding, found.message_seconds, found.turn_seconds]
-    numbers += [found.message_start_seconds, found.crowded_message_seconds]
-    numbers += [rate for key, rate in asdict(found.rates).items() if key != "kinds"]
-    numbers += [*asdict(found.local).values(), *asdict(found.network).values()]
-    numbers += [rate for kind in found.rates.kinds.values() for rate in asdict(kind).values()]
-    if not all(type(number) in (int, float) and 0 <= number < float("inf") for number in numbers):
+    hardware = Hardware(**(values | {"network": Link(**content["network"])}))
+    if not all(map(_is_figure, _figures(hardware))):
         raise ValueError("a figure is not a positive number")
-    if not (found.devices_per_host and found.local.bandwidth and found.network.bandwidth):
+    if not (hardware.devices_per_host and hardware.local.bandwidth and hardware.network.bandwidth):
         raise ValueError("devices and bandwidths must be above 0")
-    if "dense" not in found.rates.kinds:
+    if "dense" not in hardware.rates.kinds:
         raise ValueError("the kind 'dense' is missing")
-    return found
+    return hardware
+
+
+def _figures(hardware: Hardware) -> list[Any]:
+    """Every figure that the planner computes with; in a damaged file it may be anything."""
+    rates = asdict(hardware.rates)
+    kinds = rates.pop("kinds")
+    groups = [rates, *kinds.values(), asdict(hardware.local), asdict(hardware.network)]
+    return [
+        hardware.devices_per_host,
+        hardware.memory,
+        hardware.cores_per_host or 1,
+        hardware.contention,
+        hardware.crowding,
+        hardware.message_seconds,
+        hardware.message_start_seconds,
+        hardware.crowded_message_seconds,
+        hardware.turn_seconds,
+        *(figure for group in groups for figure in group.values()),
+    ]
+
+
+def _is_figure(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < float("inf")
 
 
 def _alike(start: float, entry: float) -> dict[str, KindRates]:
-    """Rates where kinds of layers were not told apart."""
+    """Return one set of rates for all kinds of layers and both directions."""
     return {"dense": KindRates(start, entry, start, entry, entry, entry)}
 
 
-# Seconds on two cores of a current server, for where only ratios matter. Measured in full-graph epochs
-# (GCNII, 100,000 nodes, 2 M edges, width 128): a pull, a product, and all that goes entry by entry.
+# Rates of two cores of a current server, for uses in which only their ratios matter. Measured in full-graph
+# epochs (GCNII, 100,000 nodes, 2 M edges, width 128) of aggregation, products, and elementwise work.
 REFERENCE = Rates(1.7e-10, 1.6e-11, 5e-8, 5e-3, 4e-9, _alike(1.5e-4, 2e-9))
 
 
 def _gpu(copy_rate: float, gemm_rate: float, start: float = 4e-5) -> Rates:
-    """Rates from a data sheet: aggregation and all that goes entry by entry run at the memory's speed.
+    """Rates from a data sheet: aggregation and elementwise work are bound by the memory's bandwidth.
 
     Args:
         copy_rate: bytes a second of the device's memory.
         gemm_rate: float32 operations a second.
-        start: of a chunk's layer: about eight kernels at 5 us each.
+        start: seconds to start a chunk's layer: about eight kernels at 5 us each.
     """
-    number = 4 / (0.6 * copy_rate)  # what kernels usually reach of it
+    # kernels usually reach 60 % of what a data sheet promises
+    number = 4 / (0.6 * copy_rate)
+    # counted in float32 numbers moved: 4 to drop a non-zero, 9 to step a weight, 6 for an entry of the rows
     return Rates(number, 2 / (0.6 * gemm_rate), 4 * number, 1e-3, 9 * number, _alike(start, 6 * number))
 
 
@@ -255,7 +277,7 @@ SHIPPED: dict[str, Hardware] = {
 
 
 def outdated(hardware: Hardware) -> str | None:
-    """What to say of a profile that was measured elsewhere; None of one that was made here, or is shipped."""
+    """Warning for a profile that was measured on another host or PyTorch; None for any other hardware."""
     import torch  # takes seconds, and reading a profile needs none of it
 
     if not hardware.torch:
@@ -275,11 +297,11 @@ def outdated(hardware: Hardware) -> str | None:
 
 
 def hardware_here(name: str | None, device: Device = "auto") -> Hardware:
-    """The hardware of a name, or a description of this host.
+    """Return the hardware of that name, or describe this host by usual figures.
 
     Args:
-        name: of shipped hardware, or of a profile's file; None for this host.
-        device: that a run is to use.
+        name: shipped hardware, or the file of a profile; None for this host.
+        device: the device that a run is to use.
 
     Raises:
         PlanError: the hardware is unknown, or the file no profile.

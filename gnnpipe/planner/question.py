@@ -1,4 +1,4 @@
-"""What ``gnnpipe plan`` plans for: a graph by its sizes, or by how it can be cut, and a model."""
+"""The input of ``gnnpipe plan``: a graph (its sizes, or a data set), its cuts into parts, and a model."""
 
 from __future__ import annotations
 
@@ -19,56 +19,69 @@ from gnnpipe.planner.predictions import graph_size
 from gnnpipe.planner.workload import WHOLE, PartCut
 from gnnpipe.schedule.volume import HaloRows
 
-# Of graphs that are not at hand, as where a data set ships no split.
+# Share of training nodes where only the sizes of a graph are known: that of data sets that ship no split.
 USUAL_TRAIN_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class Question:
-    """A graph by its sizes, and a model."""
+    """A graph, reduced to its sizes and cuts, and a model."""
 
     name: str
     size: GraphSize
     spec: ModelSpec
     cuts: dict[int, PartCut]
-    """By number of parts."""
+    """By number of parts; a number that is missing can't be planned for."""
     feature_entries: int
     """Stored entries of the features."""
     num_matrices: int = 1
     """2 where the normalised adjacency and its transpose differ."""
     train_share: float = USUAL_TRAIN_SHARE
-    """Of the nodes."""
+    """Share of the nodes that are training nodes."""
     several_labels: bool = False
-    """Whether a node may have several."""
+    """Whether a node may have several labels."""
     notes: tuple[str, ...] = ()
-    """What was left out or changed when the graph was loaded."""
+    """Remarks on what was left out or changed when the graph was loaded."""
 
 
 def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
-    """What is to be planned, from a data set or from sizes."""
+    """What is to be planned: the graph whose sizes the config gives, or else its data set.
+
+    Args:
+        config: sizes or data set, model, and number of devices.
+        data: the data set, if it is loaded already.
+
+    Raises:
+        DataError: the data set can't be loaded.
+    """
     if config.num_nodes is not None:
-        features, classes = config.num_features or config.hidden, config.num_classes or config.hidden
-        spec = ModelSpec(config.model, config.layers, config.hidden, features, classes)
-        loops = config.num_nodes if spec.normalization == "gcn" else 0
-        size = GraphSize(config.num_nodes, (config.num_edges or 0) + loops)
-        cuts = {
-            parts: _guessed(config, parts) for parts in _divisors(config.devices) if _known(config, parts)
-        }
-        matrices = 2 if spec.normalization == "mean" else 1
-        name = f"a graph of {config.num_nodes:,} nodes"
-        return Question(name, size, spec, cuts, features * config.num_nodes, matrices)
-    data = data or load_dataset(config)
+        return _of_sizes(config, config.num_nodes)
+    return _of_data(config, data or load_dataset(config))
+
+
+def _of_sizes(config: PlanConfig, num_nodes: int) -> Question:
+    features, classes = config.num_features or config.hidden, config.num_classes or config.hidden
+    spec = ModelSpec(config.model, config.layers, config.hidden, features, classes)
+    loops = num_nodes if spec.normalization == "gcn" else 0
+    return Question(
+        f"a graph of {num_nodes:,} nodes",
+        GraphSize(num_nodes, (config.num_edges or 0) + loops),
+        spec,
+        {parts: _guessed(config, parts) for parts in _divisors(config.devices) if _known(config, parts)},
+        features * num_nodes,
+        2 if spec.normalization == "mean" else 1,
+    )
+
+
+def _of_data(config: PlanConfig, data: GraphData) -> Question:
     spec = spec_for(config, data)
     entries = data.features.num_entries if isinstance(data.features, Csr) else data.features.numel()
-    cuts = {
-        parts: _cut(config, data, parts) for parts in _divisors(config.devices) if parts <= data.num_nodes
-    }
     directed = transposed(data.adjacency) is not data.adjacency
     return Question(
         data.name,
         graph_size(spec, data),
         spec,
-        cuts,
+        {parts: _cut(config, data, parts) for parts in _divisors(config.devices) if parts <= data.num_nodes},
         entries,
         2 if directed or spec.normalization == "mean" else 1,
         float(data.train_mask.float().mean()),
@@ -78,6 +91,7 @@ def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
 
 
 def _divisors(devices: int) -> list[int]:
+    """Numbers of parts that leave a whole number of stages."""
     return [parts for parts in range(1, devices + 1) if devices % parts == 0]
 
 
@@ -86,15 +100,17 @@ def _known(config: PlanConfig, parts: int) -> bool:
 
 
 def _guessed(config: PlanConfig, parts: int) -> PartCut:
-    """Of a graph that is not at hand: alpha grows about with the logarithm of the number of parts."""
+    """Cut of a graph that is not at hand: alpha grows about with the logarithm of the number of parts."""
     if parts == 1 or config.alpha is None or config.num_nodes is None:
         return WHOLE
     alpha = config.alpha * np.log(parts) / np.log(config.devices)
     rows = round(alpha * config.num_nodes)
+    # a random cut would send 1 - 1/P of the edges across parts; a good one of many parts about half
     return PartCut(HaloRows(rows, rows), min(0.5, 1 - 1 / parts))
 
 
 def _cut(config: PlanConfig, data: GraphData, parts: int) -> PartCut:
+    """Cut the graph as a run would, and count halo rows and edges between parts."""
     if parts == 1:
         return WHOLE
     work = node_cost(data.adjacency, row_cost(config.hidden))

@@ -1,4 +1,7 @@
-"""Memory of a rank, from the plan and the model's layers."""
+"""Shape of a rank, from which its memory follows: built from the plan, the model and the table settings.
+
+Plan, ModelSpec, TableSettings -> RankShape (here) -> bytes (`gnnpipe.planner.memory`)
+"""
 
 from __future__ import annotations
 
@@ -15,24 +18,25 @@ from gnnpipe.engine.tables import TableSettings
 from gnnpipe.nn.models import LayerSpec, ModelSpec, build_stack
 from gnnpipe.nn.runners import rows_behind, runner_of
 from gnnpipe.nn.running import AnyRunner
-from gnnpipe.planner.memory import LayerColumns, RankShape, RowCounts, checkpoint_per_rank, peak_memory
+from gnnpipe.planner.memory import checkpoint_per_rank, peak_memory
+from gnnpipe.planner.rank_shape import LayerColumns, RankShape, RowCounts
 from gnnpipe.schedule.plan import Plan
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER
 
-# A class number or a node's id.
+# Bytes of a class number or of a node's id.
 BYTES_OF_ID = 8
-# Training, validation and test nodes, a byte a node each.
+# Masks of training, validation and test nodes; a byte per node each.
 NUM_MASKS = 3
-# A non-zero of sparse features: value and column as in the file, the same of the transpose, its row, and its
-# place in the transpose; see `SparseRows`.
+# Bytes of a non-zero of sparse features (`SparseRows`): value and column in the file, value and column in the
+# transpose, its row, and its position in the transpose.
 BYTES_OF_SPARSE_ENTRY = 32
-# Its value after dropout, in both.
+# Bytes of its value after dropout, in the features and in the transpose.
 BYTES_OF_DROPPED_ENTRY = 8
 
 
 @functools.lru_cache(maxsize=8)
 def built_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, AnyRunner]]:
-    """How each layer runs, without its numbers: shapes are enough for predictions."""
+    """Each layer and its runner, on the meta device: predictions need shapes of weights, not numbers."""
     stack = build_stack(spec)
     with torch.device("meta"):
         pairs = pairwise([None, *(item() for item in stack)])
@@ -42,18 +46,22 @@ def built_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, AnyRunner]]:
 
 @dataclass(frozen=True)
 class RankRows:
-    """What the memory of a rank depends on besides its layers."""
+    """The part of the graph that a rank holds, by its sizes."""
 
     num_rows: int
+    """Nodes of the part."""
     num_halo: int
+    """Nodes of other parts that the part reads."""
     longest_chunk: int
+    """Nodes of the part's largest chunk."""
     adjacency_bytes: int = 0
-    """Of its part's adjacency."""
+    """Bytes of the part's rows of A, and of A^T where that differs."""
     feature_entries: int = 0
-    """Of its part's features, which not all stages hold."""
+    """Stored numbers of the part's features; only stages that read features hold them."""
     train_share: float = 1.0
-    """Of its rows."""
+    """Share of the part's nodes that are training nodes."""
     several_labels: bool = False
+    """Whether a node may have several labels."""
 
 
 def rank_memory(
@@ -66,16 +74,16 @@ def rank_memory(
     checks: bool = False,
     drops: bool = True,
 ) -> int:
-    """Peak bytes of a rank.
+    """Peak bytes of a rank, without what checkpoints take.
 
     Args:
-        plan: stages, parts, chunks.
+        plan: stages, parts, chunks, and formats of rows.
         spec: the model.
-        settings: of the tables.
-        stage: of the rank.
-        rows: of the rank.
-        checks: whether gradients are checked, which holds the graph, a table a layer and one for gradients
-            more.
+        settings: the tables'.
+        stage: the rank's.
+        rows: the rank's share of the graph.
+        checks: whether gradients are compared with exact ones, which takes a second copy of the graph, one
+            more table per layer, and one for gradients.
         drops: whether there is any dropout.
     """
     return peak_memory(_rank_shape(plan, spec, settings, stage, rows, checks=checks, drops=drops))
@@ -92,39 +100,30 @@ def _rank_shape(
     drops: bool,
 ) -> RankShape:
     initial = initial_rows_of(spec, plan)
-    mine = [
-        (item.number, runner)
-        for item, runner in built_shapes(spec)
-        if plan.stage_of(item.convolution) == stage
-    ]
-    if stage > 0 and initial.on_every_stage:
-        mine.insert(0, (0, built_shapes(spec)[0][1]))
+    layers = _layers_of(spec, plan, stage)
+    # input features are on the first stage, and on all that compute initial rows themselves
     features = stage == 0 or initial.on_every_stage
     is_last = stage == plan.num_stages - 1
-    pieces = max(1, -(-rows.longest_chunk // MOST_ROWS_PER_TILE))
-    num_weights = sum(weight.numel() for _, runner in mine for weight in runner.layer.parameters())
+    # a chunk is aggregated tile by tile: as few as the limit allows, of equal size
+    tiles = max(1, -(-rows.longest_chunk // MOST_ROWS_PER_TILE))
+    num_weights = sum(weight.numel() for _, runner in layers for weight in runner.layer.parameters())
     return RankShape(
-        tuple(_layer_columns(runner, number, spec, drops=drops) for number, runner in mine),
-        RowCounts(
-            rows.num_rows,
-            rows.num_halo,
-            rows.longest_chunk,
-            plan.num_chunks,
-            -(-rows.longest_chunk // pieces),
-            rows.train_share,
-        ),
-        spec.hidden,
+        layers=tuple(_layer_columns(runner, number, spec, drops=drops) for number, runner in layers),
+        rows=_row_counts(rows, plan.num_chunks, tiles),
+        hidden=spec.hidden,
         is_first=stage == 0,
         is_last=is_last,
         num_classes=spec.num_classes,
         several_labels=rows.several_labels,
         num_weights=num_weights,
         blended_weights=num_weights if spec.architecture.copies_weights else 0,
-        static=_static_bytes(spec, rows, pieces * plan.num_chunks, checks, features=features, labels=is_last),
+        static=_static_bytes(spec, rows, tiles * plan.num_chunks, checks, features=features, labels=is_last),
         sparse_bytes=features * drops * spec.sparse_features * BYTES_OF_DROPPED_ENTRY * rows.feature_entries,
+        # rows that pulls read, the newest rows where those are others, and a snapshot
         forward_tables=1 + (settings.clean or settings.frozen) + settings.frozen,
         gradient_tables=1 + settings.keeps_gradients,
         shares_gradients=settings.shares_gradients,
+        # two buffers in each direction: one is read while the other one fills
         halo_tables=4 * settings.stale_halo,
         copies_gradients=settings.keeps_gradients,
         tables=plan.tables,
@@ -137,9 +136,24 @@ def _rank_shape(
     )
 
 
+def _layers_of(spec: ModelSpec, plan: Plan, stage: int) -> list[tuple[int, AnyRunner]]:
+    """Number and runner of each layer of a stage; layer 0 too where every stage computes initial rows."""
+    shapes = built_shapes(spec)
+    layers = [(item.number, runner) for item, runner in shapes if plan.stage_of(item.convolution) == stage]
+    if stage > 0 and initial_rows_of(spec, plan).on_every_stage:
+        layers.insert(0, (0, shapes[0][1]))
+    return layers
+
+
+def _row_counts(rows: RankRows, num_chunks: int, tiles: int) -> RowCounts:
+    tile = -(-rows.longest_chunk // tiles)
+    return RowCounts(rows.num_rows, rows.num_halo, rows.longest_chunk, num_chunks, tile, rows.train_share)
+
+
 def _layer_columns(runner: AnyRunner, number: int, spec: ModelSpec, *, drops: bool) -> LayerColumns:
     layer, kept, first = runner.layer, runner.kept, number == 0
-    # features are not saved themselves but what dropout makes of them, which is counted apart if sparse
+    # Layer 0 saves no copy of its input, as the features are held anyway. With dropout it saves the dropped
+    # features; where features are sparse, those are counted as `RankShape.sparse_bytes`.
     unsaved = first and (spec.sparse_features or not drops)
     return LayerColumns(
         layer.in_features,
@@ -160,16 +174,17 @@ def _layer_columns(runner: AnyRunner, number: int, spec: ModelSpec, *, drops: bo
 def _static_bytes(
     spec: ModelSpec, rows: RankRows, tiles: int, checks: bool, *, features: bool, labels: bool
 ) -> int:
-    """Of the graph: adjacency, ids, features, labels and masks."""
-    found = rows.adjacency_bytes + BYTES_OF_ID * rows.num_rows
+    """Bytes of the graph: adjacency, ids, features, labels and masks; twice that with a gradient check."""
+    total = rows.adjacency_bytes + BYTES_OF_ID * rows.num_rows
     if features and spec.sparse_features:
-        found += BYTES_OF_SPARSE_ENTRY * rows.feature_entries + BYTES_PER_NUMBER * tiles * spec.num_features
+        # the transpose has row pointers of its own in every tile
+        total += BYTES_OF_SPARSE_ENTRY * rows.feature_entries + BYTES_PER_NUMBER * tiles * spec.num_features
     elif features:
-        found += BYTES_PER_NUMBER * rows.feature_entries
+        total += BYTES_PER_NUMBER * rows.feature_entries
     if labels:
         label = BYTES_PER_NUMBER * spec.num_classes if rows.several_labels else BYTES_OF_ID
-        found += (label + NUM_MASKS) * rows.num_rows
-    return found + checks * found
+        total += (label + NUM_MASKS) * rows.num_rows
+    return total + checks * total
 
 
 def checkpoint_memory(
@@ -182,21 +197,21 @@ def checkpoint_memory(
     *,
     stale: bool,
 ) -> int:
-    """Bytes that the host of a rank holds besides from the first checkpoint on.
+    """Bytes of a rank's share of a checkpoint, which its host holds in memory from the first checkpoint on.
 
     Args:
         plan: stages and parts.
         spec: the model.
-        settings: of the tables.
-        stage: of the rank.
-        rows: of the rank.
-        part: of the rank; the first one writes the weights.
-        stale: whether the next epoch reads tables of this one.
+        settings: the tables'.
+        stage: the rank's.
+        rows: the rank's share of the graph.
+        part: the rank's; part 0 writes the weights.
+        stale: whether the next epoch reads tables of this one; otherwise a checkpoint holds no tables.
     """
-    mine = [runner.layer for item, runner in built_shapes(spec) if plan.stage_of(item.convolution) == stage]
+    layers = [runner.layer for item, runner in built_shapes(spec) if plan.stage_of(item.convolution) == stage]
     return checkpoint_per_rank(
-        [module.width or 0 for module in mine],
-        (part == 0) * sum(weight.numel() for module in mine for weight in module.parameters()),
+        [layer.width or 0 for layer in layers],
+        (part == 0) * sum(weight.numel() for layer in layers for weight in layer.parameters()),
         rows.num_rows,
         rows.num_halo,
         stale * settings.tables_in_checkpoint,
@@ -206,9 +221,15 @@ def checkpoint_memory(
 
 
 def adjacency_bytes(num_entries: int, num_rows: int, num_parts: int, tables: TableFormat = "fp32") -> int:
-    """Of a part's rows of A or A^T: columns and values in the file, that tiles read as they are, and row
-    pointers there and of the tiles. With several parts tiles hold renumbered copies; for bf16 tables values
-    are kept in that format too."""
+    """Bytes of a part's rows of A or A^T.
+
+    Args:
+        num_entries: non-zeros of the part's rows.
+        num_rows: nodes of the part.
+        num_parts: with several, tiles hold copies of their entries, as columns are renumbered.
+        tables: format of the tables; bf16 keeps the values in bf16 too.
+    """
+    # a column and a value per entry; row pointers once for the file and once for the tiles
     once = 2 * BYTES_PER_NUMBER * num_entries
     converted = 2 * num_entries if tables == "bf16" else 0
     return once * (1 if num_parts == 1 else 2) + converted + 2 * BYTES_PER_NUMBER * num_rows

@@ -1,12 +1,13 @@
-"""Runs side by side: a table, JSON, and a picture; all from the runs' folders alone."""
+"""Runs side by side, read from their folders alone: a table or JSON, and a picture."""
 
 from __future__ import annotations
 
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,46 +26,47 @@ from gnnpipe.report.pictures import PIECES, combined, draw_comparison, median_br
 from gnnpipe.schedule.timeline import Breakdown
 from gnnpipe.system.words import readable_bytes
 
-# What plans are allowed to differ in; other differences are told, as the comparison may be unfair.
+# Settings of the plan, which runs are compared for; other differences are printed, as they may be unfair.
 OF_THE_PLAN = {"stages", "parts", "chunks", "halo"}
 
 
 @dataclass(frozen=True)
 class Column:
-    """The numbers of one run."""
+    """Figures of one run: a column of the table."""
 
     run: str
-    """Its folder."""
+    """Folder of the run."""
     plan: str
     metric: Metric
     test_at_best_val: float
     best_val: float
     median_epoch_seconds: float
     bytes: int
-    """Of an epoch, by all ranks."""
+    """Bytes that all ranks together send in an epoch."""
     bytes_by_kind: BytesSent
     breakdown: Breakdown
-    """Of a median epoch, mean of the ranks."""
+    """Seconds of a median epoch, mean of the ranks."""
     peak_memory_bytes: int
-    """Of the rank that needs most."""
+    """Peak of the rank that needs most."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A run beside the first one."""
+    """Figures of a run, and their ratios to those of the first run."""
 
     column: Annotated[Column, SPREAD]
     speed_up: float
+    """Epoch seconds of the first run over those of this one."""
     times_less: float | None
-    """Bytes of the first run over its own; None if it sends nothing."""
+    """Bytes of the first run over those of this one; None if this one sends nothing."""
 
 
 def compare(paths: Sequence[Path], *, as_json: bool) -> int:
     """Print the comparison of finished runs; return the exit code.
 
     Raises:
-        ConfigError: a folder that is no run, or a run that is not finished.
-        DataError: a file of one is damaged.
+        ConfigError: a folder is no run, or a run is not finished.
+        DataError: a file of a run is damaged.
     """
     with as_written(paths):
         return _compare([RunFolder(path) for path in paths], as_json=as_json)
@@ -121,21 +123,22 @@ def _compared(column: Column, first: Column) -> Compared:
 
 
 def _differences(folders: Sequence[RunFolder]) -> list[str]:
-    """Settings besides the plan, and machines, that are not the same in all runs."""
-    seen = [_flat(folder.settings()) for folder in folders]
-    for settings, folder in zip(seen, folders, strict=True):
+    """Lines on settings other than the plan's, versions and machines that are not the same in all runs."""
+    every = [_flat(folder.settings()) for folder in folders]
+    for settings, folder in zip(every, folders, strict=True):
         summary = folder.summary()
         hardware = {key: value for key, value in summary.hardware.items() if key != "ranks"}
         settings |= _flat({"versions": summary.versions, "hardware": hardware})
-    keys = sorted({key for settings in seen for key in settings} - OF_THE_PLAN)
+    keys = sorted({key for settings in every for key in settings} - OF_THE_PLAN)
     return [
-        f"{shown(key)}: {', '.join(shown(settings.get(key)) for settings in seen)}"
+        f"{shown(key)}: {', '.join(shown(settings.get(key)) for settings in every)}"
         for key in keys
-        if len({json.dumps(settings.get(key)) for settings in seen}) > 1
+        if len({json.dumps(settings.get(key)) for settings in every}) > 1
     ]
 
 
 def _flat(settings: Content, prefix: str = "") -> Content:
+    """Nested settings as one level: ``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
     result: Content = {}
     for key, value in settings.items():
         result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -145,35 +148,43 @@ def _flat(settings: Content, prefix: str = "") -> Content:
 def _table(runs: list[Compared]) -> Table:
     table = Table()
     table.add_column("stages x parts x chunks")
-    for item in runs:
-        table.add_column(item.column.plan, justify="right")
+    for run in runs:
+        table.add_column(run.column.plan, justify="right")
     for name, cells in _rows(runs):
         table.add_row(name, *cells)
     return table
 
 
 def _rows(runs: list[Compared]) -> list[tuple[str, list[str]]]:
-    """The lines of the table."""
-    columns = [item.column for item in runs]
-    metric = METRIC_NAMES[columns[0].metric]
-    rows = [
-        ("run", [Path(column.run).name for column in columns]),
-        (f"test {metric} at best validation", [f"{column.test_at_best_val:.4f}" for column in columns]),
-        ("median epoch", [f"{column.median_epoch_seconds:.3f} s" for column in columns]),
-        ("speed-up", [f"{item.speed_up:.2f} x" for item in runs]),
-        ("sent per epoch", [readable_bytes(column.bytes) for column in columns]),
+    """Rows of the table: a name, and one cell per run."""
+    columns = [run.column for run in runs]
+    # figures that every table has; between them those of each kind of message, and of each piece of an epoch
+    figures: list[tuple[str, Callable[[Compared], str]]] = [
+        ("run", lambda run: Path(run.column.run).name),
+        (
+            f"test {METRIC_NAMES[columns[0].metric]} at best validation",
+            lambda run: f"{run.column.test_at_best_val:.4f}",
+        ),
+        ("median epoch", lambda run: f"{run.column.median_epoch_seconds:.3f} s"),
+        ("speed-up", lambda run: f"{run.speed_up:.2f} x"),
+        ("sent per epoch", lambda run: readable_bytes(run.column.bytes)),
+        *((f"  {kind}", partial(_sent, kind)) for kind in _kinds_sent(columns)),
+        ("times less sent", lambda run: "-" if run.times_less is None else f"{run.times_less:.2f} x"),
+        ("where it goes, mean of ranks", lambda run: ""),
+        *((f"  {piece.replace('_', '-')}", partial(_spent, piece)) for piece in PIECES),
+        ("peak memory of a rank", lambda run: readable_bytes(run.column.peak_memory_bytes)),
     ]
-    kinds = sorted({kind for column in columns for kind, count in column.bytes_by_kind.items() if count})
-    rows += [
-        (f"  {kind}", [readable_bytes(column.bytes_by_kind.get(kind, 0)) for column in columns])
-        for kind in kinds
-    ]
-    times = [item.times_less for item in runs]
-    rows.append(("times less sent", ["-" if ratio is None else f"{ratio:.2f} x" for ratio in times]))
-    rows.append(("where it goes, mean of ranks", [""] * len(columns)))
-    rows += [
-        (f"  {part.replace('_', '-')}", [f"{getattr(column.breakdown, part):.3f} s" for column in columns])
-        for part in PIECES
-    ]
-    rows.append(("peak memory of a rank", [readable_bytes(column.peak_memory_bytes) for column in columns]))
-    return rows
+    return [(name, [cell(run) for run in runs]) for name, cell in figures]
+
+
+def _kinds_sent(columns: list[Column]) -> list[str]:
+    """Kinds of messages of which some run sent any."""
+    return sorted({kind for column in columns for kind, count in column.bytes_by_kind.items() if count})
+
+
+def _sent(kind: str, run: Compared) -> str:
+    return readable_bytes(run.column.bytes_by_kind.get(kind, 0))
+
+
+def _spent(piece: str, run: Compared) -> str:
+    return f"{getattr(run.column.breakdown, piece):.3f} s"

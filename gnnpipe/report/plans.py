@@ -1,4 +1,4 @@
-"""What ``gnnpipe plan`` prints."""
+"""The output of ``gnnpipe plan``: a table or JSON, a reason, and the command that runs the best plan."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import sys
 from dataclasses import asdict
 
+from rich.console import Console
 from rich.table import Table
 
 from gnnpipe.config.commands import PlanConfig
@@ -22,18 +23,27 @@ parts (imbalance), rows between stages and boundary rows between parts that comp
 sent: bytes of an epoch over all devices. memory: of the device that needs most. All by simulation."""
 
 
-def print_plans(found: list[Candidate], config: PlanConfig, question: Question, hardware: Hardware) -> None:
-    """Print the best plans as a table, or JSON if the config says so."""
-    command = train_command(found[0], config)
+def print_plans(
+    candidates: list[Candidate], config: PlanConfig, question: Question, hardware: Hardware
+) -> None:
+    """Print the best plans as a table, or JSON if the config says so.
+
+    Args:
+        candidates: plans that fit, fastest first, then those that do not.
+        config: the command's settings.
+        question: graph and model.
+        hardware: the machine that the plans are for.
+    """
+    command = train_command(candidates[0], config)
     if config.json:
         content = {
             "graph": question.name,
             "notes": question.notes,
             "hardware": hardware.name,
             "devices": config.devices,
-            "why": why(found),
+            "why": why(candidates),
             "command": command,
-            "plans": [as_json(item) for item in found],
+            "plans": [as_json(candidate) for candidate in candidates],
         }
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
         return
@@ -47,64 +57,72 @@ def print_plans(found: list[Candidate], config: PlanConfig, question: Question, 
     )
     for line in question.notes:
         console.print(f"note: {line}", markup=False)
+    _print_table(console, candidates, config.show)
+    console.print(f"\n{why(candidates)}", markup=False)
+    console.print(f"Run it:\n  {command}", markup=False, soft_wrap=True)
+
+
+def _print_table(console: Console, candidates: list[Candidate], num_shown: int) -> None:
+    """Print the fastest plans as a table, and lines on all others: slower ones, and those that do not fit."""
     table = Table()
     columns = ("plan", "", "epoch", "compute", "idle", "rows", "boundary rows", "sent", "memory")
     for name in columns:
         table.add_column(name, justify="left" if name in ("plan", "") else "right", no_wrap=True)
-    fitting = [item for item in found if not item.lack]
-    for item in fitting[: config.show]:
-        table.add_row(*_row(item))
+    fitting = [candidate for candidate in candidates if not candidate.lack]
+    for candidate in fitting[:num_shown]:
+        table.add_row(*_row(candidate))
     console.print(table)
     console.print(LEGEND)
-    if len(fitting) > config.show:
+    if len(fitting) > num_shown:
         console.print(
-            f"{len(fitting) - config.show} slower plans are left out; --show {len(fitting)} shows them"
+            f"{len(fitting) - num_shown} slower plans are left out; --show {len(fitting)} shows them"
         )
-    for item in found:
-        if item.lack:
+    for candidate in candidates:
+        if candidate.lack:
             console.print(
-                f"thrown out: {describe(item.plan)} needs {readable_bytes(item.memory)} a device, "
-                f"{readable_bytes(item.lack)} too much",
+                f"thrown out: {describe(candidate.plan)} needs {readable_bytes(candidate.memory)} a device, "
+                f"{readable_bytes(candidate.lack)} too much",
                 markup=False,
             )
-    console.print(f"\n{why(found)}", markup=False)
-    console.print(f"Run it:\n  {command}", markup=False, soft_wrap=True)
 
 
-def why(found: list[Candidate]) -> str:
-    """One sentence: what the winner gains over the best plan of another shape, and how."""
-    best = found[0]
+def why(candidates: list[Candidate]) -> str:
+    """One sentence: how much faster the winner is than the best plan of another shape, and by what."""
+    best = candidates[0]
     shape = (best.plan.num_stages, best.plan.num_parts)
     others = [
-        item for item in found if not item.lack and (item.plan.num_stages, item.plan.num_parts) != shape
+        candidate
+        for candidate in candidates
+        if not candidate.lack and (candidate.plan.num_stages, candidate.plan.num_parts) != shape
     ]
     name = _kind(best)
     if not others:
         return f"{describe(best.plan)} ({name}) is the only shape that fits."
-    other = others[0]
+    rival = others[0]
+    # the two largest savings, each at least 1 % of the rival's epoch
     reasons = []
-    for words, one, two in (
-        ("waits for boundary rows", best.mean.communication_graph, other.mean.communication_graph),
-        ("waits for rows of other stages", best.mean.communication_layer, other.mean.communication_layer),
-        ("idles while stages fill and empty", best.mean.bubble, other.mean.bubble),
-        ("computes", best.mean.compute, other.mean.compute),
+    for words, ours, theirs in (
+        ("waits for boundary rows", best.mean.communication_graph, rival.mean.communication_graph),
+        ("waits for rows of other stages", best.mean.communication_layer, rival.mean.communication_layer),
+        ("idles while stages fill and empty", best.mean.bubble, rival.mean.bubble),
+        ("computes", best.mean.compute, rival.mean.compute),
     ):
-        gained = (two - one) / other.seconds
-        if gained > 0.01:
-            reasons.append((gained, f"{words} {_seconds(one)} instead of {_seconds(two)}"))
+        saved = (theirs - ours) / rival.seconds
+        if saved > 0.01:
+            reasons.append((saved, f"{words} {_seconds(ours)} instead of {_seconds(theirs)}"))
     reasons.sort(reverse=True)
     because = "; it " + " and ".join(text for _, text in reasons[:2]) if reasons else ""
-    times = other.seconds / best.seconds
-    sent = [readable_bytes(item.volume.total) for item in (best, other)]
+    times = rival.seconds / best.seconds
+    sent = [readable_bytes(candidate.volume.total) for candidate in (best, rival)]
     return (
-        f"{describe(best.plan)} ({name}) is {times:.2f} x as fast as {describe(other.plan)} "
-        f"({_kind(other)}), the best of another shape{because}, and sends {sent[0]} an epoch instead of "
+        f"{describe(best.plan)} ({name}) is {times:.2f} x as fast as {describe(rival.plan)} "
+        f"({_kind(rival)}), the best of another shape{because}, and sends {sent[0]} an epoch instead of "
         f"{sent[1]}."
     )
 
 
 def train_command(best: Candidate, config: PlanConfig) -> str:
-    """The command that runs a plan."""
+    """The ``gnnpipe train`` command that runs a plan."""
     plan = best.plan
     words = ["gnnpipe", "train"]
     if config.num_nodes is None:
@@ -128,9 +146,9 @@ def train_command(best: Candidate, config: PlanConfig) -> str:
     return shlex.join(words)
 
 
-def as_json(item: Candidate) -> dict[str, object]:
-    """A plan for ``--json``."""
-    plan = item.plan
+def as_json(candidate: Candidate) -> dict[str, object]:
+    """A plan as an object of ``--json``."""
+    plan = candidate.plan
     return {
         "plan": describe(plan),
         "stages": plan.num_stages,
@@ -140,16 +158,16 @@ def as_json(item: Candidate) -> dict[str, object]:
         "initial": plan.initial,
         "wire": plan.wire,
         "tables": plan.tables,
-        "seconds": None if item.lack else item.seconds,
-        "breakdown": asdict(item.mean),
-        "bytes": asdict(item.volume) | {"total": item.volume.total},
-        "memory_bytes": item.memory,
-        "lacking_bytes": item.lack,
+        "seconds": None if candidate.lack else candidate.seconds,
+        "breakdown": asdict(candidate.mean),
+        "bytes": asdict(candidate.volume) | {"total": candidate.volume.total},
+        "memory_bytes": candidate.memory,
+        "lacking_bytes": candidate.lack,
     }
 
 
-def _row(item: Candidate) -> list[str]:
-    mean, seconds = item.mean, item.seconds
+def _row(candidate: Candidate) -> list[str]:
+    mean, seconds = candidate.mean, candidate.seconds
     shares = (
         mean.compute,
         mean.bubble + mean.imbalance,
@@ -157,17 +175,17 @@ def _row(item: Candidate) -> list[str]:
         mean.communication_graph,
     )
     return [
-        describe(item.plan),
-        _kind(item),
+        describe(candidate.plan),
+        _kind(candidate),
         _seconds(seconds),
         *(f"{share / seconds:.0%}" for share in shares),
-        readable_bytes(item.volume.total),
-        readable_bytes(item.memory),
+        readable_bytes(candidate.volume.total),
+        readable_bytes(candidate.memory),
     ]
 
 
-def _kind(item: Candidate) -> str:
-    plan = item.plan
+def _kind(candidate: Candidate) -> str:
+    plan = candidate.plan
     if plan.num_ranks == 1:
         return "one device"
     return "pipeline" if plan.num_parts == 1 else "graph" if plan.num_stages == 1 else "hybrid"
