@@ -1,4 +1,4 @@
-"""What a layer costs on a device: seconds of each direction, from its shape and the size of the graph."""
+"""Cost of a layer on a device: seconds in each direction, from its shape and the size of the graph."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ from gnnpipe.planner.hardware import REFERENCE, Rates
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What a layer's cost depends on."""
+    """Sizes of a layer that its cost depends on."""
 
     in_features: int
     out_features: int
     width: int
     """Columns of the aggregated rows; 0 where nothing is aggregated."""
     num_weights: int
+    """Numbers in its weights."""
     kind: str = "dense"
     """Key of `Rates.kinds`."""
     reads_features: bool = False
-    """Whether the input rows are features, which want no gradient."""
+    """Whether the input rows are features, which need no gradient."""
     returns_gradient: bool = True
-    """Whether gradients are aggregated too; not where features themselves are."""
+    """Whether gradients are aggregated too; False where the aggregated rows are features."""
 
 
 @dataclass(frozen=True)
 class GraphSize:
-    """What a layer's cost depends on besides."""
+    """Sizes of a graph that a layer's cost depends on."""
 
     num_nodes: int
     num_edges: int
     """Entries of the normalised adjacency."""
     sparse_entries: int | None = None
-    """Non-zeros of the features, if they are sparse."""
+    """Non-zeros of the features; None if these are dense."""
 
 
 @dataclass(frozen=True)
 class LayerSeconds:
-    """Of a layer for a whole graph that comes in so many chunks."""
+    """Seconds of a layer for the whole graph, over all its chunks."""
 
     forward: float
     backward: float
+    """Seconds without those of `products`."""
     products: float
-    """Gradients of weights."""
+    """Seconds of the gradients of weights."""
     pull: float
-    """Of `forward`, the aggregation."""
+    """Seconds of the aggregation; a part of `forward`."""
     pull_back: float
-    """Of `backward`, likewise."""
+    """Seconds of the aggregation of gradients; a part of `backward`."""
 
     @property
     def total(self) -> float:
-        """Both directions."""
+        """Seconds of both directions, with the gradients of weights."""
         return self.forward + self.backward + self.products
 
 
@@ -59,23 +61,30 @@ def layer_seconds(
 ) -> LayerSeconds:
     """Seconds of a layer for the whole graph on one device.
 
+    # forward    chunks start + rows entry + product + aggregation + dropout of sparse features
+    # backward   the same with the rates backward; no product and aggregation if the input needs no gradient
+    # products   product
+
     Args:
-        layer: its shape.
-        graph: its size.
-        rates: of the device.
-        num_chunks: each of them costs a start.
+        layer: sizes of the layer.
+        graph: sizes of the graph.
+        rates: the device's.
+        num_chunks: number of chunks, each of which costs a start.
         whole: whether the graph, or each part of it, is one chunk.
     """
     kind = rates.kinds.get(layer.kind) or rates.kinds["dense"]
     entry, entry_back = (kind.entry_whole, kind.entry_back_whole) if whole else (kind.entry, kind.entry_back)
     pull = graph.num_edges * layer.width * rates.gather
+    # numbers of the output rows, which elementwise work is counted in
     rows = rows_back = graph.num_nodes * layer.out_features
     product = graph.num_nodes * layer.num_weights * rates.multiply
     dropped = 0.0
     if layer.reads_features and graph.sparse_entries is not None:
+        # a product with sparse features reads rows of weights as an aggregation reads rows of neighbours
         product = graph.sparse_entries * layer.out_features * rates.gather
         dropped = graph.sparse_entries * rates.sparse_entry
     elif layer.reads_features:
+        # dropout goes over the features as well
         rows += graph.num_nodes * layer.in_features
     pull_back = pull if layer.returns_gradient else 0.0
     return LayerSeconds(
@@ -91,18 +100,20 @@ def layer_seconds(
 
 
 def layer_cost(layer: LayerShape, graph: GraphSize, rates: Rates | None = None) -> float:
-    """Forward and backward of a layer for the whole graph, in seconds; by default of a reference machine."""
+    """Seconds of a layer for the whole graph, forward and backward; by default on a reference machine."""
     return layer_seconds(layer, graph, rates or REFERENCE).total
 
 
 def row_cost(hidden: int, rates: Rates = REFERENCE, kind: str = "dense") -> float:
-    """A row's work in a layer, forward and backward, in units of an edge's; chunks are balanced by it.
+    """Work of a row in a layer, forward and backward, in units of the work of an edge; balances chunks.
 
     Args:
-        hidden: width of the rows.
-        rates: of the devices.
-        kind: of layer, as in `Rates.kinds`.
+        hidden: columns of the rows.
+        rates: the devices'.
+        kind: kind of layer, a key of `Rates.kinds`.
     """
     layer = rates.kinds.get(kind) or rates.kinds["dense"]
+    # per column of a row: elementwise work both ways, and three products (forward, gradients of rows and of
+    # weights); an edge is read once each way
     row = layer.entry + layer.entry_back + 3 * rates.multiply * hidden
     return row / (2 * rates.gather) if rates.gather else float(hidden)

@@ -1,4 +1,4 @@
-"""The plan of exact training: one chunk, or a lookahead as wide as the graph."""
+"""The plan of exact training: one chunk, or chunks with so much lookahead that no row is stale."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gnnpipe.graph.partition import node_cost
 from gnnpipe.planner.costs import row_cost
 from gnnpipe.schedule.plan import Plan, check_exact_parts, make_plan
 
-# What starting a chunk's convolution costs, in rows of work: 32 chunks of 3,125 rows took 1.07 times as long
-# as one (GCNII, 32 layers, hidden 128; benchmarks/chunking).
+# Fixed cost of a chunk in a convolution, in rows of work: 32 chunks of 3,125 rows took 1.07 times as long as
+# one chunk (GCNII, 32 layers, hidden 128; benchmarks/chunking).
 ROWS_PER_START = 200
 MOST_CHUNKS = 1024
 
@@ -24,8 +24,9 @@ MOST_CHUNKS = 1024
 def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: GraphData) -> Plan:
     """The plan of ``--staleness exact`` or ``--staleness.lookahead exact``.
 
-    The preset takes the plan whose simulated epoch is shortest, which may be one chunk; the lookahead by
-    itself always takes a pipeline. ``chunks`` leaves one number of them to choose from.
+    The preset takes the plan with the shortest simulated epoch, which may be that with one chunk; the
+    lookahead setting always takes several chunks. With ``chunks`` given, that number is the only candidate
+    beside one.
 
     Raises:
         PlanError: an impossible number of stages or chunks, or a lookahead asked for with several parts or
@@ -41,6 +42,7 @@ def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: GraphDa
         return replace(whole, note="one chunk, as each part has its own line of chunks")
     if layout.stages == 1 and chosen_freely:
         return whole
+    # of the pipelines, each as wide a lookahead as it needs, the one with the shortest epoch
     plans = list(_pipelines(layout, data))
     if not plans:
         if not chosen_freely:
@@ -59,28 +61,30 @@ def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: GraphDa
 
 
 def _pipelines(layout: LayoutConfig, data: GraphData) -> Iterator[Plan]:
-    """Plans with several chunks, each with the lookahead that leaves nothing stale.
+    """Plans with several chunks, each with the smallest lookahead that leaves no row stale.
 
-    The number of chunks doubles while that makes the lookahead a smaller share of them.
+    That lookahead is the width of the graph: the largest distance between two chunks that an edge joins. The
+    number of chunks doubles as long as the lookahead becomes a smaller share of it.
     """
     most = min(data.num_nodes, MOST_CHUNKS)
-    wanted = [2**power for power in range(1, int(math.log2(most)) + 1)]
+    numbers = [2**power for power in range(1, int(math.log2(most)) + 1)]
     if layout.chunks is not None:
-        make_plan(layout.stages, 1, layout.chunks, layout.layers, data.num_nodes)
-        wanted = [layout.chunks] if layout.chunks > 1 else []
-    if not wanted:
+        make_plan(layout.stages, 1, layout.chunks, layout.layers, data.num_nodes)  # raises if impossible
+        numbers = [layout.chunks] if layout.chunks > 1 else []
+    if not numbers:
         return
     locality = Locality(data.adjacency, node_cost(data.adjacency, row_cost(layout.hidden)))
     shares: list[float] = []
-    for num_chunks in wanted:
+    for num_chunks in numbers:
         plan = make_plan(layout.stages, 1, num_chunks, layout.layers, data.num_nodes)
         width = locality.cut(num_chunks).width
         yield replace(plan, lookahead=width, exact=True)
         shares.append(width / num_chunks)
+        # two doublings in a row that gained nothing: further ones would not either
         if len(shares) > 2 and min(shares[-2:]) >= min(shares[:-2]):
             return
 
 
 def _seconds(plan: Plan, num_nodes: int) -> float:
-    """Simulated epoch in units of one convolution of the whole graph, either way."""
+    """Simulated epoch, in units of one convolution of the whole graph in one direction."""
     return plan.makespan(ROWS_PER_START * plan.num_chunks / num_nodes) / plan.num_chunks

@@ -1,4 +1,4 @@
-"""Measuring what this machine's devices and links can do, and fitting the cost model's figures to it."""
+"""Time layers, links and messages on this machine, and fit the cost model's rates to the times."""
 
 from __future__ import annotations
 
@@ -27,41 +27,48 @@ from gnnpipe.planner.hardware import REFERENCE, KindRates, Link, Rates
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER
 
-# Bytes of rows that do not fit a cache, and the most layers that are to come to so many.
+# Bytes of rows that fit no cache, and the most layers that are timed to reach them.
 CACHE = 2**29
 LAYERS = 12
+# Epochs that are timed, after one to warm up.
 ROUNDS = 3
+# Numbers in a message, for latency and for bandwidth.
 SMALL_MESSAGE, LARGE_MESSAGE = 1, 2**21
+# Rows and columns that two ranks exchange, as two parts exchange boundary rows.
 EXCHANGED_ROWS, EXCHANGED_WIDTH = 2**14, 64
-# Between short messages: a product of square matrices, short, as its own time scatters.
+# Short messages in a row, and the size of the square matrices that are multiplied between them: small, as the
+# time of the product scatters too.
 SHORT_MESSAGES, SHORT_PRODUCT = 100, 256
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds of one layer and one chunk of a graph: medians over epochs, means over chunks."""
+    """Seconds of one layer for one chunk of a graph: medians over epochs of means over layers and chunks."""
 
     kind: Model
     width: int
     num_chunks: int
     rows: float
+    """Nodes of a chunk."""
     edges: float
-    """Entries of the normalised adjacency."""
+    """Entries of the normalised adjacency in a chunk's rows."""
     weights: int
     """Numbers in the layer's weights."""
     forward: float
     backward: float
+    """Seconds without those of `products`."""
     products: float
+    """Seconds of the gradients of weights."""
 
 
 def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.device) -> Sample:
-    """Time a stage in the middle of a pipeline, as an epoch runs it, with the default staleness settings.
+    """Time the layers of a stage in the middle of a pipeline, run by the engine's code of every epoch.
 
     Args:
-        graph: prepared for the kind, in one part and any number of chunks.
-        kind: of layer.
-        width: of the rows.
-        device: where.
+        graph: prepared for the kind of layer, in one part and any number of chunks.
+        kind: kind of layer.
+        width: columns of the rows.
+        device: the device that runs it.
     """
     chunks, facts = len(graph.ranges[0]), graph.facts
     layers = layers_beyond_cache(facts.num_nodes, width)
@@ -70,9 +77,10 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
         Place.of_rank(1, 3, 1), plan, spec, graph, settings, DropoutSettings(0.5, 0, 1), device, Links()
     )
     clock = Clock(device)
+    # stands for the message that each chunk would arrive in: half of a ReLU's output is 0
     longest = max(data.chunk.num_nodes for data in stage.chunks)
     rows = torch.randn(stage.initial.num_streams, longest, width, device=device).relu_()
-    found: list[tuple[float, float, float]] = []
+    epochs: list[tuple[float, float, float]] = []
     for epoch in range(ROUNDS + 1):
         stage.begin_epoch(epoch, list(range(chunks)))
         forward = backward = products = 0.0
@@ -83,15 +91,16 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
                 stage.forward(action, arrived)
                 forward += clock.now() - began
                 continue
-            gradient = arrived.clone()
+            gradient = arrived.clone()  # the engine writes over it
             began = clock.now()
             stage.backward(action, gradient)
             backward += clock.now() - began
             began = clock.now()
             stage.add_products()
             products += clock.now() - began
-        found.append((forward, backward, products))
-    medians = [statistics.median(column) / (layers * chunks) for column in zip(*found[1:], strict=True)]
+        epochs.append((forward, backward, products))
+    # the first epoch touches its memory for the first time, and compiles kernels
+    medians = [statistics.median(column) / (layers * chunks) for column in zip(*epochs[1:], strict=True)]
     weights = sum(weight.numel() for weight in stage.layers[0].module.parameters())
     return Sample(
         kind, width, chunks, facts.num_nodes / chunks, graph.matrix.num_entries / chunks, weights, *medians
@@ -99,15 +108,15 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
 
 
 def layers_beyond_cache(num_nodes: int, width: int) -> int:
-    """With how many layers a stage is timed: with so many that their rows do not fit a cache, as those of a
-    real stage may not, but not with more than `LAYERS`."""
+    """Number of layers to time: enough that their rows fit no cache, as those of a real stage may not, but at
+    most `LAYERS`."""
     return max(1, min(LAYERS, -(-CACHE // (BYTES_PER_NUMBER * num_nodes * width))))
 
 
 def middle_stage(
     graph: GraphFacts | GraphData, num_chunks: int, kind: Model, width: int, layers: int
 ) -> tuple[Plan, ModelSpec, TableSettings]:
-    """Plan, model and tables of the stage that is timed, the second of three."""
+    """Plan, model and tables of the timed stage, the second of three, with the default staleness settings."""
     spec = ModelSpec(kind, 3 * layers, width, graph.num_features, graph.num_classes, False, 0)
     alone = num_chunks == 1
     settings = TableSettings(alone=True) if alone else TableSettings(gradient="reuse", weight=0.7)
@@ -115,10 +124,11 @@ def middle_stage(
 
 
 def measure_link(world: World) -> Link | None:
-    """Latency and bandwidth between ranks 0 and 1; None where there is but one, and on all others."""
+    """Latency and bandwidth between ranks 0 and 1; None on other ranks, and where there is only one."""
     if world.size < 2 or world.rank > 1:
         return None
     clock = Clock(world.device)
+    # a round trip is two messages; a long one takes latency + bytes / bandwidth
     latency, long = (
         _seconds(clock, partial(_ping_pong, world, torch.zeros(size, device=world.device))) / 2
         for size in (SMALL_MESSAGE, LARGE_MESSAGE)
@@ -127,10 +137,11 @@ def measure_link(world: World) -> Link | None:
 
 
 def measure_message(world: World) -> float:
-    """Seconds of a core for each byte of a message, on either end, where cores carry messages; 0 elsewhere.
+    """Seconds of a core per byte of a message, at either end, where cores copy messages; 0 on all other ranks
+    and devices.
 
-    Ranks 0 and 1 exchange rows as two parts do: each picks its own, sends them and receives the other's, both
-    at once, which takes cores longer than one message after the other.
+    Ranks 0 and 1 exchange rows as two parts do: each gathers its boundary rows, sends them, and receives the
+    other's at the same time, which takes cores longer than one message after the other.
     """
     if world.device.type != "cpu" or world.size < 2 or world.rank > 1:
         return 0.0
@@ -141,25 +152,26 @@ def measure_message(world: World) -> float:
     def exchange() -> None:
         _exchange(table.index_select(0, chosen), arriving, 1 - world.rank, world.links)
 
+    # each end sends and receives the same number of bytes
     return _seconds(Clock(world.device), exchange) / (2 * arriving.nbytes)
 
 
 def measure_message_start(world: World, num_ranks: int) -> float:
-    """Seconds of a core for each message, on either end, however short it is, where cores carry messages.
+    """Seconds of a core per message, at either end, whatever its size, where cores carry messages.
 
-    Gloo's thread that a message wakes may push the thread aside that holds its lock, having posted the
-    receive just now, and then asks for that lock for the rest of a time slice, most of all while ranks
-    outnumber cores. So pairs of ranks compute and exchange short messages in turns, all at once, and what
-    their processes take longer than without counts.
+    A message wakes a thread of gloo. It may preempt the thread that has just posted the receive and still
+    holds a lock, and then asks for that lock in vain for the rest of a time slice, most of all while ranks
+    outnumber cores. So pairs of ranks (0 and 1, 2 and 3, ...) compute and exchange short messages in turns,
+    all pairs at once; the result is the processor time that this takes beyond the same without messages.
 
     Args:
-        world: all of it call together.
-        num_ranks: how many of them take part, an even number; what the others get means nothing.
+        world: all its ranks call this together.
+        num_ranks: number of ranks that take part, even; the result of the others is meaningless.
     """
     square = torch.randn(SHORT_PRODUCT, SHORT_PRODUCT)
     leaving = torch.randn(EXCHANGED_WIDTH)
     arriving = torch.empty_like(leaving)
-    taken = []
+    taken = []  # processor seconds, with messages and without
     for exchanging in (True, False):
         world.links.meet()
         began = time.process_time()
@@ -172,13 +184,13 @@ def measure_message_start(world: World, num_ranks: int) -> float:
 
 
 def _exchange(leaving: torch.Tensor, arriving: torch.Tensor, other: int, links: Links) -> None:
-    """Send to another rank and receive as much of it."""
+    """Send to another rank and receive as much from it."""
     for transfer in links.carrier.exchange([(arriving, other)], [(leaving, other)], links.down):
         transfer.wait()
 
 
 def _ping_pong(world: World, message: torch.Tensor) -> None:
-    """There and back between ranks 0 and 1."""
+    """Send a message from rank 0 to rank 1 and back: one round trip."""
     links, carrier = world.links, world.links.carrier
     if world.rank == 0:
         carrier.send(message, 1, links.down).wait()
@@ -189,72 +201,86 @@ def _ping_pong(world: World, message: torch.Tensor) -> None:
 
 
 def _seconds(clock: Clock, work: Callable[[], None], times: int = 20) -> float:
-    found = []
+    """Median seconds of some work."""
+    seconds = []
     for _ in range(times):
         began = clock.now()
         work()
-        found.append(clock.now() - began)
-    return statistics.median(found)
+        seconds.append(clock.now() - began)
+    return statistics.median(seconds)
 
 
 def with_fewer_edges(graph: PreparedGraph, keep: float) -> PreparedGraph:
-    """The same chunks with a share of the edges, to tell the cost of edges from that of rows."""
+    """The same chunks with a random share of the edges, to tell the cost of edges from that of rows."""
     generator = torch.Generator().manual_seed(0)
     matrix, _ = graph.matrix.split(torch.rand(graph.matrix.num_entries, generator=generator) < keep)
     if graph.matrix_t is graph.matrix:
         return replace(graph, matrix=matrix, matrix_t=matrix)
-    other, _ = graph.matrix_t.split(torch.rand(graph.matrix_t.num_entries, generator=generator) < keep)
-    return replace(graph, matrix=matrix, matrix_t=other)
+    transpose, _ = graph.matrix_t.split(torch.rand(graph.matrix_t.num_entries, generator=generator) < keep)
+    return replace(graph, matrix=matrix, matrix_t=transpose)
 
 
 def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
-    """Non-negative least squares of relative errors: rates of all kinds together, and their mean error."""
+    """Fit the rates of all kinds of layers together, by non-negative least squares of relative errors.
+
+    Each sample gives three equations (docs/planning.md), one a row of a matrix; the rates are its columns:
+
+    #            gather   multiply | start  entry   start_back  entry_back   entry_whole  entry_back_whole
+    # forward    edges H  rows W   |   1    rows H
+    # backward   edges H  rows W   |                    1       rows H
+    # products            rows W   |
+
+    There are six columns for each kind. With one chunk, rows H stands in the last two instead.
+
+    Returns:
+        The rates, and the mean relative error of the times that they give.
+    """
     kinds = sorted({sample.kind for sample in samples})
-    # for all: gather, multiply; of each kind: start and entry each way, and entries of one chunk each way
     per_kind = 6
     rows, seconds = [], []
     for sample in samples:
         entries = sample.rows * sample.width
         gathered, product = sample.edges * sample.width, sample.rows * sample.weights
-        place = 2 + per_kind * kinds.index(sample.kind)
+        first = 2 + per_kind * kinds.index(sample.kind)
         whole = sample.num_chunks == 1
         for way, taken in enumerate((sample.forward, sample.backward, sample.products)):
             row = np.zeros(2 + per_kind * len(kinds))
             row[1] = product
             if way < 2:
                 row[0] = gathered
-                row[place + 2 * way] = 1.0
-                row[place + (4 + way if whole else 1 + 2 * way)] = entries
+                row[first + 2 * way] = 1.0
+                row[first + (4 + way if whole else 1 + 2 * way)] = entries
             rows.append(row)
             seconds.append(taken)
+    # Divided by its time, each equation asks for 1, so that its error is relative; otherwise the longest
+    # times alone would decide. Columns are scaled too, as rates differ by orders of magnitude.
     times = np.array(seconds)
     known = times > 0
     matrix = np.array(rows)[known] / times[known, None]
     scale = matrix.max(axis=0).clip(min=1e-300)
-    found = nnls(matrix / scale, np.ones(len(matrix)))[0] / scale
-    off = float(np.abs(matrix @ found - 1).mean())
+    rates = nnls(matrix / scale, np.ones(len(matrix)))[0] / scale
+    off = float(np.abs(matrix @ rates - 1).mean())
     by_kind: dict[str, KindRates] = {}
     for n, kind in enumerate(kinds):
-        by_kind[kind] = KindRates(*found[2 + per_kind * n : 2 + per_kind * (n + 1)].tolist())
+        by_kind[kind] = KindRates(*rates[2 + per_kind * n : 2 + per_kind * (n + 1)].tolist())
+    # dense layers are not timed; the kind that starts fastest is nearest to them
     by_kind["dense"] = min(by_kind.values(), key=lambda kind: kind.start + kind.start_back)
-    gather, multiply = found[:2].tolist()
+    gather, multiply = rates[:2].tolist()
     return Rates(gather, multiply, REFERENCE.sparse_entry, REFERENCE.epoch, REFERENCE.weight, by_kind), off
 
 
 def contention(alone: Sequence[Sample], busy: Sequence[Sample]) -> float:
-    """How many times as long the same work takes when all cores are busy: median over numbers of chunks of
-    the ratio of medians."""
+    """Slowdown when all cores are busy: ratio of medians, and the median of that over numbers of chunks."""
     ratios = []
-    for chunks in sorted({item.num_chunks for item in alone} & {item.num_chunks for item in busy}):
-        lone, crowded = (
-            np.median([item.forward + item.backward for item in items if item.num_chunks == chunks])
-            for items in (alone, busy)
+    for chunks in sorted({sample.num_chunks for sample in alone} & {sample.num_chunks for sample in busy}):
+        seconds_alone, seconds_busy = (
+            np.median([sample.forward + sample.backward for sample in samples if sample.num_chunks == chunks])
+            for samples in (alone, busy)
         )
-        ratios.append(crowded / lone)
+        ratios.append(seconds_busy / seconds_alone)
     return float(np.median(ratios)) if ratios else 1.0
 
 
 def crowding(busy: Sequence[Sample], crowded: Sequence[Sample], ranks_per_core: float) -> float:
-    """How many times as long the same work takes, besides, when ranks take turns at all cores: what turns
-    alone do not explain, and 1 at least."""
+    """Slowdown of oversubscribed cores beyond contention and beyond the turns that ranks take; at least 1."""
     return max(1.0, contention(busy, crowded) / ranks_per_core)

@@ -1,4 +1,4 @@
-"""What a plan says about a run before it starts: bytes, memory, bubble."""
+"""Predictions about a run from its plan alone: bytes sent, memory, bubble, share of fresh messages."""
 
 from __future__ import annotations
 
@@ -39,19 +39,22 @@ from gnnpipe.schedule.volume import (
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the plan says about a run before it starts."""
+    """Figures of a run that are known before it starts."""
 
     volume: Volume
     """Bytes of one epoch over all ranks."""
     rival_bytes: int | None
-    """What graph parallelism over as many ranks would send in all."""
+    """Bytes that graph parallelism over the same number of ranks would send in an epoch; None if its cut is
+    unknown."""
     memory_bytes: list[int]
-    """Peak of each rank, estimated; without what a checkpoint takes."""
+    """Estimated peak of each rank, without its share of a checkpoint."""
     checkpoint_bytes: list[int]
-    """What each rank's host holds besides from the first checkpoint on; 0 where none is written."""
+    """Each rank's share of a checkpoint, which its host holds in memory from the first one on; 0 where none
+    is written."""
     bubble: float
+    """Share of an epoch in which stages idle, if all are equally fast."""
     fresh: float
-    """Share of the messages that carry a row of this epoch."""
+    """Share of the messages that carry a row of the same epoch."""
 
 
 def predict(
@@ -64,15 +67,15 @@ def predict(
     checks: bool = False,
     checkpoints: bool = True,
 ) -> Predictions:
-    """Bytes, memory and bubble of a run, from its plan alone.
+    """Predict bytes, memory and bubble of a run.
 
     Args:
-        plan: the run's.
+        plan: the run's plan.
         spec: the model.
         graph: cut for the plan.
-        settings: of the tables.
+        settings: the tables'.
         drops: whether there is any dropout.
-        checks: whether the exact gradient is computed, too.
+        checks: whether gradients are compared with exact ones.
         checkpoints: whether any are written.
     """
     facts = graph.facts
@@ -102,7 +105,15 @@ def predict(
 
 
 def _fresh(plan: Plan, messages: Tensor, *, stale_halo: bool) -> float:
-    """A chunk's own rows always are, and other chunks' as often as their order is right."""
+    """Share of the messages that are fresh.
+
+    A chunk's own rows always are; rows of another chunk are if that chunk comes earlier in the epoch's order.
+
+    Args:
+        plan: chunks and lookahead.
+        messages: ``[2, chunks, chunks]`` numbers of messages: inside parts, and across parts.
+        stale_halo: whether messages across parts are last epoch's.
+    """
     across_parts = messages[1] if stale_halo else torch.zeros_like(messages[1])
     current = messages.sum(dim=0) - across_parts
     own, total = float(current.diagonal().sum()), float(messages.sum())
@@ -111,12 +122,12 @@ def _fresh(plan: Plan, messages: Tensor, *, stale_halo: bool) -> float:
 
 
 def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versions: int = 1) -> Volume:
-    """Bytes of one epoch.
+    """Bytes that all ranks send in one epoch.
 
     Args:
         plan: stages and parts.
         spec: the model.
-        num_nodes: N.
+        num_nodes: nodes of the graph.
         halo: rows that parts read of each other.
         versions: forms in which a row goes forward, see `TableSettings.versions_sent`.
     """
@@ -131,6 +142,7 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
     stages = [plan.stage_of(item.convolution) for item, _ in built_shapes(spec)]
     initial = initial_rows_of(spec, plan)
     weights = [layer.num_weights for layer in layers]
+    # where each stage computes initial rows itself, all hold the weights of layer 0 and sum their gradients
     num_shared = weights[0] if initial.on_every_stage else 0
     weights[0] -= num_shared
     return Volume(
@@ -141,7 +153,7 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
 
 
 def convolution_costs(spec: ModelSpec, size: GraphSize, rates: Rates | None = None) -> list[float]:
-    """What each convolution costs, with the dense ends that go with the first and the last one."""
+    """Seconds of each convolution; dense layers at the ends count with the first and the last one."""
     costs = [0.0] * spec.layers
     for item, shape in layer_shapes(spec):
         costs[item.convolution] += layer_cost(shape, size, rates)
@@ -149,7 +161,7 @@ def convolution_costs(spec: ModelSpec, size: GraphSize, rates: Rates | None = No
 
 
 def graph_size(spec: ModelSpec, data: GraphData) -> GraphSize:
-    """Of a graph as a model normalises it."""
+    """Sizes of a graph as a model normalises it: GCN adds a loop to every node."""
     entries = data.features.num_entries if isinstance(data.features, Csr) else None
     loops = data.num_nodes if spec.normalization == "gcn" else 0
     return GraphSize(data.num_nodes, data.num_edges + loops, entries)
@@ -157,7 +169,7 @@ def graph_size(spec: ModelSpec, data: GraphData) -> GraphSize:
 
 @functools.lru_cache(maxsize=8)
 def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
-    """What each layer's cost depends on."""
+    """Each layer with the sizes that its cost depends on."""
     return [
         (
             item,
@@ -176,6 +188,7 @@ def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
 
 
 def _parts(graph: PreparedGraph, tables: TableFormat) -> list[RankRows]:
+    """Sizes of each part."""
     facts = graph.facts
     return [
         RankRows(
@@ -192,18 +205,18 @@ def _parts(graph: PreparedGraph, tables: TableFormat) -> list[RankRows]:
 
 
 def _train_share(graph: PreparedGraph, part: int) -> float:
-    mine = part_range(graph.ranges, part)
-    mask = graph.masks["train"][mine.start : mine.stop]
+    own = part_range(graph.ranges, part)
+    mask = graph.masks["train"][own.start : own.stop]
     return float(mask.float().mean()) if len(mask) else 0.0
 
 
 def _adjacency_bytes(graph: PreparedGraph, part: int, tables: TableFormat) -> int:
-    """Of a part's rows of A and A^T, see `adjacency_bytes`."""
-    mine = part_range(graph.ranges, part)
+    """Bytes of a part's rows of A, and of A^T where that is another matrix."""
+    own = part_range(graph.ranges, part)
     matrices = [graph.matrix] if graph.matrix_t is graph.matrix else [graph.matrix, graph.matrix_t]
     return sum(
         adjacency_bytes(
-            matrix.rows(mine.start, mine.stop).num_entries, mine.num_nodes, len(graph.ranges), tables
+            matrix.rows(own.start, own.stop).num_entries, own.num_nodes, len(graph.ranges), tables
         )
         for matrix in matrices
     )

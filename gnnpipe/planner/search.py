@@ -28,35 +28,38 @@ from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.schedule.timeline import Breakdown, breakdowns
 from gnnpipe.schedule.volume import Volume
 
-# More are simulated one after the other; beyond, only those that a formula finds promising.
+# Most actions that a search simulates, which takes seconds; beyond, it leaves out the slowest by formula.
 MOST_ACTIONS = 150_000
-# What a device needs beside what is counted: fragments, buffers of the libraries.
+# Share of a device's memory that plans may use: fragments and buffers of the libraries are not counted.
 USABLE_MEMORY = 0.92
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A plan and what it would be like."""
+    """A plan and its simulated epoch."""
 
     plan: Plan
     seconds: float
+    """Seconds of an epoch; infinite where the plan does not fit."""
     volume: Volume
+    """Bytes of an epoch over all ranks."""
     memory: int
     """Bytes of the rank that needs most."""
     mean: Breakdown
-    """Over ranks."""
+    """Seconds of an epoch by kind, mean over ranks."""
     lack: int
-    """Bytes by which it does not fit; 0 if it does."""
+    """Bytes of memory that it lacks; 0 if it fits."""
 
 
 def search(config: PlanConfig, question: Question, hardware: Hardware) -> list[Candidate]:
-    """All plans, those that fit first, the fastest first of all.
+    """Simulate the plans for a number of devices; return those that fit, fastest first, then the others.
 
     Raises:
-        PlanError: no plan for so many devices, or none that fits; it names the plan that lacks least.
+        PlanError: no plan for this number of devices, or none that fits; it names the plan that lacks least.
     """
     if config.bandwidth is not None:
         hardware = replace(hardware, network=replace(hardware.network, bandwidth=config.bandwidth * 1e9 / 8))
+    # all plans -> those that fit -> those worth simulating -> by simulated seconds
     plans = list(_plans(config, question, hardware))
     if not plans:
         raise PlanError(
@@ -73,18 +76,18 @@ def search(config: PlanConfig, question: Question, hardware: Hardware) -> list[C
             f"{describe(least)}, needs {memory / GIB:.1f} GiB a device, and {lack / GIB:.1f} GiB are "
             "lacking; use more --devices, or lower --hidden or --layers"
         )
-    found = [assess(plan, question, hardware) for plan in _promising(fitting, question, hardware)]
-    found.sort(key=lambda item: item.seconds)
+    candidates = [assess(plan, question, hardware) for plan in _promising(fitting, question, hardware)]
+    candidates.sort(key=lambda candidate: candidate.seconds)
     nothing = Breakdown(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     for plan in plans:
         memory, lack = needs[plan]
         if lack:
-            found.append(Candidate(plan, math.inf, Volume(0, 0, 0), memory, nothing, lack))
-    return found
+            candidates.append(Candidate(plan, math.inf, Volume(0, 0, 0), memory, nothing, lack))
+    return candidates
 
 
 def _promising(plans: list[Plan], question: Question, hardware: Hardware) -> list[Plan]:
-    """All plans, or, where that would take too long to simulate, those that a formula finds fastest."""
+    """The plans to simulate: the fastest by formula, up to `MOST_ACTIONS` in all, but at least one."""
     rated = sorted(plans, key=lambda plan: estimate(plan, question, hardware))
     actions = [2 * plan.num_chunks * plan.num_stages * _halo_steps(plan) for plan in rated]
     spent = itertools.accumulate(actions)
@@ -92,12 +95,12 @@ def _promising(plans: list[Plan], question: Question, hardware: Hardware) -> lis
 
 
 def assess(plan: Plan, question: Question, hardware: Hardware) -> Candidate:
-    """Simulate a plan and count its bytes."""
+    """Simulate a plan and count its bytes and memory."""
     cut = question.cuts[plan.num_parts]
     settings = _settings(plan)
     work = work_of(plan, question.spec, question.size, cut, hardware.rates, settings.versions_sent)
     result = simulate(plan, work, hardware)
-    # parts are alike, so one of each stage tells
+    # parts are alike, so part 0 of each stage stands for all
     parts = breakdowns(result.timeline[:: plan.num_parts], plan.schedule, result.seconds)
     mean = Breakdown(*(float(np.mean(column)) for column in zip(*map(_figures, parts), strict=True)))
     volume = volume_of(plan, question.spec, question.size.num_nodes, cut.halo, settings.versions_sent)
@@ -106,11 +109,12 @@ def assess(plan: Plan, question: Question, hardware: Hardware) -> Candidate:
 
 
 def _needed(plan: Plan, question: Question, hardware: Hardware) -> tuple[int, int]:
-    """Bytes of the rank that needs most, and by how many a device, or a host of cores, has too few."""
+    """Bytes of the rank that needs most, and the bytes that a device, or a host of cores, lacks."""
     memory, checkpoint = _memory(plan, question, _settings(plan))
     needed, room = max(memory), USABLE_MEMORY * hardware.memory
     worst = float(needed)
-    if hardware.is_cpu:  # ranks of a host share its memory, and what checkpoints take
+    if hardware.is_cpu:
+        # ranks of a host share its memory, and hold their shares of a checkpoint in it
         ranks = [rank // plan.num_parts for rank in range(plan.num_ranks)]
         each = [memory[stage] + checkpoint[stage] for stage in ranks]
         hosts = range(0, plan.num_ranks, hardware.devices_per_host)
@@ -119,11 +123,14 @@ def _needed(plan: Plan, question: Question, hardware: Hardware) -> tuple[int, in
 
 
 def estimate(plan: Plan, question: Question, hardware: Hardware) -> float:
-    """Epoch seconds by formula, to choose what is worth simulating: the dearest stage, filled and emptied,
-    with exchanges that nothing hides."""
+    """Epoch seconds by formula, to choose the plans worth simulating.
+
+    That is chunks + stages - 1 steps of the most expensive stage, with exchanges of boundary rows that
+    nothing hides.
+    """
     cut = question.cuts[plan.num_parts]
     work = work_of(plan, question.spec, question.size, cut, hardware.rates)
-    dearest = max(sum(layer.total for layer in stage) for stage in work.layers)
+    most_expensive = max(sum(layer.total for layer in stage) for stage in work.layers)
     near = plan.num_parts <= hardware.devices_per_host
     link = hardware.local if near else hardware.network
     halo = max(
@@ -131,11 +138,11 @@ def estimate(plan: Plan, question: Question, hardware: Hardware) -> float:
         for stage in work.layers
     )
     exchange = halo if plan.num_parts > 1 else 0.0
-    return (plan.num_chunks + plan.num_stages - 1) * (dearest + exchange)
+    return (plan.num_chunks + plan.num_stages - 1) * (most_expensive + exchange)
 
 
 def describe(plan: Plan) -> str:
-    """A plan as ``gnnpipe compare --plans`` reads it."""
+    """Name of a plan, as ``gnnpipe compare --plans`` reads it: ``2x4x16+recompute``."""
     words: list[str] = [plan.initial] if plan.recomputes_initial else []
     words += [plan.wire] if plan.wire != "fp32" else []
     words += [f"tables-{plan.tables}"] if plan.tables != "fp32" else []
@@ -143,6 +150,7 @@ def describe(plan: Plan) -> str:
 
 
 def _plans(config: PlanConfig, question: Question, hardware: Hardware) -> Iterator[Plan]:
+    """Every shape, with every format of rows and way of initial rows that is asked for and has an effect."""
     spec, nodes = question.spec, question.size.num_nodes
     costs = convolution_costs(spec, question.size, hardware.rates)
     wires = get_args(WireFormat) if config.compress else ("fp32",)
@@ -151,6 +159,7 @@ def _plans(config: PlanConfig, question: Question, hardware: Hardware) -> Iterat
         stages = config.devices // parts
         if stages > spec.layers or parts > nodes:
             continue
+        # with one stage no rows travel between stages: their format and the initial rows make no difference
         for wire, table in itertools.product(wires if stages > 1 else ("fp32",), tables):
             for initial in ("relay", "recompute") if spec.has_initial and stages > 1 else ("relay",):
                 plan = replace(
@@ -164,7 +173,7 @@ def _plans(config: PlanConfig, question: Question, hardware: Hardware) -> Iterat
 
 
 def _chunks(config: PlanConfig, plan: Plan, question: Question, hardware: Hardware) -> list[int]:
-    """Numbers of chunks that may be best: that of the formula, and powers of two around it."""
+    """Numbers of chunks worth simulating: the formula's best, and powers of two from 1/8 to 4 times that."""
     most = max(1, question.size.num_nodes // plan.num_parts)
     if config.chunks is not None:
         return [config.chunks] if config.chunks <= most else []
@@ -176,15 +185,15 @@ def _chunks(config: PlanConfig, plan: Plan, question: Question, hardware: Hardwa
 
 
 def _halo_steps(plan: Plan) -> int:
-    """Events of an action: with parts every layer has some."""
+    """Simulated steps of an action: one, or with several parts about three per layer."""
     layers = max(last - first for first, last in plan.layer_ranges)
     return 1 if plan.num_parts == 1 else 3 * layers
 
 
 def _memory(plan: Plan, question: Question, settings: TableSettings) -> tuple[list[int], list[int]]:
-    """Of a rank of each stage, and what a checkpoint takes besides; stages between the ends with equally many
-    layers are alike."""
+    """Bytes of a rank of each stage, and of its share of a checkpoint."""
     parts, cut = plan.num_parts, question.cuts[plan.num_parts]
+    # parts and chunks are taken to be alike
     rows = -(-question.size.num_nodes // parts)
     rank = RankRows(
         rows,
@@ -195,8 +204,9 @@ def _memory(plan: Plan, question: Question, settings: TableSettings) -> tuple[li
         question.train_share,
         question.several_labels,
     )
+    # stages between the ends that have equally many layers are alike: one of each kind is counted
     known: dict[tuple[int, bool, bool], tuple[int, int]] = {}
-    found = []
+    by_stage = []
     for stage, (first, last) in enumerate(plan.layer_ranges):
         kind = last - first, stage == 0, stage == plan.num_stages - 1
         if kind not in known:
@@ -205,12 +215,12 @@ def _memory(plan: Plan, question: Question, settings: TableSettings) -> tuple[li
                 rank_memory(plan, question.spec, settings, stage, rank),
                 checkpoint_memory(plan, question.spec, settings, stage, rank, stale=stale),
             )
-        found.append(known[kind])
-    return [memory for memory, _ in found], [checkpoint for _, checkpoint in found]
+        by_stage.append(known[kind])
+    return [memory for memory, _ in by_stage], [checkpoint for _, checkpoint in by_stage]
 
 
 def _settings(plan: Plan) -> TableSettings:
-    """The default staleness settings' tables."""
+    """Tables of the default staleness settings."""
     if plan.num_chunks == 1:
         return TableSettings(alone=True, format=plan.tables)
     return TableSettings(gradient="reuse", weight=0.7, format=plan.tables)
@@ -231,13 +241,13 @@ _Layout = TypeVar("_Layout", bound=LayoutConfig)
 
 
 def planned(config: _Layout, data: GraphData, device: Device = "auto") -> tuple[_Layout, str]:
-    """The config with the fastest plan's stages, parts and chunks, and why it is that.
+    """The config with the stages, parts and chunks of the fastest plan, and a line that says so.
 
     Raises:
-        PlanError: no plan fits, or the number of chunks that is given is none.
+        PlanError: no plan fits, or the number of chunks that is given is impossible.
     """
     if config.chunks is not None:
-        make_plan(1, 1, config.chunks, config.layers, data.num_nodes)
+        make_plan(1, 1, config.chunks, config.layers, data.num_nodes)  # raises if impossible
     hardware = hardware_here(config.hardware, device)
     asked = PlanConfig(
         model=config.model,
@@ -248,7 +258,7 @@ def planned(config: _Layout, data: GraphData, device: Device = "auto") -> tuple[
     )
     best = search(asked, question_of(asked, data), hardware)[0]
     plan = best.plan
-    found = replace(
+    chosen = replace(
         config,
         plan="given",
         devices=None,
@@ -257,7 +267,7 @@ def planned(config: _Layout, data: GraphData, device: Device = "auto") -> tuple[
         chunks=plan.num_chunks,
         initial=plan.initial,
     )
-    return found, (
+    return chosen, (
         f"plan {plan.num_stages}x{plan.num_parts} with {plan.num_chunks} chunks, fastest by simulation on "
         f"{hardware.name}: {best.seconds:.3g} s an epoch"
     )

@@ -1,4 +1,13 @@
-"""A discrete-event simulation of an epoch, over the same action lists that the engine runs."""
+"""A discrete-event simulation of an epoch, over the same action lists that the engine runs.
+
+# Every rank is a generator. It yields an event and goes on once that has fired:
+#
+#   rank of stage 0    _act F0 | _send | _act F1 | _send | ...
+#                                  | transfer fires "row" of chunk 0
+#   rank of stage 1    waits ........ _act F0 | _send | ...
+#
+# Work and bytes occupy a `Shared` resource: the cores of a machine, a host's way out, its memory bus.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +18,7 @@ from typing import Literal
 
 from gnnpipe.planner.events import Clock, Event, Shared, core_rate
 from gnnpipe.planner.hardware import Hardware, Link
-from gnnpipe.planner.workload import EngineKind, Work
+from gnnpipe.planner.workload import EngineKind, Work, num_steps, step_of
 from gnnpipe.schedule.actions import Action
 from gnnpipe.schedule.plan import Plan
 from gnnpipe.schedule.timeline import HaloWait, RankTimeline, Span, Timeline
@@ -17,27 +26,27 @@ from gnnpipe.schedule.timeline import HaloWait, RankTimeline, Span, Timeline
 
 @dataclass(frozen=True)
 class Simulated:
-    """What an epoch would be like."""
+    """Result of a simulated epoch."""
 
     seconds: float
     timeline: Timeline
     busy: float
-    """Seconds of computation of the busiest rank, were it alone on its core."""
+    """Seconds that the busiest rank would compute if it had a core for itself."""
 
 
 def simulate(plan: Plan, work: Work, hardware: Hardware, engine: EngineKind = "ours") -> Simulated:
-    """Run a plan's actions on hardware that need not exist.
+    """Simulate an epoch of a plan on hardware that need not be at hand.
 
-    Computation, messages between stages, exchanges between parts and the sums of weights' gradients take
-    turns on what they share: the cores of a host, its way out, and, where devices have no links of their own,
-    its memory bus. A resource serves all who want it equally. Parts that are alike are simulated as one.
+    Computation, messages between stages, exchanges between parts and the all-reduce of weights' gradients
+    compete for the cores of a host, its network link, and, where devices have no links of their own, its
+    memory bus. A resource serves all its users at the same rate. Parts that are alike are simulated as one.
 
     Args:
-        plan: whose schedule.
-        work: what each action costs.
-        hardware: on what.
-        engine: ``ours`` sends beside computation. ``original`` is the published system's: messages are waited
-            for, and all ranks meet behind every step.
+        plan: the plan whose schedule is run.
+        work: seconds and bytes of each action.
+        hardware: devices, links and cores.
+        engine: ``ours`` sends while it computes. ``original`` is the published system: ranks wait for their
+            messages, and all ranks meet at a barrier behind every step.
 
     Raises:
         ValueError: the schedule deadlocks; the message names the stages that wait.
@@ -46,9 +55,9 @@ def simulate(plan: Plan, work: Work, hardware: Hardware, engine: EngineKind = "o
 
 
 Steps = Generator[Event, None, None]
-"""What a rank does: it yields what it waits for."""
+"""A rank's run through its actions: it yields each event that it waits for."""
 Done = Callable[[], None]
-"""What is called when something has been done."""
+"""Callback for the end of some work or transfer."""
 
 
 class _Simulation:
@@ -56,32 +65,38 @@ class _Simulation:
         self.plan, self.work, self.hardware, self.engine = plan, work, hardware, engine
         self.schedule = plan.schedule
         self.clock = Clock()
+        # Ranks that one simulated rank stands for: parts that are alike do the same at the same time, so only
+        # part 0 is simulated, and it uses a resource as often as there are parts on it.
         self.alike = 1 if work.part_scale else plan.num_parts
         on_machine = min(plan.num_ranks, hardware.devices_per_host * hardware.hosts_per_machine)
         cores = hardware.cores_per_host
-        # Ranks of one stage wait in an exchange together, so cores are free; those of others compute on.
+        # Parts of one stage wait in an exchange together, which leaves cores free; other stages compute on.
         self.crowded = cores is not None and on_machine > cores and plan.num_stages > 1
         crowded, usual = hardware.crowded_message_seconds, hardware.message_start_seconds
-        self.message_start = 2 * (crowded if self.crowded else usual)  # of both ends
+        self.message_start = 2 * (crowded if self.crowded else usual)  # sender and receiver
         self.events: dict[Hashable, Event] = {}
+        # arrivals so far at an exchange or a barrier
         self.counts: dict[Hashable, int] = {}
         self.shared: dict[Hashable, Shared] = {}
+        # transfers from one rank to another that have not arrived, in the order of their sends
         self.queues: dict[tuple[int, int], deque[Done]] = {}
+        # what each rank waits for, or waited for last: to name ranks in a deadlock
         self.waits: dict[int, str] = {}
         self.spans: dict[int, list[Span]] = {}
         self.finished: dict[int, float] = {}
 
     def run(self) -> Simulated:
+        # all ranks go as far as they can at time 0; from then on events make them go on
         parts = self.plan.num_parts // self.alike
         ranks = [(stage, part) for stage in range(self.plan.num_stages) for part in range(parts)]
         for stage, part in ranks:
             self._resume(self._rank(stage, part))
         self.clock.run()
         if len(self.finished) < len(ranks):
-            waiting = ", ".join(
-                text for rank, text in sorted(self.waits.items()) if rank not in self.finished
-            )
+            stuck = sorted(self.waits.keys() - self.finished.keys())
+            waiting = ", ".join(self.waits[rank] for rank in stuck)
             raise ValueError(f"the schedule deadlocks: {waiting}")
+        # parts that were not simulated took as long as the one that stands for them
         timeline = [
             RankTimeline(self.spans[rank], self.finished[rank])
             for rank in (stage * self.plan.num_parts + part for stage, part in ranks)
@@ -96,13 +111,14 @@ class _Simulation:
         )
 
     def _resume(self, steps: Steps) -> None:
-        """Go on until something has not happened yet."""
+        """Let a rank go on until it waits for an event that has not fired yet; the event then resumes it."""
         for event in steps:
             if event.at is None:
                 event.waiting.append(lambda: self._resume(steps))
                 return
 
     def event(self, *key: Hashable) -> Event:
+        """The event of that key; whoever asks first, sender or receiver, makes it."""
         return self.events.setdefault(key, Event())
 
     def fire(self, event: Event) -> None:
@@ -112,7 +128,7 @@ class _Simulation:
             call()
 
     def compute(self, rank: int, seconds: float) -> Event:
-        """Computation of a rank, on a core it may have to share."""
+        """Start computation of a rank, on a core it may have to share; the event fires at its end."""
         done = Event()
         cores = self.hardware.cores_per_host
         if not seconds:
@@ -124,13 +140,13 @@ class _Simulation:
         return done
 
     def pause(self, seconds: float) -> Event:
-        """Nothing happens for so long."""
+        """An event that fires in so many seconds; no resource is occupied meanwhile."""
         done = Event()
         self.clock.after(seconds, lambda: self.fire(done))
         return done
 
     def _on_cores(self, rank: int, seconds: float, done: Done) -> None:
-        """Work of a rank, and of all that are alike on its machine, on cores that they share."""
+        """Occupy the machine's cores with work of a rank, and of all that it stands for on that machine."""
         hardware = self.hardware
         assert hardware.cores_per_host is not None
         together = min(self.alike, hardware.devices_per_host * hardware.hosts_per_machine)
@@ -138,7 +154,7 @@ class _Simulation:
         self._resource(("cores", hardware.machine_of(rank)), rate).add(seconds, together, done)
 
     def transfer(self, source: int, target: int, size: float, done: Done) -> None:
-        """Bytes from a rank to another one, behind those that it has sent there before."""
+        """Send bytes from a rank to another one; messages of a pair travel one after the other, in order."""
         inside = self.hardware.host_of(source) == self.hardware.host_of(target)
         queue = self.queues.setdefault((source, target), deque())
 
@@ -148,22 +164,31 @@ class _Simulation:
                 queue[0]()
             done()
 
+        # only the first of the queue travels; its arrival starts the next one
         queue.append(lambda: self._carry(source, size, arrived, inside=inside, start=self.message_start))
         if len(queue) == 1:
             queue[0]()
 
     def _carry(self, rank: int, size: float, done: Done, *, inside: bool, start: float = 0.0) -> None:
-        """Bytes that a rank and all like it on its host send; it takes cores ``start`` seconds besides."""
+        """Send bytes of a rank, and of all that it stands for on its host, over the path they share.
+
+        On hosts of cores it also occupies these, and has arrived when both are done:
+
+            latency | bytes over the link   |
+            cores: start, copies  |         | done
+        """
         if not size:
             done()
             return
         link: Link = self.hardware.local if inside else self.hardware.network
         together = min(self.alike, self.hardware.devices_per_host)
         path = ("local" if inside else "network", self.hardware.host_of(rank))
-        if inside and not self.hardware.shares_local:
+        if inside and not self.hardware.shares_local:  # a link for each device, as NVLink
             together, path = 1, ("device", rank)
         resource = self._resource(path, lambda users: link.bandwidth / users)
-        cost = start + 2 * size * self.hardware.message_seconds  # who sends receives as much, sooner or later
+        # twice: whoever sends receives as much, sooner or later
+        cost = start + 2 * size * self.hardware.message_seconds
+        # a list, as `carried` counts it down: the link and, on cores, the copies
         left = [2 if self.hardware.cores_per_host and cost else 1]
 
         def carried() -> None:
@@ -181,16 +206,16 @@ class _Simulation:
         return self.shared[key]
 
     def exchange(self, stage: int, part: int, size: float, *key: Hashable) -> Event:
-        """A part's share of an all-to-all inside its stage; it is done when all have sent theirs."""
+        """Send a part's share of an all-to-all inside its stage; the event fires when all have sent theirs.
+
+        Each part sends ``size`` bytes in all, spread evenly over the other parts: those on the same host get
+        theirs over its bus, the rest goes out over the network. Both shares count as one arrival each.
+        """
         plan, event = self.plan, self.event("halo", stage, *key)
         rank = stage * plan.num_parts + part
-        near = [
-            other
-            for other in range(stage * plan.num_parts, (stage + 1) * plan.num_parts)
-            if self.hardware.host_of(other) == self.hardware.host_of(rank)
-        ]
-        others = max(plan.num_parts - 1, 1)
-        inside = size * (len(near) - 1) / others
+        hosts = [self.hardware.host_of(stage * plan.num_parts + peer) for peer in range(plan.num_parts)]
+        num_near = hosts.count(self.hardware.host_of(rank)) - 1
+        inside = size * num_near / max(plan.num_parts - 1, 1)
 
         def arrived() -> None:
             count = self.counts[stage, key] = self.counts.get((stage, key), 0) + 1
@@ -202,6 +227,7 @@ class _Simulation:
         return event
 
     def _rank(self, stage: int, part: int) -> Steps:
+        """Run a rank's actions in order, as the engine does, and note when each began and ended."""
         rank = stage * self.plan.num_parts + part
         spans = self.spans[rank] = []
         scale = self.work.part_scale[part] if self.work.part_scale else 1.0
@@ -216,11 +242,13 @@ class _Simulation:
             waits: list[HaloWait] = []
             yield from self._act(stage, part, action, scale, index, waits)
             yield from self._send(stage, part, action)
+            # gradients of weights come after the send: the neighbour waits for rows, nobody for these
             if action.kind == "B":
                 yield self.compute(rank, self._share(stage, action) * scale * self._sum(stage, "products"))
             spans.append(Span(asked, start, self.clock.now, tuple(waits)))
         if self.engine == "original":
-            for step in range(self._steps(stage, len(spans)), self._num_steps):
+            # a stage that is done still meets the others in the steps that are left
+            for step in range(step_of(self.plan, stage, len(spans)), num_steps(self.plan)):
                 yield from self._barrier_at(step, rank)
         if self.plan.num_parts > 1:
             self.waits[rank] = f"stage {stage} waits for the sum of weights"
@@ -230,7 +258,12 @@ class _Simulation:
     def _act(
         self, stage: int, part: int, action: Action, scale: float, index: int, waits: list[HaloWait]
     ) -> Steps:
-        """The layers of a stage, with the exchanges between its parts."""
+        """Run a chunk through the layers of a stage, with the exchanges between its parts.
+
+        # ours      put | post ==== boundary rows travel ====> | finish       take: edges inside the part,
+        #               | take .... | wait ................... |              aggregated while rows travel
+        # original  put | post | wait ========================> | take and finish
+        """
         rank = stage * self.plan.num_parts + part
         share = scale * self._share(stage, action)
         if self.plan.num_parts == 1:
@@ -248,31 +281,33 @@ class _Simulation:
                 yield self.compute(rank, share * (take + finish))
                 continue
             posted = self.clock.now
+            # boundary rows grow with a chunk's work, but not with a part's
             event = self.exchange(stage, part, share / scale * size, index, number)
             if self.engine == "ours":
                 yield self.compute(rank, share * take)
             asked = self.clock.now
             self.waits[rank] = f"stage {stage} waits for other parts' rows in {action}"
             yield event
-            if self.crowded:
+            if self.crowded:  # rows are here, but another rank has the core
                 yield self.pause(self.hardware.turn_seconds)
             waits.append(HaloWait(posted, asked, self.clock.now))
             yield self.compute(rank, share * (finish if self.engine == "ours" else take + finish))
 
     def _send(self, stage: int, part: int, action: Action) -> Steps:
-        """Hand the chunk that leaves over to the next stage in its direction."""
-        other, position = stage + 1 if action.kind == "F" else stage - 1, action.leaves
-        if position is None or not 0 <= other < self.plan.num_stages:
+        """Send the chunk that leaves, if any does, to the next stage in its direction."""
+        target, position = stage + 1 if action.kind == "F" else stage - 1, action.leaves
+        if position is None or not 0 <= target < self.plan.num_stages:
             return
-        event = self.event("row", other, part, action.kind, position)
+        event = self.event("row", target, part, action.kind, position)
         parts = self.plan.num_parts
         size = self.work.message * (self.work.chunk_scale[position] if self.work.chunk_scale else 1.0)
-        self.transfer(stage * parts + part, other * parts + part, size, lambda: self.fire(event))
+        self.transfer(stage * parts + part, target * parts + part, size, lambda: self.fire(event))
         if self.engine == "original":
             yield event
 
     def _share(self, stage: int, action: Action) -> float:
-        """Share of a stage's layers that take a chunk, times the chunk's work."""
+        """Work of an action in units of all layers of the stage on a mean chunk."""
+        # with lookahead an action runs each layer on another chunk, at the ends only some of the layers
         first, last = self.plan.layer_ranges[stage]
         share = action.num_taken / (last - first)
         if self.work.chunk_scale and not self.plan.lookahead:
@@ -283,19 +318,10 @@ class _Simulation:
     def _sum(self, stage: int, kind: Literal["forward", "backward", "products"]) -> float:
         return sum(getattr(layer, kind) for layer in self.work.layers[stage])
 
-    @property
-    def _num_steps(self) -> int:
-        return 2 * (self.plan.num_chunks + self.plan.num_stages - 1)
-
-    def _steps(self, stage: int, index: int) -> int:
-        """The step of the whole pipeline in which a stage runs one of its actions."""
-        stages, chunks = self.plan.num_stages, self.plan.num_chunks
-        return index + stage if index < chunks else index + stages - 1 + (stages - 1 - stage)
-
     def _barrier(self, stage: int, index: int, rank: int) -> Steps:
-        """All ranks meet before each step, also those that have nothing to do in it."""
-        done = self._steps(stage, index - 1) + 1 if index else 0
-        for step in range(done, self._steps(stage, index) + 1):
+        """Meet all ranks before each step since the rank's last one, as the idle ranks of a step meet too."""
+        done = step_of(self.plan, stage, index - 1) + 1 if index else 0
+        for step in range(done, step_of(self.plan, stage, index) + 1):
             yield from self._barrier_at(step, rank)
 
     def _barrier_at(self, step: int, rank: int) -> Steps:

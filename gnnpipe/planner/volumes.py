@@ -1,4 +1,4 @@
-"""What every plan for a number of devices would send, from the graph's structure alone."""
+"""Bytes that every plan for a number of devices would send, from the graph's structure alone."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from gnnpipe.schedule.volume import HaloRows, Volume
 
 @dataclass(frozen=True)
 class PlanVolume:
-    """One plan and what it sends."""
+    """One plan and the bytes that it sends."""
 
     num_stages: int
     num_parts: int
     method: str
-    """What made the parts; ``given`` where alpha was."""
+    """How the parts were cut; ``given`` where alpha was given instead."""
     halo: HaloRows | None
-    """None where it is not known."""
+    """Rows that parts read of each other; None where that is not known."""
     alpha: float | None
-    """Mean number of other parts that need a node's row."""
+    """Mean number of other parts that need a node's row; None where that is not known."""
     volume: Volume | None
+    """Bytes of an epoch over all ranks; None where `halo` is not known."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,17 @@ class Volumes:
     plans: list[PlanVolume]
     """Graph parallelism first, the pipeline last."""
     notes: tuple[str, ...] = ()
-    """What was left out or changed when the graph was loaded."""
+    """Remarks on what was left out or changed when the graph was loaded."""
 
     @property
     def rival(self) -> int | None:
-        """Bytes of graph parallelism."""
+        """Bytes of graph parallelism, that is of one stage; None where they are not known."""
         volume = self.plans[0].volume if self.plans[0].num_stages == 1 else None
         return None if volume is None else volume.total
 
 
 def volumes(config: VolumeConfig) -> Volumes:
-    """The volume of every stages x parts = devices.
+    """Bytes of every plan with stages x parts = devices.
 
     Raises:
         PlanError: no plan fits.
@@ -62,15 +63,15 @@ def volumes(config: VolumeConfig) -> Volumes:
         return _of_sizes(config, config.num_nodes)
     data = load_dataset(config)
     spec = spec_for(config, data)
-    found = []
+    plans = []
     for stages, parts in _shapes(config, data.num_nodes):
         method, halo = _cut(config, data, parts)
-        found.append(_plan_volume(config, spec, data.num_nodes, stages, parts, method, halo))
-    return Volumes(data.name, data.num_nodes, data.num_edges, found, data.notes)
+        plans.append(_plan_volume(config, spec, data.num_nodes, stages, parts, method, halo))
+    return Volumes(data.name, data.num_nodes, data.num_edges, plans, data.notes)
 
 
 def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
-    """Of a graph that is not at hand: what parts exchange is known for one number of parts at most."""
+    """Bytes for a graph that is not at hand: alpha, if given, is that of as many parts as devices."""
     spec = ModelSpec(
         config.model,
         config.layers,
@@ -78,18 +79,18 @@ def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
         config.num_features or config.hidden,
         config.num_classes or config.hidden,
     )
-    found = []
+    plans = []
     for stages, parts in _shapes(config, num_nodes):
         halo = HaloRows(0, 0) if parts == 1 else None
         if parts == config.devices > 1 and config.alpha is not None:
             rows = round(config.alpha * num_nodes)
             halo = HaloRows(rows, rows)
-        found.append(_plan_volume(config, spec, num_nodes, stages, parts, "given", halo))
-    return Volumes(f"a graph of {num_nodes:,} nodes", num_nodes, None, found)
+        plans.append(_plan_volume(config, spec, num_nodes, stages, parts, "given", halo))
+    return Volumes(f"a graph of {num_nodes:,} nodes", num_nodes, None, plans)
 
 
 def _shapes(config: VolumeConfig, num_nodes: int) -> list[tuple[int, int]]:
-    """Stages and parts; not more stages than layers, nor more parts than nodes."""
+    """Stages and parts of every plan: at most as many stages as layers, and parts as nodes."""
     shapes = [
         (stages, config.devices // stages)
         for stages in range(1, config.devices + 1)
@@ -104,6 +105,7 @@ def _shapes(config: VolumeConfig, num_nodes: int) -> list[tuple[int, int]]:
 
 
 def _cut(config: VolumeConfig, data: GraphData, parts: int) -> tuple[str, HaloRows]:
+    """Cut the graph as a run would; return the method and the halo rows."""
     work = node_cost(data.adjacency, row_cost(config.hidden))
     groups = cut_into_parts(data.adjacency, parts, config.part_balance, work)
     return groups.method, HaloRows(*halo_counts(data.adjacency, groups))
@@ -131,7 +133,7 @@ def _plan_volume(
 
 
 def as_json(found: Volumes) -> dict[str, object]:
-    """The same for ``--json``."""
+    """The object that ``--json`` prints."""
     return {
         "graph": found.name,
         "num_nodes": found.num_nodes,
@@ -158,7 +160,7 @@ def _plan_as_json(plan: PlanVolume, rival: int | None) -> dict[str, object]:
 
 
 def ratio(plan: PlanVolume, rival: int | None) -> float | None:
-    """How many times less than graph parallelism a plan sends."""
+    """Bytes of graph parallelism over those of a plan; None where either is unknown or the latter is 0."""
     if plan.volume is None or rival is None or not plan.volume.total:
         return None
     return rival / plan.volume.total

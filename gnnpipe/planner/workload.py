@@ -1,4 +1,4 @@
-"""What an epoch of a plan consists of, from the sizes of the graph and the model alone."""
+"""Seconds and bytes of every action of an epoch, from the sizes of the graph and the model alone."""
 
 from __future__ import annotations
 
@@ -15,37 +15,45 @@ from gnnpipe.planner.predictions import layer_shapes
 from gnnpipe.schedule.plan import Plan
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER, HaloRows, bucket_bytes, buckets, row_bytes
 
-# Of what a layer does entry by entry, how much comes before boundary rows leave: dropout forward, the
-# activation backward.
+# Share of a layer's elementwise work that comes before boundary rows leave: dropout when forward, the
+# activation when backward.
 SHARE_BEFORE_HALO = 0.4
 
-# A few rows a chunk are never worth their start.
+# Chunks of fewer rows are never worth their fixed cost.
 LEAST_ROWS_PER_CHUNK = 8
 MOST_CHUNKS = 1024
 
 
 EngineKind = Literal["ours", "original"]
-"""Whose engine: the original waits for its messages, and all its ranks meet behind every step."""
+"""Engine to simulate: the original one waits for its messages, and all its ranks meet behind every step."""
 
 
 @dataclass(frozen=True)
 class LayerWork:
-    """What a layer does with one chunk of one part: seconds, and bytes that a part sends to the others."""
+    """Seconds of a layer for one chunk of one part, and bytes that the part sends to the others.
+
+    # forward   put  | boundary rows travel | finish
+    #                | take (own edges)     |
+    # backward  back_put  | gradients travel | back_finish | products, when the chunk has left
+    #                     | back_take        |
+    """
 
     put: float
-    """Forward, before boundary rows leave."""
+    """Seconds forward, before boundary rows leave."""
     take: float
-    """Forward, while they travel."""
+    """Seconds forward that need no boundary rows: done while they travel."""
     finish: float
-    """Forward, when the other parts' have arrived."""
+    """Seconds forward, when the boundary rows of the other parts have arrived."""
     back_put: float
-    """Backward, likewise."""
+    """As `put`, backward."""
     back_take: float
     back_finish: float
     products: float
-    """Gradients of weights, when gradients of rows have left."""
+    """Seconds of the gradients of weights, when gradients of rows have left."""
     halo: float = 0.0
+    """Bytes of boundary rows that the part sends forward."""
     halo_back: float = 0.0
+    """Bytes of their gradients that it sends backward."""
 
     @property
     def forward(self) -> float:
@@ -54,7 +62,7 @@ class LayerWork:
 
     @property
     def total(self) -> float:
-        """Seconds of everything."""
+        """Seconds forward and backward, with the gradients of weights."""
         return self.forward + self.backward + self.products
 
     @property
@@ -65,29 +73,31 @@ class LayerWork:
 
 @dataclass(frozen=True)
 class Work:
-    """What an epoch consists of."""
+    """All work of an epoch."""
 
     layers: tuple[tuple[LayerWork, ...], ...]
-    """Of each stage."""
+    """Layers of each stage."""
     message: float
-    """Bytes of a chunk of one part at a stage boundary, either way."""
+    """Bytes of the message for one chunk of one part between stages, in either direction."""
     weights: float
-    """Bytes that a part sends at the end for the sum of weights' gradients, with nothing to hide behind."""
+    """Bytes that a part sends in the all-reduce of weights' gradients after its last action, where nothing
+    hides them."""
     epoch: float = 0.0
-    """Seconds that an epoch takes besides: the step of the optimiser, records."""
+    """Seconds that follow the last action: the optimiser's step, writing records."""
     part_scale: tuple[float, ...] = ()
-    """Work of each part over the mean one's; empty if they are alike."""
+    """Work of each part over that of the mean part; empty if they are alike."""
     chunk_scale: tuple[float, ...] = ()
-    """Work of each chunk over the mean one's, by position; empty if they are alike."""
+    """Work of each chunk over that of the mean chunk, by position; empty if they are alike."""
 
 
 @dataclass(frozen=True)
 class PartCut:
-    """How a graph falls into parts."""
+    """How a graph is cut into parts, in numbers."""
 
     halo: HaloRows
+    """Rows that parts read of each other."""
     cut: float
-    """Share of the edges that end in another part."""
+    """Share of the edges whose ends are in different parts."""
 
 
 WHOLE = PartCut(HaloRows(0, 0), 0.0)
@@ -102,24 +112,24 @@ def work_of(
     versions: int = 1,
     engine: EngineKind = "ours",
 ) -> Work:
-    """Seconds and bytes of every layer for a chunk of a part, were all chunks and parts alike.
+    """Seconds and bytes of every layer, for chunks and parts that are all alike.
 
     Args:
         plan: stages, parts, chunks and layer ranges.
         spec: the model.
-        size: of the graph.
-        cut: into the plan's parts.
-        rates: of a device.
+        size: the graph's.
+        cut: the graph's cut into the plan's parts.
+        rates: a device's.
         versions: forms in which a row goes to other parts, see `TableSettings.versions_sent`.
-        engine: whose; the original's sums weights when all else is done.
+        engine: the original one starts its all-reduce when all else is done.
     """
     shapes = layer_shapes(spec)
+    # a layer's seconds are those of the whole graph: each part's chunk starts once, and takes an equal share
     pieces = plan.num_parts * plan.num_chunks
-    starts = plan.num_parts * plan.num_chunks  # each part's chunk is one start
 
     @functools.cache  # most layers are alike
     def layer(shape: LayerShape) -> LayerWork:
-        seconds = layer_seconds(shape, size, rates, starts, whole=plan.num_chunks == 1)
+        seconds = layer_seconds(shape, size, rates, pieces, whole=plan.num_chunks == 1)
         halo = row_bytes(shape.width, plan.tables) / pieces
         return _layer_work(
             seconds,
@@ -134,6 +144,7 @@ def work_of(
         stages[plan.stage_of(item.convolution)].append(layer(shape))
     initial = initial_rows_of(spec, plan)
     if initial.on_every_stage:
+        # each stage computes the initial rows itself, by the first layer, instead of receiving them
         for stage in stages[1:]:
             stage.insert(0, layer(shapes[0][1]))
     message = row_bytes(spec.hidden, plan.wire) * initial.num_streams * size.num_nodes / pieces
@@ -142,17 +153,18 @@ def work_of(
 
 
 def best_chunks(plan: Plan, spec: ModelSpec, size: GraphSize, rates: Rates) -> int:
-    """The number of chunks at which ``T(K) = (K + S - 1)(t0 + w / K)`` is least: ``sqrt((S - 1) w / t0)``.
+    """The number of chunks K at which ``T(K) = (K + S - 1)(t0 + w / K)`` is least: ``sqrt((S - 1) w / t0)``.
 
-    t0 is what a chunk's way through the dearest stage costs however small it is, w the rest of that stage's
-    work.
+    S is the number of stages, t0 the fixed cost of a chunk in the most expensive stage, and w the rest of
+    that stage's work.
 
     Args:
-        plan: stages, parts and layer ranges; its own number of chunks does not count.
+        plan: stages, parts and layer ranges; its own number of chunks is ignored.
         spec: the model.
-        size: of the graph.
-        rates: of a device.
+        size: the graph's.
+        rates: a device's.
     """
+    # all K chunks take K t0 + w in the stage: from K = 1 and K = 2 follow t0 and w
     seconds = []
     for chunks in (1, 2):
         work = work_of(replace(plan, num_chunks=chunks), spec, size, WHOLE, rates)
@@ -164,8 +176,35 @@ def best_chunks(plan: Plan, spec: ModelSpec, size: GraphSize, rates: Rates) -> i
     return min(max(round(best), 1), most, MOST_CHUNKS)
 
 
+def num_steps(plan: Plan) -> int:
+    """Steps of the original engine in an epoch; all its ranks meet before each of them."""
+    return 2 * (plan.num_chunks + plan.num_stages - 1)
+
+
+def step_of(plan: Plan, stage: int, index: int) -> int:
+    """The step of the original engine in which a stage runs an action.
+
+    # 3 stages, 4 chunks: the index of the action in its stage's list
+    # step     0  1  2  3  4  5  6  7  8  9 10 11
+    # stage 0  0  1  2  3  .  .  .  .  4  5  6  7
+    # stage 1  .  0  1  2  3  .  .  4  5  6  7  .
+    # stage 2  .  .  0  1  2  3  4  5  6  7  .  .
+
+    Args:
+        plan: stages and chunks.
+        stage: the stage.
+        index: of the action; one past the last gives the step after it.
+    """
+    stages, chunks = plan.num_stages, plan.num_chunks
+    return index + stage if index < chunks else index + stages - 1 + (stages - 1 - stage)
+
+
 def _layer_work(seconds: LayerSeconds, pieces: int, cut: float, halo: float, halo_back: float) -> LayerWork:
-    """Split a layer's time by what needs boundary rows."""
+    """Split a layer's time at the exchange of boundary rows, and share it out among chunks and parts.
+
+    Aggregation over the ``cut`` share of the edges needs boundary rows, the rest does not. Elementwise work
+    and products, ``rows``, come before or after the aggregation.
+    """
     rows, rows_back = seconds.forward - seconds.pull, seconds.backward - seconds.pull_back
     put, back_put = SHARE_BEFORE_HALO * rows, rows_back * (1 - SHARE_BEFORE_HALO)
     finish = seconds.pull * cut + rows - put
@@ -184,22 +223,26 @@ def _layer_work(seconds: LayerSeconds, pieces: int, cut: float, halo: float, hal
 
 
 def _exposed_sum(plan: Plan, spec: ModelSpec, engine: EngineKind) -> float:
-    """Bytes that a part sends for sums of weights which nothing hides: ours are those of the last bucket."""
+    """Bytes that a part sends in the all-reduce of weights' gradients and that no computation hides.
+
+    Ours sums bucket by bucket during the backward pass, so only the last bucket is exposed.
+    """
     if plan.num_parts == 1:
         return 0.0
+    # a ring all-reduce sends each number 2 (P - 1) / P times
     times = 2 * (plan.num_parts - 1) / plan.num_parts
     if engine == "original":
         return times * BYTES_PER_NUMBER * max(_stage_weights(plan, spec))
     each: list[list[int]] = [[] for _ in range(plan.num_stages)]
     for item, shape in layer_shapes(spec):
         each[plan.stage_of(item.convolution)].append(shape.num_weights)
-    last = [sum(mine[layer] for layer in buckets(mine)[-1]) for mine in each]
+    last = [sum(stage[layer] for layer in buckets(stage)[-1]) for stage in each]
     return times * max(bucket_bytes(numbers, plan.num_parts) for numbers in last)
 
 
 def _stage_weights(plan: Plan, spec: ModelSpec) -> list[int]:
-    """Numbers in the weights of each stage."""
-    found = [0] * plan.num_stages
+    """Number of weights of each stage."""
+    num_weights = [0] * plan.num_stages
     for item, shape in layer_shapes(spec):
-        found[plan.stage_of(item.convolution)] += shape.num_weights
-    return found
+        num_weights[plan.stage_of(item.convolution)] += shape.num_weights
+    return num_weights

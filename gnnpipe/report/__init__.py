@@ -1,1 +1,1 @@
-"""Records turned into tables and pictures."""
+"""Tables and pictures, made from the records of runs and from plans."""

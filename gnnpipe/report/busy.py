@@ -1,4 +1,4 @@
-"""What is said while something takes long that has no epochs to count."""
+"""A sign of life during work that takes long and has no epochs to count."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from rich.console import Console
 
 PATIENCE = 3.0
-"""Seconds after which a log says what is being done."""
+"""Seconds after which a log, which has no spinner, says what is being done."""
 
 
 @contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Say what is being done: at once and for as long as it takes on a terminal, elsewhere as a line once it
-    takes long. Goes to stderr: what a command prints may be read by another one.
+    """Say what is being done: a spinner on a terminal, elsewhere one line after `PATIENCE` seconds.
+
+    It goes to stderr, as another program may read what a command prints.
 
     Args:
-        what: as in ``loading Cora``.
+        what: the work, as in ``loading Cora``.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if console.is_terminal:

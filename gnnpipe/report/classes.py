@@ -1,18 +1,19 @@
-"""What a run reached class by class, and what its metric does not show."""
+"""Recall of each class of a finished run, and warnings of classes that its metric hides."""
 
 from __future__ import annotations
 
 from gnnpipe.config.run import Metric
 from gnnpipe.nn.metrics import ClassCounts, Classes
 
-# Tables of more classes list the worst ones only.
+# With more than MOST_LISTED classes, tables list the WORST_LISTED ones only.
 MOST_LISTED, WORST_LISTED = 10, 5
-# These are ruled by the classes of most nodes.
+# Metrics that the largest classes dominate, by the name that a warning calls them.
 _OF_THE_MANY: dict[Metric, str] = {"accuracy": "accuracy", "f1": "micro-F1"}
 
 
 def class_rows(classes: Classes | None) -> list[tuple[str, str]]:
-    """Rows of the final table: recall and nodes of each class, or of the worst ones; none if not counted."""
+    """Rows of the final table: recall and nodes of each class, or of the worst ones; none if the run did not
+    count classes."""
     if classes is None:
         return []
     table = classes.test
@@ -29,8 +30,8 @@ def class_rows(classes: Classes | None) -> list[tuple[str, str]]:
 
 
 def class_warnings(classes: Classes | None, metric: Metric) -> list[str]:
-    """Lines on classes that a good figure may hide: those never predicted, and those found less than half as
-    often as nodes are on average."""
+    """Warnings of classes that a good metric may hide: those never predicted, and those with less than half
+    the recall of all test nodes."""
     if classes is None:
         return []
     table = classes.test
@@ -52,7 +53,7 @@ def class_warnings(classes: Classes | None, metric: Metric) -> list[str]:
 
 
 def _present(table: ClassCounts) -> list[int]:
-    """Classes that there are nodes of."""
+    """Classes that have test nodes."""
     return [index for index, count in enumerate(table.count) if count]
 
 
@@ -61,6 +62,7 @@ def _recall(table: ClassCounts, index: int) -> float:
 
 
 def _named(classes: list[int], table: ClassCounts) -> str:
+    """Subject and verb of a warning: the classes, and their share of the test labels."""
     nodes = f"{sum(table.count[index] for index in classes):,} of {sum(table.count):,} test labels"
     if len(classes) == 1:
         return f"class {classes[0]} ({nodes}) is"

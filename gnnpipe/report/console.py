@@ -1,4 +1,4 @@
-"""What a run shows on the screen: a progress bar on a terminal, plain lines elsewhere, a table at the end."""
+"""Output of a run: a progress bar on a terminal, plain lines elsewhere, a table at the end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class PatientConsole(Console):
     """A console whose reader may go away: ``gnnpipe train | head`` trains on and says nothing more."""
 
     def on_broken_pipe(self) -> None:
-        """Rich would end the process."""
+        """Print nothing from now on; Rich would end the process."""
+        # what is still buffered has to go somewhere when the process ends
         self.quiet = True
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
@@ -55,8 +56,8 @@ class ConsoleReporter:
     """Shows a run on stdout, epochs as they come; remarks go to stderr.
 
     Args:
-        epochs: how many there will be, see `start`.
-        metric: what is evaluated.
+        epochs: number of epochs of the run; `start` sets it too.
+        metric: the metric of evaluations; likewise.
     """
 
     def __init__(self, epochs: int = 0, metric: Metric = "accuracy") -> None:
@@ -94,7 +95,7 @@ class ConsoleReporter:
             self.say(line)
 
     def epoch(self, record: EpochRecord) -> None:
-        """Move the bar on, or print a line for an evaluated epoch."""
+        """Advance the bar, or print a line for an evaluated epoch."""
         self._seconds += record.seconds
         self._count += 1
         if record.scores is not None:
@@ -112,13 +113,13 @@ class ConsoleReporter:
             self.say(f"epoch {record.epoch + 1}/{self._epochs}  {line}")
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Stop the bar and leave it on the screen."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
     def end(self, folder: RunFolder) -> None:
-        """Print what the run reached."""
+        """Print the table of the finished run."""
         print_summary(folder)
 
     def _bar(self) -> Progress:
@@ -137,16 +138,16 @@ class ConsoleReporter:
 
 
 def _number(loss: float | None) -> str:
-    """A loss; None of an epoch that was skipped."""
+    """A loss as text; None stands for an epoch that was skipped as its numbers were not finite."""
     return "not a number" if loss is None else f"{loss:.4f}"
 
 
 def describe_start(plan: PlanFile, halo: HaloMode) -> list[str]:
-    """What is about to run: the graph, the cut, the plan.
+    """Lines that a run begins with: the graph, its cut into parts and chunks, the plan.
 
     Args:
-        plan: of the run.
-        halo: which rows of other parts are read, exact or stale.
+        plan: the run's plan, with facts of the graph and predictions.
+        halo: whether rows of other parts are this epoch's (exact) or last epoch's (stale).
     """
     facts, shape, foreseen = plan.graph, plan.plan, plan.predictions
     lines = [
@@ -185,12 +186,12 @@ def describe_start(plan: PlanFile, halo: HaloMode) -> list[str]:
 
 
 def describe_estimate(gradient: GradientQuality, loss: float | None) -> str:
-    """How far an epoch's gradient was from the exact one at the same weights and dropout masks."""
-    found = gradient.estimate["all"]
-    off = found.table_error or 0.0
+    """A line on the error of an epoch's gradient: the exact one is at the same weights and dropout masks."""
+    overall = gradient.estimate["all"]
+    off = overall.table_error or 0.0
     return (
-        f"gradient against the exact one: cosine {found.cosine:.3f}, relative error "
-        f"{found.relative_error:.2f}, norm {found.norm_ratio:.2f} x; rows {off:.1%} off; "
+        f"gradient against the exact one: cosine {overall.cosine:.3f}, relative error "
+        f"{overall.relative_error:.2f}, norm {overall.norm_ratio:.2f} x; rows {off:.1%} off; "
         f"loss {_number(loss)}, exact {gradient.exact_loss:.4f}"
     )
 
@@ -200,7 +201,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _method(method: str) -> str:
-    """How a cut was made, and if METIS could not make it, that."""
+    """Method of a cut in words."""
     return {
         "rcm": "METIS could not; reverse Cuthill-McKee instead",
         "line-given": "in the order of the nodes",
@@ -210,7 +211,7 @@ def _method(method: str) -> str:
 
 
 def print_summary(folder: RunFolder) -> None:
-    """Print what a finished run reached."""
+    """Print the table of a finished run, and warnings of classes that its metric hides."""
     summary, plan = folder.summary(), folder.stored_plan()
     table = Table(title=str(folder.path), title_justify="left", show_header=False)
     for name, value in summary_rows(summary, plan):
@@ -222,7 +223,7 @@ def print_summary(folder: RunFolder) -> None:
 
 
 def summary_rows(summary: Summary, plan: StoredPlan) -> list[tuple[str, str]]:
-    """The rows of the final table, a pure function of summary.json and plan.json."""
+    """Rows of the final table, a pure function of summary.json and plan.json."""
     metric = METRIC_NAMES[summary.metric]
     by_kind = {kind: count for kind, count in summary.bytes_per_epoch.items() if count}
     sent = sum(by_kind.values())
@@ -256,6 +257,6 @@ def summary_rows(summary: Summary, plan: StoredPlan) -> list[tuple[str, str]]:
 
 
 def wide_console() -> Console:
-    """For tables of many columns: a file has room for them, whatever a terminal would have."""
+    """A console for tables of many columns: 140 columns wide where output goes to a file."""
     console = PatientConsole(highlight=False, soft_wrap=True)
     return console if console.is_terminal else PatientConsole(highlight=False, soft_wrap=True, width=140)

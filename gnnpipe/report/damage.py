@@ -1,4 +1,4 @@
-"""Files of a run that are not as train wrote them."""
+"""One error for all files of a run that are not as ``gnnpipe train`` wrote them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gnnpipe.errors import DataError, GnnpipeError, shown
 
 @contextmanager
 def as_written(paths: Sequence[Path]) -> Iterator[None]:
-    """Read runs' folders and report what they hold.
+    """Turn any failure to read runs' folders, inside the block, into an error that names them.
 
     Raises:
-        DataError: a file lacks something, or holds something else in its place.
+        DataError: a file lacks a value, or holds something else in its place.
     """
     try:
         yield

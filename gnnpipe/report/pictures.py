@@ -18,7 +18,8 @@ from gnnpipe.report.console import METRIC_NAMES
 from gnnpipe.schedule.timeline import Breakdown
 from gnnpipe.system.failures import advice, reason
 
-# The original's names and order, so that pictures compare; colours that colour-blind readers can tell apart.
+# Pieces of an epoch, by the published system's names and in its order, so that pictures can be compared; in
+# colours that colour-blind readers can tell apart.
 PIECES = {
     "compute": "#0072b2",
     "bubble": "#cccccc",
@@ -28,6 +29,7 @@ PIECES = {
     "other": "#f0e442",
 }
 
+# Kinds of messages.
 KINDS = {
     "communication-layer": "#d55e00",
     "communication-graph": "#cc79a7",
@@ -37,7 +39,8 @@ KINDS = {
 
 
 def draw_report(folder: RunFolder) -> str:
-    """Draw learning curves and the breakdown of an epoch to RUN/report.png; return a line that says so."""
+    """Draw learning curves and the breakdown of an epoch to RUN/report.png; return a line that says so,
+    or why there is no picture."""
     if importlib.util.find_spec("matplotlib") is None:
         return "no picture: matplotlib is not installed; pip install 'gnnpipe[plot]'"
     records = folder.records()
@@ -56,6 +59,7 @@ def draw_report(folder: RunFolder) -> str:
     checked = _checked(records)
     if checked:
         draws += [lambda axes: _draw_estimate(axes, checked), lambda axes: _draw_layers(axes, *checked[-1])]
+    # 3, 4, 5 or 6 panels: one row of three, two rows of two, or two rows of three
     columns = 2 if len(draws) == 4 else 3
     rows = -(-len(draws) // columns)
     figure = Figure(figsize=(12, 4 * rows), layout="constrained")
@@ -71,13 +75,13 @@ def draw_report(folder: RunFolder) -> str:
 def draw_comparison(
     labels: Sequence[str], breakdowns: Sequence[Breakdown], sent: Sequence[BytesSent], folder: Path
 ) -> str:
-    """Draw where the runs' epochs go, and what they send, to comparison.png; return a line that says so.
+    """Draw the seconds and bytes of the runs' epochs to comparison.png; return a line that says so.
 
     Args:
-        labels: of the runs.
-        breakdowns: of their epochs.
-        sent: bytes of an epoch.
-        folder: where to put the picture.
+        labels: names of the runs.
+        breakdowns: seconds of an epoch of each run.
+        sent: bytes of an epoch of each run.
+        folder: the picture's folder.
     """
     if importlib.util.find_spec("matplotlib") is None:
         return "no picture: matplotlib is not installed; pip install 'gnnpipe[plot]'"
@@ -111,28 +115,30 @@ def _stack(
     colors: dict[str, str],
     legend_columns: int = 3,
 ) -> None:
-    """Horizontal bars, each made of named pieces."""
-    places = range(len(labels))
+    """Draw horizontal bars, each made of named pieces."""
+    rows = range(len(labels))
     left = [0.0] * len(labels)
     for name, color in colors.items():
         values = [bar.get(name, 0.0) for bar in bars]
-        axes.barh(places, values, left=left, label=name.replace("_", "-"), color=color)
+        axes.barh(rows, values, left=left, label=name.replace("_", "-"), color=color)
         left = [start + value for start, value in zip(left, values, strict=True)]
-    axes.set_yticks(places, labels)
+    axes.set_yticks(rows, labels)
     axes.invert_yaxis()
     axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=legend_columns)
 
 
 def median_breakdown(records: Sequence[EpochRecord]) -> list[Breakdown]:
-    """Median seconds of each part of an epoch, rank by rank; of the epochs by as many ranks as the last one,
-    as a run may have gone on with fewer or more."""
+    """Median seconds of each piece of an epoch, rank by rank.
+
+    Only epochs with as many ranks as the last one count, as a run may have gone on with fewer or more.
+    """
     num_ranks = len(records[-1].ranks)
     ranks_of = [record.ranks for record in records if len(record.ranks) == num_ranks]
     return [combined(_median, epochs) for epochs in zip(*ranks_of, strict=True)]
 
 
 def combined(how: Callable[[list[float]], float], breakdowns: Sequence[Breakdown]) -> Breakdown:
-    """Each part of several epochs or ranks, by a function such as their mean."""
+    """Combine each piece of several epochs or ranks by a function such as the mean."""
     names = [item.name for item in fields(Breakdown)]
     return Breakdown(*(how([getattr(item, name) for item in breakdowns]) for name in names))
 
@@ -162,7 +168,7 @@ def _draw_loss(axes: Any, records: Sequence[EpochRecord]) -> None:
 
 
 def _draw_age(axes: Any, records: Sequence[EpochRecord]) -> None:
-    """Of the last epochs together, as one epoch's order is drawn at random."""
+    """Draw the mean age of messages over the last ten epochs, as the order of each is random."""
     recent = records[-10:]
     ages = [sum(layer) / len(recent) for layer in zip(*(record.age for record in recent), strict=True)]
     fresh = sum(record.fresh[0] for record in recent) / len(recent)
@@ -195,17 +201,18 @@ def _draw_estimate(axes: Any, checked: Sequence[tuple[int, GradientQuality]]) ->
 
 
 def _draw_layers(axes: Any, epoch: int, gradient: GradientQuality) -> None:
-    layers = {name: item for name, item in gradient.estimate.items() if name != "all"}
+    layers = {name: error for name, error in gradient.estimate.items() if name != "all"}
     for key, label, color in (
         ("relative_error", "gradient of weights", "#d55e00"),
         ("table_error", "rows", "#999999"),
     ):
-        values = enumerate(getattr(item, key) for item in layers.values())
-        points = [(place, value) for place, value in values if value is not None]
+        values = enumerate(getattr(error, key) for error in layers.values())
+        points = [(layer, value) for layer, value in values if value is not None]
         axes.plot(*zip(*points, strict=True), label=label, color=color, marker=".")
     names = list(layers)
+    # about eight names have room below the axis
     shown = range(0, len(names), max(1, len(names) // 8))
-    axes.set_xticks(list(shown), [names[place] for place in shown], rotation=45, ha="right")
+    axes.set_xticks(list(shown), [names[layer] for layer in shown], rotation=45, ha="right")
     axes.set(title=f"relative error by layer, epoch {epoch}", ylim=(0, None))
     axes.legend()
 

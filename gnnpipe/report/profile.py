@@ -1,4 +1,4 @@
-"""What ``gnnpipe profile`` prints."""
+"""The output of ``gnnpipe profile``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from gnnpipe.planner.profile import Profile
 from gnnpipe.system.words import readable_bytes
 
 
-def describe(found: Profile) -> list[str]:
-    """A profile in a few lines."""
-    hardware, rates = found.hardware, found.hardware.rates
+def describe(profile: Profile) -> list[str]:
+    """Lines on a profile: speed of a device by kind of layer, links, slowdowns, and error of the fit."""
+    hardware, rates = profile.hardware, profile.hardware.rates
     cores = f", {hardware.cores_per_host} cores" if hardware.cores_per_host else ""
     lines = [
         f"{hardware.name}: {hardware.devices_per_host} ranks{cores}, {readable_bytes(hardware.memory)}",
@@ -37,11 +37,11 @@ def describe(found: Profile) -> list[str]:
                 f"{1e6 * hardware.crowded_message_seconds:.0f} us on either end of a message"
             )
     lines.append(
-        f"times by these figures are off by {found.off:.0%} on average from those that were measured"
+        f"times by these figures are off by {profile.off:.0%} on average from those that were measured"
     )
     return lines
 
 
 def _rate(seconds: float) -> str:
-    """So many a second; on a graph that is too small their time may not show."""
+    """A rate per second, from seconds per unit; these may come out as 0 on a graph that is too small."""
     return f"{1e-9 / seconds:.3g} G" if seconds else "too many to measure on this graph"

@@ -1,4 +1,4 @@
-"""What ``gnnpipe show`` prints and draws."""
+"""The output of ``gnnpipe show``: table, JSON and picture of one run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def show(path: str, *, as_json: bool) -> int:
 
     Raises:
         ConfigError: the folder is no run, or, with ``as_json``, the run has no summary yet.
-        DataError: a file of it is damaged.
+        DataError: a file of the run is damaged.
     """
     folder = RunFolder(Path(path))
     check_is_run(folder.path, "run")

@@ -1,4 +1,4 @@
-"""The table of ``gnnpipe volume``."""
+"""The output of ``gnnpipe volume``: a table or JSON."""
 
 from __future__ import annotations
 
