@@ -226,14 +226,14 @@ def _settings(plan: Plan) -> TableSettings:
     return TableSettings(gradient="reuse", weight=0.7, format=plan.tables)
 
 
-def _figures(item: Breakdown) -> tuple[float, ...]:
+def _figures(rank: Breakdown) -> tuple[float, ...]:
     return (
-        item.compute,
-        item.bubble,
-        item.imbalance,
-        item.communication_layer,
-        item.communication_graph,
-        item.other,
+        rank.compute,
+        rank.bubble,
+        rank.imbalance,
+        rank.communication_layer,
+        rank.communication_graph,
+        rank.other,
     )
 
 

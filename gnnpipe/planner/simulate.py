@@ -172,7 +172,7 @@ class _Simulation:
     def _carry(self, rank: int, size: float, done: Done, *, inside: bool, start: float = 0.0) -> None:
         """Send bytes of a rank, and of all that it stands for on its host, over the path they share.
 
-        On hosts of cores it also occupies these, and has arrived when both are done:
+        On hosts of cores a message occupies these too, and has arrived when both are done:
 
             latency | bytes over the link   |
             cores: start, copies  |         | done

@@ -158,7 +158,7 @@ def _table(runs: list[Compared]) -> Table:
 def _rows(runs: list[Compared]) -> list[tuple[str, list[str]]]:
     """Rows of the table: a name, and one cell per run."""
     columns = [run.column for run in runs]
-    # figures that every table has; between them those of each kind of message, and of each piece of an epoch
+    # of bytes and seconds also those of each kind of message and of each piece of an epoch
     figures: list[tuple[str, Callable[[Compared], str]]] = [
         ("run", lambda run: Path(run.column.run).name),
         (
