@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from gnnpipe.config.run import Device
 from gnnpipe.errors import PlanError, not_known, shown
 from gnnpipe.files.reading import read_json
+from gnnpipe.files.typed_json import from_object
 from gnnpipe.files.writing import write_file
 from gnnpipe.system.resources import cores, total_memory
 
@@ -139,7 +141,7 @@ def load_hardware(name: str) -> Hardware:
         )
     try:
         return _from_json(read_json(path, link=True, finite=False))
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise PlanError(
             f"hardware: '{shown(name)}' is no profile ({shown(str(error))}); make one with gnnpipe profile "
             f"--out {shown(name)}"
@@ -147,44 +149,28 @@ def load_hardware(name: str) -> Hardware:
 
 
 def _from_json(content: Any) -> Hardware:
-    """Hardware as `Hardware.save` wrote it; ValueError, TypeError or KeyError where it did not."""
+    """Hardware as `Hardware.save` wrote it; ValueError where it did not."""
     known = {field.name for field in fields(Hardware)}
     if not isinstance(content, dict) or not known >= set(content):
         raise ValueError("its fields are not those of a profile")
-    rates = dict(content["rates"])
-    rates["kinds"] = {kind: KindRates(**figures) for kind, figures in dict(rates["kinds"]).items()}
-    values = content | {"rates": Rates(**rates), "local": Link(**content["local"])}
-    hardware = Hardware(**(values | {"network": Link(**content["network"])}))
-    if not all(map(_is_figure, _figures(hardware))):
+    hardware = from_object(Hardware, content)
+    if min(_figures(asdict(hardware))) < 0:
         raise ValueError("a figure is not a positive number")
-    if not (hardware.devices_per_host and hardware.local.bandwidth and hardware.network.bandwidth):
-        raise ValueError("devices and bandwidths must be above 0")
+    counts = hardware.devices_per_host, hardware.hosts_per_machine, hardware.cores_per_host
+    if 0 in (*counts, hardware.local.bandwidth, hardware.network.bandwidth):
+        raise ValueError("devices, hosts, cores and bandwidths must be above 0")
     if "dense" not in hardware.rates.kinds:
         raise ValueError("the kind 'dense' is missing")
     return hardware
 
 
-def _figures(hardware: Hardware) -> list[Any]:
-    """Every figure that the planner computes with; in a damaged file it may be anything."""
-    rates = asdict(hardware.rates)
-    kinds = rates.pop("kinds")
-    groups = [rates, *kinds.values(), asdict(hardware.local), asdict(hardware.network)]
-    return [
-        hardware.devices_per_host,
-        hardware.memory,
-        hardware.cores_per_host or 1,
-        hardware.contention,
-        hardware.crowding,
-        hardware.message_seconds,
-        hardware.message_start_seconds,
-        hardware.crowded_message_seconds,
-        hardware.turn_seconds,
-        *(figure for group in groups for figure in group.values()),
-    ]
-
-
-def _is_figure(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < float("inf")
+def _figures(values: dict[str, Any]) -> Iterator[float]:
+    """Every number that the planner computes with."""
+    for value in values.values():
+        if isinstance(value, dict):
+            yield from _figures(value)
+        elif isinstance(value, int | float):
+            yield value
 
 
 def _alike(start: float, entry: float) -> dict[str, KindRates]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -163,6 +163,23 @@ def test_files_that_are_no_profile(content: str, tmp_path: Path) -> None:
     with pytest.raises(
         PlanError, match=r"hardware: '.*bad.json' is no profile .*make one with gnnpipe profile"
     ):
+        load_hardware(str(path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hosts_per_machine", 0),
+        ("hosts_per_machine", -1),
+        ("name", 3),
+        ("source", None),
+        ("cores_per_host", 0),
+    ],
+)
+def test_fields_that_would_fail_later(field: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(asdict(SHIPPED["cpu-10g"]) | {field: value}))
+    with pytest.raises(PlanError, match=r"hardware: '.*x.json' is no profile"):
         load_hardware(str(path))
 
 
