@@ -1,6 +1,7 @@
 """Runs from Python: ``gnnpipe.train(...)`` in a script, a notebook, a thread, or each process of torchrun.
 
-A script needs no ``if __name__ == "__main__":``, as ranks import this package alone.
+A script needs no ``if __name__ == "__main__":``, as the processes of a run import this package and not the
+script.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from gnnpipe.config.resume import check_resumed, stored_settings
 from gnnpipe.config.roots import check_root
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, shown
+from gnnpipe.files.reading import Content
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import as_graph
 from gnnpipe.planner.hardware import load_hardware, outdated
@@ -42,7 +44,7 @@ _Config = TypeVar("_Config", RunConfig, PlanConfig)
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, whether it is finished, still goes on or was interrupted."""
+    """A run, read from its folder: one that is finished, still goes on or was interrupted."""
 
     folder: Path
 
@@ -53,19 +55,19 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        """What was asked for, presets resolved."""
+        """The settings of the run, with the values of its preset filled in."""
         return configured(RunConfig(), RunFolder(self.folder).settings() | {"out": self.folder})
 
     @property
-    def summary(self) -> dict[str, Any]:
-        """What came out, as summary.json has it; raises ConfigError of a run that is not finished."""
+    def summary(self) -> Content:
+        """The content of summary.json; raises ConfigError if the run is not finished."""
         folder = RunFolder(self.folder)
         if not self.finished:
             raise ConfigError(f"run: '{self.folder}' has no {SUMMARY} yet; {folder.saved()}")
         return folder.read(SUMMARY)
 
     def records(self) -> list[dict[str, object]]:
-        """What was measured in each epoch so far, as records.jsonl has it."""
+        """One record for each epoch so far, as in records.jsonl."""
         return RunFolder(self.folder).lines()
 
 
@@ -74,16 +76,17 @@ def train(
 ) -> Run:
     """Train a deep GNN on one whole graph, with ``stages * parts`` processes.
 
-    Under torchrun each of its processes calls this and is one rank. Every one of them returns the run, when
-    its folder is whole.
+    Under torchrun each of its processes calls this and is one rank. Each returns the run, as soon as its
+    folder is complete.
 
     Args:
         data: a data set's name, a ``torch_geometric.data.Data`` with ``x``, ``y``, ``edge_index`` and perhaps
-            masks, or a `GraphData`. By default the built-in graph.
-        config: what is not said by ``changes``.
+            masks, or a `GraphData`. By default the built-in graph. Other attributes of a Data, such as edge
+            weights, are not used; a warning names them.
+        config: settings. ``data`` and ``changes`` win over it.
         verbose: show the run as ``gnnpipe train`` does. By default on a terminal and in a notebook; else only
             warnings are shown, by Python's logging.
-        changes: fields of `RunConfig`. Nested ones are given as they are, or as dicts:
+        changes: fields of `RunConfig`. A nested one is given whole, or as a dict of the fields to change:
             ``optimizer={"schedule": "cosine"}``.
 
     Raises:
@@ -104,8 +107,8 @@ def resume(
 
     Args:
         folder: of the run.
-        data: its graph again, where that was in memory. It must have as many nodes, edges, features and
-            classes as before; more is not compared.
+        data: the graph again, if the run was trained on one in memory. It must have as many nodes, edges,
+            features and classes as before; nothing else is compared.
         verbose: as for `train`.
         changes: other settings from here on, such as ``epochs=400`` or another plan. The graph and the model
             stay.
@@ -113,7 +116,7 @@ def resume(
     Raises:
         UserError: nothing is left to do, or what was given makes it another run. Also as `train`.
     """
-    path = Path(folder.folder if isinstance(folder, Run) else folder)
+    path = _path("resume", folder.folder if isinstance(folder, Run) else folder)
     for key in ("out", "overwrite", "resume", "config"):
         if key in changes:
             raise ConfigError(f"{key}: a run goes on in its folder and with its settings; leave it out")
@@ -128,7 +131,8 @@ def resume(
             f"gnnpipe.resume('{path}', data)"
         )
     asked = _asked(configured(RunConfig(), settings), None, data, changes)
-    if asked.staleness.preset != before.staleness.preset:  # then what the old one decided is open again
+    if asked.staleness.preset != before.staleness.preset:
+        # the stored settings hold values that the old preset chose; the new one is to choose them anew
         kept = {key: value for key, value in settings.items() if key not in ("staleness", "optimizer")}
         asked = _asked(configured(RunConfig(), kept), None, data, changes)
     reporter = _reporter(verbose)
@@ -139,20 +143,21 @@ def resume(
 
 
 def open(folder: str | os.PathLike[str]) -> Run:  # noqa: A001 (it is written gnnpipe.open)
-    """A run that there is, finished or not; raises ConfigError where there is none."""
-    check_is_run(Path(folder), "run")
-    return Run(Path(folder))
+    """The run in a folder, finished or not; raises ConfigError if the folder holds none."""
+    path = _path("run", folder)
+    check_is_run(path, "run")
+    return Run(path)
 
 
 def plan(data: Any = None, *, config: PlanConfig | None = None, **changes: Any) -> list[Candidate]:
-    """All plans for a graph, a model and some devices, simulated: the fastest first, those that don't
-    fit into memory last.
+    """Simulate all plans for a graph, a model and some devices. The fastest comes first, those that don't fit
+    into memory last.
 
     Args:
         data: as for `train`.
-        config: what is not said by ``changes``.
+        config: settings. ``data`` and ``changes`` win over it.
         changes: fields of `PlanConfig`, such as ``devices=8, layers=64, hardware="a100"``. With ``num_nodes``
-            and ``num_edges`` no data are needed.
+            and ``num_edges`` no data is needed.
 
     Raises:
         UserError: a value that can't be used, or no plan fits.
@@ -169,13 +174,21 @@ def plan(data: Any = None, *, config: PlanConfig | None = None, **changes: Any) 
 
 
 def _asked(default: _Config, config: _Config | None, data: Any, changes: Mapping[str, Any]) -> _Config:
-    """The config that a call spells out.
+    """The config that a call asks for: ``default``, then ``config``, then ``data`` and ``changes``.
 
     Raises:
         ConfigError: an unknown keyword, a value of the wrong type, or two data sets.
     """
     if config is not None and not isinstance(config, type(default)):
-        raise ConfigError(f"config: '{shown(config)}' can't be used; expected a {type(default).__name__}")
+        given = type(config).__name__ if is_dataclass(config) else shown(config)
+        raise ConfigError(
+            f"config: '{given}' can't be used; expected a {type(default).__name__}, or its fields as keywords"
+        )
+    if _in_memory(changes.get("dataset")):
+        raise ConfigError(
+            f"dataset: '{shown(changes['dataset'])}' can't be used; expected a name; give a graph in memory "
+            "as data, the first argument"
+        )
     if data is not None:
         if "dataset" in changes:
             raise ConfigError("dataset: data names the graph already; leave one of the two out")
@@ -188,13 +201,28 @@ def _in_memory(data: Any) -> bool:
 
 
 def _checked(config: RunConfig) -> Resolved:
-    """As `check_config`; a graph in memory has no name to look up."""
+    """As `check_config`, also where the data set is a graph in memory, which no name stands for."""
     if config.dataset != IN_MEMORY:
         return check_config(config)
     return replace(check_config(replace(config, dataset=SYNTHETIC)), dataset=IN_MEMORY)
 
 
+def _path(key: str, folder: object) -> Path:
+    """A folder that a caller names; raises ConfigError, which names ``key``, for another kind of object."""
+    if not isinstance(folder, str | os.PathLike):
+        raise ConfigError(f"{key}: '{shown(folder)}' can't be used; expected the folder of a run")
+    return Path(folder)
+
+
 def _trained(asked: RunConfig, data: Any, reporter: Reporter, before: Resolved | None = None) -> Run:
+    """Check and train what was asked for.
+
+    Args:
+        asked: as the caller gave it, unchecked.
+        data: a graph in memory; anything else is a name, which ``asked`` has.
+        reporter: told of the run.
+        before: the settings of the run that goes on, as they were; None for a new run.
+    """
     config = _checked(asked)
     if before is not None:
         check_resumed(config, before)
@@ -204,7 +232,9 @@ def _trained(asked: RunConfig, data: Any, reporter: Reporter, before: Resolved |
         return Run(session.train(config, reporter, before, graph).path)
 
 
-def _reporter(verbose: bool | None) -> Reporter:
+def _reporter(verbose: object) -> Reporter:
+    if not isinstance(verbose, bool | None):
+        raise ConfigError(f"verbose: '{shown(verbose)}' can't be used; expected True, False or None")
     if verbose is None:
         verbose = "ipykernel" in sys.modules or (sys.stdout is not None and sys.stdout.isatty())
     return ConsoleReporter() if verbose else Quiet()
@@ -212,7 +242,7 @@ def _reporter(verbose: bool | None) -> Reporter:
 
 @contextmanager
 def _threads_kept() -> Iterator[None]:
-    """A run sets the number of threads of its process, which is the caller's too."""
+    """Restore PyTorch's number of threads, which preparing a run changes in the caller's process."""
     threads = torch.get_num_threads()
     try:
         yield

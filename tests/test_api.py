@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 
 import gnnpipe
 from gnnpipe.cli.main import main
@@ -21,6 +21,7 @@ from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import OptimizerConfig, RunConfig, SyntheticConfig
 from gnnpipe.errors import ConfigError, DataError, PlanError
 from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.records.folder import RunFolder
 from tests.cli.commands import BIN, environment, run
 
 GRAPH = SyntheticConfig(num_nodes=400, blocks_per_class=2)
@@ -136,7 +137,18 @@ def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> 
         (as_data(x=None), {}, r"dataset: in-memory has no features \(x\), which training needs"),
         (as_data(val_mask=None), {}, "in-memory has train_mask, but no val_mask; all three are needed"),
         (as_data(x=torch.full((400, 3), torch.nan)), {}, "features: 1200 of 1200 entries are NaN"),
+        (as_data(y=None), {}, r"dataset: in-memory has no labels \(y\), which training needs"),
         (as_data(y=torch.rand(400)), {}, "labels: .* is no class number"),
+        (
+            as_data(train_mask=torch.ones(100, dtype=torch.bool)),
+            {},
+            r"train_mask: expected bool \[400\], got bool \[100\]; a mask says of each node",
+        ),
+        (
+            HeteroData(),
+            {},
+            "data: a HeteroData can't be used; give a data set's name, a torch_geometric Data",
+        ),
         ([as_data()], {}, r"data: a list can't be used; .* dataset\[0\]"),
         (planted_partition(GRAPH), {"undirected": True}, "undirected: the edges of a GraphData are taken as"),
     ],
@@ -144,6 +156,25 @@ def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> 
 def test_graphs_in_memory_are_checked(data: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises((DataError, ConfigError), match=message):
         gnnpipe.train(data, **changes)
+
+
+def test_unused_attributes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Edge weights above all, without which the graph is another one."""
+    gnnpipe.train(as_data(edge_attr=torch.rand(as_data().num_edges)), out=tmp_path / "run", **SMALL)
+    assert caplog.messages == ["in-memory: not used: edge_attr"]
+
+
+def test_a_folder_that_is_taken_stays_as_it_was(finished: gnnpipe.Run) -> None:
+    before = {path: path.read_bytes() for path in finished.folder.rglob("*") if path.is_file()}
+    for data, changes in (
+        (None, {}),
+        (as_data(), {}),
+        (as_data(y=None), {"overwrite": True}),
+        (None, {"overwrite": True, "layers": 0}),
+    ):
+        with pytest.raises((ConfigError, DataError)):
+            gnnpipe.train(data, **{**SMALL, "out": finished.folder, **changes})
+    assert before == {path: path.read_bytes() for path in finished.folder.rglob("*") if path.is_file()}
 
 
 def test_a_split_is_made_where_a_graph_has_none(tmp_path: Path) -> None:
@@ -170,6 +201,10 @@ def test_a_split_is_made_where_a_graph_has_none(tmp_path: Path) -> None:
         ({"data": "Cora", "dataset": "Cora"}, "dataset: data names the graph already"),
         ({"data": "in-memory"}, "dataset: in-memory is a graph that a program held; give it again"),
         ({"config": {"layers": 3}}, "config: '{layers: 3}' can't be used; expected a RunConfig"),
+        ({"config": PlanConfig()}, "config: 'PlanConfig' can't be used; expected a RunConfig, or its fields"),
+        ({"dataset": as_data()}, "as data, the first argument"),
+        ({"device": torch.device("cpu")}, "device: 'cpu' (device) can't be used; expected a word"),
+        ({"verbose": "no"}, "verbose: 'no' can't be used; expected True, False or None"),
         ({"resume": "there"}, "resume: use gnnpipe.resume('there')"),
     ],
 )
@@ -194,6 +229,8 @@ def test_open(finished: gnnpipe.Run, tmp_path: Path) -> None:
     assert gnnpipe.open(str(finished.folder)) == finished
     with pytest.raises(ConfigError, match=r"run: '.*' is no run \(config.yaml is absent\)"):
         gnnpipe.open(tmp_path)
+    with pytest.raises(ConfigError, match="run: 'None' can't be used; expected the folder of a run"):
+        gnnpipe.open(None)  # type: ignore[arg-type]
     shutil.copytree(finished.folder, tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     unfinished = gnnpipe.open(tmp_path / "run")
@@ -211,7 +248,8 @@ def test_resume(finished: gnnpipe.Run, tmp_path: Path) -> None:
         record["loss"] for record in whole.records()[4:]
     ]
     for changes, message in (
-        ({}, "resume: all 6 epochs of .* are done"),
+        ({}, "resume: all 6 epochs of .* are done; give more, as in --epochs 12"),
+        ({"epochs": 3}, "resume: all 6 epochs of .* are done; give more, as in --epochs 12"),
         ({"hidden": 9}, "hidden: 9 is not what .* was trained with"),
         ({"out": "there"}, "out: a run goes on in its folder"),
         ({"epoch": 9}, "epoch is not known; did you mean 'epochs'"),
@@ -221,6 +259,8 @@ def test_resume(finished: gnnpipe.Run, tmp_path: Path) -> None:
             gnnpipe.resume(longer, **changes)
     with pytest.raises(ConfigError, match="holds no run"):
         gnnpipe.resume(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="resume: '3' can't be used; expected the folder of a run"):
+        gnnpipe.resume(3)  # type: ignore[arg-type]
 
 
 def test_a_graph_in_memory_is_asked_for_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,6 +273,7 @@ def test_a_graph_in_memory_is_asked_for_again(tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(DataError, match=r"data: the run was trained on a graph with num_edges .* same graph"):
         gnnpipe.resume(run, other, epochs=6)
     assert run.finished  # as it was
+    assert "gnnpipe.resume('" in RunFolder(run.folder).saved()  # the command line has no such graph
     assert len(gnnpipe.resume(run, as_data(), epochs=6).records()) == 6
     assert main(["train", "--resume", str(run.folder), "--epochs", "8"]) == 2
     assert "dataset: in-memory is a graph that a program held" in capsys.readouterr().err

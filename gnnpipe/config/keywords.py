@@ -9,38 +9,39 @@ from typing import Any, TypeVar, get_type_hints
 
 from gnnpipe.config.values import RefusedError, Value
 from gnnpipe.errors import ConfigError, did_you_mean, shown
+from gnnpipe.files.reading import Content
 
 _Config = TypeVar("_Config")
 
-# What a word stands for where a nested config is asked for, as on the command line.
+# Field that a word sets where a nested config is expected: staleness="paper" is its preset.
 SHORT_FORMS = {"staleness": "preset"}
 
 
 def configured(config: _Config, values: Mapping[str, Any], prefix: str = "") -> _Config:
-    """A config with some values replaced, each of which is checked for its type.
+    """A config with some fields replaced, after their types are checked.
 
     Args:
         config: a frozen dataclass.
-        values: by the names of its fields. A nested config is given as one, or as a mapping of some fields.
-        prefix: of the keys in messages.
+        values: new values by field. A nested config is given whole, or as a mapping of the fields to change.
+        prefix: stands before the fields' names in messages, as in ``optimizer.``
 
     Raises:
         ConfigError: a name that is no field, or a value of the wrong type.
     """
     hints = {name: get_type_hints(type(config))[name] for name in values_of(config)}
-    found = {}
+    changes = {}
     for name, given in values.items():
         key = f"{prefix}{shown(name)}"
         if name not in hints:
             hint = did_you_mean(str(name), hints) or f"; use one of {', '.join(hints)}"
             raise ConfigError(f"{key} is not known{hint}")
         now = getattr(config, name)
-        found[name] = _nested(key, now, given) if is_dataclass(now) else _value(key, hints[name], given)
-    return replace(config, **found)  # type: ignore[type-var]
+        changes[name] = _nested(key, now, given) if is_dataclass(now) else _value(key, hints[name], given)
+    return replace(config, **changes)  # type: ignore[type-var]
 
 
-def values_of(config: Any) -> dict[str, Any]:
-    """What a config says, by the names of the fields that may be given."""
+def values_of(config: Any) -> Content:
+    """The fields of a config that may be given, with their values."""
     return {item.name: getattr(config, item.name) for item in fields(config) if item.init}
 
 
@@ -58,12 +59,12 @@ def _nested(key: str, now: Any, given: Any) -> Any:
 
 
 def _value(key: str, hint: Any, given: Any) -> Any:
-    """What a flag with such a text would be, but for switches, which are true or false."""
+    """A value as the flag of the same name reads it. Switches take true and false, but no text."""
     if isinstance(given, os.PathLike):
         given = os.fspath(given)
     elif isinstance(given, tuple):
         given = list(given)
-    elif getattr(given, "ndim", None) == 0:  # a number of numpy's or torch's
+    elif getattr(given, "ndim", None) == 0:  # a number of numpy or torch
         given = given.item()
     if hint is bool:
         if isinstance(given, bool):

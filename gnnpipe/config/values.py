@@ -1,4 +1,4 @@
-"""What a flag's value may be, from a command line or a file."""
+"""Reading one flag's value, from a command line, a file or Python."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _NAMES: dict[Any, tuple[str, str]] = {
 
 
 class RefusedError(Exception):
-    """A value that a flag can't have. Neither argparse nor jsonargparse words it anew, as they do with a
-    ValueError."""
+    """A value that a flag can't have. It is no ValueError, for which argparse and jsonargparse would put
+    words of their own."""
 
 
 @dataclass(frozen=True, repr=False)
 class Value:
-    """Reads the values of one flag; called by the parser, which shows it in the help, too.
+    """Reads the values of one flag. The parser calls it, and shows it in the help as the flag's type.
 
     Args:
         flag: its name without dashes.
@@ -40,7 +40,7 @@ class Value:
 
     @property
     def kinds(self) -> tuple[Any, ...]:
-        """Plain types that will do; words of a Literal are checked elsewhere."""
+        """Types that will do. A Literal counts as str: `gnnpipe.config.checks` compares its words."""
         options = get_args(self.hint) if get_origin(self.hint) in (Union, UnionType) else (self.hint,)
         return tuple(str if get_origin(kind) is Literal else kind for kind in options)
 
@@ -48,17 +48,18 @@ class Value:
         value = _loaded(given) if isinstance(given, str) and self.kinds != (str,) else given
         if value is None and type(None) in self.kinds:
             return None
-        for kind in self.kinds:
-            found = _as_list(kind, value) if get_origin(kind) is tuple else _as_plain(kind, value)
-            if found is not None:
-                return self._word(str(found)) if kind is str else found
-        if str in self.kinds and isinstance(given, str):  # such as [a], which is a word after all
-            return self._word(given)
-        expected = [_NAMES[kind][1] if kind in _NAMES else _example(kind) for kind in self.kinds]
-        raise RefusedError(f"{self.flag}: '{shown(given)}' can't be used; expected {' or '.join(expected)}")
+        found = next((found for kind in self.kinds if (found := _as_kind(kind, value)) is not None), None)
+        if found is None and str in self.kinds and isinstance(given, str):
+            found = given  # such as [a]: YAML reads a list, but no list is asked for, so it is a word
+        if found is None:
+            raise RefusedError(f"{self.flag}: {_told(given)} can't be used; expected {self._expected()}")
+        return self._word(found) if isinstance(found, str) else found
+
+    def _expected(self) -> str:
+        return " or ".join(_NAMES[kind][1] if kind in _NAMES else _example(kind) for kind in self.kinds)
 
     def _word(self, word: str) -> str:
-        """A word that may name a file: no system takes longer ones, or a NUL."""
+        """Check a word that may name a file: no system takes longer ones, or a NUL."""
         longest = max(len(part.encode()) for part in word.split("/"))
         if "\0" in word or longest > MOST_BYTES_OF_A_NAME or len(word.encode()) > MOST_BYTES_OF_A_PATH:
             raise RefusedError(
@@ -69,12 +70,23 @@ class Value:
 
 
 def _loaded(text: str) -> Any:
-    """What a word of a command line would be in a file; itself where it would be nothing."""
+    """A word of a command line as YAML reads it; itself if it is no YAML, or an empty value."""
     try:
         value = parse_yaml(text)
     except ValueError:
         return text
     return text if value is None and text != "null" else value
+
+
+def _told(given: object) -> str:
+    """A value as a message repeats it. An object's kind is named, as its text may look like a word."""
+    plain = isinstance(given, bool | int | float | str | list | dict) or given is None
+    return f"'{shown(given)}'" if plain else f"'{shown(given)}' ({type(given).__name__})"
+
+
+def _as_kind(kind: Any, value: Any) -> Any:
+    """The value as that kind; None if it is not one."""
+    return _as_list(kind, value) if get_origin(kind) is tuple else _as_plain(kind, value)
 
 
 def _as_plain(kind: Any, value: Any) -> Any:
@@ -87,18 +99,18 @@ def _as_plain(kind: Any, value: Any) -> Any:
 
 
 def _as_list(hint: Any, value: Any) -> list[Any] | None:
-    """A list of what a tuple's hint asks for; None if it is not one."""
+    """The value as the list that a tuple's hint describes; None if it is not one."""
     kinds = [kind for kind in get_args(hint) if kind is not Ellipsis]
     if not isinstance(value, list) or (Ellipsis not in get_args(hint) and len(value) != len(kinds)):
         return None
     kind = kinds[0]
     words = get_args(kind) if get_origin(kind) is Literal else ()
-    found = [_as_plain(str if words else kind, item) for item in value]
-    return None if any(item is None or (words and item not in words) for item in found) else found
+    entries = [_as_plain(str if words else kind, entry) for entry in value]
+    return None if any(entry is None or (words and entry not in words) for entry in entries) else entries
 
 
 def _example(hint: Any) -> str:
-    """Of a list, in words."""
+    """The list that a tuple's hint describes, in words."""
     kind = get_args(hint)[0]
     if get_origin(kind) is Literal:
         words = get_args(kind)

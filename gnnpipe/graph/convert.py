@@ -70,7 +70,10 @@ def as_mask(values: Any, what: str, num_nodes: int) -> Tensor:
     """bool ``[num_nodes]`` from booleans or numbers that are 0 and 1; raises DataError for others."""
     mask = as_tensor(values, what)
     if mask.shape != (num_nodes,):
-        raise DataError(f"{what}: expected bool [{num_nodes}], got {_name(mask.dtype)} {list(mask.shape)}")
+        raise DataError(
+            f"{what}: expected bool [{num_nodes}], got {_name(mask.dtype)} {list(mask.shape)}; a mask says "
+            "of each node whether it belongs to the split"
+        )
     if mask.dtype == torch.bool:
         return mask.contiguous()
     bad = ~((mask == 0) | (mask == 1))

@@ -1,4 +1,4 @@
-"""What a run leaves behind in its folder."""
+"""The folder of a run: its files, read and written."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Literal
 from torch import Tensor
 
 from gnnpipe.checkpoint.names import CHECKPOINTS, MODEL
+from gnnpipe.config.catalog import IN_MEMORY
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import CheckpointError, ConfigError, DataError, shown
@@ -37,7 +38,7 @@ from gnnpipe.records.taking import (
 from gnnpipe.system.failures import advice, reason
 
 NOTHING_SAVED = "nothing was saved yet"
-# Settings that change nothing about what comes out.
+# Settings that do not change the results; a finished run counts as the one asked for whatever they are.
 OPERATION = {
     "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error",
     "cuda_graphs",
@@ -51,23 +52,23 @@ class RunFolder:
     config.yaml        everything resolved; ``gnnpipe train --config`` runs it again
     plan.json          stages, parts, chunks, layer ranges, the cut's quality, predictions
     records.jsonl      one line an epoch
-    summary.json       what came out
+    summary.json       results; there once all epochs are done
     model.safetensors  the best weights so far, by global layer number
-    checkpoints/       all that the run needs to go on, after some of its epochs
-    .lock              held while it runs
+    checkpoints/       the state after some of the epochs, to go on from
+    .lock              locked while the run goes on
     """
 
     path: Path
     launches: tuple[str, ...] = ()
-    """What makes the folder, see `launch_id`: of each host. By default this process's."""
+    """Launches that the run belongs to, one for each host (see `launch_id`). By default this process's."""
 
     @classmethod
     def for_config(cls, config: RunConfig) -> RunFolder:
-        """The folder that a config names, or a new one under runs/; nothing is made yet.
+        """The folder that a config names, or a new name under runs/. Nothing is made yet.
 
         Raises:
-            ConfigError: it exists and ``overwrite`` is not set, it holds anything but a run, or no folder can
-                be made there.
+            ConfigError: the folder exists and ``overwrite`` is not set, it holds anything but a run, or none
+                can be made there.
         """
         folder = cls(Path(config.out) if config.out else _new_name(config.dataset, config.model))
         with folder._writing():
@@ -75,10 +76,10 @@ class RunFolder:
         return folder
 
     def create(self, config: Resolved, plan: PlanFile) -> None:
-        """Make the folder, with the config and the plan in it; with ``overwrite`` in an old run's place.
+        """Make the folder and write the config and the plan; with ``overwrite``, remove the run in it first.
 
         Raises:
-            ConfigError: as `for_config`, if that has changed since.
+            ConfigError: as `for_config`, if the folder was taken since.
         """
         with self._writing():
             check_may_take(self.path, overwrite=config.overwrite)
@@ -91,7 +92,7 @@ class RunFolder:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Say in one line what the system would not do."""
+        """Turn an OSError into a ConfigError that says what to do."""
         try:
             yield
         except OSError as error:
@@ -100,18 +101,18 @@ class RunFolder:
             ) from None
 
     def rewind(self, config: Resolved, plan: PlanFile | None, epochs: int, model: Path) -> int:
-        """Bring the folder back to where it was after so many epochs, to go on; return `StoredPlan.since`.
+        """Bring the folder back to the state after ``epochs`` epochs; return `StoredPlan.since`.
 
-        Lines and keys that are kept stay as they are, also those that this version does not know.
+        Kept lines and keys are not rewritten, so that those of a newer version survive.
 
         Args:
             config: of the run that goes on.
-            plan: of it; None where that is the one it had. What earlier plans ran is added.
-            epochs: that are done.
-            model: the best weights of those epochs; if there is no such file, there were none yet.
+            plan: that it goes on by; None for the one it had. plan.json remembers the plans until now.
+            epochs: number of epochs that stay.
+            model: the best weights of those epochs; the file is absent if there were none yet.
 
         Raises:
-            CheckpointError: there are fewer records than that, or one is not as a run writes it.
+            CheckpointError: there are fewer records than ``epochs``, or one is malformed.
             ConfigError: something can't be written.
         """
         lines = self.lines()[:epochs]
@@ -123,9 +124,9 @@ class RunFolder:
         for number, line in enumerate(lines):
             self._check_line(line, number)
         now = self.plan()
-        content, kept = self.read(PLAN), config_as_yaml(config)
-        if epochs == config.epochs:  # none is left: plan and settings stay those of the epochs that ran
-            kept = {**self.settings(), "epochs": epochs}
+        content, settings = self.read(PLAN), config_as_yaml(config)
+        if epochs == config.epochs:  # no epoch is left: plan and settings stay those of the epochs that ran
+            settings = {**self.settings(), "epochs": epochs}
         else:
             resumed = (*now.resumed, Resumption(epochs, now.shape))
             now = replace(now, plan=plan.plan if plan else now.plan, resumed=resumed)
@@ -139,15 +140,15 @@ class RunFolder:
             self._write_plan(content)
             for name in (SUMMARY, PICTURE, COMPARISON):
                 remove(self.path / name)
-            write_file(self.path / CONFIG, dump_yaml(kept))
+            write_file(self.path / CONFIG, dump_yaml(settings))
         return now.since(config.epochs)
 
     def _check_line(self, line: Content, epoch: int) -> None:
-        """Raise CheckpointError unless it is the record of an epoch."""
+        """Raise CheckpointError unless ``line`` is the record of ``epoch``."""
         try:
-            found = from_object(EpochRecord, line).epoch
-            if found != epoch:
-                raise ValueError(f"epoch: {found} should be {epoch}")
+            recorded = from_object(EpochRecord, line).epoch
+            if recorded != epoch:
+                raise ValueError(f"epoch: {recorded} should be {epoch}")
         except ValueError as error:
             raise CheckpointError(
                 f"resume: line {epoch + 1} of '{self.path / RECORDS}' is not that epoch's "
@@ -155,19 +156,19 @@ class RunFolder:
             ) from None
 
     def is_begun_by(self, launch: str, config: Resolved) -> bool:
-        """Whether the run that is there is the one that a launch has begun, with these settings."""
+        """Whether the folder holds a run with these settings that ``launch`` began."""
         try:
             return launch in self.stored_plan().launches and self.settings() == config_as_yaml(config)
         except DataError:
             return False
 
     def _write_plan(self, plan: Content) -> None:
-        """With what made the run, or went on with it, last."""
+        """Write plan.json, with the launches that the run belongs to now."""
         launches = sorted(set(self.launches or (launch_id(),)))
         _write_json(self.path / PLAN, plan | {"launches": launches})
 
     def append(self, record: EpochRecord) -> None:
-        """Add an epoch's line, whole or not at all; the system has it when this returns."""
+        """Add an epoch's line, whole or not at all; it outlives this process from then on."""
         append_text(self.path / RECORDS, _line(record))
 
     def write_summary(self, summary: Summary) -> None:
@@ -175,7 +176,7 @@ class RunFolder:
         _write_json(self.path / SUMMARY, summary)
 
     def write_model(self, weights: dict[str, Tensor], about: dict[str, str] | None = None) -> None:
-        """Write model.safetensors, and what it says of itself, whole or not at all."""
+        """Write model.safetensors with its metadata, whole or not at all."""
         write_tensors(self.path / MODEL, weights, {"format": "pt", **(about or {})})
 
     def read(self, name: str) -> Content:
@@ -194,7 +195,7 @@ class RunFolder:
             return from_object(StoredPlan, read_json(self.path / PLAN))
 
     def plan(self) -> StoredPlan:
-        """The plan of a run that is to go on.
+        """As `stored_plan`, for a run that is to go on.
 
         Raises:
             ConfigError: plan.json is not there, or damaged.
@@ -208,17 +209,17 @@ class RunFolder:
             ) from None
 
     def state(self, config: Resolved) -> Literal["absent", "begun", "finished"]:
-        """How much of the run that ``config`` asks for is there.
+        """How much of the run that ``config`` asks for the folder holds.
 
         Raises:
             ConfigError: the folder holds a run with other settings, and ``overwrite`` is not set.
         """
         if config.overwrite or not (self.path / CONFIG).exists():
             return "absent"
-        found = self.settings()
+        settings = self.settings()
         for key, value in config_as_yaml(config).items():
-            if key not in OPERATION and found.get(key) != value:
-                old = shown(found.get(key))
+            if key not in OPERATION and settings.get(key) != value:
+                old = shown(settings.get(key))
                 keep = "" if isinstance(value, dict) else f", give --{key.replace('_', '-')} {old}"
                 raise ConfigError(
                     f"out: '{self.path}' holds a run with {key} {old}, not {shown(value)}; choose "
@@ -238,7 +239,7 @@ class RunFolder:
             return [_record(line, number) for number, line in enumerate(lines, start=1)]
 
     def lines(self) -> list[Content]:
-        """The same as they are written, whatever is in them."""
+        """The complete lines of records.jsonl as they are, also what this version does not know."""
         with self._reading(RECORDS):
             return read_json_lines(self.path / RECORDS)
 
@@ -257,30 +258,35 @@ class RunFolder:
             ) from None
 
     def saved(self) -> str:
-        """One line that says what is there, for a run that was interrupted."""
+        """What the folder of an interrupted run holds, and how to go on with it, in one line."""
         lines = self.lines() if (self.path / RECORDS).exists() else []
         if not lines and not (self.path / MODEL).exists():
             return NOTHING_SAVED
         parts = [f"{len(lines)} epochs in {RECORDS}"]
         if (self.path / MODEL).exists():
             parts.append(f"the best weights so far in {MODEL}")
-        found = f"saved in {self.path}: {', '.join(parts)}"
+        files = f"saved in {self.path}: {', '.join(parts)}"
         names = [path.name.removeprefix("epoch-") for path in (self.path / CHECKPOINTS).glob("epoch-*")]
-        kept = [int(name) for name in names if name.isdecimal()]
-        if not kept:
-            return f"{found}; no checkpoint, so --resume can't go on"
-        return f"{found}; gnnpipe train --resume {self.path} goes on from epoch {max(kept)}"
+        epochs = [int(name) for name in names if name.isdecimal()]
+        if not epochs:
+            return f"{files}; no checkpoint, so --resume can't go on"
+        return f"{files}; {self._resuming()} goes on from epoch {max(epochs)}"
+
+    def _resuming(self) -> str:
+        """What a user types to go on. The command line has no graph in memory to give."""
+        in_memory = (self.path / CONFIG).exists() and self.settings().get("dataset") == IN_MEMORY
+        return f"gnnpipe.resume('{self.path}', data)" if in_memory else f"gnnpipe train --resume {self.path}"
 
 
 def _new_name(dataset: str, model: str) -> Path:
-    """runs/DATE-DATASET-MODEL, with a number behind it where several runs start in one second."""
+    """A new runs/DATE-DATASET-MODEL, numbered where several runs start in one second."""
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{dataset.lower()}-{model}"
     names = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
     return next(path for path in names if not path.exists())
 
 
 def config_as_yaml(config: Resolved) -> Content:
-    """A config as ``--config`` reads it; where the run was kept is not part of it."""
+    """A config as ``--config`` reads it, without the keys that name the run's folder."""
     values = dict(sorted(asdict(config).items(), key=lambda item: isinstance(item[1], dict)))  # sections last
     for key in ("out", "overwrite", "resume"):
         del values[key]

@@ -1,4 +1,4 @@
-"""Who is told of a run while it is prepared and goes on."""
+"""Reporters: objects that show a run while it is prepared and while it trains."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
+from gnnpipe.config.catalog import IN_MEMORY
 from gnnpipe.config.resolved import Resolved
 
-if TYPE_CHECKING:  # they import PyTorch, and the names here are read without
+if TYPE_CHECKING:  # these import PyTorch, which this module needs for nothing else
     from gnnpipe.records.folder import RunFolder
     from gnnpipe.records.plan_file import PlanFile
     from gnnpipe.records.record import EpochRecord
@@ -17,38 +18,38 @@ LOG = logging.getLogger("gnnpipe")
 
 
 class Reporter(Protocol):
-    """Told of a run by the process that prepares it, then by rank 0.
+    """Shows a run. The process that prepares it calls the methods first, then rank 0.
 
-    Rank 0 may be another process, which gets a copy: a reporter can be pickled.
+    Rank 0 may be another process, which gets a copy, so a reporter must be picklable.
     """
 
     def step(self, what: str) -> AbstractContextManager[None]:
-        """Something takes long that has no epochs to count, as in ``loading Cora``."""
+        """Show, as long as the context is open, what takes so long, as in ``loading Cora``."""
 
     def say(self, line: str) -> None:
-        """A line of the account of the run."""
+        """Show a line of the run's account."""
 
     def warn(self, line: str) -> None:
-        """A line of that account which asks for a change."""
+        """Show a line of that account which advises a change."""
 
     def remark(self, line: str, *, warning: bool = False) -> None:
-        """A line beside the account: what changes, what was found in a folder, a process that was lost."""
+        """Show a line that is no part of the account: settings that change, a process that was lost."""
 
     def start(self, config: Resolved, plan: PlanFile) -> None:
-        """A run is prepared; ``plan`` is what its plan.json will hold."""
+        """Show the run that is about to start; ``plan`` is the content of its plan.json."""
 
     def epoch(self, record: EpochRecord) -> None:
-        """An epoch is done."""
+        """Show an epoch that is done."""
 
     def close(self) -> None:
-        """No epoch follows."""
+        """Stop showing progress, as no epoch follows."""
 
     def end(self, folder: RunFolder) -> None:
-        """The run is done, and its folder whole."""
+        """Show the result of a finished run, from its folder."""
 
 
 class Quiet:
-    """Shows nothing. Lines go to Python's logging, which prints warnings unless a program sets it up."""
+    """Prints nothing. Lines go to Python's logging: unless a program sets it up, it prints warnings."""
 
     def step(self, what: str) -> AbstractContextManager[None]:
         """Do nothing."""
@@ -67,7 +68,10 @@ class Quiet:
         LOG.log(logging.WARNING if warning else logging.INFO, line)
 
     def start(self, config: Resolved, plan: PlanFile) -> None:
-        """Do nothing."""
+        """Log notes about the graph; as warnings where it is a program's own, as they say which of its
+        attributes (such as edge weights) are not used."""
+        for note in plan.graph.notes:
+            LOG.log(logging.WARNING if config.dataset == IN_MEMORY else logging.INFO, note)
 
     def epoch(self, record: EpochRecord) -> None:
         """Do nothing."""

@@ -1,4 +1,4 @@
-"""Where a run goes on: after --resume, and when it starts again by itself."""
+"""The checkpoint that a run goes on from: after --resume, and when it restarts by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gnnpipe.run.reporter import Reporter
 
 
 def restarted(job: Job, folder: RunFolder, reporter: Reporter) -> Job:
-    """The same job from its last checkpoint, with the folder as it was then."""
+    """The same job from its last checkpoint, after its folder is brought back to that epoch."""
     stored = latest(folder.path, warn_with(reporter))
     start = Start(stored.folder, stored.about.epochs) if stored else None
     epochs, model = (start.epochs, start.folder / MODEL) if start else (0, Path())
@@ -30,12 +30,12 @@ def restarted(job: Job, folder: RunFolder, reporter: Reporter) -> Job:
 
 
 def folder_of(config: Resolved) -> RunFolder:
-    """The run's folder, not made yet; when a run goes on, where it is."""
+    """The folder of a run: the one it goes on in, or the one that a new run will make."""
     return RunFolder(Path(config.resume)) if config.resume else RunFolder.for_config(config)
 
 
 def start_of(config: Resolved, folder: RunFolder, reporter: Reporter) -> Start | None:
-    """Where to go on; None to begin.
+    """The checkpoint to go on from; None for a new run.
 
     Raises:
         ConfigError: there is no checkpoint to go on from, or nothing is left to do.
@@ -50,11 +50,11 @@ def start_of(config: Resolved, folder: RunFolder, reporter: Reporter) -> Start |
             f"{folder.path / CONFIG}, and --checkpoint-every 10 to have one early"
         )
     epochs = stored.about.epochs
-    # a run may have been stopped between its last checkpoint and its summary
+    # A run that was stopped between its last checkpoint and its summary has the summary left to write. That
+    # needs a best epoch, and its weights.
     if epochs > config.epochs or (epochs == config.epochs and (folder.path / SUMMARY).exists()):
         raise ConfigError(
-            f"resume: all {config.epochs} epochs of '{folder.path}' are done; give more, as in --epochs "
-            f"{2 * config.epochs}"
+            f"resume: all {epochs} epochs of '{folder.path}' are done; give more, as in --epochs {2 * epochs}"
         )
     if epochs == config.epochs and not any(record.scores for record in folder.records()[:epochs]):
         raise ConfigError(
@@ -70,11 +70,11 @@ def start_of(config: Resolved, folder: RunFolder, reporter: Reporter) -> Start |
 
 
 def check_same_graph(before: StoredPlan, plan: PlanFile) -> None:
-    """Refuse a graph in memory that is not the one a run was trained on, as far as its sizes tell.
+    """Refuse a graph in memory of other sizes than the one that a run was trained on.
 
     Args:
-        before: of the run.
-        plan: as it would be with this graph.
+        before: plan of the run so far.
+        plan: plan for the graph that is given now.
 
     Raises:
         DataError: another number of nodes, edges, features, their entries or classes, or another task.
@@ -89,13 +89,15 @@ def check_same_graph(before: StoredPlan, plan: PlanFile) -> None:
 
 
 def warn_with(reporter: Reporter) -> Callable[[str], None]:
-    """Of a checkpoint that is damaged."""
+    """Shows the warnings of `latest`, one for each damaged checkpoint."""
     return partial(reporter.remark, warning=True)
 
 
 def for_restart(config: Resolved, reporter: Reporter) -> Resolved:
-    """What a process does that torchrun has started again: go on with what this launch has begun, or begin it
-    again if nothing was saved. A folder with another run is not touched; as at first, it is refused.
+    """The config of a process that torchrun may have restarted.
+
+    A restart goes on with the run that the same launch began, or begins it again if nothing was saved. It
+    refuses another run's folder, like a first start.
 
     Raises:
         ConfigError: torchrun is to restart a run whose folder would be a new one each time.
@@ -105,14 +107,15 @@ def for_restart(config: Resolved, reporter: Reporter) -> Resolved:
             "out: torchrun --max-restarts needs a folder that a restart finds again; give --out, or resume"
         )
     is_first_start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
-    if is_first_start or os.environ.get("RANK", "0") != "0":  # rank 0 tells the others
+    # Rank 0 alone looks at the folder. The others get the checkpoint that it chooses with their job.
+    if is_first_start or os.environ.get("RANK", "0") != "0":
         return config
     begun = RunFolder(Path(str(config.out))).is_begun_by(launch_id(), config)
     return as_far_as_it_got(config, reporter) if begun else config
 
 
 def as_far_as_it_got(config: Resolved, reporter: Reporter) -> Resolved:
-    """Go on with the run that ``config.out`` holds from its last checkpoint, or begin it again."""
+    """The config that goes on from the last checkpoint in ``config.out``, or, without one, begins again."""
     out = Path(str(config.out))
     if complete(out) and latest(out, warn_with(reporter)) is not None:
         return replace(config, resume=config.out, overwrite=False)
