@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from gnnpipe.cli.parser import build, make_parser
+from gnnpipe.cli.parser import Parser, build, make_parser
 from gnnpipe.cli.roots import check_root
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import HaloMode, Initial, RunConfig, TableFormat, WireFormat
 from gnnpipe.config.values import Value
 from gnnpipe.errors import ConfigError, did_you_mean, shown
+from gnnpipe.files.reading import Content
 from gnnpipe.records.taking import check_is_run
 from gnnpipe.run.early import check_plan
 from gnnpipe.system.resources import threads_per_rank
@@ -33,11 +34,11 @@ USUAL = (
     "plans", "json", "dataset", "root", "model", "layers", "hidden", "dropout", "epochs", "lr", "device",
     "out",
 )  # fmt: skip
-"""Flags that most comparisons get by with."""
+"""Flags that ``--help`` explains; most comparisons need no others."""
 
 DEFAULT_OUT = "runs/compare"
 
-# What may stand behind a plan, and the flag that it sets.
+# Words that may follow a plan, and the field and value that each sets: "stale" is halo=stale.
 WORDS = {
     prefix + word: (field, word)
     for field, prefix, words in (
@@ -52,37 +53,56 @@ WORDS = {
 
 @dataclass(frozen=True)
 class PlanName:
-    """A plan as it is written: stages x parts, perhaps chunks, and words that change one setting each."""
+    """A plan as a user writes it: stages x parts, perhaps chunks, and words that change one setting each."""
 
     text: str
-    changes: dict[str, Any]
-    """Fields of the config."""
+    changes: Content
+    """Fields of the config that the plan sets, with their values."""
 
     @classmethod
     def parse(cls, text: str) -> PlanName:
         """``4x1``, ``2x2x16`` (with 16 chunks), ``1x4+stale``, ``4x1+recompute+int8``; raises ConfigError."""
         numbers, *words = text.split("+")
-        found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})(?:x([1-9]\d{0,8}))?", numbers)
+        sizes = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})(?:x([1-9]\d{0,8}))?", numbers)
         known = [WORDS[word] for word in words if word in WORDS]
-        if not found or len(dict(known)) < len(words):
+        # two words for one field leave one entry, and are refused like a word that is unknown
+        if not sizes or len(dict(known)) < len(words):
             hints = [did_you_mean(word, WORDS) for word in words if word not in WORDS]
             hint = next((f"{hint} Write" for hint in hints if hint), "; write")
             raise ConfigError(
                 f"plans: '{shown(text)}' is no plan{hint} stages x parts as in 4x1, with a number of chunks "
                 f"as in 4x1x32, with words as in 4x1+recompute+int8 ({', '.join(WORDS)})"
             )
-        chunks = {"chunks": int(found[3])} if found[3] else {}
-        changes = {"stages": int(found[1]), "parts": int(found[2]), "halo": "exact", "plan": "given"}
+        chunks = {"chunks": int(sizes[3])} if sizes[3] else {}
+        changes = {"stages": int(sizes[1]), "parts": int(sizes[2]), "halo": "exact", "plan": "given"}
         return cls(text, changes | chunks | dict(known))
 
     @property
     def num_ranks(self) -> int:
-        """Processes that it needs."""
+        """Processes that the plan needs."""
         return int(self.changes["stages"] * self.changes["parts"])
 
 
 def run(arguments: list[str]) -> int:
     """Compare as ``arguments`` say; return the exit code."""
+    chosen = _make_parser().read(arguments)
+    plans = [PlanName.parse(text) for text in chosen.plans or ()]
+    folders = [Path(path) for path in chosen.runs or ()]
+    _check_operands(folders, plans)
+    config = build(RunConfig, chosen)
+    check_root(arguments, config.dataset, config.root)
+    if plans:
+        with _stdout_kept_clean() if chosen.json else nullcontext():
+            folders = _run_missing(config, plans)
+    else:
+        _check_runs(folders, config)
+    from gnnpipe.report.compare import compare  # PyTorch takes seconds to import
+
+    return compare(folders, as_json=chosen.json)
+
+
+def _make_parser() -> Parser:
+    """Train's flags, and those of the comparison itself."""
     parser = make_parser(
         "compare", RunConfig, DESCRIPTION, EPILOG, " [RUN ...] [--plans PLAN ...]", usual=USUAL
     )
@@ -94,36 +114,35 @@ def run(arguments: list[str]) -> int:
         "4x1+recompute+int8 or 1x4+tables-bf16. They take the place of the flags of the same names.",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    chosen = parser.read(arguments)
-    if chosen.plans and chosen.runs:
+    return parser
+
+
+def _check_operands(folders: list[Path], plans: list[PlanName]) -> None:
+    """Refuse runs beside plans, and fewer than two of either."""
+    if plans and folders:
         raise ConfigError(
-            f"runs: '{shown(chosen.runs[0])}' and --plans can't go together; give one of the two"
+            f"runs: '{shown(str(folders[0]))}' and --plans can't go together; give one of the two"
         )
-    plans = [PlanName.parse(text) for text in chosen.plans or ()]
-    if len(plans or chosen.runs or ()) < 2:
+    if len(plans or folders) < 2:
         raise ConfigError("runs: there is nothing to compare; name two runs or more, or two --plans or more")
-    config = build(RunConfig, chosen)
-    check_root(arguments, config.dataset, config.root)
-    if chosen.runs and config != RunConfig():
+
+
+def _check_runs(folders: list[Path], config: RunConfig) -> None:
+    """Refuse flags of a run, which change nothing about finished ones, and folders that are no runs."""
+    if config != RunConfig():
         raise ConfigError(
-            f"runs: '{shown(chosen.runs[0])}' is run already, so flags of a run say nothing about it; leave "
+            f"runs: '{shown(str(folders[0]))}' is run already, so flags of a run say nothing about it; leave "
             "them out, or give --plans"
         )
-    folders = [Path(path) for path in chosen.runs or ()]
     for folder in folders:
         check_is_run(folder, "runs")
-    if plans:
-        with _stdout_kept_clean() if chosen.json else nullcontext():
-            folders = _run_missing(config, plans)
-    from gnnpipe.report.compare import compare  # PyTorch takes seconds to import
-
-    return compare(folders, as_json=chosen.json)
 
 
 @contextmanager
 def _stdout_kept_clean() -> Iterator[None]:
-    """What runs and their processes say goes to stderr, so that stdout holds nothing but JSON."""
+    """Send the output of runs to stderr, so that stdout holds nothing but JSON."""
     sys.stdout.flush()
+    # The file itself is exchanged: processes that are started inherit it, but not an object like sys.stdout.
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
@@ -135,7 +154,7 @@ def _stdout_kept_clean() -> Iterator[None]:
 
 
 def _run_missing(config: RunConfig, plans: list[PlanName]) -> list[Path]:
-    """Check all plans, then run those whose folder holds no such run yet."""
+    """Check all plans, then run those that have no finished run in their folder yet."""
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         raise ConfigError("plans: compare starts its processes itself; run it without torchrun")
     folder = Path(config.out or DEFAULT_OUT)
@@ -147,10 +166,10 @@ def _run_missing(config: RunConfig, plans: list[PlanName]) -> list[Path]:
         check_config(replace(config, **plan.changes, threads=threads, out=str(folder / plan.text)))
         for plan in plans
     ]
-    for item in configs:
-        check_plan(item)
+    for resolved in configs:
+        check_plan(resolved)
     from gnnpipe.report.console import ConsoleReporter  # PyTorch takes seconds to import
     from gnnpipe.run.session import train_missing
 
     train_missing(configs, ConsoleReporter())
-    return [Path(str(item.out)) for item in configs]
+    return [Path(str(resolved.out)) for resolved in configs]

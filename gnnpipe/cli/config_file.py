@@ -1,4 +1,4 @@
-"""A config file as flags: what ``--config`` reads."""
+"""Files that ``--config`` names, read as flags."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from gnnpipe.errors import ConfigError, did_you_mean, shown
-from gnnpipe.files.reading import read_yaml_text
+from gnnpipe.files.reading import Content, read_yaml_text
 from gnnpipe.system.failures import reason
 
 
 def split_off(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The files that ``--config`` names, and the other arguments."""
+    """Paths of the files that ``--config`` names, and the other arguments."""
     paths, others = [], []
     rest = iter(arguments)
     for argument in rest:
@@ -29,11 +29,11 @@ def split_off(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def as_flags(path: str, known: Sequence[str]) -> list[str]:
-    """The flags that a file stands for.
+    """The flags that a config file stands for.
 
     Args:
         path: of the file.
-        known: all flags there are.
+        known: all flags of the command.
 
     Raises:
         ConfigError: it can't be read, or has a field that is no flag.
@@ -42,12 +42,12 @@ def as_flags(path: str, known: Sequence[str]) -> list[str]:
 
 
 def check_flag(flag: str, known: Sequence[str]) -> None:
-    """Raise ConfigError unless it is one of those that are known, to the letter."""
+    """Raise ConfigError unless a flag is known; the beginning of one is not."""
     if flag in known:
         return
     hint = did_you_mean(flag, known)
     whole, _, part = flag.rpartition(".")
-    if whole in known:
+    if whole in known:  # jsonargparse would take --lr.x for a part of --lr
         raise ConfigError(
             f"{shown(flag)} is not known, as {whole} has one value and no part '{shown(part)}'"
             f"{hint or '; --help lists all flags'}"
@@ -55,8 +55,8 @@ def check_flag(flag: str, known: Sequence[str]) -> None:
     raise ConfigError(f"{shown(flag)} is not known{f'{hint} --help' if hint else '; --help'} lists all flags")
 
 
-def read_config(path: str) -> dict[str, Any]:
-    """The fields of a file that ``--config`` names; raises ConfigError."""
+def read_config(path: str) -> Content:
+    """The fields of a file that ``--config`` names, with their values; raises ConfigError."""
     try:
         return read_yaml_text(Path(path), link=True)[1]
     except (OSError, ValueError) as error:
@@ -68,6 +68,7 @@ def read_config(path: str) -> dict[str, Any]:
 
 
 def _flags(content: dict[Any, Any], known: Sequence[str], section: str) -> Iterator[str]:
+    """The flags of a mapping's fields. ``section`` is empty, or a nested mapping's name and a dot."""
     for name, value in content.items():
         key = f"{section}{name}"
         flag = f"--{key}" if "." in key else f"--{key.replace('_', '-')}"
@@ -88,7 +89,7 @@ def _flags(content: dict[Any, Any], known: Sequence[str], section: str) -> Itera
 
 
 def as_flag(flag: str, value: Any, known: Sequence[str] = ()) -> str:
-    """A field's value, written as on a command line; ``known`` tells the flags that are on or off."""
+    """A flag with its value, as on a command line. A flag with a ``--no-`` form in ``known`` is a switch."""
     opposite = f"--no-{flag[2:]}"
     if opposite in known:
         if not isinstance(value, bool):
@@ -100,7 +101,7 @@ def as_flag(flag: str, value: Any, known: Sequence[str] = ()) -> str:
 
 
 def _text(value: Any) -> str:
-    """JSON is YAML, and spells what Python spells in another way."""
+    """A value as JSON, which is YAML too; Python would write True and None."""
     try:
         return json.dumps(value, default=str)
     except (TypeError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Where data are read from, if a config file or a run says so."""
+"""The folder that data are read from, if a config file or a run names it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gnnpipe.cli.config_file import as_flag, read_config, split_off
 from gnnpipe.config import roots
 from gnnpipe.config.resume import stored_settings
+from gnnpipe.files.reading import Content
 
 
 def check_root(arguments: Sequence[str], dataset: str, root: str | None, resume: str | None = None) -> None:
-    """Make sure that the user knows where data are read from.
+    """Print where data are read from, unless the command line says so itself.
 
     Args:
         arguments: of the command line.
-        dataset: its name.
-        root: of it, from wherever.
+        dataset: name of the data set.
+        root: folder of the data set, whoever named it.
         resume: folder of the run that goes on.
 
     Raises:
@@ -34,6 +34,6 @@ def check_root(arguments: Sequence[str], dataset: str, root: str | None, resume:
             sys.stderr.write(f"{line}\n")
 
 
-def _root_in(settings: dict[str, Any]) -> str:
-    """As the flag that it stands for."""
+def _root_in(settings: Content) -> str:
+    """The root that settings give, written as ``--root`` takes it."""
     return as_flag("--root", settings.get("root")).removeprefix("--root=")

@@ -1,4 +1,4 @@
-"""One run at a time in a folder."""
+"""The lock of a run's folder: one run at a time."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ from gnnpipe.files.writing import make_folder, open_lock, remove, write_file
 from gnnpipe.system.failures import advice, reason
 
 LOCK, OWNER = ".lock", ".owner.json"
-# Ranks end at once when their launcher is gone, but a host may be busy.
+# Ranks end when their launcher is gone; a busy host may take a while to run them.
 SECONDS_TO_DIE = 15.0
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that holds a folder, as it says itself."""
+    """The process that holds a folder, as .owner.json has it."""
 
     host: str
     pid: int
     started: float | None
-    """When, in seconds since 1970: numbers of processes are used again. None where a version did not say."""
+    """Start time of the process, in seconds since 1970: it tells the process from a later one of the same
+    number. None in files of older versions."""
     since: str
-    """When it took the folder, for the user."""
+    """Date and time at which it took the folder; shown to users."""
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[int]:
-    """Keep other runs out of a folder while this one goes on; it is made if there is none.
+    """Keep other runs out of a folder as long as the context is open. A missing folder is made.
 
-    Yields the open file that is locked. Processes that write there keep a copy of it: the system lets go of
-    the lock when the last of them has ended, however that comes about.
+    Yields the descriptor of the locked file. The ranks inherit it, as they write there too: the system
+    unlocks the file when the last process that has it open has ended, also after a crash.
 
     Raises:
         ConfigError: another run holds it, or nothing can be written there.
@@ -66,7 +67,7 @@ def held(folder: Path) -> Iterator[int]:
 
 
 def _take(lock: int, folder: Path) -> None:
-    """Lock, and say who did; waits for the ranks of a run whose launcher is gone."""
+    """Lock the file and write its owner. Waits for ranks that outlive their launcher, as they soon end."""
     deadline = time.monotonic() + SECONDS_TO_DIE
     while True:
         try:
@@ -76,9 +77,11 @@ def _take(lock: int, folder: Path) -> None:
             write_file(folder / OWNER, json_text(owner))
             return
         except BlockingIOError:
-            other = _owner(folder)
-            if time.monotonic() > deadline or other is None or not _is_gone(other):
-                who = f"process {other.pid} on {other.host} since {other.since}" if other else "another run"
+            holder = _owner(folder)
+            if time.monotonic() > deadline or holder is None or not _is_gone(holder):
+                who = (
+                    f"process {holder.pid} on {holder.host} since {holder.since}" if holder else "another run"
+                )
                 raise ConfigError(
                     f"out: '{folder}' is in use by {shown(who)}; choose another --out, or wait"
                 ) from None
@@ -90,7 +93,7 @@ def _take(lock: int, folder: Path) -> None:
 
 
 def _owner(folder: Path) -> Owner | None:
-    """Who holds a folder; None if that is not known."""
+    """The process that holds a folder; None if the file does not tell."""
     try:
         return from_object(Owner, {"started": None, **read_json(folder / OWNER)})
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""plan.json: what a run was about to do, and how often it went on by another plan."""
+"""plan.json: the plan of a run, its graph and predictions, and the plans that it went on with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class PlanFile:
-    """What is known of a run as it starts; fields stand in the order in which they are written."""
+    """The content of plan.json as a run starts, in the order in which it is written."""
 
     plan: Plan
     graph: GraphFacts
@@ -28,27 +28,28 @@ class PlanFile:
 
 @dataclass(frozen=True)
 class Resumption:
-    """That a run went on, perhaps by another plan."""
+    """A point where a run went on, perhaps by another plan."""
 
     epoch: int
-    """Epochs that were done."""
+    """Number of epochs that were done."""
     shape: Annotated[Shape, Key("from")]
-    """Of the plan until then."""
+    """Shape of the plan until then."""
 
 
 @dataclass(frozen=True)
 class Foreseen:
-    """Of a plan's predictions, those that are compared with what came out."""
+    """The predictions of a plan that reports compare with what was measured."""
 
     rival_bytes: float | None = None
-    """Bytes of graph parallelism; None where it has nothing to send, and in files of the first version."""
+    """Bytes that graph parallelism would send in an epoch; None where it has nothing to send, and in files of
+    the first version."""
     graph_parallel_bytes_per_epoch: float | None = None
-    """Its name in the first version."""
+    """Name of ``rival_bytes`` in the first version."""
 
 
 @dataclass(frozen=True)
 class GraphSize:
-    """The graph's facts that tell one from another at no cost; None where the file does not say."""
+    """Sizes by which one graph is told from another at no cost; None where the file does not say."""
 
     num_nodes: int | None = None
     num_edges: int | None = None
@@ -60,7 +61,7 @@ class GraphSize:
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """What is read of a plan.json, which an older version may have written."""
+    """The fields of plan.json that are read; an older version may have written it."""
 
     plan: Plan
     metric: Metric
@@ -68,27 +69,35 @@ class StoredPlan:
     graph: GraphSize = GraphSize()
     resumed: tuple[Resumption, ...] = ()
     launches: tuple[str, ...] = ()
-    """Who started the run, or went on with it, last; see `launch_id`. Empty in files of older versions."""
+    """Launches that started the run, or went on with it, last (see `launch_id`). Empty in files of older
+    versions."""
 
     @property
     def shape(self) -> Shape:
-        """Of the plan that ran last."""
+        """Shape of the plan that ran last."""
         return self.plan.num_stages, self.plan.num_parts, self.plan.num_chunks
 
     @property
     def rival_bytes(self) -> float | None:
-        """What graph parallelism over as many ranks would send in an epoch; None if that is not known."""
-        found = self.predictions
-        return found.graph_parallel_bytes_per_epoch if found.rival_bytes is None else found.rival_bytes
+        """Bytes an epoch that graph parallelism over as many ranks would send; None if that is not known."""
+        foreseen = self.predictions
+        return (
+            foreseen.graph_parallel_bytes_per_epoch if foreseen.rival_bytes is None else foreseen.rival_bytes
+        )
 
     def since(self, epochs: int) -> int:
-        """The epoch from which the last plan of a run of so many epochs has been in charge.
+        """First epoch of the last plan, in a run of ``epochs`` epochs.
 
-        A plan that was given up, or took over, without running an epoch does not count.
+        Plans that ran no epoch do not count, and neighbouring ones of one shape are one plan.
         """
-        starts = [0, *(item.epoch for item in self.resumed)]
-        shapes = [*(item.shape for item in self.resumed), self.shape]
+        # resumed = [(4, A), (4, B), (9, C)], shape C, 12 epochs:
+        # epochs  0-3 A | (none) B | 4-8 C | 9-11 C   ->   4
+        starts = [0, *(resumption.epoch for resumption in self.resumed)]
         stops = [*starts[1:], epochs]
-        ran = [item[:2] for item in zip(starts, shapes, stops, strict=True) if item[0] < item[2]]
-        last = itertools.takewhile(lambda item: item[1] == ran[-1][1], reversed(ran))
+        shapes = [*(resumption.shape for resumption in self.resumed), self.shape]
+        ran = [
+            (start, shape) for start, stop, shape in zip(starts, stops, shapes, strict=True) if start < stop
+        ]
+        _, last_shape = ran[-1]
+        last = itertools.takewhile(lambda span: span[1] == last_shape, reversed(ran))
         return min(start for start, _ in last)

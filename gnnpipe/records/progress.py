@@ -1,4 +1,4 @@
-"""What a run has reached so far."""
+"""The progress of a run: best epoch, speed and bytes so far."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from gnnpipe.records.record import Best, BytesSent, EpochRecord
 
 @dataclass
 class Progress:
-    """What came out so far; all of it follows from the records."""
+    """Totals over the epochs so far; all of them follow from the records."""
 
     best: Best | None = None
-    """None until an epoch was evaluated whose weights are kept."""
+    """The best epoch, with weights that are kept; None until one was evaluated."""
     since: int = 0
-    """The epoch from which the plan is the one that runs now; speed and bytes are of those."""
+    """First epoch of the plan that runs now; seconds and bytes are counted from there."""
     epochs: int = 0
     seconds: list[float] = field(default_factory=list)
     sent: list[Counter[str]] = field(default_factory=list)
-    """Bytes that each rank has sent, by kind."""
+    """Bytes that each rank has sent, by kind, over all epochs that are counted."""
     skipped: int = 0
-    """Epochs in a row whose step was skipped."""
+    """Number of epochs in a row, up to the last one, without a step."""
 
     @property
     def best_val(self) -> float:
-        """Score to be bettered."""
+        """Validation score of the best epoch; minus infinity without one."""
         return -math.inf if self.best is None else self.best.val
 
     def add(self, record: EpochRecord) -> Best | None:
-        """Take an epoch in; returns what it reached if it is the best yet."""
+        """Count an epoch; returns its scores if it is the best yet, else None."""
         self.epochs += 1
         if record.epoch >= self.since:
             self.seconds.append(record.seconds)
             sent = record.bytes_sent_by_rank
             self.sent = self.sent or [Counter[str]() for _ in sent]
-            for total, found in zip(self.sent, sent, strict=True):
-                total.update(found)
+            for total, by_kind in zip(self.sent, sent, strict=True):
+                total.update(by_kind)
         self.skipped = self.skipped + 1 if record.loss is None else 0
         if record.scores is None or record.scores.val <= self.best_val:
             return None
@@ -47,11 +47,12 @@ class Progress:
         return self.best
 
     def hold(self, best: Mapping[str, float] | None, records: Sequence[EpochRecord]) -> None:
-        """Go by the weights that there are: better ones that could not be written are gone with their run.
+        """Take the epoch of a checkpoint's weights for the best. The records may know a better one, but its
+        weights are lost if they could not be written.
 
         Args:
-            best: epoch and score of a checkpoint's weights; None where it has none.
-            records: of all epochs until then.
+            best: epoch and score of the checkpoint's best weights; None if it has none.
+            records: of all epochs until then; empty on ranks other than 0, where nothing changes.
         """
         if not records:
             return
@@ -60,11 +61,11 @@ class Progress:
 
     @property
     def median_seconds(self) -> float:
-        """Of an epoch."""
+        """Median duration of an epoch."""
         return statistics.median(self.seconds)
 
     def bytes_per_epoch(self, kinds: Sequence[str]) -> BytesSent:
-        """What all ranks send.
+        """Mean bytes that all ranks send in an epoch.
 
         Args:
             kinds: of bytes, in the order in which they are to be listed.
@@ -72,16 +73,16 @@ class Progress:
         return self._per_epoch(sum(self.sent, Counter()), kinds)
 
     def bytes_per_epoch_by_rank(self, kinds: Sequence[str]) -> tuple[BytesSent, ...]:
-        """The same of each rank."""
+        """Mean bytes that each rank sends in an epoch."""
         return tuple(self._per_epoch(total, kinds) for total in self.sent)
 
     def _per_epoch(self, total: Counter[str], kinds: Sequence[str]) -> BytesSent:
-        """Bytes of a mean epoch; only a refresh does not send as much in each."""
+        """Mean over the epochs. All send alike, except that some begin with a refresh."""
         return {kind: round(total[kind] / len(self.seconds)) for kind in kinds}
 
 
 def _as_best(record: EpochRecord) -> Best | None:
-    """None if the epoch was not evaluated."""
+    """The scores of an epoch; None if it was not evaluated."""
     if record.scores is None:
         return None
     return Best(record.scores.val, record.scores.test, record.epoch, record.classes)

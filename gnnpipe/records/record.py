@@ -1,4 +1,4 @@
-"""What a run tells of itself: a line an epoch (records.jsonl), and what came out (summary.json).
+"""A run's measurements: one line an epoch (records.jsonl), and the results (summary.json).
 
 Fields stand in the order in which they are written.
 """
@@ -16,16 +16,16 @@ from gnnpipe.schedule.estimate import Estimate
 from gnnpipe.schedule.timeline import Breakdown
 
 BytesSent = dict[str, int]
-"""By kind."""
+"""Bytes by kind of message."""
 
 
 @dataclass(frozen=True)
 class GradientQuality:
-    """An epoch's gradient beside the exact one at the same weights and dropout masks."""
+    """An epoch's gradient compared with the exact one at the same weights and dropout masks."""
 
     exact_loss: float
     estimate: dict[str, Estimate]
-    """Of each layer, and of ``all``."""
+    """Comparison by layer, and over ``all``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,40 +35,42 @@ class EpochRecord:
     epoch: int
     """Counted from 0."""
     loss: float | None
-    """None if its step was skipped, as its numbers were not finite."""
+    """Mean loss of the training nodes; None if the step was skipped, as numbers were not finite."""
     lr: float
-    """Learning rate of its step."""
+    """Learning rate of the epoch's step."""
     seconds: float
-    """From its begin on the first rank to its end on the last one."""
+    """From the begin on the first rank to the end on the last one."""
     ranks: tuple[Breakdown, ...]
     """Where each rank's seconds went."""
     bytes_sent: BytesSent
-    """By all ranks."""
+    """Sum over all ranks."""
     bytes_sent_by_rank: tuple[BytesSent, ...] = ()
     """Empty in records of the first version."""
     table_error: dict[str, float | None] | None = None
-    """How far stale rows of each layer, and of ``all``, were off when they were refreshed; see
-    `Estimate.table_error`. None unless the epoch began so."""
+    """Error of the stale rows that a refresh replaced (`Estimate.table_error`), by layer and of ``all``.
+    None unless the epoch began with a refresh."""
     gradient: Annotated[GradientQuality | None, SPREAD] = None
     """None unless the epoch's gradient was checked."""
     fresh: tuple[float, ...] = ()
-    """Of each convolution, share of the messages that carry a row of this epoch. Known to rank 0; empty in
-    records of versions that did not tell."""
+    """Share of the messages that carry a row of this epoch, by convolution. Known to rank 0; empty in records
+    of older versions."""
     age: tuple[float, ...] = ()
-    """The same of the mean age of messages, in epochs."""
+    """Mean age of the messages in epochs, by convolution; known where ``fresh`` is."""
     scores: Annotated[Scores | None, SPREAD] = None
     """None unless the epoch was evaluated."""
     classes: Classes | None = None
-    """None unless the epoch is the best so far, and where there are too many classes to count."""
+    """Counts by class; None unless the epoch is the best so far, and where there are too many classes."""
     elapsed: float = 0.0
-    """Seconds from the run's begin to the epoch's end; 0 in records of versions that did not tell."""
+    """Seconds from the run's begin to the epoch's end; 0 in records of older versions."""
 
     @property
     def table_errors(self) -> dict[str, float]:
-        """How far stale rows were off, by layer and of ``all``, if anything tells."""
+        """Error of stale rows, by layer and over ``all``, as the gradient check or else a refresh found it.
+        Empty if the epoch had neither."""
         errors = self.table_error or {}
         if self.gradient is not None:
-            errors = {name: item.table_error for name, item in self.gradient.estimate.items()} or errors
+            estimates = self.gradient.estimate
+            errors = {name: estimate.table_error for name, estimate in estimates.items()} or errors
         return {name: error for name, error in errors.items() if error is not None}
 
 
@@ -81,28 +83,28 @@ class Best:
     epoch: Annotated[int, Key("best_epoch")]
     """Counted from 0."""
     classes: Classes | None
-    """None where there are too many classes to count, and in runs of versions that did not count."""
+    """Counts by class; None where there are too many classes, and in runs of older versions."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What came out of a run: its summary.json. Speed and bytes are of the epochs of its last plan."""
+    """The results of a run: its summary.json. Speed and bytes are those of its last plan's epochs."""
 
     metric: Metric
     best: Annotated[Best, SPREAD]
     epochs: int
     median_epoch_seconds: float
     bytes_per_epoch: BytesSent
-    """By all ranks."""
+    """Sum over all ranks."""
     bytes_per_epoch_by_rank: tuple[BytesSent, ...]
     """Empty in runs of the first version."""
     peak_memory_bytes: tuple[int, ...]
-    """Of each rank."""
+    """Peak memory by rank."""
     versions: dict[str, str]
     hardware: dict[str, str | int]
     """The machine, and how many ``ranks`` and ``threads_per_rank`` used it."""
 
     @classmethod
     def read(cls, content: Content) -> Summary:
-        """From what summary.json holds, also one of an older version; raises ValueError."""
+        """Make a summary from the content of summary.json, also of an older version; raises ValueError."""
         return from_object(cls, {"classes": None, "bytes_per_epoch_by_rank": [], **content})

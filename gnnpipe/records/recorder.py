@@ -1,4 +1,4 @@
-"""Writing a run's folder while it goes on, and what happens when that fails."""
+"""Writing records and weights during a run, and going on when that fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Recorder:
     Args:
         folder: of the run.
         on_error: stop the run when something can't be written, or go on and try again with the next epoch.
-        warn: told about what could not be written.
+        warn: shows the user a failure after which the run goes on.
     """
 
     def __init__(self, folder: RunFolder, on_error: OnWriteError, warn: Callable[[str], None]) -> None:
@@ -35,12 +35,17 @@ class Recorder:
         self._write()
 
     def model(self, shares: Iterable[dict[str, Tensor]], about: dict[str, str]) -> None:
-        """Write the best weights so far, of which each rank has a share, with what they are and reach."""
+        """Write the best weights so far.
+
+        Args:
+            shares: weights by name, of each rank's layers.
+            about: metadata of the file.
+        """
         self._weights = {name: tensor for share in shares for name, tensor in share.items()}, about
         self._write()
 
     def summary(self, summary: Summary) -> None:
-        """Write what came out; a run whose end can't be written has failed."""
+        """Write the summary. If that fails the run has failed, whatever ``on_error`` says."""
         try:
             self._flush()
             self._folder.write_summary(summary)
@@ -48,10 +53,10 @@ class Recorder:
             raise self._failure(error) from None
 
     def failed(self, error: OSError) -> None:
-        """Something else could not be written.
+        """Stop or warn after a failure to write, also of something that is written elsewhere.
 
         Raises:
-            TrainingError: if the run is to stop then.
+            TrainingError: ``on_error`` is stop.
         """
         if self._on_error == "stop":
             raise self._failure(error) from None
@@ -67,6 +72,7 @@ class Recorder:
             self.failed(error)
 
     def _flush(self) -> None:
+        """Write what earlier failures have left unwritten, and what is new; raises OSError."""
         failure: OSError | None = None
         while self._records and failure is None:
             try:
@@ -74,7 +80,8 @@ class Recorder:
                 self._records.pop(0)
             except OSError as error:
                 failure = error
-        if self._weights is not None:  # there may be room for them where a record has none, and the reverse
+        # Tried even if a record has failed: a disk may have room for the one and not for the other.
+        if self._weights is not None:
             self._folder.write_model(*self._weights)
             self._weights = None
         if failure is not None:

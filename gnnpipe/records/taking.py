@@ -1,4 +1,4 @@
-"""Whether a run may have a folder, and emptying it of the run before."""
+"""Taking a folder for a run: whether that is allowed, and removing the old run."""
 
 from __future__ import annotations
 
@@ -14,23 +14,29 @@ from gnnpipe.records.lock import LOCK, OWNER
 
 CONFIG, PLAN, RECORDS, SUMMARY = "config.yaml", "plan.json", "records.jsonl", "summary.json"
 PICTURE, COMPARISON = "report.png", "comparison.png"
-MAKING = ".making"  # there while a folder is emptied and made
-RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON, CHECKPOINTS, MAKING, LOCK, OWNER}
+MAKING = ".making"
+"""Marks a folder that is being emptied and filled anew."""
+HOLDING = {LOCK, OWNER, MAKING}
+"""Files that say who has a folder; they are no content of a run."""
+RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON, CHECKPOINTS, *HOLDING}
 RESULTS = {CHECKPOINTS, MODEL, SUMMARY}
 
 
 def launch_id() -> str:
-    """A name for what started this process: the same after each restart by torchrun, on one host, and never
-    given to another launch."""
+    """Name of the launch that this process belongs to, unique to it. On one host all restarts by one torchrun
+    get the same name."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return uuid.uuid4().hex
     return f"{os.environ['TORCHELASTIC_RUN_ID']} on {socket.gethostname()} by {_agent()}"
 
 
 def _agent() -> str:
-    """The process of torchrun that starts ours. The run's id is ``none`` unless a user gives one, but each
-    launch has a folder of its own for what its ranks report; where it has none, its process is told by its
-    number and its start."""
+    """Name of the torchrun process that starts ours.
+
+    The run's id alone does not do: it is ``none`` unless a user gives one. Usually each launch has a folder
+    for the errors of its ranks, with a name that is never used again. Where there is none, the number and the
+    start time of the torchrun process stand for it.
+    """
     report = os.environ.get("TORCHELASTIC_ERROR_FILE", "")
     parts = Path(report).parts
     if len(parts) > 4 and parts[-3].startswith("attempt_"):
@@ -53,54 +59,69 @@ def check_is_run(path: Path, key: str) -> None:
 
 
 def check_may_take(path: Path, *, overwrite: bool) -> None:
-    """Refuse what is not ours to replace, and places where nothing can be written.
+    """Refuse a folder that is not ours to replace, or a place where nothing can be written.
 
-    What was killed while it made its folder has left nothing of worth there, and does not stand in the way.
+    A folder whose making was cut short holds nothing of worth and is taken like an empty one.
 
     Raises:
         ConfigError: see `RunFolder.for_config`.
         OSError: the system does not let us look.
     """
+    _check_place(path)
+    names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    content = {name for name in names if name not in HOLDING and not is_leftover(name)}
+    making = MAKING in names
+    if content and not overwrite and not (making and _is_only_begun(path, content)):
+        raise ConfigError(f"out: '{path}' exists already; choose another --out or add --overwrite")
+    _check_is_just_a_run(path, content, making=making)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a path where no folder can be made or written."""
     if path.exists() and not path.is_dir():
         raise ConfigError(f"out: '{path}' is a file; name a folder")
-    parent = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ConfigError(
-            f"out: '{path}' can't be made, as '{parent}' is no folder that may be written to; "
+            f"out: '{path}' can't be made, as '{nearest}' is no folder that may be written to; "
             "choose another --out"
         )
-    names = {item.name for item in path.iterdir()} if path.exists() else set()
-    found = {name for name in names if name not in (LOCK, OWNER, MAKING) and not is_leftover(name)}
-    records = (path / RECORDS).stat().st_size if RECORDS in found else 0
-    only_begun = MAKING in names and not records and not found & RESULTS
-    if found and not overwrite and not only_begun:
-        raise ConfigError(f"out: '{path}' exists already; choose another --out or add --overwrite")
-    foreign = sorted(name for name in found if not _is_of_a_run(path / name))
-    is_run = MAKING in names or {CONFIG, RECORDS} <= found
-    if foreign or (found and not is_run):
+
+
+def _is_only_begun(path: Path, content: set[str]) -> bool:
+    """Whether a folder in the making has no record and no result yet."""
+    records = (path / RECORDS).stat().st_size if RECORDS in content else 0
+    return not records and not content & RESULTS
+
+
+def _check_is_just_a_run(path: Path, content: set[str], *, making: bool) -> None:
+    """Refuse to replace a folder with anything in it but one run: a user may have put other files there."""
+    foreign = sorted(name for name in content if not _is_of_a_run(path / name))
+    is_run = making or {CONFIG, RECORDS} <= content
+    if foreign or (content and not is_run):
         what = f"'{shown(foreign[0])}' is not a run's" if foreign else f"{CONFIG} or {RECORDS} is absent"
         raise ConfigError(f"out: '{path}' is not just a run ({what}), so it is not replaced; choose another")
 
 
 def _is_of_a_run(path: Path) -> bool:
-    """By its name; a folder only where a run has one."""
+    """Whether an entry has the name of one of a run's files, and is a folder only if a run has one there."""
     name = path.name.removesuffix(PART)
     is_folder = path.is_dir() and not path.is_symlink()
     return name in RUN_FILES and is_folder <= (name == CHECKPOINTS)
 
 
 def clear(folder: Path) -> None:
-    """Mark a folder as one that is being made, and remove the old run, but for the lock that keeps it ours.
+    """Mark a folder as one that is being made, and remove the old run, but not the lock that keeps it ours.
 
-    The records go first: whatever is left when this is cut short is no run.
+    The records go first: what is left when this is cut short does not pass for a run.
     """
     write_file(folder / MAKING, "")
     remove(folder / RECORDS)
     for old in folder.iterdir():
-        if old.name not in (LOCK, OWNER, MAKING):
+        if old.name not in HOLDING:
             remove(old)
 
 
 def made(folder: Path) -> None:
-    """All that a run begins with is there."""
+    """Remove the mark of `clear`: all files that a run begins with are there."""
     remove(folder / MAKING)

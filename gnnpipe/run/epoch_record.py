@@ -1,4 +1,4 @@
-"""An epoch's record, from what all ranks tell of it."""
+"""An epoch's record, put together from the reports of all ranks."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ KINDS = (COMMUNICATION_LAYER, COMMUNICATION_GRAPH, WEIGHTS)
 
 @dataclass(frozen=True)
 class RankReport:
-    """What each rank tells all others after an epoch."""
+    """One rank's account of an epoch, gathered by all ranks."""
 
     loss_sum: float
+    """Sum of the loss over this rank's training nodes; 0 where it holds no last layer."""
     finite: bool
-    """Whether the gradients of its weights are."""
+    """Whether the gradients of its weights are finite."""
     timeline: RankTimeline
     began: float
     ended: float
+    """Seconds of the run's clock."""
     bytes_sent: BytesSent
     table_errors: list[LayerSums]
-    """How far stale rows were off when they were refreshed, if this epoch began so."""
+    """Distance of stale rows from the exact ones that replaced them; empty unless the epoch began with a
+    refresh."""
     wants_checkpoint: bool
-    """By its clock; rank 0's counts."""
+    """Whether a checkpoint is due by this rank's clock; all ranks go by rank 0's answer."""
     told_to_end: int = 0
-    """The signal that told it so; 0 if none did. The first rank's that was told counts for all."""
+    """Signal that told this rank to end; 0 if none did. All ranks go by the first rank that was told."""
 
 
 def epoch_record(
@@ -48,52 +51,61 @@ def epoch_record(
     *,
     skipped: bool = False,
 ) -> EpochRecord:
-    """What all ranks know of an epoch. The same on every rank, so that all decide alike.
+    """The record of an epoch; the same on every rank, so that all decide alike.
 
     Args:
         epoch: its number.
         lr: learning rate of its step.
         reports: of all ranks.
-        schedule: what they ran.
+        schedule: the actions that they ran.
         num_train: training nodes of the whole graph.
         kinds: of bytes, in the order in which they are to be listed.
         skipped: whether its step was left out, as its numbers are not finite.
     """
     seconds = max(report.ended for report in reports) - min(report.began for report in reports)
     by_rank = tuple({kind: report.bytes_sent.get(kind, 0) for kind in kinds} for report in reports)
-    timeline = [report.timeline for report in reports]
-    off = estimates(item for report in reports for item in report.table_errors)
-    refreshed = off["all"].table_error is not None
     return EpochRecord(
         epoch=epoch,
         loss=None if skipped else sum(report.loss_sum for report in reports) / num_train,
         lr=lr,
         seconds=seconds,
-        ranks=tuple(breakdowns(timeline, schedule, seconds)),
+        ranks=tuple(breakdowns([report.timeline for report in reports], schedule, seconds)),
         bytes_sent={kind: sum(sent[kind] for sent in by_rank) for kind in kinds},
         bytes_sent_by_rank=by_rank,
-        table_error={name: item.table_error for name, item in off.items()} if refreshed else None,
+        table_error=_table_error(reports),
     )
 
 
+def _table_error(reports: Sequence[RankReport]) -> dict[str, float | None] | None:
+    """How far stale rows were off, by layer and over ``all``; None unless the epoch began with a refresh."""
+    found = estimates(sums for report in reports for sums in report.table_errors)
+    if found["all"].table_error is None:
+        return None
+    return {name: estimate.table_error for name, estimate in found.items()}
+
+
 def gradient_quality(epoch: int, checks: Sequence[CheckResult], num_train: int) -> GradientQuality:
-    """What comparing with the exact gradient has found; raises TrainingError as `check_finite` does."""
+    """The exact loss and how far the gradient is from the exact one, over all ranks; raises TrainingError as
+    `check_finite` does."""
     loss = sum(check.loss_sum for check in checks) / num_train
     check_finite("the exact loss", loss, epoch)
-    found = estimates(item for check in checks for item in check.layers)
-    check_finite("the error of the gradient", found["all"].relative_error, epoch)
-    check_finite("the error of stale rows", found["all"].table_error or 0.0, epoch)
-    return GradientQuality(loss, found)
+    by_layer = estimates(sums for check in checks for sums in check.layers)
+    check_finite("the error of the gradient", by_layer["all"].relative_error, epoch)
+    check_finite("the error of stale rows", by_layer["all"].table_error or 0.0, epoch)
+    return GradientQuality(loss, by_layer)
 
 
 def check_finite(what: str, value: float, epoch: int, where: str = "") -> None:
-    """Stop a run whose numbers went wrong; every rank sees the same value.
+    """Stop a run with numbers that are not finite. Every rank sees the same value, so all stop together.
 
     Args:
         what: the value's name.
         value: to be checked.
-        epoch: in which it came about.
-        where: what else is known, as a clause.
+        epoch: of the value.
+        where: a clause that says where it began, if that is known.
+
+    Raises:
+        TrainingError: ``value`` is infinite or NaN.
     """
     if not math.isfinite(value):
         raise TrainingError(

@@ -21,12 +21,12 @@ MOST_CLASSES_RECORDED = 1000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the weights reach."""
+    """Scores of the weights."""
 
     scores: Scores
     """NaN on each split if a logit is not finite."""
     classes: Classes | None
-    """None of too many classes, or if a logit is not finite."""
+    """Counts by class; None if there are too many classes, or a logit is not finite."""
 
 
 def evaluate(
@@ -37,26 +37,27 @@ def evaluate(
     gather: Callable[[Any], list[Any]],
     refill: int | None = None,
 ) -> Evaluation:
-    """The metric on each split with the weights that the stages hold now; the same on every rank.
+    """Compute the metric on each split with the weights that the stages hold now. All ranks get the result.
 
     Args:
-        stage: this rank's.
-        messages: to the stages around it.
-        metric: which.
-        num_classes: classes or labels.
-        gather: hands every rank's item to every rank; see `SplitMetrics.state` for what travels.
-        refill: epoch whose historical rows are to be those of this sweep, if any.
+        stage: this rank's layers.
+        messages: exchange with the stages before and behind.
+        metric: the metric to compute.
+        num_classes: number of classes, or of labels where a node may have several.
+        gather: hands every rank's value to every rank. The state of the metrics travels, and no logits.
+        refill: epoch that is to read this sweep's rows as its historical ones, if any.
     """
     metrics = SplitMetrics(metric, num_classes)
     finite = True
     for data, logits in sweep(stage, messages, refill):
         finite = finite and bool(torch.isfinite(logits).all())
         assert data.labels is not None
-        for tile in data.tiles:  # a metric of several labels takes many times as much as its logits
+        for tile in data.tiles:  # a metric of several labels needs many times their memory
             masks = {name: mask[tile.rows] for name, mask in data.masks.items()}
             metrics.update(logits[tile.rows], data.labels[tile.rows], masks)
-    found = gather((finite, metrics.state()) if stage.place.is_last else None)
-    parts = [item for item in found if item is not None]
+    # Each part of the last stage has counted its own nodes.
+    gathered = gather((finite, metrics.state()) if stage.place.is_last else None)
+    parts = [counted for counted in gathered if counted is not None]
     if not all(finite for finite, _ in parts):
         return Evaluation(Scores(math.nan, math.nan, math.nan), None)
     whole = SplitMetrics(metric, num_classes)

@@ -38,19 +38,19 @@ from gnnpipe.system.interruption import Wish
 from gnnpipe.system.memory import peak_memory_bytes
 from gnnpipe.system.versions import hardware, versions
 
-# So many epochs in a row with numbers that are not finite can't be an accident.
+# Skipped epochs in a row after which the run stops: as many are no accident.
 MOST_SKIPPED_IN_A_ROW = 10
 
 
 class Trainer:
-    """Trains one stage, in step with the others.
+    """Trains this rank's share of the model, in step with the other ranks.
 
     Args:
-        job: what to do.
-        world: the other ranks.
+        job: the run; the same on every rank.
+        world: the ranks of the run.
         stage: this rank's layers.
         graph: the prepared graph.
-        reporter: on rank 0, who shows the run.
+        reporter: shows the run; used on rank 0.
     """
 
     def __init__(
@@ -77,25 +77,31 @@ class Trainer:
         self._check = gradient_check_of(job, stage, graph, self._messages, world.links)
         self._watch = Watch(stale=reads_stale_rows(job))
         self._refreshed = False  # whether a sweep has filled the next epoch's tables already
-        self._where = ""  # numbers of a skipped epoch went wrong
+        self._where = ""  # clause that says where the numbers of a skipped epoch went wrong
         order = "fixed" if job.plan.exact else config.staleness.order
         self._orders = chunk_orders(order, job.plan.num_chunks, config.seed)
         self._last: EpochRecord | None = None  # on rank 0, the last epoch's
 
     def begin(self) -> None:
-        """Connect to the other ranks, and take over what the job's checkpoint holds."""
+        """Connect to the other ranks and restore the job's checkpoint, if it has one."""
+        # The orders of the epochs that are done are drawn too, so that the next one is the next epoch's.
         self._messages.connect()
         self._last = self._resume([next(self._orders) for _ in range(self._first_epoch)])
 
     def train(self, wish: Wish) -> None:
-        """Run all epochs that are not done yet and write the summary.
+        """Run the epochs that are left and write the summary.
 
         Args:
-            wish: looked at after each epoch, for all ranks to stop after the same one.
+            wish: says whether a signal has told this rank to end. It is read after each epoch and shared, so
+                that all ranks stop after the same one.
 
         Raises:
-            StoppedError: a rank was told to end; all that is done is saved.
+            StoppedError: a rank was told to end; the finished epochs are saved.
         """
+        # An epoch, on all ranks in step:
+        #   train -> evaluate (when due) -> best weights -> record (rank 0) -> checkpoint (when due) -> stop?
+        # Whether to evaluate, save or stop follows from what all ranks know. One that decided by itself would
+        # leave the others waiting in the next exchange.
         config = self._job.config
         record = self._last
         began = self._clock.now() - (record.elapsed if record else 0.0)
@@ -103,13 +109,13 @@ class Trainer:
             evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
             record, due, told = self._train_epoch(epoch, next(self._orders), wish, settles=evaluates)
             if evaluates:
-                found = self._evaluate(epoch)
-                record = replace(record, scores=found.scores, classes=found.classes)
+                evaluation = self._evaluate(epoch)
+                record = replace(record, scores=evaluation.scores, classes=evaluation.classes)
             record = replace(record, elapsed=self._clock.now() - began)
             best = self._progress.add(record)
             if best is not None:
                 self._save_model(best)
-            else:
+            else:  # counts of classes would swell the records; only the best epoch's are looked at
                 record = replace(record, classes=None)
             if self._world.rank == 0:
                 self._recorder.append(record)
@@ -120,13 +126,17 @@ class Trainer:
             if told and epoch + 1 < config.epochs:
                 self._keeper.finish()
                 self._reporter.close()
-                self._world.gather(None)  # nobody is gone while another still writes
+                self._world.gather(None)  # a barrier: no rank leaves while another still writes
                 raise StoppedError(told)
         self._keeper.finish()
         self._finish(record)
 
     def _resume(self, orders: list[list[int]]) -> EpochRecord | None:
-        """Go on from the job's checkpoint, if any, as the records do already. On rank 0, the last of them."""
+        """Restore the job's checkpoint, if any; return the last record on rank 0, and None elsewhere.
+
+        Args:
+            orders: of the chunks in the epochs that are done.
+        """
         start = self._job.start
         if start is None:
             return None
@@ -137,7 +147,8 @@ class Trainer:
         if reads and not self._state.restore_tables(stored):
             refresh(self._stage, self._messages, self._first_epoch)
             self._refreshed = True
-        self._world.links.take_bytes()
+        self._world.links.take_bytes()  # a refresh here is no epoch's traffic
+        # Progress, warnings and ages follow from the records, so they are replayed and not stored.
         self._progress.since = start.plan_since
         records = self._folder.records() if self._world.rank == 0 else []
         for record in records:
@@ -152,17 +163,52 @@ class Trainer:
     def _train_epoch(
         self, epoch: int, order: list[int], wish: Wish, *, settles: bool
     ) -> tuple[EpochRecord, bool, int]:
-        """One epoch; before an evaluation it includes what a stale halo still has under way, which would
-        otherwise travel unbilled. Also whether a checkpoint is due, and what signal told a rank to end."""
+        """One epoch on all ranks.
+
+        Args:
+            epoch: counted from 0.
+            order: of its chunks.
+            wish: as for `train`.
+            settles: whether the epoch waits for boundary rows still under way, as it does before an
+                evaluation, with which they would otherwise arrive, in nobody's time.
+
+        Returns:
+            Its record, whether a checkpoint is due, and the signal that told a rank to end (0: none).
+        """
+        lr = float(self._scheduler.get_last_lr()[0])
+        report, checks, skips = self._run_epoch(epoch, order, wish, settles=settles)
+        # From here on all ranks hold the same reports, so that they decide alike.
+        reports = self._world.gather(report)
+        num_train, schedule = self._stage.num_train, self._job.plan.schedule
+        record = epoch_record(epoch, lr, reports, schedule, num_train, self._kinds, skipped=skips)
+        if record.loss is None:
+            self._skip(epoch)
+        else:
+            self._check_finite(record.loss, epoch, finite=all(report.finite for report in reports))
+        if checks and not skips:
+            record = replace(record, gradient=gradient_quality(epoch, checks, num_train))
+        if self._world.rank == 0:
+            record = self._with_freshness(record, order)
+        told = next((report.told_to_end for report in reports if report.told_to_end), 0)
+        return record, reports[0].wants_checkpoint or (bool(told) and self._job.checkpointing), told
+
+    def _run_epoch(
+        self, epoch: int, order: list[int], wish: Wish, *, settles: bool
+    ) -> tuple[RankReport, list[CheckResult], bool]:
+        """This rank's work in an epoch; also the results of the gradient check, and whether the step was
+        skipped."""
+        #            began                 ran            stepped           now
+        # clock       | refresh, fwd, bwd   | grad. check  | step, settle    |
+        # counted     [ yes                 ] no           [ yes             ]
         began = self._clock.now()
-        self._optimizer.zero_grad(set_to_none=False)  # they stay where they are, for recorded CUDA graphs
+        self._optimizer.zero_grad(set_to_none=False)  # recorded CUDA graphs add to gradients in place
         self._refresh(epoch)
         result = self._engine.run_epoch(epoch, order)
-        lr = float(self._scheduler.get_last_lr()[0])
         sent = self._world.links.take_bytes()
         ran = self._clock.now() - began
         checks = self._check_gradient(epoch)
         stepped = self._clock.now()
+        # The gradient check adds nothing to the gradients, so they are tested and applied after it.
         finite = finite_gradients(self._stage)
         skips = self._skips(finite=finite and math.isfinite(result.loss_sum))
         self._step(skips=skips)
@@ -174,42 +220,38 @@ class Trainer:
         due = self._keeper.due(epoch)
         told = wish.number
         report = RankReport(result.loss_sum, finite, timeline, began, ended, sent, errors, due, told)
-        reports = self._world.gather(report)
-        kinds = (*KINDS, REFRESH) if self._job.config.staleness.refresh else KINDS
-        num_train = self._stage.num_train
-        record = epoch_record(epoch, lr, reports, self._job.plan.schedule, num_train, kinds, skipped=skips)
-        if record.loss is None:
-            self._skip(epoch)
-        else:
-            self._check_finite(record.loss, epoch, finite=all(report.finite for report in reports))
-        if checks and not skips:
-            record = replace(record, gradient=gradient_quality(epoch, checks, num_train))
-        if self._world.rank == 0:
-            freshness = self._ages.epoch(epoch, order, refreshed=self._refreshes(epoch))
-            fresh = tuple(layer.fresh for layer in freshness)
-            record = replace(record, fresh=fresh, age=tuple(layer.age for layer in freshness))
-        told = next((report.told_to_end for report in reports if report.told_to_end), 0)
-        return record, reports[0].wants_checkpoint or (bool(told) and self._job.checkpointing), told
+        return report, checks, skips
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        """Kinds of bytes, in the order of the records."""
+        return (*KINDS, REFRESH) if self._job.config.staleness.refresh else KINDS
+
+    def _with_freshness(self, record: EpochRecord, order: list[int]) -> EpochRecord:
+        """The record with the freshness and age of each convolution's messages; rank 0 keeps their count."""
+        layers = self._ages.epoch(record.epoch, order, refreshed=self._refreshes(record.epoch))
+        fresh = tuple(layer.fresh for layer in layers)
+        return replace(record, fresh=fresh, age=tuple(layer.age for layer in layers))
 
     def _refresh(self, epoch: int) -> None:
-        """Fill the tables from an exact sweep, if that is due and the last evaluation's did not."""
+        """Fill the tables by an exact sweep, if that is due and the last evaluation has not done so."""
         if self._refreshes(epoch) and not self._refreshed:
             refresh(self._stage, self._messages, epoch)
         self._refreshed = False
 
     def _refreshes(self, epoch: int) -> bool:
-        """Whether an epoch begins with exact tables; with nothing stale they always are."""
+        """Whether an epoch begins with a refresh; a run without stale rows needs none."""
         every = self._job.config.staleness.refresh
         return reads_stale_rows(self._job) and every > 0 and epoch % every == 0
 
     def _check_gradient(self, epoch: int) -> list[CheckResult]:
-        """Compare with the exact gradient, if that is due, as it is after the last epoch."""
+        """Compare with the exact gradient, if that is due; it always is in the last epoch."""
         config = self._job.config
         last = epoch + 1 == config.epochs
         if self._check is None or ((epoch + 1) % config.check_gradient and not last):
             return []
         result = self._check.measure(epoch)
-        self._world.links.take_bytes()
+        self._world.links.take_bytes()  # the check's traffic is no epoch's
         return self._world.gather(result)
 
     def _skips(self, *, finite: bool) -> bool:
@@ -230,12 +272,12 @@ class Trainer:
         self._averaged.update()
 
     def _first_nonfinite(self) -> str:
-        """Where numbers went wrong first, as far as tables and gradients show it."""
-        found = first_of(self._world.gather(first_nonfinite(self._stage, self._world.rank)))
-        return f", first {found}" if found else ""
+        """Clause that says where numbers went wrong first, as far as tables and gradients show it."""
+        place = first_of(self._world.gather(first_nonfinite(self._stage, self._world.rank)))
+        return f", first {place}" if place else ""
 
     def _check_finite(self, loss: float, epoch: int, *, finite: bool) -> None:
-        """Stop if an epoch's numbers went wrong; its step is done, but no checkpoint holds it."""
+        """Stop if an epoch's numbers are not finite. Its step is done, but no checkpoint holds it."""
         if math.isfinite(loss) and finite:
             return
         where = self._first_nonfinite()
@@ -244,7 +286,7 @@ class Trainer:
         check_finite("the loss" if not math.isfinite(loss) else "a gradient", math.nan, epoch, where)
 
     def _skip(self, epoch: int) -> None:
-        """Go on without this epoch's step, and without the rows that are not finite."""
+        """Clear the rows that are not finite and warn, or stop after too many skipped epochs."""
         clear_nonfinite(self._stage)
         if self._progress.skipped + 1 > MOST_SKIPPED_IN_A_ROW:
             where = f"{self._where}, like {self._progress.skipped} before it"
@@ -253,13 +295,13 @@ class Trainer:
             self._reporter.warn(f"epoch {epoch + 1} was skipped: its numbers are not finite{self._where}")
 
     def _evaluate(self, epoch: int) -> Evaluation:
-        """Evaluate the averaged weights. Weights that are not averaged are the next epoch's, so that its
-        refresh may share the sweep."""
+        """Evaluate the averaged weights. Without averaging the evaluated weights are also those that the next
+        epoch starts with, so its refresh, if it is due, shares the sweep."""
         shares = self._refreshes(epoch + 1) and not self._job.config.optimizer.averaging
         self._refreshed = shares
         with self._averaged.in_place():
             job = self._job
-            found = evaluate(
+            evaluation = evaluate(
                 self._stage,
                 self._messages,
                 job.metric,
@@ -268,27 +310,28 @@ class Trainer:
                 epoch + 1 if shares else None,
             )
         self._world.links.take_bytes()
-        check_finite("a logit", found.scores.val, epoch)
-        return found
+        check_finite("a logit", evaluation.scores.val, epoch)
+        return evaluation
 
     def _save_model(self, best: Best) -> None:
-        """Write the averaged weights, which an evaluation has found to be the best yet."""
+        """Write the averaged weights, the best so far. All parts hold the same ones; the first part's go."""
         weights: dict[str, Tensor] = {}
         with self._averaged.in_place():
             for layer in self._stage.layers if self._stage.place.part == 0 else []:
                 for name, tensor in layer.module.state_dict().items():
                     weights[f"{layer.spec.name}.{name}"] = tensor.detach().cpu().clone().contiguous()
-        parts = self._world.collect(weights)
-        if parts is not None:
-            self._recorder.model(parts, about_model(self._job, best))
+        shares = self._world.collect(weights)
+        if shares is not None:
+            self._recorder.model(shares, about_model(self._job, best))
 
     def _finish(self, last: EpochRecord | None) -> None:
+        """Write the summary, on rank 0."""
         peaks = self._world.gather(peak_memory_bytes(self._world.device))
         if self._world.rank != 0:
             return
         self._reporter.close()
         progress = self._progress
-        if last is None or progress.best is None:  # only by files that somebody has changed
+        if last is None or progress.best is None:  # only where somebody has changed the files
             raise TrainingError("no epoch is known whose weights are kept; go on with more --epochs")
         kinds = list(last.bytes_sent)
         self._recorder.summary(

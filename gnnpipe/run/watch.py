@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from gnnpipe.records.record import EpochRecord
 
-# Losses swing, small ones by far more than twice; to forget all that was learnt is another matter.
+# A small loss often doubles and falls again; a warning needs it above the first epoch's loss, too.
 RISE = 2.0
-# Rows as far from the exact ones as these are long carry nothing of them.
+# Relative error of stale rows at which nothing of the exact rows is left in them.
 LOST = 1.0
-# Below this share of their length an error may double unnoticed.
+# Relative error below which a growing error is not worth a warning.
 NOTABLE = 0.1
 
 
 class Watch:
-    """Says once what goes wrong, and which setting to change.
+    """Warns, once for each sign, that training goes astray, and names the setting to change.
 
     Args:
         stale: whether the run reads stale rows.
@@ -29,10 +29,14 @@ class Watch:
         self._errors: list[float] = []
 
     def warnings(self, record: EpochRecord) -> Iterator[str]:
-        """What an epoch's record gives reason to say."""
-        loss = record.loss
-        if loss is None:  # a skipped epoch, which says so itself
+        """Warnings that an epoch's record gives reason for. Takes the records of all epochs, in order."""
+        if record.loss is None:  # the warning of a skipped epoch is the trainer's
             return
+        yield from self._about_loss(record.loss)
+        if record.table_errors:
+            yield from self._about_stale_rows(record.table_errors)
+
+    def _about_loss(self, loss: float) -> Iterator[str]:
         if self._first_loss is None:
             self._first_loss = loss
         self._least_loss = min(self._least_loss, loss)
@@ -45,22 +49,23 @@ class Watch:
                 f"the loss is {loss:.3g}, after {self._least_loss:.3g} before and {self._first_loss:.3g} at "
                 f"first; {advice if self._stale else 'use a lower --lr'}"
             )
-        errors = record.table_errors
-        if not errors:
-            return
+
+    def _about_stale_rows(self, errors: dict[str, float]) -> Iterator[str]:
+        """Warn of rows without information, and of an error that has doubled; both are of all layers."""
         worst = max((name for name in errors if name != "all"), key=lambda name: errors[name], default="all")
-        self._errors.append(errors.get("all", 0.0))
-        grown = len(self._errors) > 2 and self._errors[-1] > RISE * min(self._errors)
-        far = self._errors[-1] > LOST or (grown and self._errors[-1] > NOTABLE)
-        if far and self._first("tables"):
+        error = errors.get("all", 0.0)
+        self._errors.append(error)
+        least = min(self._errors)
+        grown = len(self._errors) > 2 and error > RISE * least
+        if (error > LOST or (grown and error > NOTABLE)) and self._first("tables"):
             yield (
-                f"rows are {self._errors[-1]:.0%} off the exact ones ({worst} most: {errors[worst]:.0%}), "
-                f"after {min(self._errors):.0%} before; a lower --lr or --staleness.weight, or fewer "
+                f"rows are {error:.0%} off the exact ones ({worst} most: {errors[worst]:.0%}), "
+                f"after {least:.0%} before; a lower --lr or --staleness.weight, or fewer "
                 "--chunks, bring them closer"
             )
 
-    def _first(self, what: str) -> bool:
-        if what in self._said:
+    def _first(self, sign: str) -> bool:
+        if sign in self._said:
             return False
-        self._said.add(what)
+        self._said.add(sign)
         return True
