@@ -1,6 +1,6 @@
 """gnnpipe: train deep graph neural networks on one huge graph over several devices.
 
-Nothing heavy is imported here, so that ``gnnpipe --help`` answers at once: a name comes with its first use.
+Nothing heavy is imported here, so that ``gnnpipe --help`` answers at once. Names are imported at first use.
 
 >>> run = gnnpipe.train("Cora", model="gcnii", layers=32, stages=2)  # doctest: +SKIP
 >>> run.summary["test_at_best_val"]  # doctest: +SKIP

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -277,6 +279,39 @@ def test_a_graph_in_memory_is_asked_for_again(tmp_path: Path, capsys: pytest.Cap
     assert len(gnnpipe.resume(run, as_data(), epochs=6).records()) == 6
     assert main(["train", "--resume", str(run.folder), "--epochs", "8"]) == 2
     assert "dataset: in-memory is a graph that a program held" in capsys.readouterr().err
+
+
+def test_ctrl_c_saves_the_run(tmp_path: Path) -> None:
+    """It reaches the caller as a KeyboardInterrupt, and the caller's handler is in place again."""
+    handler, records, done = (
+        signal.getsignal(signal.SIGINT),
+        tmp_path / "run" / "records.jsonl",
+        threading.Event(),
+    )
+
+    def interrupt() -> None:
+        while not done.wait(timeout=0.05):
+            if records.exists() and records.stat().st_size:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(
+            KeyboardInterrupt, match=r"interrupted; saved in .*; gnnpipe.resume\('.*', data\) goes"
+        ):
+            gnnpipe.train(
+                as_data(), out=records.parent, **{**SMALL, "epochs": 100_000, "eval_every": 100_000}
+            )
+    finally:
+        done.set()
+        thread.join()
+    assert signal.getsignal(signal.SIGINT) is handler
+    stopped = gnnpipe.open(records.parent)
+    assert not stopped.finished
+    epochs = len(stopped.records()) + 1
+    assert len(gnnpipe.resume(stopped, as_data(), epochs=epochs).records()) == epochs
 
 
 def test_a_root_that_came_with_a_run_is_not_trusted(tmp_path: Path, finished: gnnpipe.Run) -> None:

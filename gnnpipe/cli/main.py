@@ -25,7 +25,7 @@ from gnnpipe.system.parent import ended_with
 from gnnpipe.system.streams import patient_streams
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
-# Characters of an error that a user can mend; it is one line.
+# Longest error line, in characters; it may repeat parts of a file.
 MOST_PRINTED = 2000
 
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     ask_for_huge_pages()
     code = EXIT_FAILED
-    # torchrun lives as long as its ranks; others may end once they have started theirs
+    # A rank ends with torchrun. Other launchers may be gone as soon as they have started their processes.
     alone = ended_with(os.getppid()) if "TORCHELASTIC_RUN_ID" in os.environ else nullcontext()
     try:
         with alone, patient_streams():
@@ -104,7 +104,7 @@ def _guarded(arguments: list[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return EXIT_FAILED
-    except OSError as error:  # what no command has words of its own for
+    except OSError as error:  # that no command explains itself
         sys.stderr.write(f"gnnpipe: error: {reason(error)}; {advice(error)}\n")
         return EXIT_FAILED
 
@@ -123,7 +123,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _find(name: str) -> Callable[[list[str]], int]:
-    """Import a command, and none of the others."""
+    """Import one command; the others import what it does not need."""
     if name == "train":
         from gnnpipe.cli.train import run
     elif name == "compare":

@@ -1,6 +1,6 @@
 """The parser of a command, made from a frozen dataclass: flags are its fields, help their docstrings.
 
-A field that is not given (``init=False``) is no flag.
+A field that a command can't change (``init=False``) is no flag.
 """
 
 from __future__ import annotations
@@ -21,29 +21,27 @@ from gnnpipe.errors import ConfigError, shown
 
 _Config = TypeVar("_Config")
 
-# Words a user writes for a nested field: `--staleness paper` means the preset.
+# `--staleness paper` means `--staleness.preset paper`.
 SHORT_FORMS = {"staleness": "staleness.preset"}
-
-
-WIDTH = 110  # for sentences
+WIDTH = 110  # of help, in characters: it holds sentences
 
 
 class HelpFormatter(DefaultHelpFormatter):
-    """Wide enough for sentences."""
+    """Formats help with lines of `WIDTH`."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=WIDTH)
 
 
 class Parser(ArgumentParser):
-    """Raises ConfigError, in one line with the nearest known flag, instead of printing its usage.
+    """Raises ConfigError, in one line with the nearest known flag, instead of printing the usage.
 
-    A flag is its whole name: neither the beginning of one nor a part of its value (``--lr.x``) stands for it.
+    A flag is given by its whole name: not by its beginning (``--lay``), nor with a part (``--lr.x``).
 
     Args:
         prog: the command.
-        usual: flags that ``--help`` explains; it names the others, which ``--help all`` explains too. By
-            default all are.
+        usual: flags that ``--help`` explains. It lists the names of the others, and ``--help all`` explains
+            them too. By default all flags are usual.
     """
 
     def __init__(self, prog: str, usual: Collection[str] = (), **options: Any) -> None:
@@ -53,11 +51,14 @@ class Parser(ArgumentParser):
 
     def read(self, arguments: Sequence[str]) -> Namespace:
         """Parse a command line; flags win over files, wherever they stand. Raises ConfigError."""
+        # Names are checked here and not by jsonargparse, which takes unknown ones for parts of others. Files
+        # become flags ahead of the user's, so that the user's win as the later ones.
         known = [option for action in self._actions for option in action.option_strings]
         paths, flags = split_off([_long_form(argument) for argument in arguments])
         for flag in flags:
             if flag.startswith("--") and flag != "--":
                 check_flag(flag.partition("=")[0], known)
+        # "all" behind --help is no flag of the parser; without it the help is cut down
         if self._usual and (asked := next((flag for flag in flags if flag in ("-h", "--help")), None)):
             following = flags.index(asked) + 1
             if flags[following : following + 1] == ["all"]:
@@ -70,7 +71,7 @@ class Parser(ArgumentParser):
             raise ConfigError(str(error)) from None
 
     def _shorten(self) -> None:
-        """Leave the help of all but the usual flags out, and name them at its end."""
+        """Remove the flags that are not usual from the help, and list their names at its end."""
         lines = []
         for group in self._action_groups:
             others = [action for action in group._group_actions if not self._is_usual(action)]
@@ -89,18 +90,18 @@ class Parser(ArgumentParser):
         return not names or not self._usual.isdisjoint(names)
 
     def format_help(self, *arguments: Any, **options: Any) -> str:
-        """The flags that are explained, then the names of those that are not."""
+        """Help of the flags that are explained, then the names of the others."""
         text = super().format_help(*arguments, **options)
         return f"{text}\n{self._others}" if self._others else text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Turn the library's message into ours."""
+        """Raise ConfigError with jsonargparse's message in our words."""
         raise ConfigError(_explain(message))
 
 
 def _file_flags(paths: Sequence[str], known: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
-    """What the files stand for. A file may be somebody else's, so that a user's run is replaced only if the
-    command line says so."""
+    """The flags that config files stand for. A file may be somebody else's, so ``--overwrite``, by which a
+    run is lost, must come from the command line."""
     decided = any(flag.partition("=")[0] in ("--overwrite", "--no-overwrite") for flag in flags)
     for path in paths:
         for flag in as_flags(path, known):
@@ -113,7 +114,7 @@ def _file_flags(paths: Sequence[str], known: Sequence[str], flags: Sequence[str]
 
 
 def _filled(lead: str, text: str) -> str:
-    """A text with lines of the usual width, all as far in as the first."""
+    """A text behind ``lead``, in lines of `WIDTH` that are indented as far."""
     indent = " " * len(lead)
     return textwrap.fill(text, WIDTH, initial_indent=lead, subsequent_indent=indent, break_on_hyphens=False)
 
@@ -126,15 +127,15 @@ def make_parser(
     operands: str = "",
     usual: Collection[str] = (),
 ) -> Parser:
-    """A parser whose flags are the fields of ``config``, nested ones with a dot, plus ``--config``.
+    """A parser with a flag for each field of ``config`` (nested ones have a dot), and ``--config``.
 
     Args:
         command: the command's name.
         config: a frozen dataclass with a docstring under each field.
-        description: stands above the flags.
-        epilog: stands below them.
-        operands: what else the usage line shows.
-        usual: flags that ``--help`` explains, see `Parser`.
+        description: text of the help above the flags.
+        epilog: text below the flags.
+        operands: shown in the usage line behind the command.
+        usual: flags that ``--help`` explains, as for `Parser`.
     """
     parser = Parser(
         f"gnnpipe {command}",
@@ -147,7 +148,7 @@ def make_parser(
     groups = {"": parser.add_argument_group(command)}
     for key, item, hint, doc in _walk(config):
         prefix = key.rpartition(".")[0]
-        if prefix not in groups:
+        if prefix not in groups:  # the first field of a nested config: its docstring titles a group
             section = next(f for f in fields(config) if f.name == prefix)
             assert callable(section.default_factory)
             title = docstring_parser.parse(type(section.default_factory()).__doc__ or "").short_description
@@ -162,8 +163,9 @@ def parse(parser: Parser, config: type[_Config], arguments: Sequence[str]) -> _C
 
 
 def _walk(config: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any, str]]:
-    """Every leaf field with its dotted key, type and docstring, which may be that of a base's field."""
+    """Every leaf field with its dotted key, type and docstring."""
     hints = get_type_hints(config)
+    # from the base to the subclass, which may document a field anew
     parsed = map(docstring_parser.parse_from_object, reversed(config.__mro__[:-1]))
     docs = {item.arg_name: item.description or "" for base in parsed for item in base.params}
     for item in (item for item in fields(config) if item.init):
@@ -176,7 +178,7 @@ def _walk(config: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any
 
 
 def _add(group: Any, key: str, item: Field[Any], hint: Any, doc: str) -> None:
-    """Top-level flags are written with dashes, nested ones as the fields they are."""
+    """Add a field's flag: ``--weight-decay`` at the top, ``--optimizer.weight_decay`` where it is nested."""
     flag = key if "." in key else key.replace("_", "-")
     choices = _choices(hint)
     assert item.default is not MISSING
@@ -194,7 +196,7 @@ def _help(doc: str) -> str:
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    """The words of a Literal, also an optional one; a list of them is read by the library."""
+    """The words of a Literal, also an optional one; none for a list of words, which is no single one."""
     if get_origin(hint) is tuple:
         return ()
     for option in (hint, *get_args(hint)):
@@ -211,7 +213,7 @@ def _long_form(argument: str) -> str:
 
 
 def build(config: type[_Config], namespace: Namespace) -> _Config:
-    """The dataclass that a namespace spells out; what it has besides is left out."""
+    """Make the dataclass from a parsed command line, of which other flags are ignored."""
     hints = get_type_hints(config)
     values = {}
     for item in (item for item in fields(config) if item.init):  # type: ignore[arg-type]
@@ -222,7 +224,7 @@ def build(config: type[_Config], namespace: Namespace) -> _Config:
 
 
 def _explain(message: str) -> str:
-    """The library's message as one line: the key, the value, what was expected, the cure."""
+    """A message of jsonargparse as one line: key, value, what was expected, way out."""
     message = re.sub(r"\s+", " ", message).strip()
     for pattern, words in _MESSAGES:
         found = re.match(pattern, message)
@@ -231,6 +233,7 @@ def _explain(message: str) -> str:
     return shown(message)
 
 
+# Patterns of argparse's and jsonargparse's messages, and our words for them.
 _MESSAGES = (
     (
         r"unrecognized arguments: (-[^-\s][^\s]*)",

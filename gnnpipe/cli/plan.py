@@ -1,4 +1,4 @@
-"""``gnnpipe plan``: which plan to use."""
+"""``gnnpipe plan``: simulate all plans and print the fastest."""
 
 from __future__ import annotations
 

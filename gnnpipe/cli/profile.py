@@ -1,4 +1,4 @@
-"""``gnnpipe profile``: what this machine can do."""
+"""``gnnpipe profile``: measure this machine for ``gnnpipe plan``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gnnpipe show RUN``: the summary again, and a picture."""
+"""``gnnpipe show RUN``: print a run's results and draw them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gnnpipe train``: parse, then hand over to the run."""
+"""``gnnpipe train``: read the flags, check them, and hand over to the run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USUAL = (
     "dataset", "root", "model", "layers", "hidden", "dropout", "stages", "parts", "chunks", "plan", "epochs",
     "lr", "device", "out", "resume",
 )  # fmt: skip
-"""Flags that most runs get by with."""
+"""Flags that ``--help`` explains; most runs need no others."""
 
 EPILOG = """Example: gnnpipe train --dataset Cora --model gcnii --layers 32 --stages 2 --chunks 16"""
 
@@ -68,7 +68,9 @@ def _check_goes_on(out: str | None, arguments: list[str], *, overwrite: bool) ->
 
 
 def _resumed(folder: str, arguments: list[str]) -> tuple[Resolved, RunConfig]:
-    """The settings of the run in ``folder``, as they were, and with the other flags on top."""
+    """The settings of the run in ``folder``: as they were, and with the flags that are given on top."""
+    # The parser reads the stored settings like a user's config file, so that flags win over them as usual. It
+    # is given a copy: the settings as they were read and checked here.
     settings = stored_settings(Path(folder))
     with tempfile.TemporaryDirectory(prefix="gnnpipe-") as scratch:
         path = Path(scratch) / "config.yaml"
@@ -78,7 +80,8 @@ def _resumed(folder: str, arguments: list[str]) -> tuple[Resolved, RunConfig]:
         except ConfigError as error:
             raise ConfigError(f"resume: the settings of '{folder}' can't be used: {error}") from None
         config = _parse(["--config", str(path), *arguments])
-        if config.staleness.preset != before.staleness.preset:  # then what the old one decided is open again
+        if config.staleness.preset != before.staleness.preset:
+            # the stored settings hold values that the old preset chose; the new one is to choose them anew
             write_file(path, dump_yaml({**settings, "staleness": {}, "optimizer": {}}))
             config = _parse(["--config", str(path), *arguments])
     return before, replace(config, out=folder)

@@ -1,4 +1,4 @@
-"""``gnnpipe volume``: what every plan would send, without training."""
+"""``gnnpipe volume``: print the bytes that every plan would send, without training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data sets by name. Imports nothing heavy, so that a misspelt name shows at once."""
+"""The data sets by name. Imports nothing heavy, so that a misspelt name is reported at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gnnpipe.errors import DataError, not_known
 
 SYNTHETIC = "synthetic"
 IN_MEMORY = "in-memory"
-"""What a graph is called that a program holds; no name to load it by."""
+"""Name of a graph that a Python program gives; no data set can be loaded by it."""
 _SAINT = ("Flickr", "Reddit2", "Yelp", "AmazonProducts")
 _FAMILIES = {
     "Planetoid": "Cora CiteSeer PubMed",
@@ -23,22 +23,22 @@ _OGB = "ogbn-arxiv ogbn-products ogbn-papers100M"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from."""
+    """How a data set is loaded."""
 
     name: str
     class_name: str
-    """Class of ``torch_geometric.datasets``; ``ogbn`` for those of OGB."""
+    """Class of ``torch_geometric.datasets``; ``ogbn`` for data sets of OGB."""
     arguments: tuple[str, ...]
-    """What the class is given after its root."""
+    """Arguments of the class after ``root``."""
     reader: Literal["pyg", "npz", "saint", "ogb"]
-    """pyg: let the class read its files. The others are layouts of raw files that we read ourselves."""
+    """pyg: the class reads its files. The others are layouts of raw files, which gnnpipe reads itself."""
 
 
 def find_source(name: str) -> Source:
-    """Look a name up; letter case does not matter.
+    """Look up a name, in any letter case.
 
     Raises:
-        DataError: it is not known.
+        DataError: the name is not known.
     """
     for source in _sources():
         if source.name.lower() == name.lower():
@@ -57,7 +57,7 @@ def dataset_names() -> list[str]:
 
 
 def is_synthetic(name: str) -> bool:
-    """Whether the built-in graph is meant."""
+    """Whether a name is that of the built-in graph."""
     return name.lower() == SYNTHETIC
 
 

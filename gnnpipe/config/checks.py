@@ -1,4 +1,4 @@
-"""What can be said of a config without a graph. Imports nothing heavy, so that mistakes show at once."""
+"""Checks of a config that need no graph. Imports nothing heavy, so that mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gnnpipe.errors import ConfigError, check_choice, shown
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-# Below what arithmetic and other libraries can hold, above what anybody needs.
+# Bounds below the limits of arithmetic and other libraries, and above all needs.
 _SEED, _COUNT, _FLOAT = 2**62, 10**9, 1e30
 _BOUNDS: dict[str, tuple[float, float]] = {
     "split": (0, _SEED),
@@ -50,7 +50,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "bandwidth": (1e-6, 10**6),
     "show": (1, 10**6),
 }
-# Every one of so many plans is weighed; a run's number of chunks is checked against its graph.
+# Every number of chunks is simulated, so a search allows fewer. A run checks its chunks with its graph.
 _PLANNED = _BOUNDS | {"layers": (1, 10**5), "chunks": (1, 10**6)}
 
 
@@ -70,7 +70,7 @@ def check_config(config: RunConfig) -> Resolved:
 
 
 def check_volume_config(config: VolumeConfig) -> VolumeConfig:
-    """Check what needs no graph.
+    """Check what ``gnnpipe volume`` was asked, as far as that needs no graph.
 
     Raises:
         ConfigError: a value that can't be used, or one that needs another one beside it.
@@ -83,7 +83,7 @@ def check_volume_config(config: VolumeConfig) -> VolumeConfig:
 
 
 def check_plan_config(config: PlanConfig) -> PlanConfig:
-    """Check what needs neither a graph nor hardware.
+    """Check what ``gnnpipe plan`` was asked, as far as that needs neither a graph nor hardware.
 
     Raises:
         ConfigError: a value that can't be used, or one that needs another one beside it.
@@ -100,7 +100,7 @@ def check_plan_config(config: PlanConfig) -> PlanConfig:
 
 
 def check_profile_config(config: ProfileConfig) -> ProfileConfig:
-    """Check what needs no graph.
+    """Check what ``gnnpipe profile`` was asked, as far as that needs no graph.
 
     Raises:
         ConfigError: a value that can't be used.
@@ -126,7 +126,7 @@ def _check_dataset(config: GraphConfig) -> None:
 def _check_fields(
     config: DataclassInstance, bounds: Mapping[str, tuple[float, float]] = _BOUNDS, prefix: str = ""
 ) -> None:
-    """Check every word of a Literal and every number that has bounds, in sections too."""
+    """Check every word of a Literal and every number that has bounds, also in nested configs."""
     hints = get_type_hints(type(config))
     for field in fields(config):
         key, value, hint = prefix + field.name, getattr(config, field.name), hints[field.name]
@@ -144,7 +144,7 @@ def _check_fields(
 
 
 def _words(hint: Any) -> tuple[str, ...]:
-    """The words of a Literal, also an optional one; none of another type."""
+    """The words of a Literal, also an optional one; empty for another type."""
     options = [option for option in get_args(hint) if option is not NoneType]
     if get_origin(hint) is not Literal and len(options) == 1:
         hint = options[0]
@@ -152,7 +152,7 @@ def _words(hint: Any) -> tuple[str, ...]:
 
 
 def _check_contradictions(config: Resolved) -> None:
-    """Values that can each be used, but not together."""
+    """Refuse values that can be used, but not together."""
     staleness, decay = config.staleness, config.optimizer.dense_weight_decay
     exact = staleness.preset == "exact"
     if exact and config.halo == "stale":
@@ -183,7 +183,7 @@ def _check_contradictions(config: Resolved) -> None:
 
 
 def _check_sizes(config: SizesConfig) -> None:
-    """A graph is either loaded or given by its sizes."""
+    """Refuse sizes beside a data set, which has its own."""
     if config.num_nodes is not None and config.dataset != type(config).dataset:
         raise ConfigError(
             f"num-nodes: {config.num_nodes} stands for a graph that is not at hand, but --dataset "

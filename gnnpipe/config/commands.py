@@ -1,4 +1,4 @@
-"""What the commands beside train are told, as frozen dataclasses like `gnnpipe.config.run.RunConfig`.
+"""Settings of the commands other than train, as frozen dataclasses like `gnnpipe.config.run.RunConfig`.
 
 A field that a command can't change is no flag of it (``init=False``).
 """
@@ -12,7 +12,7 @@ from gnnpipe.config.run import ExchangeConfig, GraphConfig, HaloMode, MakeSplit,
 
 @dataclass(frozen=True)
 class StructureConfig(GraphConfig):
-    """A graph whose structure counts, and not what is learnt on it."""
+    """A graph on which nothing is learnt, so that its split and metric don't matter."""
 
     split: int = field(default=0, init=False)
     make_split: MakeSplit = field(default="random", init=False)
@@ -30,8 +30,8 @@ class SizesConfig(StructureConfig):
     """With --num-nodes: number of directed edges."""
     alpha: float | None = None
     """With --num-nodes: mean number of other parts that need a node's row when the graph is cut into as many
-    parts as there are --devices; for fewer parts it is taken to grow with their logarithm. Without it plans
-    with parts are left out."""
+    parts as there are --devices. For fewer parts it is estimated, as growing with the logarithm of their
+    number. Without it plans with parts are left out."""
     num_features: int | None = None
     """With --num-nodes: columns of the features. By default --hidden."""
     num_classes: int | None = None
@@ -44,52 +44,52 @@ class DevicesConfig(ModelConfig, SizesConfig):
 
     dropout: float = field(default=0.5, init=False)
     devices: int = 8
-    """Devices to share out, as stages x parts."""
+    """Number of devices. Plans are all ways to write it as stages x parts."""
 
 
 @dataclass(frozen=True)
 class VolumeConfig(ExchangeConfig, DevicesConfig):
-    """What ``gnnpipe volume`` is told."""
+    """Settings of ``gnnpipe volume``."""
 
     num_edges: int | None = field(default=None, init=False)
     alpha: float | None = None
     """With --num-nodes: mean number of other parts that need a node's row when the graph is cut into as many
-    parts as there are --devices. Plans with fewer parts are left out, as their alpha is another one; without
-    it, what parts exchange is left out."""
-    halo: HaloMode = field(default="exact", init=False)  # late rows are as many
+    parts as there are --devices. Plans with fewer parts, which have another alpha, are left out. Without it,
+    the bytes between parts are left out."""
+    halo: HaloMode = field(default="exact", init=False)  # stale rows are as many bytes
     json: bool = False
     """Print JSON instead of a table."""
 
 
 @dataclass(frozen=True)
 class PlanConfig(DevicesConfig):
-    """What ``gnnpipe plan`` is told."""
+    """Settings of ``gnnpipe plan``."""
 
     hardware: str = "a5000x8"
-    """What the devices are: a5000x8, a100, h100, h200, cpu-10g, cpu-25g, cpu-100g, or a file that
+    """The devices: a5000x8, a100, h100, h200, cpu-10g, cpu-25g, cpu-100g, or a file that
     ``gnnpipe profile`` wrote."""
     bandwidth: float | None = None
     """Gb/s out of a host, instead of the hardware's."""
     compress: bool = False
     """Also consider rows of fewer bits: --wire bf16 and int8, --tables bf16. They change numbers a little."""
     chunks: int | None = None
-    """Consider so many chunks only."""
+    """Consider only plans with this number of chunks."""
     show: int = 10
-    """How many plans to print."""
+    """Number of plans to print."""
     json: bool = False
     """Print JSON instead of a table."""
 
 
 @dataclass(frozen=True)
 class ProfileConfig(StructureConfig):
-    """What ``gnnpipe profile`` is told."""
+    """Settings of ``gnnpipe profile``."""
 
     models: tuple[Model, ...] = ("gcn", "sage", "gcnii", "resgcn")
     """Kinds of layers to measure, as [gcnii,resgcn]."""
     hidden: tuple[int, ...] = (64, 128)
     """Widths to measure, as [64,128]."""
     name: str | None = None
-    """What the profile is called. By default this host's name."""
+    """Name of the profile. By default this host's name."""
     out: str = "here.json"
     """File to write."""
     overwrite: bool = False

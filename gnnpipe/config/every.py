@@ -1,4 +1,4 @@
-"""How often something is done: every so many epochs, or minutes. Imports nothing heavy."""
+"""Intervals in epochs or minutes, as of checkpoints. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from gnnpipe.errors import ConfigError, shown
 
 @dataclass(frozen=True)
 class Every:
-    """How often a checkpoint is written; never if both are 0."""
+    """An interval in epochs or in seconds; never if both are 0."""
 
     epochs: int = 0
     seconds: float = 0.0
 
     @property
     def ever(self) -> bool:
-        """Whether it is done at all."""
+        """Whether anything is done at all."""
         return bool(self.epochs or self.seconds)
 
 
 def parse_every(text: int | str) -> Every:
-    """``20``: every 20 epochs; ``15min``: every 15 minutes; ``0``: never.
+    """Parse ``20`` (every 20 epochs), ``15min`` (every 15 minutes) or ``0`` (never).
 
     Raises:
         ConfigError: another form.

@@ -1,4 +1,4 @@
-"""Presets: what a run does about stale rows where the user leaves it open."""
+"""Presets: values for the settings that a user leaves open."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gnnpipe.errors import ConfigError, check_choice
 
 @dataclass(frozen=True)
 class Preset:
-    """Values for what a user leaves open."""
+    """A named set of values."""
 
     staleness: StalenessSettings
     optimizer: OptimizerSettings
@@ -20,12 +20,12 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "default": Preset(StalenessSettings(), OptimizerSettings()),
-    # The original system's three techniques, with the customary Adam; fresh uses no weight.
+    # The original system's three techniques and Adam's usual betas. Gradient "fresh" uses no weight.
     "paper": Preset(
         StalenessSettings("paper", freeze=23, gradient="fresh"),
         OptimizerSettings(betas=(0.9, 0.999), averaging=0.0),
     ),
-    # One chunk, or a lookahead as wide as the graph: everything is computed before it is read.
+    # One chunk, or a lookahead that covers the graph's width: each row is computed before it is read.
     "exact": Preset(
         StalenessSettings("exact", order="fixed", weight=1.0, lookahead="exact"),
         OptimizerSettings(betas=(0.9, 0.999)),
@@ -34,7 +34,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def resolve(config: RunConfig) -> Resolved:
-    """Fill in what the preset decides.
+    """Fill in the preset's values where the user gave none.
 
     Raises:
         ConfigError: an unknown name, or a number out of range.
@@ -48,14 +48,14 @@ def resolve(config: RunConfig) -> Resolved:
 
 
 def check_statistics(layout: LayoutConfig, staleness: StalenessSettings) -> None:
-    """Refuse settings whose gradient is wrong on average, in all epochs alike.
+    """Refuse settings under which the gradient has a bias that no later epoch makes up for.
 
     ``fresh`` and ``corrected`` divide fresh rows by the probability that a pair of chunks is fresh, which is
     right on average if each pair is fresh as often as any other: in an order that is drawn anew, or reversed
     every other epoch. In a fixed order the same pairs are fresh for ever, and the others never are.
 
     Raises:
-        ConfigError: with the way out.
+        ConfigError: a fixed chunk order with such a gradient.
     """
     if not _may_be_stale(layout, staleness):
         return
@@ -79,6 +79,6 @@ _Section = TypeVar("_Section", StalenessSettings, OptimizerSettings)
 
 
 def _filled(chosen: StalenessConfig | OptimizerConfig, preset: _Section) -> _Section:
-    """The preset's values, but for those that are chosen."""
+    """The preset's values, except where the user has chosen one."""
     values = {field.name: getattr(chosen, field.name) for field in fields(chosen)}
     return replace(preset, **{name: value for name, value in values.items() if value is not None})

@@ -1,4 +1,4 @@
-"""The learning rate of every epoch. Imports nothing heavy."""
+"""The learning-rate schedule. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from gnnpipe.config.resolved import OptimizerSettings
 
 
 def rate_factor(config: OptimizerSettings, epochs: int, epoch: int) -> float:
-    """Share of the learning rate in an epoch: a linear warm-up, then constant or a cosine down to 0.
+    """Factor on the learning rate in an epoch: a linear warm-up, then 1 or a cosine down to 0.
 
     Args:
+        config: schedule and warm-up.
         epochs: of the whole run, over which the cosine is stretched.
         epoch: counted from 0.
     """

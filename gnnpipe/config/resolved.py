@@ -1,7 +1,7 @@
 """A run's settings with nothing left open: the code above `gnnpipe.config` reads these and never a None.
 
-The texts that a user may write, such as ``1,23@20``, stay as they are, because config.yaml repeats them; what
-they mean is a property. A value of these types that can't be used can't be made.
+Texts such as ``1,23@20`` stay as the user wrote them, because config.yaml repeats them; properties parse
+them. The constructors refuse values that can't be used.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Freeze = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class StalenessSettings(StalenessConfig):
-    """What is done about stale rows; by default what the preset ``default`` says.
+    """How stale rows are treated. The defaults are those of the preset ``default``.
 
     Raises:
         ConfigError: a number out of range, or a text of another form.
     """
 
-    # What benchmarks/convergence found to hold on every graph; docs/staleness.md says why.
+    # benchmarks/convergence found these to work on every graph; docs/staleness.md says why.
     order: Order = "shuffled"
     freeze: int | str = 1
     gradient: Gradient = "reuse"
@@ -69,7 +69,7 @@ class StalenessSettings(StalenessConfig):
 
 @dataclass(frozen=True)
 class OptimizerSettings(OptimizerConfig):
-    """The optimiser; by default what the preset ``default`` says.
+    """The optimiser. The defaults are those of the preset ``default``.
 
     Raises:
         ConfigError: a number out of range.
@@ -111,20 +111,20 @@ class Resolved(RunConfig):
 
 
 def _parse_freeze(freeze: int | str) -> Freeze:
-    """``23``, or ``1,23@20``: every epoch at first, from epoch 20 on every 23.
+    """Parse ``23`` (a snapshot every 23 epochs) or ``1,23@20`` (every epoch, from epoch 20 on every 23).
 
     Raises:
         ConfigError: another form.
     """
     result: list[tuple[int, int]] = []
-    for item in str(freeze).split(","):
-        found = re.fullmatch(r"(\d{1,9})(?:@(\d{1,9}))?", item.strip())
-        start = int(found[2] or 0) if found else 0
+    for period in str(freeze).split(","):
+        match = re.fullmatch(r"(\d{1,9})(?:@(\d{1,9}))?", period.strip())
+        start = int(match[2] or 0) if match else 0
         in_order = start > result[-1][0] if result else start == 0
-        if not found or int(found[1]) < 1 or not in_order:
+        if not match or int(match[1]) < 1 or not in_order:
             raise ConfigError(
                 f"staleness.freeze: '{shown(freeze)}' can't be used; write a number of epochs, 1 or more, or "
                 "a schedule such as 1,23@20 (every epoch, from epoch 20 on every 23)"
             )
-        result.append((start, int(found[1])))
+        result.append((start, int(match[1])))
     return tuple(result)

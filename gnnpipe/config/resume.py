@@ -1,4 +1,4 @@
-"""Going on with a run: its settings, and which of them may change on the way."""
+"""The settings of a run that goes on: reading them, and which of them may change."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.reading import Content, read_yaml_text
 from gnnpipe.system.failures import reason
 
-# What weights, tables and records of a run are about; the files of a data set may lie elsewhere.
+# Settings that weights, tables and records depend on. The data set's root is none: its files may have moved.
 FIXED = (
     "dataset", "split", "make_split", "undirected", "normalize_features", "metric", "synthetic",
     "model", "layers", "hidden", "gcnii", "seed",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")
 ELSEWHERE = ("out", "overwrite", "resume", "config")
-"""Where a run is kept is no part of its settings."""
+"""Keys that say where a run is kept, and so are no part of its config.yaml."""
 
 
 def stored_settings(folder: Path) -> Content:
@@ -28,7 +28,7 @@ def stored_settings(folder: Path) -> Content:
 
 
 def stored_config(folder: Path) -> tuple[str, Content]:
-    """The settings of a run, as they are written and as values.
+    """The text of a run's config.yaml, and its values.
 
     Raises:
         ConfigError: the folder holds no run.
@@ -52,7 +52,7 @@ def stored_config(folder: Path) -> tuple[str, Content]:
 
 
 def check_resumed(config: Resolved, before: Resolved) -> None:
-    """Refuse what would make it another run.
+    """Refuse changes that would make it another run.
 
     Args:
         config: of the run that goes on.
@@ -77,7 +77,7 @@ def check_resumed(config: Resolved, before: Resolved) -> None:
 
 
 def changes(config: Resolved, before: Resolved) -> list[str]:
-    """What is different from here on, for the user to see."""
+    """The settings that change when a run goes on, one a line, for the user."""
     new, old = _flat(asdict(config)), _flat(asdict(before))
     keys = (key for key in new if key not in ("out", "overwrite", "resume"))
     return [
@@ -101,12 +101,12 @@ def with_stored_plan(config: Resolved, before: Resolved, num_chunks: int) -> Res
 
 
 def continued(config: Resolved, before: Content, epochs: int) -> list[str]:
-    """What the user should know who goes on after so many epochs, beyond what has changed.
+    """Consequences of going on that the changed settings don't show, one a line, for the user.
 
     Args:
         config: of the run that goes on.
         before: the content of its config.yaml until now.
-        epochs: that are done.
+        epochs: number of epochs that are done.
     """
     if epochs == config.epochs:
         return [f"all {epochs} epochs are done and only the summary is left; other settings change nothing"]
@@ -126,7 +126,7 @@ def continued(config: Resolved, before: Content, epochs: int) -> list[str]:
 
 
 def _rate_change(config: Resolved, before: Content, epochs: int) -> str:
-    """Says so if the learning rate is not what the run was to go on with."""
+    """A line if the learning rate jumps, as where more epochs stretch a cosine; empty if it does not."""
     optimizer = before.get("optimizer") or {}
     known = {key: optimizer[key] for key in ("schedule", "warmup") if optimizer.get(key) is not None}
     old = replace(config.optimizer, **known)
@@ -154,6 +154,7 @@ def _rate_change(config: Resolved, before: Content, epochs: int) -> str:
 
 
 def _flat(values: Content, prefix: str = "") -> Content:
+    """Nested values in one mapping, by dotted keys."""
     result: Content = {}
     for key, value in values.items():
         result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

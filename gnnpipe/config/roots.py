@@ -1,7 +1,7 @@
-"""Config files from somebody else: what they may ask for.
+"""Which data folder a config file or a run may name.
 
-A file may say where the data lie, and a data set's folder is a way to bring files along. So a folder that
-came with the config is read only if the user names it too, and any other one is named.
+A config from somebody else may come with a data folder, and so with files that a loader is to trust. A folder
+that came along with the config is refused unless the user names it too. Any other is read, and named.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ OF_A_RUN = ("records.jsonl", "plan.json", "summary.json", "checkpoints")
 
 
 def check_root(dataset: str, root: str | None, sources: Sequence[tuple[Path, str | None]]) -> list[str]:
-    """Where data are read from, as lines for a user who has not said so.
+    """Lines that tell the user where data are read from, if a file and not the user named the folder.
 
     Args:
-        dataset: its name.
-        root: of it, from wherever.
-        sources: folders of the files that settings came from, and the root that each of them gives.
+        dataset: name of the data set.
+        root: folder of the data set, whoever named it; None for the default.
+        sources: folders that settings came from, each with the root that its file names.
 
     Raises:
-        ConfigError: the folder came with a config or a run.
+        ConfigError: the data folder lies in one of ``sources``.
     """
     if is_synthetic(dataset) or dataset == IN_MEMORY:
         return []
@@ -44,7 +44,7 @@ def check_root(dataset: str, root: str | None, sources: Sequence[tuple[Path, str
 
 
 def _is_inside(place: str, folder: Path) -> bool:
-    """By the name it has, and by where its links lead."""
+    """Whether a path lies in a folder: as it is written, or after links are followed."""
     inner = {Path(os.path.abspath(place)), Path(os.path.realpath(place))}  # noqa: PTH100 (keeps links)
     outer = {Path(os.path.abspath(folder)), Path(os.path.realpath(folder))}  # noqa: PTH100
     return any(one == other or other in one.parents for one in inner for other in outer)
@@ -55,6 +55,6 @@ def _is_run(folder: Path) -> bool:
 
 
 def _is_own_config(folder: Path) -> bool:
-    """A file in the folder that the user works in, which is no run."""
+    """Whether settings came from the folder that the user works in, or one above it, and not from a run."""
     here, there = Path.cwd().resolve(), folder.resolve()
     return not _is_run(folder) and (there == here or there in here.parents)

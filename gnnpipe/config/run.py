@@ -1,4 +1,4 @@
-"""Everything a run can be told, as frozen dataclasses; the command line's help is their docstrings.
+"""All settings of a run, as frozen dataclasses. The docstrings under the fields are the command line's help.
 
 This module imports nothing heavy: ``gnnpipe train --help`` reads it and stops.
 """
@@ -10,8 +10,8 @@ from typing import Literal
 
 Model = Literal["gcn", "sage", "gcnii", "resgcn"]
 DENSE_ENDS: tuple[Model, ...] = ("gcnii", "resgcn")
-"""Models with dense layers before the first and after the last convolution; `gnnpipe.nn.models`, which builds
-them, can't be asked here, as it imports PyTorch."""
+"""Models with dense layers before the first and after the last convolution. `gnnpipe.nn.models`, which builds
+them, imports PyTorch, so the names are repeated here."""
 Metric = Literal["auto", "accuracy", "f1", "roc_auc", "macro_f1", "balanced_accuracy"]
 MakeSplit = Literal["random", "per-class"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -44,10 +44,11 @@ class SyntheticConfig:
     blocks_per_class: int = 10
     """Communities that make up one class. More blocks give the graph more locality for chunks to find."""
     homophily: float = 0.6
-    """Fraction of edges that stay inside a block; the others end at a node drawn from all, or see reach."""
+    """Fraction of edges that stay inside a block. The others end at a node drawn from all, or as reach
+    says."""
     reach: int = 0
-    """How many blocks far the other edges go; 0: anywhere. With 1 the graph is a long strip, as roads, meshes
-    or slices of time are, on which exact lookahead pays."""
+    """Largest distance in blocks that edges between blocks span; 0: any. With 1 the graph is a long strip, as
+    roads, meshes or slices of time are, on which exact lookahead pays."""
     noise: float = 5.0
     """Standard deviation of the noise around a class's mean feature row (whose entries are +1 or -1)."""
     seed: int = 0
@@ -56,7 +57,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True)
 class StalenessConfig:
-    """Which version of the other chunks' rows is read, forward and backward (docs/staleness.md)."""
+    """Which version of other chunks' rows a chunk reads, forward and backward (docs/staleness.md)."""
 
     preset: Literal["default", "paper", "exact"] = "default"
     """Named group of settings; fields set by hand win over it. Also written ``--staleness NAME``.
@@ -64,30 +65,30 @@ class StalenessConfig:
     paper: the original system's (shuffled order, freeze 23, fresh gradient, Adam betas 0.9 0.999).
     exact: nothing is stale; one chunk, or lookahead exact where that is the faster plan."""
     order: Order | None = None
-    """Order of the chunks. shuffled: drawn anew every epoch; antithetic: odd epochs run the order before
-    them reversed; fixed: as numbered."""
+    """Order of the chunks. shuffled: drawn anew every epoch; antithetic: every second epoch reverses the
+    order of the one before; fixed: as numbered."""
     freeze: int | str | None = None
-    """Rows that are not computed yet are read from a snapshot taken every so many epochs (1: newest rows).
-    1,23@20 is a schedule: 1, from epoch 20 on 23."""
+    """Epochs between two snapshots, from which rows that are not computed yet are read (1: newest rows).
+    1,23@20 is a schedule: 1 at first, 23 from epoch 20 on."""
     gradient: Gradient | None = None
-    """What a chunk whose gradient is not computed yet contributes. fresh: nothing, and fresh rows of other
-    chunks count twice (less with lookahead, when more are fresh); reuse: its gradient of the last epoch
-    times --staleness.weight; corrected: the same, and the fresh ones count twice but for it (a control
-    variate)."""
+    """Contribution of a chunk whose gradient is not computed yet. fresh: none, and fresh rows of other chunks
+    count twice (less with lookahead, when more are fresh). reuse: last epoch's gradient times
+    --staleness.weight. corrected: the same for every chunk, plus twice the difference to it where rows are
+    fresh (a control variate)."""
     weight: float | str | None = None
     """Weight of last epoch's gradients, 0 to 1. Below 1 it damps ``reuse``. fitted: layer by layer and epoch
-    by epoch, by regression of a row's gradient on the one before."""
+    by epoch, by regression of a row's gradient on last epoch's."""
     history: History | None = None
     """Whether rows of an earlier epoch are read after dropout (dropped) or before it (clean)."""
     dropout_hold: int | None = None
-    """Dropout masks are drawn anew every so many epochs and kept in between."""
+    """Epochs for which a dropout mask is kept before it is drawn anew."""
     refresh: int | None = None
-    """Every so many epochs all historical rows are replaced by an exact forward sweep (0: never). Without
-    averaged weights an evaluation that falls due as well shares the sweep."""
+    """Epochs between two exact forward sweeps that replace all historical rows (0: never). Without averaged
+    weights, an evaluation before such an epoch shares the sweep."""
     lookahead: int | str | None = None
-    """A layer waits for so many chunks more before it brings a chunk through, and reads their fresh rows:
-    less is stale, and the pipeline takes longer to fill at each layer. exact: as many as the graph's
-    locality asks for, so that nothing is stale."""
+    """Number of chunks that a layer waits for beyond the one that it computes, to read their fresh rows: less
+    is stale, but the pipeline takes longer to fill at each layer. exact: as many as the graph's locality
+    asks for, so that nothing is stale."""
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,25 @@ class OptimizerConfig:
     """The optimiser; learning rate and weight decay are ``--lr`` and ``--weight-decay``."""
 
     name: Literal["adam", "adamw"] = "adam"
-    """Adam, or AdamW (weight decay apart from the gradient)."""
+    """Adam, or AdamW (weight decay decoupled from the gradient)."""
     dense_weight_decay: float | None = None
     """Weight decay of the dense layers before the first and after the last convolution (GCNII, ResGCN+). By
-    default it is the convolutions', which is --weight-decay; GCNII's paper has 0.0005 here and 0.01 there."""
+    default the convolutions', --weight-decay. GCNII's paper has 0.0005 for dense layers and 0.01 for the
+    convolutions."""
     betas: tuple[float, float] | None = None
     """Adam's beta1 and beta2, as ``[0.9, 0.999]``. By default the staleness preset's: stale rows act like
-    extra momentum, so beta1 goes down to 0.5, and a short memory (beta2 0.9) meets gradients that grow. What
-    is left open below follows the preset too."""
+    extra momentum, so beta1 is lowered to 0.5, and beta2 to 0.9, as a short memory adapts to gradients that
+    grow. The fields below follow the preset too where they are not given."""
     averaging: float | None = None
     """Decay of the exponential moving average of the weights that evaluation and the saved model use;
     0 turns averaging off. By default the staleness preset's."""
     schedule: LrSchedule | None = None
-    """How the learning rate goes on after the warm-up: stays, or falls to 0 along a cosine."""
+    """Learning rate after the warm-up: constant, or falling to 0 along a cosine."""
     warmup: int | None = None
     """Epochs in which the learning rate rises linearly to --lr."""
     clip: float | None = None
-    """Largest norm of the gradient of all weights of all stages together; longer ones are scaled down to it.
-    0 turns clipping off."""
+    """Largest norm of the gradient, over all weights of all stages. Longer ones are scaled down to it. 0
+    turns clipping off."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,8 @@ class GcniiConfig:
     """Layer l applies its weights with strength log(theta / l + 1)."""
 
 
-# The pieces below are what functions are handed. A class takes the fields of its last base first, so that
-# flags stand in the order of this file.
+# RunConfig is put together from the pieces below, so that a function can take the piece it needs. The fields
+# of the last base come first, which keeps the flags in the order of this file.
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,9 @@ class GraphConfig:
     """Subtract the smallest entry of all features, then divide every row by its sum where that is above 1, as
     torch_geometric's NormalizeFeatures does."""
     metric: Metric = "auto"
-    """What is reported, and chooses the best epoch. auto: micro-F1 for several labels a node, ROC AUC for two
-    classes, else accuracy. macro_f1 and balanced_accuracy (mean recall) count every class alike, however few
-    nodes it has."""
+    """The metric that is reported and chooses the best epoch. auto: micro-F1 for several labels a node, ROC
+    AUC for two classes, else accuracy. macro_f1 and balanced_accuracy (mean recall) count every class alike,
+    however few nodes it has."""
 
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
@@ -176,24 +178,24 @@ class RanksConfig:
     """The processes that share the work."""
 
     stages: int = 1
-    """Pipeline stages: consecutive groups of layers. stages x parts processes run."""
+    """Number of pipeline stages: consecutive groups of layers. stages x parts processes run."""
     parts: int = 1
-    """Graph parts: each stage is a group of so many processes, which hold one part of the graph each and
+    """Number of graph parts: each stage is a group of as many processes, which hold one part each and
     exchange boundary rows at every layer. 1 x P is graph parallelism, S x 1 a pipeline, S x P the hybrid."""
 
     @property
     def num_ranks(self) -> int:
-        """Processes that run."""
+        """Number of processes."""
         return self.stages * self.parts
 
 
 @dataclass(frozen=True)
 class ExchangeConfig:
-    """What ranks send each other, and how."""
+    """The rows that ranks send each other, and their format."""
 
     part_balance: PartBalance = "nodes"
-    """What parts have equally much of. nodes: rows, and so memory, which sends least; work: rows and edges
-    weighed as for chunks, which helps where few nodes have most edges."""
+    """What the cut balances among parts. nodes: rows, and so memory, which sends least; work: rows and edges,
+    weighted as for chunks, which helps where few nodes have most edges."""
     halo: HaloMode = "exact"
     """Which rows of other parts are read. exact: this epoch's, fetched while rows that need none are
     computed; stale: last epoch's, fetched in the background (PipeGCN, arXiv 2203.10428)."""
@@ -204,13 +206,13 @@ class ExchangeConfig:
     the gradient of the input layer's weights is summed over the ranks. Less is sent where there are many more
     nodes than features; ``gnnpipe volume`` tells."""
     wire: WireFormat = "fp32"
-    """How rows and gradients travel between stages. fp32: as they are; bf16: half the bytes; int8: a quarter,
-    each row scaled by its largest entry, gradients rounded at random so that they are right on average.
-    Evaluation always sends fp32."""
+    """Format of rows and gradients between stages. fp32: as they are; bf16: half the bytes; int8: a quarter,
+    with each row scaled by its largest entry, and gradients rounded at random so that they are right on
+    average. Evaluation always sends fp32."""
     tables: TableFormat = "fp32"
-    """How the rows are held that are aggregated, and gradients of aggregates. bf16: in half the memory, half
-    of what parts exchange, and faster, as aggregation reads half as much; eight bits of a number are left,
-    and sums are rounded to them. Evaluation always uses fp32."""
+    """Format of the rows that are aggregated, and of the gradients of aggregates. bf16: half the memory and
+    half the bytes between parts, and faster, as aggregation reads half as much; a number keeps eight
+    significant bits, to which sums are rounded. Evaluation always uses fp32."""
 
 
 @dataclass(frozen=True)
@@ -218,22 +220,25 @@ class LayoutConfig(ExchangeConfig, RanksConfig, ModelConfig):
     """A model, and how it is laid out over ranks and chunks."""
 
     recompute: bool = False
-    """Keep less from forward to backward, and make it again chunk by chunk: the input rows of ResGCN+ layers,
-    a quarter of what it keeps, for one more product of rows with weights. The same numbers, bit for bit. GCN,
-    GraphSAGE and GCNII keep nothing that could be made again without aggregating."""
+    """Save fewer activations for the backward pass and compute them again, chunk by chunk: the input rows of
+    ResGCN+ layers, a quarter of what it saves, at the cost of one more product of rows with weights. The
+    numbers are the same, bit for bit. GCN, GraphSAGE and GCNII save nothing that could be computed again
+    without aggregating."""
     chunks: int | None = None
-    """Pieces of the graph that stream through the stages. More chunks: a smaller bubble, more overhead and
-    more stale rows. By default 1 with one stage, else what makes an epoch shortest, from what a chunk costs
-    to start and what the work in it costs; with --staleness exact, the fastest number by simulation."""
+    """Number of chunks of the graph that stream through the stages. More chunks: a smaller bubble, more
+    overhead and more stale rows. By default 1 with one stage, else the number with the shortest epoch, by the
+    costs of starting a chunk and of the work in it; with --staleness exact, the fastest number by
+    simulation."""
     plan: PlanChoice = "given"
-    """given: stages, parts and chunks are those of the flags above. auto: the plan that ``gnnpipe plan``
-    finds fastest for --devices; --chunks, if given, stays."""
+    """given: --stages, --parts and --chunks. auto: the plan that ``gnnpipe plan`` finds fastest for
+    --devices; --chunks, if given, stays."""
     devices: int | None = None
-    """With --plan auto: processes to share the work out among. By default one for each CUDA device, or
-    else for each core."""
+    """With --plan auto: number of processes. By default one for each CUDA device, or, without one, for each
+    core."""
     hardware: str | None = None
-    """What the devices can do, for --plan auto, the number of chunks and which layers go together: a name or
-    a file as for ``gnnpipe plan``. By default, figures of a usual CPU or of the CUDA device at hand."""
+    """Speed of the devices, by which --plan auto, the number of chunks and the layers of each stage are
+    chosen: a name or a file as for ``gnnpipe plan``. By default, figures of a usual CPU or of the CUDA device
+    at hand."""
 
 
 @dataclass(frozen=True)
@@ -241,53 +246,52 @@ class RunConfig(LayoutConfig, GraphConfig):
     """One training run."""
 
     epochs: int = 200
-    """Passes over the graph; every one is one optimiser step."""
+    """Passes over the graph, with one optimiser step each."""
     lr: float = 0.005
     """Learning rate."""
     weight_decay: float = 0.0
-    """Weight decay; --optimizer.dense_weight_decay sets that of the dense layers apart."""
+    """Weight decay. That of the dense layers may differ: --optimizer.dense_weight_decay."""
     seed: int = 0
     """Seed of the weights, the dropout masks and the chunk order."""
     device: Device = "auto"
     """auto: one CUDA device a process where there are enough, else the CPU. cuda: processes share devices
     where there are too few, and their messages go through host memory."""
     cuda_graphs: bool = False
-    """On CUDA, record the work on each chunk in the second epoch, and replay it from then on: the device is
-    asked once a chunk instead of kernel by kernel, which makes many chunks of a small graph several times as
-    fast. Not proved yet with several chunks. Runs with several parts, a lookahead or a fitted weight do
-    without."""
+    """On CUDA, record the kernels of each chunk in the second epoch, and replay them from then on: one launch
+    a chunk instead of one a kernel, which makes many chunks of a small graph several times as fast. Not
+    proved yet with several chunks. Runs with several parts, a lookahead or a fitted weight do without."""
     threads: int = 0
-    """CPU threads a process; 0 shares the cores of the host out among its processes. Another number adds in
-    another order: results agree bit for bit at equal --threads, and else to the eighth digit or so."""
+    """CPU threads a process; 0 divides the cores of the host among its processes. The number decides the
+    order of additions: results agree bit for bit at equal --threads, else to the eighth digit or so."""
     eval_every: int = 5
-    """Exact evaluation on the whole graph after every so many epochs, and after the last."""
+    """Epochs between two exact evaluations on the whole graph; there is one after the last epoch, too."""
     check_gradient: int = 0
-    """Every so many epochs, compute the exact gradient too, at the same weights and dropout masks, and record
-    how far the pipeline's is from it, layer by layer (0: never). It takes the time and memory of an epoch
-    with one chunk."""
+    """Epochs between two checks of the gradient (0: never). A check computes the exact gradient at the same
+    weights and dropout masks, and records how far the pipeline's is from it, layer by layer. It takes the
+    time and memory of an epoch with one chunk."""
     timeout: float = 600.0
     """Seconds that a process waits for another before the run fails."""
     checkpoint_every: int | str = "10min"
-    """How often all that a run needs to go on is written down, beside the training. A number of epochs, such
-    as 20, and after the last one; of minutes, as in 10min; or 0 for never. ``--resume`` goes on from it."""
+    """How often a checkpoint, from which ``--resume`` goes on, is written in the background: every so many
+    epochs, such as 20, and after the last one; every so many minutes, as in 10min; or 0 for never."""
     keep_checkpoints: int = 2
-    """So many of the newest checkpoints are kept."""
+    """Number of checkpoints to keep; older ones are removed."""
     max_restarts: int = 0
-    """How often a run that lost a process begins again from its last checkpoint by itself. Under torchrun
-    that is for its own --max-restarts."""
+    """How often a run that lost a process restarts from its last checkpoint by itself. Under torchrun use
+    torchrun's --max-restarts instead."""
     on_nonfinite: OnNonFinite = "stop"
-    """What happens when the loss or a gradient is not a number. stop: the run ends and says in which layer
-    and chunk it began; skip: that epoch's step is left out."""
+    """What to do when the loss or a gradient is not finite. stop: end the run and say in which layer and
+    chunk it began; skip: leave out that epoch's step."""
     on_write_error: OnWriteError = "stop"
-    """What happens when a record, the weights or a checkpoint can't be written, as on a full disk. stop: the
-    run ends; continue: training goes on, and what is missing is written as soon as that is possible."""
+    """What to do when a record, the weights or a checkpoint can't be written, as on a full disk. stop: end
+    the run; continue: go on training, and write what is missing as soon as that is possible."""
     out: str | None = None
     """Folder of the run. By default runs/DATE-DATASET-MODEL."""
     overwrite: bool = False
     """Replace the run that --out holds."""
     resume: str | None = None
-    """Go on with the run of this folder from its last checkpoint, with its settings. Other flags win: more
-    --epochs, or another plan (--stages, --parts, --chunks); the graph and the model stay."""
+    """Go on with the run in this folder from its last checkpoint, with its settings. Flags win over them:
+    more --epochs, or another plan (--stages, --parts, --chunks). The graph and the model stay."""
 
     staleness: StalenessConfig = field(default_factory=StalenessConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

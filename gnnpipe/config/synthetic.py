@@ -1,4 +1,4 @@
-"""What the built-in graph can't be. Imports nothing heavy, so that mistakes show at once."""
+"""Checks of the built-in graph's fields. Imports nothing heavy, so that mistakes are reported at once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is refused before PyTorch is imported, which takes seconds: mistakes that no graph is needed to see.
+"""Checks that need neither a graph nor PyTorch, which takes seconds to import.
 
-The same is found again on the way to the ranks; this only finds it sooner.
+The run itself makes the same checks later; these only report a mistake sooner.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gnnpipe.schedule.plan import check_exact_parts, check_shape, make_plan
 
 
 def check_early(config: Resolved) -> None:
-    """Refuse a run whose folder is taken, whose hardware is unknown, or whose plan is none.
+    """Refuse a folder that is taken, unknown hardware, and a plan that can't be.
 
     Args:
         config: resolved by `check_config`.
@@ -26,16 +26,16 @@ def check_early(config: Resolved) -> None:
     Raises:
         UserError: as the run itself would.
     """
-    if "RANK" in os.environ:  # there rank 0 says it, for all
+    if "RANK" in os.environ:  # under torchrun rank 0 reports mistakes, once for all ranks
         return
     if config.out and not config.resume:
-        with suppress(OSError):  # whoever makes the folder has words for it
+        with suppress(OSError):  # reported when the folder is made
             check_may_take(Path(config.out), overwrite=config.overwrite)
     check_plan(config)
 
 
 def check_plan(config: Resolved) -> None:
-    """Refuse a plan that no graph could have, or not the built-in one; raises UserError."""
+    """Refuse a plan that fits no graph, or does not fit the built-in one; raises UserError."""
     if config.hardware:
         load_hardware(config.hardware)
     if is_synthetic(config.dataset):

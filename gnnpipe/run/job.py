@@ -31,7 +31,7 @@ from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.system.failures import advice, reason
 
 Step = Callable[[str], AbstractContextManager[None]]
-"""Says what is done while it is done."""
+"""Shows, as long as its context is open, what is being done."""
 
 
 @dataclass(frozen=True)
@@ -40,29 +40,29 @@ class Start:
 
     folder: Path
     epochs: int
-    """That are done."""
+    """Number of epochs that are done."""
     plan_since: int = 0
-    """The epoch from which the plan is the one that goes on."""
+    """First epoch of the plan that the run goes on by."""
 
     def open(self) -> StoredCheckpoint:
-        """Read its index; raises CheckpointError."""
+        """Read the checkpoint's index; raises CheckpointError."""
         return StoredCheckpoint.open(self.folder)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is ready to start; all ranks get the same."""
+    """A run that is ready to start. All ranks get the same job, but ``graph`` is a file of their host."""
 
     config: Resolved
     plan: Plan
     spec: ModelSpec
     graph: Path
-    """The prepared graph."""
+    """File of the prepared graph."""
     out: Path
     """The run's folder."""
     metric: Metric
     start: Start | None = None
-    """Where to go on; None to begin."""
+    """Checkpoint to go on from; None for a new run."""
 
     @property
     def checkpointing(self) -> bool:
@@ -71,24 +71,25 @@ class Job:
 
     @property
     def tables(self) -> TableSettings:
-        """What the tables do about stale rows."""
+        """How the tables of this run treat stale rows."""
         return TableSettings.of(self.config.staleness, self.plan, self.config.halo)
 
     @property
     def dropout(self) -> DropoutSettings:
-        """What the masks depend on."""
+        """The settings that dropout masks depend on."""
         config = self.config
         return DropoutSettings(config.dropout, config.seed, config.staleness.dropout_hold)
 
 
 def has_estimate(job: Job) -> bool:
-    """Whether the gradient comes about in another way than the exact one, so that they may be compared."""
+    """Whether the gradient may differ from the exact one: by several chunks, stale rows, or rows of fewer
+    bits."""
     coded = job.plan.wire != "fp32" and job.plan.num_stages > 1
     return job.plan.num_chunks > 1 or reads_stale_rows(job) or coded or job.plan.tables != "fp32"
 
 
 def reads_stale_rows(job: Job) -> bool:
-    """Whether rows of an earlier epoch are read."""
+    """Whether the run reads rows of an earlier epoch."""
     return job.plan.reads_stale_rows(stale_halo=job.config.halo == "stale")
 
 
@@ -109,7 +110,7 @@ def plan_for(config: Resolved, data: GraphData) -> Plan:
 def _balanced_plan(
     layout: LayoutConfig, spec: ModelSpec, data: GraphData, lookahead: int, rates: Rates
 ) -> Plan:
-    """Layers shared out by cost and, unless their number is given, as many chunks as cost suggests."""
+    """A plan with layers shared out by cost, and with the cheapest number of chunks unless it is given."""
     size = graph_size(spec, data)
     costs = convolution_costs(spec, size, rates)
     chunks = 1 if layout.chunks is None else layout.chunks
@@ -123,7 +124,7 @@ def _balanced_plan(
 def prepare_graph(
     data: GraphData, plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes"
 ) -> PreparedGraph:
-    """Cut, renumber and normalise for a plan."""
+    """Cut, renumber and normalise a graph for a plan; raises PlanError if exact lookahead is too short."""
     cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost(spec.hidden), balance, plan.exact)
     graph = prepare(data, cut, spec.normalization, num_rivals=plan.num_ranks)
     if plan.exact and graph.width > plan.lookahead:
@@ -135,21 +136,21 @@ def prepare_graph(
 
 
 def silently(_: str) -> AbstractContextManager[None]:
-    """For steps that nobody wants to hear of."""
+    """A `Step` that shows nothing."""
     return nullcontext()
 
 
 def prepare_job(
     config: Resolved, scratch: Path, out: Path, step: Step = silently, data: GraphData | None = None
 ) -> tuple[Job, GraphFacts, Predictions]:
-    """Load, check, cut, and write the prepared graph to ``scratch``.
+    """Load, check and cut the graph, write it to ``scratch``, and predict what the run will need.
 
     Args:
         config: checked by `gnnpipe.config.checks.check_config`.
         scratch: folder for the prepared graph; the caller removes it.
         out: the run's folder; not touched here.
-        step: told what is done while it is done.
-        data: the graph, where it need not be loaded.
+        step: shows what is being done.
+        data: the graph, if it is in memory; None to load it.
     """
     if data is None:
         with step(f"loading {config.dataset}"):
@@ -183,7 +184,7 @@ def prepare_job(
 
 
 def _check_both_classes(data: GraphData) -> None:
-    """ROC AUC compares nodes of two classes."""
+    """Raise DataError if a split has labels of one kind only: ROC AUC compares nodes of two classes."""
     for name, mask in data.masks.items():
         if data.labels[mask].unique().numel() < 2:
             raise DataError(
@@ -193,14 +194,14 @@ def _check_both_classes(data: GraphData) -> None:
 
 
 def about_model(job: Job, best: Best) -> dict[str, str]:
-    """What model.safetensors says of itself: whose weights they are, and what they reach.
+    """Metadata of model.safetensors: the model, and what its weights reach.
 
     Args:
         job: the run.
-        best: the epoch that they are of.
+        best: the epoch of the weights.
     """
     spec = job.spec
-    found = {
+    about = {
         "gnnpipe": gnnpipe.__version__,
         "dataset": job.config.dataset,
         "model": spec.model,
@@ -213,7 +214,7 @@ def about_model(job: Job, best: Best) -> dict[str, str]:
         "test_at_best_val": best.test,
         "best_epoch": best.epoch,
     }
-    return {key: str(value) for key, value in found.items()}
+    return {key: str(value) for key, value in about.items()}
 
 
 def describe_plan(job: Job, facts: GraphFacts, predictions: Predictions) -> PlanFile:

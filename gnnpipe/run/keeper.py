@@ -1,4 +1,4 @@
-"""Writing checkpoints beside the training of one rank."""
+"""Writing the checkpoints of one rank, in the background of training."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ class Keeper:
 
     Args:
         job: the run.
-        world: all ranks, which write together.
-        state: what this rank writes.
-        recorder: told what could not be written.
+        world: the ranks of the run; each writes its share of a checkpoint.
+        state: this rank's share.
+        recorder: decides whether the run stops when a write fails.
     """
 
     def __init__(self, job: Job, world: World, state: RankState, recorder: Recorder) -> None:
         self._job, self._world, self._state, self._recorder = job, world, state, recorder
         self._storage = Storage(world.writing)
-        self._whole: set[Path] = set()  # checkpoints that were written here, or looked at
+        self._whole: set[Path] = set()  # checkpoints that are known to be complete
         self._every = job.config.checkpoints
-        self._last = time.monotonic()  # one was begun
+        self._last = time.monotonic()  # begin of the last checkpoint
 
     def due(self, epoch: int) -> bool:
-        """Whether one is due now that an epoch, counted from 0, is done; by this rank's clock."""
+        """Whether a checkpoint is due after an epoch (counted from 0), by this rank's clock."""
         every = self._every
         if every.epochs:
             return (epoch + 1) % every.epochs == 0 or epoch + 1 == self._job.config.epochs
         return bool(every.seconds) and time.monotonic() - self._last >= every.seconds
 
     def after(self, epoch: int, *, due: bool, refreshed: bool) -> None:
-        """An epoch is over on all ranks.
+        """Begin a checkpoint if one is due. Called when an epoch is over on all ranks.
 
         Args:
             epoch: its number.
-            due: whether a checkpoint is; the same on all ranks.
+            due: whether a checkpoint is due; the same on all ranks.
             refreshed: whether an exact sweep has filled the next epoch's tables already.
 
         Raises:
-            TrainingError: the last one could not be written, and the run is to stop then.
+            TrainingError: the last checkpoint could not be written, and ``on_write_error`` is stop.
         """
         if self._storage.done or due:
             self.finish()
@@ -57,7 +57,7 @@ class Keeper:
         self._last = time.monotonic()
 
     def finish(self) -> None:
-        """Wait for the last checkpoint, if one is being written; raises as `after` does."""
+        """Wait for the checkpoint that is being written, if any; raises as `after` does."""
         try:
             written = self._storage.finish()
             if written and self._world.rank == 0:

@@ -1,4 +1,4 @@
-"""What is looked at beside the training: how fresh rows are, how far the gradient is from the exact one."""
+"""Measurements that training does not need: the freshness of rows, and the error of the gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gnnpipe.schedule.freshness import Ages
 
 
 def ages_of(job: Job, graph: PreparedGraph, settings: TableSettings) -> Ages:
-    """How fresh the rows are that each convolution reads."""
+    """Counts how fresh the rows are that each convolution reads."""
     return Ages(
         graph.chunk_edges.numpy(),
         job.config.layers,
@@ -26,7 +26,7 @@ def ages_of(job: Job, graph: PreparedGraph, settings: TableSettings) -> Ages:
 def gradient_check_of(
     job: Job, stage: Stage, graph: PreparedGraph, messages: Messages, links: Links
 ) -> GradientCheck | None:
-    """Compares with the exact gradient; None where that is not asked for, or the gradient is exact."""
+    """Compares the gradient with the exact one; None if that is not asked for, or the gradient is exact."""
     if not job.config.check_gradient or not has_estimate(job):
         return None
     return GradientCheck(stage, job.plan, job.spec, graph, job.dropout, messages, links)

@@ -1,4 +1,4 @@
-"""What comes before the ranks of a run: its folder is held, its job is prepared."""
+"""Before the ranks start: hold the run's folder and prepare its job."""
 
 from __future__ import annotations
 
@@ -24,37 +24,38 @@ from gnnpipe.system.memory import free_memory_bytes
 from gnnpipe.system.words import readable_bytes
 
 Lock = tuple[int, ...]
-"""The open file that keeps a run's folder ours, if this process holds it."""
+"""Descriptor of the locked file, if this process holds the run's folder; empty if not."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A run that is asked for."""
+    """A run to be prepared and trained."""
 
     config: Resolved
     """Resolved by `check_config`."""
     reporter: Reporter
     data: GraphData | None = None
-    """The graph, where it need not be loaded."""
+    """The graph, if it is in memory; None to load it."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A folder for a run, and where the run begins."""
+    """The folder of a run, and the checkpoint that it starts from."""
 
     folder: RunFolder
     """Not made yet, unless the run goes on."""
     start: Start | None
+    """None for a new run."""
     lock: Lock
     """Empty until the folder of a new run is made."""
 
 
 def claim(request: Request, folder: RunFolder, held_until: ExitStack) -> Claim:
-    """Find out where a run begins. The folder of one that goes on is held before its checkpoints are looked
-    at, as the run that wrote them may be about to end.
+    """Find out which checkpoint a run starts from. The folder of a run that goes on is locked before its
+    checkpoints are read, as a process that still writes there would change them.
 
     Raises:
-        ConfigError: another run holds the folder, or see `start_of`.
+        ConfigError: another run holds the folder; also as `start_of`.
         CheckpointError: all checkpoints are damaged.
     """
     lock = (held_until.enter_context(held(folder.path)),) if request.config.resume else ()
@@ -64,8 +65,15 @@ def claim(request: Request, folder: RunFolder, held_until: ExitStack) -> Claim:
 def prepare_run(
     request: Request, claimed: Claim | None, scratch: Path, held_until: ExitStack
 ) -> tuple[Job, Lock]:
-    """Prepare the job; who has claimed the run's folder also makes it, or brings it back to where the run is
-    to go on, holds it until ``held_until`` ends, and says what is about to run."""
+    """Prepare the job. The process that has claimed the run's folder also shows the plan, and makes the
+    folder or brings it back to the checkpoint.
+
+    Args:
+        request: the run.
+        claimed: the run's folder; None in a process that prepares the job for its host alone.
+        scratch: folder for the prepared graph.
+        held_until: closes when the folder is to be released.
+    """
     out = claimed.folder.path if claimed else Path()
     config = request.config
     reporter = request.reporter if claimed else Quiet()
@@ -94,8 +102,8 @@ def prepare_run(
 
 
 def _warn_about_device(job: Job, predictions: Predictions, reporter: Reporter) -> None:
-    """Say so if ranks share a device, and before an epoch's activations don't fit on this host, whose ranks
-    are the first ones."""
+    """Warn if ranks share a device, or need more memory than is free on this host."""
+    # this process is on the host of rank 0, so the ranks here are the first ones
     local = int(os.environ.get("LOCAL_WORLD_SIZE", job.plan.num_ranks))
     here, copies = predictions.memory_bytes[:local], predictions.checkpoint_bytes[:local]
     device = choose_device(job.config.device, len(here))
@@ -112,18 +120,18 @@ def _warn_about_device(job: Job, predictions: Predictions, reporter: Reporter) -
 
 
 def stopped(number: int, folder: RunFolder | None, *, begun: bool) -> StoppedError:
-    """A signal ended a run; says what is left of it.
+    """The error of a run that a signal ended, with a line about what is saved.
 
     Args:
         number: of the signal.
-        folder: of the run, if it has come so far.
-        begun: whether what is in the folder is this run's already.
+        folder: of the run; None if the signal came before it was chosen.
+        begun: whether the content of the folder is this run's already.
     """
     return StoppedError(number, saved(folder) if folder and begun else NOTHING_SAVED)
 
 
 def saved(folder: RunFolder) -> str:
-    """What a folder holds, or where to look where that can't be read."""
+    """What a folder holds, in one line; its path if that can't be read."""
     try:
         return folder.saved()
     except (GnnpipeError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What one rank does once it has joined the others."""
+"""One rank of a run: it joins the others and trains its stage."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gnnpipe.system.interruption import exit_at_once, noted
 
 
 def rank_main(job: Job, reporter: Reporter, store: str) -> None:
-    """What a process does that our launcher has started; see `launch_local` for ``store``."""
+    """Main function of a process that our launcher has started; see `launch_local` for ``store``."""
     with joined(job.config, store) as world:
         train(job, world, reporter)
 
 
 def joined(config: Resolved, store: str | None) -> AbstractContextManager[World]:
-    """This process among the run's; as `join`."""
+    """Join the other ranks of the run, as `join` does."""
     return join(config, store, device=config.device, threads=config.threads, timeout=config.timeout)
 
 
@@ -32,10 +32,10 @@ def train(job: Job, world: World, reporter: Reporter, at_once: Callable[[int], N
     """Build this rank's stage and train it.
 
     Args:
-        job: the same on every rank.
+        job: the run; the same on every rank.
         world: the ranks of the run.
         reporter: shows the run; used on rank 0.
-        at_once: ends this process, at a second signal that tells it to.
+        at_once: ends this process when a second signal arrives.
 
     Raises:
         StoppedError: a rank was told to end.
@@ -50,12 +50,13 @@ def train(job: Job, world: World, reporter: Reporter, at_once: Callable[[int], N
             ours = isinstance(error, GnnpipeError) and not isinstance(error, LostRankError)
             if ours or not wish.number:
                 raise
-            # another rank was told too and is gone, or failed, of which its launcher tells us
+            # Other ranks got the signal too. One that is gone is no failure, and one that failed is reported
+            # by the launcher.
             raise StoppedError(wish.number) from None
 
 
 def make_stage(job: Job, world: World, graph: PreparedGraph) -> Stage:
-    """The layers of this rank."""
+    """The layers of this rank, on its part of the graph."""
     return Stage(
         Place.of_rank(world.rank, job.plan.num_stages, job.plan.num_parts),
         job.plan,

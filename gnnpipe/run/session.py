@@ -1,4 +1,4 @@
-"""A run from its config to its summary, by our own launcher or as one of torchrun's processes."""
+"""A run from its config to its summary, with processes of our own or as one of torchrun's."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def train(
 
     Args:
         config: resolved by `check_config`.
-        reporter: told of the run.
+        reporter: shows the run.
         before: the settings of the run that ``config.resume`` names, as they were.
-        data: the graph, where it need not be loaded.
+        data: the graph, if it is in memory; None to load it.
 
     Raises:
         UserError: what a user can mend.
         TrainingError: a rank failed, or the numbers went wrong.
-        StoppedError: a signal told this process or a rank to end; all that is done is saved.
+        StoppedError: a signal told this process or a rank to end; the finished epochs are saved.
     """
     if before is not None:
         config = with_stored_plan(config, before, RunFolder(Path(str(config.resume))).plan().plan.num_chunks)
@@ -53,10 +53,11 @@ def train(
 
 
 def train_missing(configs: list[Resolved], reporter: Reporter) -> None:
-    """Run what is not there yet, one after the other; all is checked before the first one starts.
+    """Train the runs that are not finished yet, one after the other. All are checked before the first starts,
+    as the last may be hours away.
 
     Raises:
-        ConfigError: a folder holds another run and ``overwrite`` is not set.
+        ConfigError: a folder holds a run with other settings, and ``overwrite`` is not set.
         PlanError: a plan does not fit the graph or the model.
     """
     states = [RunFolder(Path(str(config.out))).state(config) for config in configs]
@@ -80,7 +81,7 @@ def train_missing(configs: list[Resolved], reporter: Reporter) -> None:
 
 
 def _train_here(request: Request) -> RunFolder:
-    """Start a process for each part of each stage."""
+    """Prepare a run and start its ranks on this host."""
     folder = folder_of(request.config)
     with ExitStack() as held_until:
         try:
@@ -97,7 +98,7 @@ def _train_here(request: Request) -> RunFolder:
 
 
 def _with_plan(request: Request) -> Request:
-    """Choose the plan if that is asked for; check that the devices are there."""
+    """Choose the plan if that is asked for, and check that there are devices for it."""
     config, reporter = request.config, request.reporter
     if config.plan == "auto":
         with reporter.step("choosing a plan"):
@@ -111,7 +112,7 @@ def _with_plan(request: Request) -> Request:
 
 
 def _launch(job: Job, folder: RunFolder, reporter: Reporter, lock: Lock = ()) -> None:
-    """Run all processes, again from the last checkpoint where one of them was lost."""
+    """Run all ranks. If one is lost, run all again from the last checkpoint, up to ``max_restarts`` times."""
     for restart in itertools.count(1):
         try:
             launch_local(rank_main, (job, reporter), job.plan.num_ranks, lock)

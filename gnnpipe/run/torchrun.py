@@ -30,21 +30,25 @@ from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.resume import folder_of, for_restart
 from gnnpipe.system.interruption import exit_at_once
 
-# torchrun ends all ranks of a host as soon as one ends; rank 0, which says why, may be the last to know.
+# torchrun ends all ranks of a host as soon as one ends. Rank 0, which prints the error, may learn of it last.
 SECONDS_TO_SPEAK = 30.0
 
 
 def train_under_torchrun(request: Request) -> RunFolder:
-    """Be one of the ranks; the first of each host prepares the graph for all.
+    """Train as one of the ranks. The first rank of each host prepares the graph for the others there.
 
     Raises:
-        GnnpipeError: as `gnnpipe.run.session.train`. Where all ranks see it alike, the others than rank 0
-            wait until that has spoken, and mark theirs as said.
+        GnnpipeError: as `gnnpipe.run.session.train`. Where all ranks raise the same one, rank 0 prints it:
+            the others give it time and mark theirs as said.
     """
+    # rank 0      hold folder -> join ranks -> prepare job, make folder -> share job -> train
+    # first of
+    # a host                     join ranks -> prepare job              -> share job -> train
+    # others                     join ranks -> (wait)                   -> share job -> train
     rank, reporter = int(os.environ["RANK"]), request.reporter
     folder: RunFolder | None = None
-    begun = False  # whether what is in the folder is this run's
-    everyones = True  # whether all ranks see an error alike, so that one of them says it
+    begun = False  # whether the content of the folder is this run's already
+    everyones = True  # whether all ranks raise an error alike, so that rank 0 alone prints it
     try:
         _check_size(request.config)
         request = replace(request, config=for_restart(request.config, reporter))
@@ -52,22 +56,22 @@ def train_under_torchrun(request: Request) -> RunFolder:
         with ExitStack() as held_until:
             claimed = claim(request, folder, held_until) if folder else None
             scratch = held_until.enter_context(scratch_folder())
-            everyones = False
+            everyones = False  # joining may fail on one host alone
             world = held_until.enter_context(joined(request.config, None))
             everyones = True
             begun = bool(claimed and claimed.start)
             job = _share_job(request, claimed, world, scratch, held_until)
             begun = True
             train(job, world, reporter, partial(_leave, folder, reporter))
-            world.gather(None)  # nobody reads the folder before rank 0 has written the summary
+            world.gather(None)  # a barrier: the caller may read the summary, which rank 0 writes
     except StoppedError as error:
-        if rank:  # rank 0 says it
+        if rank:  # rank 0 prints what is saved
             raise StoppedError(error.number, None) from None
         raise stopped(error.number, folder, begun=begun) from None
     except GnnpipeError as error:
         if rank == 0 or not everyones:
             raise
-        if isinstance(error, LostRankError):  # what a rank waited for only it knows
+        if isinstance(error, LostRankError):  # no other rank knows what this one waited for
             reporter.remark(f"gnnpipe: error: {error}")
         time.sleep(SECONDS_TO_SPEAK)
         error.said = True
@@ -78,7 +82,7 @@ def train_under_torchrun(request: Request) -> RunFolder:
 
 
 def _check_size(config: LayoutConfig) -> None:
-    """Raise PlanError unless the plan is one for the processes that there are."""
+    """Raise PlanError unless the plan takes as many processes as torchrun has started."""
     size = int(os.environ["WORLD_SIZE"])
     if config.plan == "auto":
         raise PlanError(
@@ -96,8 +100,14 @@ def _check_size(config: LayoutConfig) -> None:
 def _share_job(
     request: Request, claimed: Claim | None, world: World, scratch: Path, held_until: ExitStack
 ) -> Job:
-    """Prepare once a host; an error on one is everyone's."""
-    launches = tuple(world.gather(launch_id()))  # of all hosts: a restart may make another one the first
+    """Prepare the job once a host and hand it to all ranks. An error on one host is raised on all.
+
+    Raises:
+        UserError: what a user can mend.
+        PlanError: the hosts came to different plans.
+    """
+    # of all hosts, as after a restart rank 0 may be on another one
+    launches = tuple(world.gather(launch_id()))
     claimed = claimed and replace(claimed, folder=replace(claimed.folder, launches=launches))
     job: Job | None = None
     failure: UserError | None = None
@@ -107,21 +117,23 @@ def _share_job(
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")
-    shared = world.gather((host, job, failure))
-    for _, _, reason in shared:
-        if reason is not None:
-            raise reason
-    jobs = [found for _, found, _ in shared if found is not None]
-    if any(found.plan != jobs[0].plan for found in jobs):
+    prepared = world.gather((host, job, failure))
+    for _, _, refusal in prepared:
+        if refusal is not None:
+            raise refusal
+    jobs = [(of_host, prepared_job) for of_host, prepared_job, _ in prepared if prepared_job is not None]
+    first = jobs[0][1]  # rank 0's
+    if any(other.plan != first.plan for _, other in jobs):
         raise PlanError("the hosts came to different plans; install the same versions on all, with pymetis")
-    mine = next(found for where, found, _ in shared if where == host and found is not None)
-    job = replace(mine, out=jobs[0].out, start=jobs[0].start)
+    # The graph's file is this host's own; the folder and the checkpoint are those of rank 0.
+    mine = next(prepared_job for of_host, prepared_job in jobs if of_host == host)
+    job = replace(mine, out=first.out, start=first.start)
     _check_folder_is_shared(job, world)
     return job
 
 
 def _check_folder_is_shared(job: Job, world: World) -> None:
-    """Every rank writes its part of a checkpoint into the one folder."""
+    """Raise ConfigError unless all ranks see the run's folder, where each writes its share of checkpoints."""
     blind = [rank for rank, sees in enumerate(world.gather((job.out / CONFIG).exists())) if not sees]
     if blind and (job.checkpointing or job.start):
         raise ConfigError(
@@ -131,7 +143,7 @@ def _check_folder_is_shared(job: Job, world: World) -> None:
 
 
 def _leave(folder: RunFolder | None, reporter: Reporter, number: int) -> None:
-    """End this process of torchrun's at once."""
+    """End this process at once, at a second signal; rank 0, which has the folder, says what is saved."""
     try:
         if folder:
             reporter.remark(f"\n{how_it_ended(number)}; {saved(folder)}")
