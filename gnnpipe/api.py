@@ -26,7 +26,6 @@ from gnnpipe.config.resume import check_resumed, stored_settings
 from gnnpipe.config.roots import check_root
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, shown
-from gnnpipe.files.reading import Content
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import as_graph
 from gnnpipe.planner.hardware import load_hardware, outdated
@@ -59,7 +58,7 @@ class Run:
         return configured(RunConfig(), RunFolder(self.folder).settings() | {"out": self.folder})
 
     @property
-    def summary(self) -> Content:
+    def summary(self) -> dict[str, Any]:
         """The content of summary.json; raises ConfigError if the run is not finished."""
         folder = RunFolder(self.folder)
         if not self.finished:

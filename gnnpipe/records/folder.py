@@ -131,6 +131,8 @@ class RunFolder:
             resumed = (*now.resumed, Resumption(epochs, now.shape))
             now = replace(now, plan=plan.plan if plan else now.plan, resumed=resumed)
             content = (to_object(plan) if plan else content) | {"resumed": resumed}
+        # If this is cut short it can be done again from the same checkpoint: no step needs what an earlier
+        # one has removed, and the settings, which the next resume reads, change last.
         with self._writing():
             write_file(self.path / RECORDS, "".join(map(_line, lines)))
             if model.is_file():

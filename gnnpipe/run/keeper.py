@@ -25,7 +25,7 @@ class Keeper:
     def __init__(self, job: Job, world: World, state: RankState, recorder: Recorder) -> None:
         self._job, self._world, self._state, self._recorder = job, world, state, recorder
         self._storage = Storage(world.writing)
-        self._whole: set[Path] = set()  # checkpoints that are known to be complete
+        self._whole: set[Path] = set()  # checkpoints that were written here, or verified
         self._every = job.config.checkpoints
         self._last = time.monotonic()  # begin of the last checkpoint
 

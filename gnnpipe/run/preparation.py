@@ -87,6 +87,7 @@ def prepare_run(
     _warn_about_device(job, predictions, reporter)
     if config.check_gradient and not has_estimate(job):
         reporter.say("nothing to check: with one chunk the gradient is the exact one")
+    # A new run's folder is made and locked only here: nothing is refused any more for its graph or plan.
     folder, start = claimed.folder, claimed.start
     lock = claimed.lock or (held_until.enter_context(held(folder.path)),)
     if start is None:

@@ -41,7 +41,7 @@ def train_under_torchrun(request: Request) -> RunFolder:
         GnnpipeError: as `gnnpipe.run.session.train`. Where all ranks raise the same one, rank 0 prints it:
             the others give it time and mark theirs as said.
     """
-    # rank 0      hold folder -> join ranks -> prepare job, make folder -> share job -> train
+    # rank 0     claim folder -> join ranks -> prepare job, make folder -> share job -> train
     # first of
     # a host                     join ranks -> prepare job              -> share job -> train
     # others                     join ranks -> (wait)                   -> share job -> train
