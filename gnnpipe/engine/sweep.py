@@ -152,7 +152,7 @@ def _exchange(stage: Stage, table: Tensor, kind: str) -> None:
     """Fill the halo rows of ``table``."""
     under_way = [
         stage.halo.post(table, table[route.arrive.start : route.arrive.stop], route, kind)
-        for route in stage.forward_routes
+        for route in stage.routes.forward
         if route is not None
     ]
     for arrival in under_way:

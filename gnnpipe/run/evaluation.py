@@ -49,12 +49,12 @@ def evaluate(
     """
     metrics = SplitMetrics(metric, num_classes)
     finite = True
-    for data, logits in sweep(stage, messages, refill):
+    # stages but the last have neither logits nor labels, but their share of the sweep runs all the same
+    for (data, logits), truth in zip(sweep(stage, messages, refill), stage.labels, strict=True):
         finite = finite and bool(torch.isfinite(logits).all())
-        assert data.labels is not None
         for tile in data.tiles:  # a metric of several labels takes many times as much as its logits
-            masks = {name: mask[tile.rows] for name, mask in data.masks.items()}
-            metrics.update(logits[tile.rows], data.labels[tile.rows], masks)
+            masks = {name: mask[tile.rows] for name, mask in truth.masks.items()}
+            metrics.update(logits[tile.rows], truth.labels[tile.rows], masks)
     found = gather((finite, metrics.state()) if stage.place.is_last else None)
     parts = [item for item in found if item is not None]
     if not all(finite for finite, _ in parts):
