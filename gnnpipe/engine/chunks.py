@@ -274,6 +274,7 @@ def _pull(matrix: Csr, span: Chunk, route: Route | None) -> Pull:
     rows = matrix.rows(span.start, span.stop)
     if route is None:
         return Pull(rows, None)
+    # the chunk's own exchange fills consecutive rows of the table; halo rows of others are there, or stale
     brought = (rows.col >= route.arrive.start) & (rows.col < route.arrive.stop)
     if not brought.any():
         return Pull(rows, None)
@@ -291,6 +292,7 @@ def _border(matrix: Csr, chunk: Chunk, num_own: int) -> int:
 
 def _feature_rows(features: Tensor | Csr, span: Chunk, tile: slice, device: torch.device) -> FeatureRows:
     start, stop = span.start + tile.start, span.start + tile.stop
+    # a mapped file's pages are read here, those of this tile only
     if isinstance(features, Csr):
         return SparseRows.from_csr(features.rows(start, stop).to(device))
     return features[start:stop].to(device)

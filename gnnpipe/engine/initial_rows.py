@@ -120,6 +120,7 @@ class Relayed(InitialRows):
         kept.rows = rows[1]
 
     def enter_back(self, rows: Tensor | None, kept: InitialPass) -> None:
+        # the stages behind have summed the gradients of their layers; the last stage begins at 0
         kept.gradient = torch.zeros_like(kept.rows) if rows is None else rows[1]
 
     def packed(self, h: Tensor, initial: Tensor) -> Tensor:
@@ -148,6 +149,7 @@ class Recomputed(InitialRows):
         masks: Masks,
         products: list[WeightProduct],
     ) -> None:
+        # the stage's copy of the input layer; the same weights and masks make the same rows on every stage
         (layer,) = self.beside
         drops = masks.of_layer(layer.spec.number, data)
         kept.made = layer.put(index, data, data.features, drops, products)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnpipe.schedule.actions import Action, Schedule, draw, dry_run, lifo, makespan
+from gnnpipe.schedule.actions import Action, Schedule, _lifo_stage, draw, dry_run, lifo, makespan
 
 
 def test_picture_in_the_docstring() -> None:
@@ -64,6 +64,16 @@ def test_seams_in_the_docstring() -> None:
     assert len(drawn) == 3
     for name, seams in drawn:
         assert made[name] == tuple(None if seam == "-" else int(seam) for seam in seams.split())
+
+
+def test_windows_in_the_docstring() -> None:
+    drawn = re.findall(r"\[(.*)\] +(F\d) +(B\S+) +seams (.*)", inspect.getdoc(_lifo_stage) or "")
+    made = {str(action): action.seams for action in _lifo_stage(4, 2, 1)}
+    assert len(drawn) == 4
+    for window, forward, backward, seams in drawn:
+        assert seams.split() == window.split()[::-1]
+        expected = tuple(None if seam == "-" else int(seam) for seam in seams.split())
+        assert made[forward] == made[backward] == expected
 
 
 SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=5)
