@@ -1,4 +1,4 @@
-"""What a rank holds of each chunk of its part of the graph."""
+"""The chunks of a rank's part of the graph: rows of A and A^T, features and labels on its device."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ChunkData:
-    """What a rank holds of one chunk; made once for all epochs."""
+    """The data of one chunk on one rank; made once for all epochs."""
 
     chunk: Chunk
     """Its rows, counted from the part's first."""
@@ -140,7 +140,7 @@ class ChunkData:
 
 @dataclass(frozen=True)
 class ChunkLabels:
-    """What the last stage compares the logits of one chunk with."""
+    """Labels and masks of one chunk, on the last stage."""
 
     labels: Tensor
     """``[n]`` class numbers, or ``[n, num_classes]`` of 0 and 1."""
@@ -152,7 +152,7 @@ class ChunkLabels:
 
 @dataclass(frozen=True)
 class TileSizes:
-    """How chunks are cut into tiles."""
+    """Sizes of the tiles that chunks are cut into."""
 
     least_border: int
     """Rows that read the halo, and rows that don't, from which on the two get tiles of their own."""

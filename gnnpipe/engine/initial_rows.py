@@ -32,7 +32,7 @@ class InitialPass:
     gradient: Given = None
     """``[n, hidden]``: sum of the gradients from the layers that have run backward."""
     made: LayerPass | None = None
-    """What the input layer keeps of the chunk, where this stage holds it beside its own layers."""
+    """Saved activations of the input layer, if this stage holds it beside its own layers."""
 
 
 class InitialRows:

@@ -25,7 +25,7 @@ class LayerBuilder:
     num_rows: int
     """Number of rows of the part."""
     settings: TableSettings
-    """What the tables keep."""
+    """Staleness settings of the tables."""
     halo: Halo
     """Exchanges boundary rows with the other parts."""
     routes: HaloRoutes

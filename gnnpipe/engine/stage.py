@@ -129,7 +129,7 @@ class Stage:
         return self._order[action.position]
 
     def kept_of(self, index: int) -> ChunkPass:
-        """What is kept of a chunk that has run forward and not backward."""
+        """The saved activations of a chunk that has run forward and not backward."""
         return self._passes[index]
 
     def begin_epoch(self, epoch: int, order: list[int]) -> None:

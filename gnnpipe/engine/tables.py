@@ -30,7 +30,7 @@ class TableSettings:
     """The staleness settings that tables carry out. The defaults keep nothing of an earlier epoch."""
 
     freeze: Freeze = ((0, 1),)
-    """When snapshots are taken."""
+    """Epochs of the snapshots, see `snapshot_due`."""
     clean: bool = False
     """Whether rows of an earlier epoch are read as they were before dropout."""
     gradient: Gradient = "reuse"

@@ -88,6 +88,7 @@ def test_each_layer_puts_and_takes_each_chunk_once_a_lookahead_apart(
     schedule = lifo(len(sizes), chunks, sizes, lookahead)
     for size, actions in zip(sizes, schedule.stages, strict=True):
         assert all(len(action.seams) == size + 1 for action in actions)
+        assert all(action.enters in (None, action.position) for action in actions)
         for kind in "FB":
             mine = [action for action in actions if action.kind == kind]
             for front in range(size):

@@ -107,6 +107,7 @@ class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
             z_gradient.zero_()
             h0_gradient.addmm_(gradient, self._blended.t())
             return
+        # share: h0_gradient += alpha / (1 - alpha) z_gradient
         torch.mm(gradient, self._blended_back, out=z_gradient)
         ops.of(gradient.device).share(z_gradient, h0_gradient, layer.alpha)
 
