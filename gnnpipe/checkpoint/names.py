@@ -1,4 +1,4 @@
-"""Names in a run's folder that checkpoints are about. Imports no PyTorch."""
+"""Names of checkpoints and weights in a run's folder. Imports no PyTorch."""
 
 from __future__ import annotations
 

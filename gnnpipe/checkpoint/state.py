@@ -1,4 +1,4 @@
-"""What a run needs to go on where it was, and when that is written down."""
+"""The state from which a run goes on where it was; writing, finding and removing its checkpoints."""
 
 from __future__ import annotations
 
@@ -29,17 +29,20 @@ MODEL_BYTES = 64 << 30
 
 @dataclass(frozen=True)
 class RankState:
-    """The parts of a rank that change from epoch to epoch."""
+    """The objects of a rank that change from epoch to epoch."""
 
     stage: Stage
     optimizer: Optimizer
     averaged: AveragedWeights
     graph: PreparedGraph
     settings: TableSettings
-    """Of the stage's tables."""
+    """Settings of the stage's tables."""
 
     def tensors(self, *, tables: bool) -> dict[str, Tensor]:
-        """This rank's share of a checkpoint, as it is now.
+        """This rank's tensors of a checkpoint, by name; not copies.
+
+        Each tensor is written by one rank: weights by part 0 of the stage, table rows by the part that owns
+        them, the order of rows by rank 0.
 
         Args:
             tables: whether the next epoch reads rows of this one.
@@ -53,23 +56,23 @@ class RankState:
         return state
 
     def about(self, plan: Plan, epochs: int, *, tables: bool, refreshed: bool) -> About:
-        """What a checkpoint of now says of the run.
+        """The facts of the run that a checkpoint written now holds.
 
         Args:
-            plan: of the run.
-            epochs: that are done.
+            plan: plan of the run.
+            epochs: number of epochs that are done.
             tables: as for `tensors`.
-            refreshed: whether an exact sweep has filled them for the next epoch already.
+            refreshed: whether an exact sweep has already filled the tables for the next epoch.
         """
         kept = {"clean": self.settings.clean, "stale_halo": self.settings.stale_halo}
         shape = plan.num_stages, plan.num_parts, plan.num_chunks
         return About(epochs, shape, kept if tables else None, refreshed)
 
     def restore(self, stored: StoredCheckpoint) -> None:
-        """Take over weights, their averages and the optimiser's moments, which any plan can read.
+        """Load weights, their averages and the optimiser's moments; stored by layer, they fit any plan.
 
         Raises:
-            CheckpointError: another model wrote it.
+            CheckpointError: it is another model's.
         """
         averages: dict[str, Tensor] = {}
         for layer in self.stage.held_layers:
@@ -83,6 +86,7 @@ class RankState:
                     )
                 with torch.no_grad():
                     weight.copy_(value)
+                # before the first step there are no moments
                 moments = [
                     n for n in ("step", "exp_avg", "exp_avg_sq") if f"adam.{key}.{n}" in stored.tensors
                 ]
@@ -90,15 +94,19 @@ class RankState:
                     tensor = stored.read(f"adam.{key}.{moment}")
                     self.optimizer.state[weight][moment] = tensor.to(weight.device)
                 if f"averaged.{key}" in stored.tensors:
-                    inner = f"{layer.spec.name.replace('.', '_')}.{name}"
-                    averages[inner] = stored.read(f"averaged.{key}")
+                    name_in_stage = f"{layer.spec.name.replace('.', '_')}.{name}"
+                    averages[name_in_stage] = stored.read(f"averaged.{key}")
         self.averaged.restore(averages, stored.about.epochs)
 
     def restore_tables(self, stored: StoredCheckpoint) -> bool:
-        """Take over the tables, cut anew for this plan; False if they keep something else and must be made.
+        """Load the tables and re-slice them for this plan.
+
+        Returns:
+            False if the checkpoint holds no tables, or rows before dropout where this run wants them after it
+            (or the reverse); the caller then refreshes.
 
         Raises:
-            CheckpointError: rows of a stale halo that are under way between other parts.
+            CheckpointError: the halo is stale, and the rows under way are those of other parts or chunks.
         """
         kept, (_, parts, chunks) = stored.about.tables, stored.about.plan
         if kept is None or kept["clean"] != self.settings.clean:
@@ -131,10 +139,10 @@ def write(storage: Storage, folder: Path, tensors: Mapping[str, Tensor], about: 
     """Begin to write a checkpoint of a run, with a copy of its best weights so far and their score.
 
     Args:
-        storage: takes it.
-        folder: of the run.
-        tensors: of this rank.
-        about: the run, but for its best weights.
+        storage: writes the checkpoint.
+        folder: folder of the run.
+        tensors: tensors of this rank.
+        about: facts of the run, without its best weights.
     """
     try:
         beside = {MODEL: read_bytes(folder / MODEL, MODEL_BYTES)} if storage.is_first else {}
@@ -145,34 +153,37 @@ def write(storage: Storage, folder: Path, tensors: Mapping[str, Tensor], about: 
 
 
 def _with_best(about: About, model: bytes | None) -> About:
-    """With the score that a checkpoint may claim: that of the weights in it, as their own file has it.
+    """``about`` with the score of the best weights that the checkpoint holds, read from their own file.
 
-    Better weights may have been found and not been written, for want of room.
+    The run may know of better ones, which a full disk kept from being written.
     """
     if model is None:
         return about
     try:
-        found = tensor_file_metadata(model)
-        return replace(about, best={"epoch": int(found["best_epoch"]), "val": float(found["best_val"])})
+        metadata = tensor_file_metadata(model)
+        return replace(about, best={"epoch": int(metadata["best_epoch"]), "val": float(metadata["best_val"])})
     except (ValueError, KeyError):
         return replace(about, says_best=False)
 
 
 def prune(folder: Path, keep: int, whole: set[Path]) -> None:
-    """Remove all but the newest checkpoints of a run; damaged ones don't count, and go with the old ones.
+    """Remove all but the newest checkpoints of a run.
+
+    Damaged ones don't count among those that stay, and are removed with the old ones. As long as fewer than
+    ``keep`` are whole, nothing is removed.
 
     Args:
-        folder: of the run.
-        keep: how many whole ones stay.
-        whole: those that are known to be; others that are looked at and found to be are added.
+        folder: folder of the run.
+        keep: number of whole checkpoints that stay.
+        whole: checkpoints known to be whole, which aren't read again; those found to be are added.
     """
     kept: list[Path] = []
-    others: list[Path] = []
+    superfluous: list[Path] = []
     for path in complete(folder):
         counts = len(kept) < keep and (path in whole or _is_whole(path))
-        (kept if counts else others).append(path)
+        (kept if counts else superfluous).append(path)
     whole.update(kept)
-    for path in others if len(kept) == keep else []:
+    for path in superfluous if len(kept) == keep else []:
         with suppress(OSError):
             remove(path)
 
@@ -186,14 +197,14 @@ def _is_whole(path: Path) -> bool:
 
 
 def latest(folder: Path, say: Callable[[str], None]) -> StoredCheckpoint | None:
-    """The newest checkpoint of a run that is whole; None if it has none at all.
+    """The newest checkpoint of a run that is whole; None if the run has no checkpoint.
 
     Args:
-        folder: of the run.
-        say: told about each one that is damaged.
+        folder: folder of the run.
+        say: is told of each checkpoint that is damaged.
 
     Raises:
-        CheckpointError: there are some, but none is whole.
+        CheckpointError: the run has checkpoints, but none is whole.
     """
     failure: CheckpointError | None = None
     for path in complete(folder):
@@ -210,7 +221,7 @@ def latest(folder: Path, say: Callable[[str], None]) -> StoredCheckpoint | None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove checkpoints that were being written when a run ended."""
+    """Remove checkpoints that were still being written when a run ended."""
     with suppress(OSError):
         remove_files_begun(folder)
         for path in _kept(folder):
@@ -219,18 +230,20 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def complete(folder: Path) -> list[Path]:
-    """The checkpoints of a run, newest first; raises CheckpointError if they are kept behind a link."""
-    found = [path for path in _kept(folder) if path.name.startswith("epoch-") and path.suffix != PART]
-    return sorted((path for path in found if path.is_dir() and not path.is_symlink()), reverse=True)
+    """The checkpoints of a run, newest first; raises CheckpointError if their folder is a link."""
+    named = [path for path in _kept(folder) if path.name.startswith("epoch-") and path.suffix != PART]
+    return sorted((path for path in named if path.is_dir() and not path.is_symlink()), reverse=True)
 
 
 def _kept(folder: Path) -> list[Path]:
-    place = folder / CHECKPOINTS
-    if place.is_symlink():
-        raise CheckpointError(f"'{place}': {LINK}; put the folder itself there")
+    """Everything in a run's folder of checkpoints, unfinished ones too."""
+    checkpoints = folder / CHECKPOINTS
+    # links are not followed: this one might lead out of the run's folder, and old checkpoints are removed
+    if checkpoints.is_symlink():
+        raise CheckpointError(f"'{checkpoints}': {LINK}; put the folder itself there")
     try:
-        return list(place.iterdir())
+        return list(checkpoints.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise CheckpointError(f"'{place}' can't be read ({error.strerror})") from None
+        raise CheckpointError(f"'{checkpoints}' can't be read ({error.strerror})") from None

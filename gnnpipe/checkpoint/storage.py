@@ -1,7 +1,7 @@
-"""Checkpoints on disk: tensors of all ranks, written together, read one by one; nothing is unpickled.
+"""Checkpoints on disk: all ranks write one together, each its tensors; nothing in it is pickled.
 
 epoch-00000020/
-  index.json               where each tensor is, what the run was, a checksum of every file and of itself
+  index.json               file of each tensor, facts of the run, checksums of every file and of itself
   rank-00000.safetensors   tensors of rank 0
   rank-00001.safetensors   tensors of rank 1
   model.safetensors        the best weights so far
@@ -36,27 +36,27 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class About:
-    """What a checkpoint says of its run."""
+    """Facts of a run in a checkpoint's index."""
 
     epochs: int
-    """That are done."""
+    """Number of epochs that are done."""
     plan: tuple[int, int, int]
     """Numbers of stages, parts and chunks."""
     tables: dict[str, bool] | None
-    """Whether the tables in it are ``clean`` and of a ``stale_halo``; None where it holds none."""
+    """Whether tables are ``clean`` and have a ``stale_halo``; None if the checkpoint holds no tables."""
     refreshed: bool
-    """Whether an exact sweep has filled the tables for the next epoch already."""
+    """Whether an exact sweep has already filled the tables for the next epoch."""
     best: dict[str, float] | None = None
-    """``epoch`` and ``val`` of the best weights, which lie beside the tensors; None where they don't."""
+    """``epoch`` and ``val`` of the best weights, which are beside the tensors; None if there are none yet."""
     says_best: bool = True
-    """False of weights whose own file says nothing of them, as one by an older version."""
+    """False if the file of the best weights doesn't hold their score, as files of older versions."""
 
     @classmethod
     def read(cls, folder: Path, content: Mapping[str, Any]) -> About:
-        """From an index.
+        """Read the facts from an index.
 
         Raises:
-            CheckpointError: it is of another format, or lacks something.
+            CheckpointError: the index has another format, or lacks a fact.
         """
         if content.get("format") != FORMAT:
             raise CheckpointError(
@@ -77,35 +77,37 @@ class About:
         return cls(content["epochs"], tuple(content["plan"]), tables, refreshed, best, "best" in content)
 
     def content(self) -> dict[str, object]:
-        """For an index."""
+        """The facts as an index holds them."""
         content = {"format": FORMAT} | asdict(self)
         if not content.pop("says_best"):
             del content["best"]
         return content
 
 
-def _is_best(found: object) -> bool:
-    if not isinstance(found, dict):
-        return found is None
-    return type(found.get("epoch")) is int and type(found.get("val")) is float and math.isfinite(found["val"])
+def _is_best(best: object) -> bool:
+    if not isinstance(best, dict):
+        return best is None
+    return type(best.get("epoch")) is int and type(best.get("val")) is float and math.isfinite(best["val"])
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """What a file must hold."""
+    """Size and checksum that a file must have."""
 
     size: int
+    """Bytes."""
     xxh3: str
+    """Checksum, in hexadecimal."""
 
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A checkpoint's folder and what its index says."""
+    """A checkpoint on disk: its folder and its index."""
 
     folder: Path
     about: About
     tensors: dict[str, str]
-    """The file of each tensor."""
+    """Name of the file of each tensor."""
     files: dict[str, StoredFile]
 
     @classmethod
@@ -174,39 +176,42 @@ class StoredCheckpoint:
 
 
 class Storage:
-    """Writes checkpoints beside the training, one at a time; all ranks take part in each.
+    """Writes checkpoints in a thread beside the training, one at a time; all ranks take part in each.
+
+        # training thread   begin: copy | epoch n + 1 ....................... | finish
+        # writing thread                | own file | all ranks done? | index, rename (rank 0)
 
     Args:
-        talk: for what ranks tell each other while they write; used by nobody else.
+        talk: a group of its own for the writing threads, whose messages must not mix with others.
     """
 
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
         self._thread: threading.Thread | None = None
-        self._target = Path()  # of what is being written
+        self._target = Path()  # folder that is being written
         self._failure: BaseException | None = None
         self._copies: dict[str, Tensor] = {}
         self._count = 0
 
     @property
     def is_first(self) -> bool:
-        """Whether what this rank tells of the run counts."""
+        """Whether this is rank 0, which writes the index."""
         return self._talk.rank == 0
 
     def begin(
         self, target: Path, tensors: Mapping[str, Tensor], about: About, beside: Mapping[str, bytes]
     ) -> None:
-        """Start to write; `finish` must have been called since the last time.
+        """Begin to write a checkpoint; the one before must be finished.
 
         Args:
-            target: folder, which appears when all is written.
-            tensors: this rank's, under names that no other rank uses. They are copied at once, into memory
-                that is kept for the next time: touching new memory takes longer than copying.
-            about: what the index is to say; rank 0's counts.
-            beside: small files that belong to it, by name; rank 0's count.
+            target: its folder, which appears once everything is written.
+            tensors: tensors of this rank, under names that no other rank uses. They are copied before this
+                returns, into memory that is kept for the next time: touching new memory takes longer.
+            about: facts for the index; those of rank 0 count.
+            beside: small files to put beside the tensors, by name; those of rank 0 count.
         """
         assert self._thread is None
-        self._count += 1  # on all ranks alike: what an attempt has left behind is in nobody's way
+        self._count += 1  # the same on all ranks; a new name for each attempt, whatever the last one left
         self._target = target
         aside = target.with_name(f"{target.name}-{self._count}{PART}")
         copies = {name: self._copied(name, tensor.detach()) for name, tensor in tensors.items()}
@@ -216,7 +221,8 @@ class Storage:
                 self._write(aside, copies, about, beside)
             except BaseException as error:
                 self._failure = error
-                if self.is_first:  # all ranks have come to an end, as they tell each other how it went
+                # no rank writes any more: `together` has told them all of each other's failures
+                if self.is_first:
                     with suppress(OSError):
                         remove(aside)
 
@@ -225,11 +231,11 @@ class Storage:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is being written; then `finish` returns at once."""
+        """Whether `finish` would return at once: nothing is being written."""
         return self._thread is None or not self._thread.is_alive()
 
     def finish(self) -> Path | None:
-        """Wait until what was begun is written, and tell where; None if nothing was begun.
+        """Wait for the checkpoint that was begun; return its folder, or None if none was.
 
         Raises:
             OSError: a rank could not write.
@@ -258,7 +264,7 @@ class Storage:
 
 
 _Share = tuple[list[str], StoredFile | None]
-"""Names of a rank's tensors, and the file that holds them if there are any."""
+"""Names of a rank's tensors, and size and checksum of its file; None if it has no tensors."""
 
 
 def _file_of(rank: int) -> str:
@@ -274,7 +280,16 @@ def _write_share(aside: Path, rank: int, tensors: Mapping[str, Tensor]) -> _Shar
 def _complete(
     aside: Path, target: Path, shares: Sequence[_Share], about: About, beside: Mapping[str, bytes]
 ) -> None:
-    """When all ranks have written: add the index and give the folder its name."""
+    """Add the small files and the index, then give the folder its name: so no folder of that name is ever
+    incomplete, whenever the machine fails.
+
+    Args:
+        aside: folder under its name for the time being.
+        target: folder under its final name.
+        shares: tensors and file of each rank.
+        about: facts for the index.
+        beside: small files by name.
+    """
     files = {_file_of(rank): file for rank, (_, file) in enumerate(shares) if file is not None}
     for name, content in beside.items():
         write_file(aside / name, content)
@@ -291,7 +306,7 @@ def _complete(
 
 
 def checksum(content: bytes) -> str:
-    """xxh3, as everything in a checkpoint has it."""
+    """The xxh3 checksum, which all files of a checkpoint have."""
     return xxhash.xxh3_64_hexdigest(content)
 
 

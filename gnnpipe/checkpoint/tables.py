@@ -1,12 +1,12 @@
 """The tables of a stage in a checkpoint, by global layer number and original node id.
 
-    table.LAYER.rows.PART        newest input rows of the part's own nodes
-    table.LAYER.snapshot.PART    the snapshot of them, under freeze
-    table.LAYER.gradients.PART   newest gradients of aggregates of the part's own nodes
-    table.LAYER.fit.PART         what a fitted weight follows from
-    halo.LAYER.KIND.NAME.PART    rows of other parts that travel beside a whole epoch (a stale halo)
+    table.LAYER.rows.PART        newest rows of the forward table, of the part's own nodes
+    table.LAYER.snapshot.PART    their snapshot, under freeze
+    table.LAYER.gradients.PART   newest rows of the gradient table, of the part's own nodes
+    table.LAYER.fit.PART         inner products from which a fitted weight follows
+    halo.LAYER.KIND.NAME.PART    halo rows that travel beside a whole epoch (a stale halo)
 
-Rows of other parts are copies of their owners' rows, and are read from there.
+Other halo rows are copies of their owners' rows, and are read from those.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gnnpipe.graph.prepared import PreparedGraph
 
 
 def table_state(stage: Stage, settings: TableSettings) -> dict[str, Tensor]:
-    """What the next epoch reads of the tables of this one."""
+    """The tensors of the tables that the next epoch reads, by their names in a checkpoint."""
     part, own = stage.place.part, stage.num_rows
     state: dict[str, Tensor] = {}
     for layer in stage.layers:
@@ -44,34 +44,23 @@ def table_state(stage: Stage, settings: TableSettings) -> dict[str, Tensor]:
 def restore_tables(
     stage: Stage, settings: TableSettings, graph: PreparedGraph, stored: StoredCheckpoint, num_parts: int
 ) -> None:
-    """Fill the tables of a stage from a checkpoint of any plan. What that did not keep begins as it is.
+    """Fill the tables of a stage from a checkpoint of any plan; tables that it doesn't hold stay as they are.
 
     Args:
-        stage: whose tables.
-        settings: of its tables.
-        graph: as this run's plan cuts it.
+        stage: stage whose tables are filled.
+        settings: what its tables keep.
+        graph: the graph as this run's plan cuts it.
         stored: the checkpoint; its ``node_id`` is the order of its rows.
-        num_parts: of the run that wrote it.
+        num_parts: number of parts of the run that wrote it.
     """
     part = stage.place.part
-    mine = part_range(graph.ranges, part)
-    own = torch.arange(mine.start, mine.stop)
-    node_id = stored.read("node_id")
-    place = torch.empty_like(node_id)
-    place[node_id] = torch.arange(len(node_id))
-    wanted = {
-        "rows": place[graph.node_id[torch.cat([own, graph.halo_forward[part]])]],
-        "gradients": place[graph.node_id[torch.cat([own, graph.halo_backward[part]])]],
-    }
-    wanted["snapshot"] = wanted["rows"]
+    stored_rows = _stored_rows(graph, part, stored.read("node_id"))
     for layer in stage.layers:
         number = layer.spec.number
         for name, rows in _own_tables(layer, settings).items():
-            keys = [f"table.{number}.{name}.{old}" for old in range(num_parts)]
-            if name == "snapshot" and keys[0] not in stored.tensors:  # the first one is taken now
-                keys = [f"table.{number}.rows.{old}" for old in range(num_parts)]
-            if keys[0] in stored.tensors:
-                rows.copy_(torch.cat([stored.read(key) for key in keys])[wanted[name]])
+            whole = _stored_table(stored, number, name, num_parts)
+            if whole is not None:
+                rows.copy_(whole[stored_rows[name]])
         fit = f"table.{number}.fit.0"
         if layer.gradients is not None and fit in stored.tensors:
             layer.gradients.table.fit.copy_(stored.read(fit))
@@ -80,18 +69,50 @@ def restore_tables(
             boundary.restore({name: stored.read(key) for name, key in under_way.items()})
 
 
+def _stored_table(stored: StoredCheckpoint, layer: int, name: str, num_parts: int) -> Tensor | None:
+    """The rows of all parts in one of a layer's tables; None where the checkpoint doesn't hold it."""
+    keys = [f"table.{layer}.{name}.{part}" for part in range(num_parts)]
+    if keys[0] in stored.tensors:
+        return torch.cat([stored.read(key) for key in keys])
+    # the run that wrote it had no freeze: the first snapshot is taken now
+    return _stored_table(stored, layer, "rows", num_parts) if name == "snapshot" else None
+
+
+def _stored_rows(graph: PreparedGraph, part: int, node_id: Tensor) -> dict[str, Tensor]:
+    """For each kind of table, the row of the stored table that each row of the part's table is.
+
+    Rows move from one numbering to the other by way of their original ids:
+
+        row of this run's table  --graph.node_id-->  original id  --place-->  row of the stored table
+
+    Args:
+        graph: the graph as this run's plan cuts it.
+        part: part of this rank.
+        node_id: original id of each row of the stored tables.
+    """
+    mine = part_range(graph.ranges, part)
+    own = torch.arange(mine.start, mine.stop)
+    place = torch.empty_like(node_id)
+    place[node_id] = torch.arange(len(node_id))  # the inverse permutation
+    rows, gradients = (
+        place[graph.node_id[torch.cat([own, halo[part]])]]
+        for halo in (graph.halo_forward, graph.halo_backward)
+    )
+    return {"rows": rows, "snapshot": rows, "gradients": gradients}
+
+
 def _own_tables(layer: StageLayer, settings: TableSettings) -> dict[str, Tensor]:
     """The tensors of a layer from which an epoch begins."""
-    found: dict[str, Tensor] = {}
+    tables: dict[str, Tensor] = {}
     if layer.rows is not None:
         table: ForwardTable = layer.rows.table
-        found["rows"] = table.newest
+        tables["rows"] = table.newest
         if table.snapshot is not table.newest:
-            found["snapshot"] = table.snapshot
+            tables["snapshot"] = table.snapshot
     if layer.gradients is not None and settings.reads_last_gradients:
         gradients: GradientTable = layer.gradients.table
-        found["gradients"] = gradients.newest
-    return found
+        tables["gradients"] = gradients.newest
+    return tables
 
 
 def _boundaries(layer: StageLayer) -> Iterator[tuple[str, Boundary]]:

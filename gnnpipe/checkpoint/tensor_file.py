@@ -1,4 +1,4 @@
-"""Tensors into a safetensors file, straight to the disk: no second copy in memory, none in the page cache."""
+"""Writing tensors to a safetensors file past the page cache, without a second copy in memory."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ BLOCK = 1 << 20  # stays in a core's cache
 
 
 class UncachedFile:
-    """A new file that is written past the page cache, where system and file system allow it.
+    """A new file, written past the page cache where the system and the file system allow it (``O_DIRECT``).
 
-    Filling the cache takes cores and memory that training next to it needs: 3.6 s of a core for 1.6 GB, where
-    writing past it takes 0.2. That wants whole blocks at aligned addresses, so bytes pass through a block of
-    our own.
+    The training beside it needs the cores and the memory: 1.6 GB take 3.6 s of a core through the cache, and
+    0.2 s past it. Direct writes must be whole blocks at aligned addresses, so bytes pass through one block:
+
+        # write(header) write(tensor) ...   -> | block, full | -> disk, directly
+        # finish()                          -> | block, part | -> disk, through the cache
 
     Args:
-        path: is replaced if it exists.
+        path: path of the file; what is there is replaced.
     """
 
     def __init__(self, path: Path) -> None:
-        remove(path)  # a link itself, not what it leads to
+        remove(path)  # of a link the link itself, not its target
         self._direct = getattr(os, "O_DIRECT", 0)
         try:
             self._file = new_file(path, self._direct)
         except OSError as error:
             if not self._direct or error.errno != errno.EINVAL:
                 raise
-            remove(path)  # some file systems make it, then refuse
+            remove(path)  # some file systems create the file before they refuse
             self._file, self._direct = new_file(path), 0
-        self._block = np.frombuffer(mmap.mmap(-1, BLOCK), np.uint8)  # at a page's begin
+        self._block = np.frombuffer(mmap.mmap(-1, BLOCK), np.uint8)  # mmap starts at a page, so it is aligned
         self._filled = self._size = 0
         self._hash = xxhash.xxh3_64()
 
@@ -47,31 +49,36 @@ class UncachedFile:
         left = np.frombuffer(content, np.uint8)
         while len(left):
             fits = min(len(left), BLOCK - self._filled)
-            np.copyto(self._block[self._filled : self._filled + fits], left[:fits])  # others may run
+            # copyto lets other Python threads run
+            np.copyto(self._block[self._filled : self._filled + fits], left[:fits])
             self._filled += fits
             left = left[fits:]
             if self._filled == BLOCK:
                 self._flush()
 
     def finish(self) -> tuple[int, str]:
-        """Write what is left, wait until the disk has all, and tell size and checksum; raises OSError."""
-        self._go_on_cached(0)  # what is left is no whole block
+        """Write the last bytes and wait until the disk has everything; raises OSError.
+
+        Returns:
+            size in bytes and xxh3 checksum.
+        """
+        self._go_on_cached(0)  # the last block is not a whole one
         self._flush()
         os.fsync(self._file)
         return self._size, self._hash.hexdigest()
 
     def close(self) -> None:
-        """Let go of the file, whatever is in it."""
+        """Close the file, finished or not."""
         os.close(self._file)
 
     def _flush(self) -> None:
-        self._hash.update(self._block[: self._filled].data)  # while it is in the cache
+        self._hash.update(self._block[: self._filled].data)  # while the block is in the core's cache
         done = 0
         while done < self._filled:
             try:
                 done += os.write(self._file, self._block[done : self._filled].data)
             except OSError as error:
-                # a file system that wants other blocks, or has taken part of one
+                # EINVAL: the file system wants blocks of another size, or has taken a part of this one
                 if not self._direct or error.errno != errno.EINVAL:
                     raise
                 self._go_on_cached(done)
@@ -79,9 +86,13 @@ class UncachedFile:
         self._filled = 0
 
     def _go_on_cached(self, done: int) -> None:
-        """Go on through the page cache, behind so many bytes of the block."""
+        """Write through the page cache from now on.
+
+        Args:
+            done: bytes of the block that are on the disk already.
+        """
         if self._direct:
-            import fcntl  # not on Windows, where there is no such flag
+            import fcntl  # doesn't exist on Windows, which has no O_DIRECT either
 
             flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
             fcntl.fcntl(self._file, fcntl.F_SETFL, flags & ~self._direct)
@@ -93,8 +104,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
     """Write tensors one after the other, as the safetensors format wants them.
 
     Args:
-        path: of the file.
-        tensors: on the CPU.
+        path: path of the file.
+        tensors: tensors by name, on the CPU.
 
     Returns:
         The file's size in bytes and its xxh3 checksum.

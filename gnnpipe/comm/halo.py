@@ -84,6 +84,22 @@ def routes(
 
 
 @dataclass(frozen=True)
+class HaloRoutes:
+    """The routes of a rank, chunk by chunk; None where nothing travels."""
+
+    forward: list[Route | None]
+    """Routes of input rows."""
+    backward: list[Route | None]
+    """Routes of gradients; on undirected graphs they are the same ones."""
+
+    @property
+    def nowhere(self) -> HaloRoutes:
+        """For the same chunks, routes on which nothing travels."""
+        nothing: list[Route | None] = [None] * len(self.forward)
+        return HaloRoutes(nothing, nothing)
+
+
+@dataclass(frozen=True)
 class PendingHalo:
     """Halo rows on their way into a tensor, which must not be read before `Halo.wait`."""
 

@@ -1,4 +1,8 @@
-"""The boundary of a table: how its halo rows are kept up to date, this epoch's or last epoch's."""
+"""The boundary of a table: keeps its halo rows up to date, with this epoch's rows or last epoch's.
+
+# exact   post c0 | pull what is at hand | wait for c0 | pull the rest | post c1 | ...
+# stale   post c0 | pull with the halo rows of last epoch              | post c1 | ...
+"""
 
 from __future__ import annotations
 
@@ -12,25 +16,29 @@ from gnnpipe.graph.chunks import Chunk
 
 
 class Boundary(Protocol):
-    """Both kinds of boundary."""
+    """A boundary of either kind."""
 
     def begin_epoch(self) -> None:
-        """An epoch begins."""
+        """Prepare for an epoch's first `post`."""
 
     def post(self, chunk: int) -> None:
-        """Send a chunk's boundary rows, which the table holds by now; the other parts do the same."""
+        """Send a chunk's boundary rows from the table; all parts of the stage post the same chunk."""
 
     def wait(self, chunk: int) -> Chunk | None:
-        """Return when the chunk's halo rows may be read; the table's rows that arrived just now, if any."""
+        """Wait until the chunk's halo rows may be read.
+
+        Returns:
+            the rows of the table that hold them; None if no rows travel, or they are last epoch's.
+        """
 
     def settle(self) -> None:
-        """Wait for what is still under way."""
+        """Wait for all rows that are still under way."""
 
     def state(self) -> dict[str, Tensor]:
-        """Between two epochs: halo rows that are not just copies of their owners' rows."""
+        """The halo rows that no owner's table has between two epochs, so that a checkpoint must hold them."""
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from another run's `state`."""
+        """Go on from the `state` of another run."""
 
 
 class ExactBoundary:
@@ -38,8 +46,9 @@ class ExactBoundary:
 
     Args:
         halo: sends and receives.
-        routes: of each chunk.
-        tensors: hold the part's rows and then the halo's; all are exchanged.
+        routes: route of each chunk.
+        tensors: tensors of ``[num_rows, width]`` whose boundary rows travel, each of the part's own rows and
+            then its halo's.
     """
 
     def __init__(self, halo: Halo, routes: list[Route | None], tensors: list[Tensor]) -> None:
@@ -47,10 +56,9 @@ class ExactBoundary:
         self._under_way: list[PendingHalo] = []
 
     def begin_epoch(self) -> None:
-        """Nothing is left of the last one."""
+        """Do nothing: nothing is under way between two epochs."""
 
     def post(self, chunk: int) -> None:
-        """See `Boundary`."""
         route = self._routes[chunk]
         if route is not None:
             self._under_way = [
@@ -59,50 +67,55 @@ class ExactBoundary:
             ]
 
     def wait(self, chunk: int) -> Chunk | None:
-        """See `Boundary`."""
+        # a chunk is waited for before the next one is posted, so that no other is under way
         self.settle()
         route = self._routes[chunk]
         return None if route is None else route.arrive
 
     def settle(self) -> None:
-        """See `Boundary`."""
-        for arrival in self._under_way:
-            self._halo.wait(arrival)
+        for pending in self._under_way:
+            self._halo.wait(pending)
         self._under_way = []
 
     def state(self) -> dict[str, Tensor]:
-        """See `Boundary`."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """See `Boundary`."""
+        pass
 
 
 class StaleBoundary:
-    """Halo rows of the last epoch: they travel beside a whole epoch, and turn up in the next one.
+    """Halo rows of the last epoch: they have a whole epoch to travel, and are read in the next one.
 
     The scheme of PipeGCN (arXiv 2203.10428). Rows are zero in the first epoch.
 
+        # epoch             1                       2
+        # post              c0 .. c1 ..             c0 ..                 c1 ..
+        # incoming buffer   filled by epoch 1 ----> copied, then filled by epoch 2
+        # table             rows of epoch 0         rows of epoch 1, from the first post on
+
     Args:
         halo: sends and receives.
-        routes: of each chunk.
-        rows: the table's, ``[num_rows, width]``.
+        routes: route of each chunk.
+        rows: rows of the table, ``[num_rows, width]``.
     """
 
     def __init__(self, halo: Halo, routes: list[Route | None], rows: Tensor) -> None:
         self._halo, self._routes, self._rows = halo, routes, rows
-        found = [route.arrive for route in routes if route is not None]
-        self._first = found[0].start if found else len(rows)
+        arriving = [route.arrive for route in routes if route is not None]
+        self._first = arriving[0].start if arriving else len(rows)
         self._incoming = torch.zeros_like(rows[self._first :])
         self._under_way: list[PendingHalo] = []
-        self._posted = self._turns = False
+        self._posted = False  # any rows yet, in this epoch or an earlier one
+        self._turns = False  # whether the next post first moves the incoming rows into the table
 
     def begin_epoch(self) -> None:
-        """The page turns when this epoch first posts: until then last epoch's rows have time to arrive."""
+        """Let this epoch's first `post` move last epoch's rows into the table, not this call: late rows have
+        until then to arrive."""
         self._turns = self._posted
 
     def post(self, chunk: int) -> None:
-        """See `Boundary`. An epoch's first call brings last epoch's rows into the table."""
+        # all of last epoch's rows must have arrived before one of this epoch's is received in their place
         if self._turns:
             self.settle()
             self._rows[self._first :] = self._incoming
@@ -115,21 +128,19 @@ class StaleBoundary:
         self._posted = True
 
     def wait(self, chunk: int) -> None:
-        """Nothing: the table already holds what may be read."""
+        """Return at once: the table already holds the rows that may be read."""
 
     def settle(self) -> None:
-        """See `Boundary`."""
-        for arrival in self._under_way:
-            self._halo.wait(arrival)
+        for pending in self._under_way:
+            self._halo.wait(pending)
         self._under_way = []
 
     def state(self) -> dict[str, Tensor]:
-        """See `Boundary`: last epoch's, and this epoch's, which the next one will turn up."""
+        """The rows in the table, of last epoch, and those of this epoch, which the next one will read."""
         self.settle()
         return {"halo": self._rows[self._first :], "incoming": self._incoming}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """See `Boundary`."""
         self._rows[self._first :] = state["halo"]
         self._incoming.copy_(state["incoming"])
         self._posted = True

@@ -1,4 +1,4 @@
-"""What a rank holds of each chunk of its part of the graph."""
+"""The chunks of a rank's part of the graph: rows of A and A^T, features and labels on its device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe import ops
-from gnnpipe.comm.halo import Route
+from gnnpipe.comm.halo import HaloRoutes, Route
 from gnnpipe.comm.place import Place
 from gnnpipe.graph.chunks import Chunk
 from gnnpipe.graph.csr import Csr
@@ -18,34 +18,38 @@ from gnnpipe.graph.halo import part_range
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.nn.features import FeatureRows, SparseRows
 
-# Rows that read halo are a tile of their own only where both kinds are so many: fewer take longer to start
-# than they hide of a message; see docs/decisions.md.
+# Rows that read the halo get tiles of their own only where a chunk has at least this many of them and of the
+# others: with fewer, starting the operations takes longer than the overlap saves; see docs/decisions.md.
 LEAST_ROWS_PER_BORDER = 1024
 
-# Rows of a tile: what an operation writes is still in the core's cache when the next one reads it.
+# Rows of a tile on a CPU: few enough that an operation's output is still in the core's cache when the next
+# operation reads it.
 MOST_ROWS_PER_TILE = 4096
 
 
 @dataclass(frozen=True)
 class Pull:
-    """Rows of A or A^T, cut by when their columns are at hand.
+    """Rows of A or A^T, with their entries split by whether the exchange of the chunk brings their column.
 
-        now     all entries but those whose columns the chunk's exchange brings
-        later   those; None where there are none
+    A row of ``A`` that reads one row of its own part (o) and two halo rows, of which the chunk's own exchange
+    brings one (h) and earlier exchanges have brought the other (e):
 
-    Every entry is in one of the two.
+        now     o . e    can be multiplied at once
+        later   . h .    has to wait for the halo; None where no row has such an entry
+
+    Every entry is in one of the two, so that ``now @ table + later @ table`` is the whole product.
     """
 
     now: Csr
     later: Csr | None
 
     def all(self, table: Tensor) -> Tensor:
-        """The whole product, once everything is at hand."""
+        """The whole product, float32 ``[num_rows, width]``; all halo rows must have arrived."""
         product = self.at_hand(table)
         return product if self.later is None else _add(self.later, table, product)
 
     def at_hand(self, table: Tensor) -> Tensor:
-        """The product's share of what is at hand: float32 ``[num_rows, width]``."""
+        """The product of the entries ``now``: float32 ``[num_rows, width]``."""
         return ops.of(table.device).pull(self.now, table)
 
 
@@ -59,30 +63,39 @@ def pull_tiles(
     use: Callable[[int, Tensor], None],
     wait: Callable[[], object],
 ) -> None:
-    """Pull each tile's rows and use them.
+    """Pull the rows of each tile and hand the product to ``use``.
 
-    Everything that is at hand is pulled, and what needs nothing else is used, before the wait for the halo.
+    Tiles that read no halo are finished before the wait; of the others all but the halo's share is pulled:
+
+        # tile 0, no halo   pull, use
+        # tile 1, halo      pull now      | wait | pull later, use
+
+    Args:
+        pulls: of each tile.
+        table: ``[num_rows, width]``, the part's own rows and its halo's.
+        use: called once for each tile, with its index and its product.
+        wait: returns when the halo rows of the chunk have arrived.
     """
     unfinished = []
-    for number, pull in enumerate(pulls):
+    for index, pull in enumerate(pulls):
         product = pull.at_hand(table)
         if pull.later is None:
-            use(number, product)
+            use(index, product)
         else:
-            unfinished.append((number, product, pull.later))
+            unfinished.append((index, product, pull.later))
     wait()
-    for number, product, later in unfinished:
-        use(number, _add(later, table, product))
+    for index, product, later in unfinished:
+        use(index, _add(later, table, product))
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Consecutive rows of a chunk that are computed in one go. A tile changes no result but for rounding."""
+    """Consecutive rows of a chunk that are computed in one go. Tiles change results by rounding at most."""
 
     rows: slice
-    """Of the chunk."""
+    """Its rows, counted from the chunk's first."""
     node_id: Tensor
-    """Original ids of them."""
+    """int64: original id of each row."""
     pull: Pull
     """Rows of A; columns are the part's own rows, then its forward halo."""
     pull_back: Pull
@@ -91,63 +104,71 @@ class Tile:
 
 @dataclass(frozen=True)
 class ChunkData:
-    """What a rank holds of one chunk, cut once."""
+    """The data of one chunk on one rank; made once for all epochs."""
 
     chunk: Chunk
-    """Its rows in the part's own numbering."""
+    """Its rows, counted from the part's first."""
     node_id: Tensor
-    """Original ids, which key the dropout masks."""
+    """int64 ``[num_nodes]``: original ids, from which the dropout masks follow."""
     tiles: tuple[Tile, ...]
-    """Rows that read no halo, then those that do, if anything travels while rows are computed. Empty if the
-    chunk has no rows."""
+    """The chunk's rows in order, those that read no halo first. Where boundary rows travel while others are
+    computed and both kinds are many, no tile holds both kinds. Empty if the chunk has no rows."""
     border: int
-    """The first tile of rows that read halo, or 0 where they are not apart."""
+    """Index of the first tile of rows that read the halo; 0 where tiles are not split by that."""
     features: tuple[FeatureRows, ...]
-    """Of each tile, on the first stage, and on all that compute initial rows themselves."""
-    labels: Tensor | None
-    masks: dict[str, Tensor]
-    """On the last stage."""
-    train_rows: Tensor | None
-    """int64: the training nodes among its rows, on the last stage."""
+    """Input features of each tile; empty on stages that read none."""
 
     @property
     def device(self) -> torch.device:
-        """Where everything lives."""
+        """The device that holds all tensors."""
         return self.node_id.device
 
     @property
     def nothing(self) -> Sequence[None]:
-        """For each tile, where there are no rows to split."""
+        """None for each tile: stands in where there is no tensor to `split`."""
         return [None] * len(self.tiles)
 
     def split(self, rows: Tensor) -> list[Tensor]:
-        """Each tile's rows of a ``[n, ...]`` tensor, as views."""
+        """The rows of each tile in a tensor of the chunk's rows, ``[n, ...]``, as views."""
         return [rows] if len(self.tiles) == 1 else [rows[tile.rows] for tile in self.tiles]
 
     def split_table(self, table: Tensor) -> list[Tensor]:
-        """Each tile's rows of a table that holds all rows of the part, as views."""
+        """The rows of each tile in a table of the part's rows, ``[num_rows, ...]``, as views."""
         start = self.chunk.start
         return [table[start + tile.rows.start : start + tile.rows.stop] for tile in self.tiles]
 
 
 @dataclass(frozen=True)
+class ChunkLabels:
+    """Labels and masks of one chunk, on the last stage."""
+
+    labels: Tensor
+    """``[n]`` class numbers, or ``[n, num_classes]`` of 0 and 1."""
+    masks: dict[str, Tensor]
+    """bool ``[n]`` for train, val and test."""
+    train_rows: Tensor
+    """int64: the training nodes among the chunk's rows."""
+
+
+@dataclass(frozen=True)
 class TileSizes:
-    """How chunks are cut into tiles."""
+    """Sizes of the tiles that chunks are cut into."""
 
     least_border: int
+    """Rows that read the halo, and rows that don't, from which on the two get tiles of their own."""
     most: int
+    """Largest number of rows of a tile."""
 
     @classmethod
     def on(cls, device: torch.device) -> TileSizes:
-        """What suits a device: on an accelerator an operation is better the more rows it has."""
+        """Sizes that suit a device. On an accelerator the largest operations are the fastest ones."""
         return cls(LEAST_ROWS_PER_BORDER, MOST_ROWS_PER_TILE if device.type == "cpu" else 2**40)
 
 
 def cut(
     graph: PreparedGraph,
     place: Place,
-    forward: list[Route | None],
-    backward: list[Route | None],
+    routes: HaloRoutes,
     device: torch.device,
     sizes: TileSizes,
     *,
@@ -157,79 +178,92 @@ def cut(
 
     Args:
         graph: the whole prepared graph; only this part's rows of it are read.
-        place: whose part.
-        forward: what travels while a chunk's rows of A are pulled; see `routes`.
-        backward: the same for A^T.
-        device: where everything lives.
-        sizes: of tiles.
-        features: whether the rank reads them.
+        place: place of the rank; its part is cut.
+        routes: of the boundary rows that travel while the chunk's own rows are pulled.
+        device: device that is to hold everything.
+        sizes: sizes of the tiles.
+        features: whether the rank reads features.
     """
-    symmetric = graph.matrix_t is graph.matrix
     matrix = _own_rows(graph.matrix, graph, place, graph.halo_forward[place.part]).to(device)
-    matrix_t = (
-        matrix
-        if symmetric
-        else _own_rows(graph.matrix_t, graph, place, graph.halo_backward[place.part]).to(device)
-    )
-    start = part_range(graph.ranges, place.part).start
-    result = []
+    matrix_t = matrix
+    if graph.matrix_t is not graph.matrix:
+        matrix_t = _own_rows(graph.matrix_t, graph, place, graph.halo_backward[place.part]).to(device)
+    part_start = part_range(graph.ranges, place.part).start
+    chunks = []
     for index, span in enumerate(graph.ranges[place.part]):
-        rows = slice(span.start, span.stop)
-        chunk = Chunk(span.start - start, span.stop - start)
-        border = _border(matrix, chunk, graph.facts.part_nodes[place.part]) if forward[index] else 0
-        slices, first = _slices(chunk.num_nodes, border, sizes)
-        node_id = graph.node_id[rows].to(device)
+        chunk = Chunk(span.start - part_start, span.stop - part_start)
+        route, route_back = routes.forward[index], routes.backward[index]
+        border = _border(matrix, chunk, graph.facts.part_nodes[place.part]) if route else 0
+        slices, first_border = _slices(chunk.num_nodes, border, sizes)
+        node_id = graph.node_id[span.start : span.stop].to(device)
         tiles = []
-        for item in slices:
-            span_of_tile = Chunk(chunk.start + item.start, chunk.start + item.stop)
-            pull = _pull(matrix, span_of_tile, forward[index])
-            tiles.append(
-                Tile(
-                    item,
-                    node_id[item],
-                    pull,
-                    pull if symmetric else _pull(matrix_t, span_of_tile, backward[index]),
-                )
-            )
-        result.append(
-            ChunkData(
-                chunk,
-                node_id,
-                tuple(tiles),
-                first,
-                tuple(_feature_rows(graph.features, span, item, device) for item in slices)
-                if features
-                else (),
-                graph.labels[rows].to(device) if place.is_last else None,
-                {name: mask[rows].to(device) for name, mask in graph.masks.items()} if place.is_last else {},
-                graph.masks["train"][rows].nonzero().squeeze(1).to(device) if place.is_last else None,
-            )
+        for rows in slices:
+            tile_span = Chunk(chunk.start + rows.start, chunk.start + rows.stop)
+            pull = _pull(matrix, tile_span, route)
+            # one matrix, one route: an undirected graph's pulls are the same both ways, and held once
+            pull_back = pull if matrix_t is matrix else _pull(matrix_t, tile_span, route_back)
+            tiles.append(Tile(rows, node_id[rows], pull, pull_back))
+        held = [_feature_rows(graph.features, span, rows, device) for rows in slices] if features else ()
+        chunks.append(ChunkData(chunk, node_id, tuple(tiles), first_border, tuple(held)))
+    return chunks
+
+
+def cut_labels(graph: PreparedGraph, place: Place, device: torch.device) -> list[ChunkLabels]:
+    """The labels of each chunk on the last stage; an empty list on the others."""
+    if not place.is_last:
+        return []
+    return [
+        ChunkLabels(
+            graph.labels[span.start : span.stop].to(device),
+            {name: mask[span.start : span.stop].to(device) for name, mask in graph.masks.items()},
+            graph.masks["train"][span.start : span.stop].nonzero().squeeze(1).to(device),
         )
-    return result
+        for span in graph.ranges[place.part]
+    ]
 
 
 def _slices(num_rows: int, border: int, sizes: TileSizes) -> tuple[list[slice], int]:
-    """Tiles of equally many rows, and the first one of those from row ``border`` on."""
+    """Cut the rows of a chunk into tiles of nearly equal size.
+
+        # 10 rows, of which those from row 6 on read the halo; tiles of 3 rows at most
+        # rows   0 1 2 | 3 4 5 | 6 7 | 8 9
+        # tile     0       1      2     3     the first border tile is 2
+
+    Args:
+        num_rows: rows of the chunk.
+        border: the first row that reads the halo.
+        sizes: sizes of the tiles.
+
+    Returns:
+        the tiles, and the index of the first one of border rows (0 if rows of both kinds stay together).
+    """
     apart = min(border, num_rows - border) >= max(sizes.least_border, 1)
     kinds = [(0, border), (border, num_rows)] if apart else [(0, num_rows)]
-    pieces = [_pieces(start, stop, sizes.most) for start, stop in kinds]
-    return [item for piece in pieces for item in piece], len(pieces[0]) if apart else 0
+    by_kind = [_even_slices(start, stop, sizes.most) for start, stop in kinds]
+    return [rows for slices in by_kind for rows in slices], len(by_kind[0]) if apart else 0
 
 
-def _pieces(start: int, stop: int, most: int) -> list[slice]:
+def _even_slices(start: int, stop: int, most: int) -> list[slice]:
+    """The fewest slices of at most ``most`` rows, whose sizes differ by one at most."""
     count = -(-(stop - start) // most)
-    bounds = [start + (stop - start) * number // count for number in range(count + 1)] if count else []
+    bounds = [start + (stop - start) * index // count for index in range(count + 1)] if count else []
     return [slice(*pair) for pair in pairwise(bounds)]
 
 
 def _own_rows(matrix: Csr, graph: PreparedGraph, place: Place, halo: Tensor) -> Csr:
-    """The part's rows, with columns numbered as its tables are: own rows first, then the halo."""
+    """The part's rows of a matrix, with columns numbered as the rows of its tables: own rows, then halo.
+
+    # part of nodes 4..7, halo rows 9 2 (in the order in which they arrive)
+    # node      4 5 6 7   9 2
+    # column    0 1 2 3   4 5
+    """
     mine = part_range(graph.ranges, place.part)
     rows = matrix.rows(mine.start, mine.stop)
     if place.num_parts == 1:
         return rows
     col = rows.col.to(torch.int64)
     remote = (col < mine.start) | (col >= mine.stop)
+    # the halo is in order of arrival, a binary search wants it ascending: search, then map back
     ascending = torch.argsort(halo)
     local = col - mine.start
     local[remote] = mine.num_nodes + ascending[torch.searchsorted(halo[ascending], col[remote])]
@@ -240,6 +274,7 @@ def _pull(matrix: Csr, span: Chunk, route: Route | None) -> Pull:
     rows = matrix.rows(span.start, span.stop)
     if route is None:
         return Pull(rows, None)
+    # the chunk's own exchange fills consecutive rows of the table; halo rows of others are there, or stale
     brought = (rows.col >= route.arrive.start) & (rows.col < route.arrive.stop)
     if not brought.any():
         return Pull(rows, None)
@@ -248,7 +283,8 @@ def _pull(matrix: Csr, span: Chunk, route: Route | None) -> Pull:
 
 
 def _border(matrix: Csr, chunk: Chunk, num_own: int) -> int:
-    """Rows of a chunk that read no halo; they come first, see `gnnpipe.graph.chunks.cut_graph`."""
+    """The chunk's first row that reads the halo: the number of rows that don't, as `cut_graph` of
+    `gnnpipe.graph.chunks` puts those first."""
     rows = matrix.rows(chunk.start, chunk.stop)
     remote, _ = rows.split(rows.col >= num_own)
     return int((remote.rowptr[1:] == remote.rowptr[:-1]).sum())
@@ -256,6 +292,7 @@ def _border(matrix: Csr, chunk: Chunk, num_own: int) -> int:
 
 def _feature_rows(features: Tensor | Csr, span: Chunk, tile: slice, device: torch.device) -> FeatureRows:
     start, stop = span.start + tile.start, span.start + tile.stop
+    # a mapped file's pages are read here, those of this tile only
     if isinstance(features, Csr):
         return SparseRows.from_csr(features.rows(start, stop).to(device))
     return features[start:stop].to(device)

@@ -21,41 +21,50 @@ COMMUNICATION_LAYER = "communication-layer"
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one stage saw of one epoch."""
+    """Loss and times of one stage in one epoch."""
 
     loss_sum: float
-    """Sum of this part's training nodes' losses; 0 but on the last stage."""
+    """Sum of the losses of this part's training nodes; 0 on all stages but the last."""
     spans: list[Span]
-    """One for each action."""
+    """Times of each action."""
     finished: float
-    """When the gradients of all weights were summed over the parts."""
+    """Time at which the gradients of all weights were summed over the parts, on the clock of ``spans``."""
 
 
 class ChunkWork(Protocol):
-    """What is done with chunks: a stage, or a stage's recorded work; see `Stage` for the methods."""
+    """The work on chunks, by a `Stage` itself or by its recorded graphs; see `Stage` for arguments."""
 
     def begin_epoch(self, epoch: int, order: list[int]) -> None:
-        """An epoch begins."""
+        """Begin an epoch."""
 
     def forward(self, action: Action, rows: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Bring chunks forward."""
+        """Admit a chunk and bring chunks forward."""
 
     def backward(self, action: Action, rows: Tensor | None) -> Tensor | None:
-        """Bring gradients of chunks back."""
+        """Admit a chunk's gradient and bring gradients back."""
 
     def add_products(self) -> None:
         """Compute the gradients of weights that were left."""
 
 
 class Engine:
-    """Interprets actions; it knows stages and messages, but no schedule by name.
+    """Carries out a list of actions; it knows stages and messages, but no schedule by name.
 
         # stage 1 of 3, chunks c0 c1 c2 in the epoch's order
         # receive c0 | receive c1       | receive c2       |    ...
         #            | F0, then send c0 | F1, then send c1 | F2 ...
 
-    The receive for an action is posted before the action in front of it is computed, and sends are not
-    waited for. Gradients of rows leave before gradients of weights are computed, for which nobody waits.
+    An action's receive is posted before the action in front of it is computed, and sends are not waited for.
+    On the way back the gradient of rows, for which the stage before waits, is sent before the gradients of
+    weights are computed.
+
+    Args:
+        stage: stage of this rank.
+        actions: its actions, in order.
+        messages: to and from the neighbouring stages.
+        clock: times the actions.
+        wire: number format of rows between stages.
+        work: carries out the actions; by default the stage itself.
     """
 
     def __init__(
@@ -75,34 +84,41 @@ class Engine:
         self._clock = clock
 
     def run_epoch(self, epoch: int, order: list[int]) -> EpochResult:
-        """Run all actions with the chunks in ``order``."""
+        """Run all actions of an epoch.
+
+        Args:
+            epoch: number of the epoch.
+            order: number of the chunk at each position; the same on every rank.
+        """
         self._work.begin_epoch(epoch, order)
         marks: list[Mark] = []
         halo: list[tuple[HaloWait, ...]] = []
         losses: list[Tensor] = []
-        receipt = self._post(self._actions[0], order)
+        pending = self._post(self._actions[0], order)
         for index, action in enumerate(self._actions):
+            # the next receive is posted before this action waits or computes
             upcoming = self._actions[index + 1] if index + 1 < len(self._actions) else None
             following = self._post(upcoming, order) if upcoming else NOTHING
             asked = self._clock.mark()
-            message = receipt.wait()
+            message = pending.wait()
             rows = None if message is None else self._wire.decode(message)
             start = self._clock.mark()
             losses += self._perform(action, rows)
             marks += [asked, start, self._clock.mark()]
             halo.append(self._stage.halo.take_waits())
-            receipt = following
+            pending = following
         self._stage.finish_epoch()
-        *moments, finished = self._clock.seconds([*marks, self._clock.mark()])
+        # three marks an action: asked for its rows, had them, was done
+        *times, finished = self._clock.seconds([*marks, self._clock.mark()])
         self._messages.flush()
-        thirds = zip(moments[::3], moments[1::3], moments[2::3], halo, strict=True)
-        spans = [Span(asked, start, stop, waits) for asked, start, stop, waits in thirds]
-        # the numbers are read once, and added up in double precision
+        by_action = zip(times[::3], times[1::3], times[2::3], halo, strict=True)
+        spans = [Span(asked, start, stop, waits) for asked, start, stop, waits in by_action]
+        # read at once, as each read waits for the device; tolist makes doubles, so they add up as such
         loss_sum = sum(torch.stack(losses).tolist()) if losses else 0.0
         return EpochResult(loss_sum, spans, finished)
 
     def _post(self, action: Action, order: list[int]) -> PendingReceive:
-        """Post the receive of what ``action`` reads, if a neighbour sends it."""
+        """Post the receive of the rows that ``action`` admits, if a neighbour sends any."""
         if action.enters is None:
             return NOTHING
         toward = -1 if action.kind == "F" else 1
@@ -110,24 +126,27 @@ class Engine:
         return self._messages.receive(toward, shape, _tag(action.kind, action.enters), dtype)
 
     def _perform(self, action: Action, rows: Tensor | None) -> list[Tensor]:
-        """Compute and send on; return the loss that came out, if any did."""
+        """Compute, and send on the rows that leave; return the loss that came out, if any did."""
+        leaving = action.leaves
         if action.kind == "F":
             out, loss = self._work.forward(action, rows)
-            if out is not None:
-                self._send(out if self._stage.place.is_last else self._wire.encode(out), 1, action)
+            if out is not None and leaving is not None:
+                message = out if self._stage.place.is_last else self._wire.encode(out)
+                self._messages.send(message, 1, _tag("F", leaving), COMMUNICATION_LAYER)
             return [] if loss is None else [loss]
         back = self._work.backward(action, rows)
-        if back is not None:
-            noise = self._stage.noise(action) if self._wire.format == "int8" else None
-            self._send(self._wire.encode(back, noise), -1, action)
+        if back is not None and leaving is not None:
+            noise = self._stage.noise(leaving) if self._wire.format == "int8" else None
+            self._messages.send(self._wire.encode(back, noise), -1, _tag("B", leaving), COMMUNICATION_LAYER)
         self._work.add_products()
         return []
 
-    def _send(self, message: Tensor, toward: int, action: Action) -> None:
-        assert action.leaves is not None
-        self._messages.send(message, toward, _tag(action.kind, action.leaves), COMMUNICATION_LAYER)
-
 
 def _tag(kind: str, position: int) -> int:
-    """Tells the message of the chunk at a position from every other one of the epoch between two ranks."""
+    """Tag of a message that no other message between the same two ranks has in an epoch.
+
+    Args:
+        kind: F or B.
+        position: position of the chunk in the epoch's order.
+    """
     return 2 * position + (kind == "B")

@@ -1,7 +1,7 @@
-"""How stages get the initial rows h0 of models that have them, which every layer reads.
+"""How stages get the initial rows h0 of models that have them: every layer reads those.
 
 # absent      the model has none
-# relayed     stage 0 makes h0 | forward [h, h0] travel on, backward their gradients
+# relayed     stage 0 makes h0; forward [h, h0] travel on, backward the gradients of both
 # recomputed  each stage makes h0 from the features; gradients of the input layer are summed over ranks
 """
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from gnnpipe.engine.chunks import ChunkData
 from gnnpipe.engine.layer import LayerPass, StageLayer
 from gnnpipe.engine.masks import Masks
+from gnnpipe.nn.layer import Given
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.nn.running import WeightProduct
 from gnnpipe.schedule.plan import Plan
@@ -24,14 +25,14 @@ from gnnpipe.schedule.plan import Plan
 
 @dataclass
 class InitialPass:
-    """A chunk's initial rows from forward to backward; nothing where the model has none."""
+    """A chunk's initial rows from forward to backward; all None where the model has none."""
 
-    rows: Tensor | None = None
-    """``[n, hidden]``."""
-    gradient: Tensor | None = None
-    """What the layers behind have gathered for them."""
+    rows: Given = None
+    """``[n, hidden]``, from the moment that the chunk has them."""
+    gradient: Given = None
+    """``[n, hidden]``: sum of the gradients from the layers that have run backward."""
     made: LayerPass | None = None
-    """How they came about, where the stage recomputes them."""
+    """Saved activations of the input layer, if this stage holds it beside its own layers."""
 
 
 class InitialRows:
@@ -39,7 +40,7 @@ class InitialRows:
 
     Args:
         own: layers of the stage.
-        build: builds the model's input layer; not called unless the stage needs it beside its own layers.
+        build: builds the model's input layer; called only where the stage needs one beside its own layers.
     """
 
     exist: ClassVar[bool] = False
@@ -49,12 +50,12 @@ class InitialRows:
     """Whether every stage holds the features and the input layer."""
 
     beside: Sequence[StageLayer] = ()
-    """Layers that the stage holds for them beside its own."""
+    """The input layer, where the stage holds it beside its own layers."""
     shared: Sequence[StageLayer] = ()
-    """Layers whose weights all ranks share."""
+    """Layers that every rank holds a copy of; the gradients of their weights are summed over all ranks."""
 
     def __init__(self, own: Sequence[StageLayer], build: Callable[[], StageLayer]) -> None:
-        """Nothing to build."""
+        """Build nothing."""
 
     def start_at(self, layer: StageLayer) -> bool:
         """Whether the output rows of one of the stage's own layers are the initial rows."""
@@ -69,29 +70,35 @@ class InitialRows:
         masks: Masks,
         products: list[WeightProduct],
     ) -> None:
-        """A chunk comes in on a stage behind the first.
+        """Get the initial rows of a chunk that comes in on a stage behind the first.
 
         Args:
             index: number of the chunk.
             data: the chunk.
-            rows: what the stage before sent, ``[streams, n, hidden]``.
-            kept: of the chunk.
-            masks: of the stage.
-            products: where gradients of weights are left.
+            rows: rows that the stage before sent, ``[streams, n, hidden]``.
+            kept: gets the initial rows.
+            masks: dropout of the stage.
+            products: list to which products that make gradients of weights are added.
         """
 
     def enter_back(self, rows: Tensor | None, kept: InitialPass) -> None:
-        """A chunk's gradient comes in; ``rows`` is None on the last stage."""
+        """Begin the sum of the gradients of a chunk's initial rows.
+
+        Args:
+            rows: gradients that the stage behind sent, ``[streams, n, hidden]``; None on the last stage.
+            kept: gets the sum.
+        """
 
     def leave_back(self, index: int, data: ChunkData, kept: InitialPass) -> None:
-        """A chunk's gradient is through all layers of the stage."""
+        """Use the sum, once the chunk has run backward through all layers of the stage."""
 
-    def packed(self, h: Tensor, initial: Tensor | None) -> Tensor:
-        """Rows, or gradients, with those of the initial rows: what crosses a stage boundary."""
+    def packed(self, h: Tensor, initial: Given) -> Tensor:
+        """The tensor ``[streams, n, hidden]`` that crosses a stage boundary: hidden rows and initial rows, or
+        gradients of both."""
         return h.unsqueeze(0)
 
     def received(self, packed: Sequence[Tensor]) -> list[Tensor]:
-        """The initial rows in what the stage before sent of each chunk, if they travel."""
+        """The initial rows of each chunk among the rows that the stage before sent, if they travel."""
         return []
 
 
@@ -113,11 +120,10 @@ class Relayed(InitialRows):
         kept.rows = rows[1]
 
     def enter_back(self, rows: Tensor | None, kept: InitialPass) -> None:
-        assert kept.rows is not None
+        # the stages behind have summed the gradients of their layers; the last stage begins at 0
         kept.gradient = torch.zeros_like(kept.rows) if rows is None else rows[1]
 
-    def packed(self, h: Tensor, initial: Tensor | None) -> Tensor:
-        assert initial is not None
+    def packed(self, h: Tensor, initial: Tensor) -> Tensor:
         return torch.stack([h, initial])
 
     def received(self, packed: Sequence[Tensor]) -> list[Tensor]:
@@ -143,18 +149,18 @@ class Recomputed(InitialRows):
         masks: Masks,
         products: list[WeightProduct],
     ) -> None:
+        # the stage's copy of the input layer; the same weights and masks make the same rows on every stage
         (layer,) = self.beside
         drops = masks.of_layer(layer.spec.number, data)
         kept.made = layer.put(index, data, data.features, drops, products)
         kept.rows = layer.take(index, data, kept.made, None)
 
     def enter_back(self, rows: Tensor | None, kept: InitialPass) -> None:
-        assert kept.rows is not None
+        # each stage differentiates its own copy of the input layer, so no gradient comes from behind
         kept.gradient = torch.zeros_like(kept.rows)
 
     def leave_back(self, index: int, data: ChunkData, kept: InitialPass) -> None:
         if kept.made is not None:
-            assert kept.gradient is not None
             (layer,) = self.beside
             layer.put_back(index, data, kept.made, kept.gradient, None)
 

@@ -21,7 +21,7 @@ from gnnpipe.nn.running import AnyRunner, Recomputes, Saved, WeightProduct
 
 @dataclass(frozen=True)
 class Rows:
-    """A table and its boundary."""
+    """A forward table and its boundary."""
 
     table: ForwardTable
     boundary: Boundary
@@ -35,43 +35,50 @@ class GradientRows:
     boundary: Boundary
 
     def rows_of(self, index: int, data: ChunkData) -> list[Chunk]:
-        """A chunk's rows of the table, its own and the halo's; returns when those have arrived."""
+        """Wait for a chunk's halo rows; return its rows of the table, the part's own and the halo's."""
         arrived = self.boundary.wait(index)
         return [data.chunk] if arrived is None else [data.chunk, arrived]
 
 
 @dataclass
 class LayerPass:
-    """What a layer keeps of a chunk from forward to backward."""
+    """The saved activations of a chunk in one layer, from forward to backward."""
 
     tiles: list[Saved]
+    """Those of each tile."""
 
 
 @dataclass(frozen=True)
 class StageLayer:
     """A built layer with its tables.
 
-        # forward                                  # backward
-        write x, send boundary rows                gradient of the rows that read halo; send boundary rows
-        pull and update rows that read no halo     gradient of the rows that read none
-        pull what is at hand of the others         pull what is at hand, with the gradient of the message
-        wait for the halo, pull the rest,          wait for the halo, pull the rest,
-        update rows that do                        gradient of the message where they belong
+        forward    put         write the message, send boundary rows
+                   take        pull and update the rows that read no halo      } while the
+                               pull the other rows, all but the halo's share   } halo travels
+                               wait for the halo, pull its share, update
 
-    The first line of each is `put` and `put_back`, the rest `take` and `take_back`. Without lookahead a
-    chunk's `take` follows its `put`; with it, chunks that stand behind it in the order are put in between,
-    and their halo is waited for at once.
+        backward   put_back    differentiate the update of rows that read the halo, send boundary rows
+                               differentiate the update of the other rows      } while the
+                   take_back   pull the rows that read no halo,                } halo
+                               differentiate their message                     } travels
+                               pull the other rows, all but the halo's share   }
+                               wait for the halo, pull its share, differentiate the message
 
-    The rows whose gradients other parts need are just those that read halo, as an edge across parts is read
-    forward at one end and backward at the other.
+    Without lookahead a chunk's `take` follows its `put`. With it, chunks behind it in the order are put in
+    between, and the halo is waited for when a chunk is put.
+
+    An edge between parts is read forward at one end and backward at the other. So the rows whose gradients
+    other parts need are just those that read the halo, and going first they hide the exchange.
     """
 
     spec: LayerSpec
+    """Name and number of the layer."""
     runner: AnyRunner
+    """Runs the layer's forward and backward."""
     rows: Rows | None
-    """None where nothing is aggregated."""
+    """Table of the aggregated rows; None where nothing is aggregated."""
     gradients: GradientRows | None
-    """None where nothing is aggregated, or features are."""
+    """Table of gradients; None where nothing is aggregated, or features are."""
     lookahead: int = 0
     """Positions between a chunk's put and its take; 0 where nothing is aggregated."""
     reads_features: bool = False
@@ -84,11 +91,11 @@ class StageLayer:
 
     @property
     def recomputes(self) -> bool:
-        """Whether the layer can let go of something and make it again."""
+        """Whether the layer can drop saved activations and make them again."""
         return isinstance(self.runner, Recomputes)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Turn tables over."""
+        """Turn last epoch's rows into history, and make room for the gradients of weights."""
         self.runner.begin_epoch()
         if self.rows is not None:
             self.rows.table.begin_epoch(epoch)
@@ -99,9 +106,9 @@ class StageLayer:
 
     def settle(self) -> None:
         """Wait for boundary rows that are still under way."""
-        for item in (self.rows, self.gradients):
-            if item is not None:
-                item.boundary.settle()
+        for table in (self.rows, self.gradients):
+            if table is not None:
+                table.boundary.settle()
 
     def put(
         self,
@@ -111,28 +118,34 @@ class StageLayer:
         drops: Sequence[Dropout],
         products: list[WeightProduct],
     ) -> LayerPass:
-        """Make a chunk's message and let other chunks and parts have it.
+        """Write a chunk's message to the table, for other chunks to read, and send its boundary rows.
 
         Args:
             index: number of the chunk.
             data: the chunk.
             h: input rows ``[n, in_features]`` of each tile.
             drops: the layer's dropout for each tile.
-            products: where gradients of weights are left.
+            products: list to which products that make gradients of weights are added on the way back.
+
+        Returns:
+            the saved activations.
         """
         tiles = [self.runner.saved(drop, products) for drop in drops]
+        # messages are written straight into the table, where pulls read them: nothing is copied
         spaces = data.nothing if self.rows is None else data.split_table(self.rows.table.rows)
         for saved, tile, space in zip(tiles, h, spaces, strict=True):
             self._write_message(saved, tile, space)
-            saved.drop = saved.drop.without_bits()
+            saved.drop = saved.drop.without_bits()  # one byte an entry, which the way back does without
         if self.rows is not None:
             self.rows.table.written(data.chunk, lambda: _clean_messages(self.module, h))
             self.rows.boundary.post(index)
+            # the next chunk to be taken is another one, which may read these halo rows
             if self.lookahead:
                 self._halo_arrives(self.rows, index)
         return LayerPass(tiles)
 
     def _write_message(self, saved: Saved, h: FeatureRows, space: Tensor | None) -> None:
+        # dropping writes rows of any number format; all else is computed in float32 and converted
         if space is None or self.runner.only_drops:
             self.runner.forward_message(saved, h, space)
         else:
@@ -149,29 +162,27 @@ class StageLayer:
             h0: initial rows ``[n, hidden]``; None if the model has none.
 
         Returns:
-            output rows ``[n, out_features]``, without their history.
+            output rows ``[n, out_features]``.
         """
         out = torch.empty(data.chunk.num_nodes, self.module.out_features, device=data.device)
         initial = data.nothing if h0 is None else data.split(h0)
         outs = data.split(out)
 
-        def update(number: int, z: Tensor | None) -> None:
-            self.runner.forward_update(done.tiles[number], z, initial[number], outs[number])
+        def update(tile: int, z: Tensor | None) -> None:
+            self.runner.forward_update(done.tiles[tile], z, initial[tile], outs[tile])
 
         if self.rows is None:
-            for number in range(len(data.tiles)):
-                update(number, None)
+            for tile in range(len(data.tiles)):
+                update(tile, None)
         else:
             rows = self.rows
-            pull_tiles(
-                [tile.pull for tile in data.tiles],
-                rows.table.rows,
-                update,
-                lambda: None if self.lookahead else self._halo_arrives(rows, index),
-            )
+            # with lookahead the halo has been waited for in `put`
+            wait = (lambda: None) if self.lookahead else (lambda: self._halo_arrives(rows, index))
+            pull_tiles([tile.pull for tile in data.tiles], rows.table.rows, update, wait)
         return out
 
     def _halo_arrives(self, rows: Rows, index: int) -> None:
+        """Wait for a chunk's halo rows; history gets them too."""
         arrived = rows.boundary.wait(index)
         if arrived is not None:
             rows.table.arrived(arrived)
@@ -179,38 +190,44 @@ class StageLayer:
     def put_back(
         self, index: int, data: ChunkData, done: LayerPass, gradient: Tensor, h0_gradient: Tensor | None
     ) -> None:
-        """Differentiate a chunk's update and let other chunks and parts have the gradient of its aggregates.
-
-        Rows that read halo go first: other parts wait for their gradients.
+        """Differentiate a chunk's update, write the gradient of its aggregates to the table, for other chunks
+        to read, and send its boundary rows.
 
         Args:
             index: number of the chunk.
             data: the chunk.
             done: what `put` returned and `take` completed.
-            gradient: of the output rows.
-            h0_gradient: that of the initial rows is added here.
+            gradient: gradient of the output rows, ``[n, out_features]``.
+            h0_gradient: ``[n, hidden]``, to which the gradient of the initial rows is added; None if the
+                model has none.
         """
         gradients, runner = self.gradients, self.runner
         spaces = data.nothing if gradients is None else data.split_table(gradients.table.rows)
+        # dense layers read no initial rows
         initial = data.nothing if h0_gradient is None or self.rows is None else data.split(h0_gradient)
-        found = data.split(gradient)
-        for number in reversed(range(len(data.tiles))):
-            saved, space = done.tiles[number], spaces[number]
+        by_tile = data.split(gradient)
+        # Rows that read the halo are the last tiles. Going from last to first, the exchange starts as soon as
+        # the first of them (the border) is done:
+        #
+        #     tile   3 (halo)   2 (halo, the border)   1         0
+        #                                     post --> travels ----->
+        for tile in reversed(range(len(data.tiles))):
+            saved, space = done.tiles[tile], spaces[tile]
             if space is None:
-                runner.backward_update(saved, found[number], None, initial[number])
+                runner.backward_update(saved, by_tile[tile], None, initial[tile])
             else:
                 with floats(space) as z_gradient:
-                    runner.backward_update(saved, found[number], z_gradient, initial[number])
-            if gradients is not None and number == data.border:
+                    runner.backward_update(saved, by_tile[tile], z_gradient, initial[tile])
+            if gradients is not None and tile == data.border:
                 gradients.boundary.post(index)
         if gradients is not None:
-            if not data.tiles:
+            if not data.tiles:  # other parts have rows of this chunk, and wait for this one's message
                 gradients.boundary.post(index)
-            if self.lookahead:
+            if self.lookahead:  # chunks that are taken before this one read its rows
                 gradients.table.weigh(gradients.rows_of(index, data))
 
     def forget(self, done: LayerPass) -> None:
-        """Let go of what `recall` makes again."""
+        """Drop the saved activations that `recall` makes again."""
         if isinstance(self.runner, Recomputes):
             for saved in done.tiles:
                 self.runner.forget(saved)
@@ -218,16 +235,16 @@ class StageLayer:
     def recall(
         self, data: ChunkData, done: LayerPass, h: Sequence[FeatureRows], *, ends: bool
     ) -> Sequence[Tensor]:
-        """Make again what a chunk's pass has let go of.
+        """Make the saved activations again that `forget` has dropped.
 
         Args:
             data: the chunk.
-            done: its pass.
+            done: its saved activations.
             h: input rows of each tile.
             ends: whether nobody needs the output rows.
 
         Returns:
-            the output rows of each tile, if they are needed.
+            the output rows of each tile; an empty list if nobody needs them.
         """
         outs: list[Tensor] = []
         if not ends:
@@ -239,18 +256,28 @@ class StageLayer:
         return outs
 
     def take_back(self, index: int, data: ChunkData, done: LayerPass) -> Tensor | None:
-        """Gradient of the layer's input rows; None if they are features."""
+        """Pull the gradient of a chunk's message and differentiate the message.
+
+        Args:
+            index: number of the chunk.
+            data: the chunk.
+            done: its saved activations, used up.
+
+        Returns:
+            gradient of the input rows, ``[n, in_features]``; None if they are features.
+        """
         h_gradient = None
         if not self.reads_features:
             h_gradient = torch.empty(data.chunk.num_nodes, self.module.in_features, device=data.device)
         spaces = data.nothing if h_gradient is None else data.split(h_gradient)
 
-        def differentiate(number: int, x_gradient: Tensor | None) -> None:
-            self.runner.backward_message(done.tiles[number], x_gradient, spaces[number])
+        def differentiate(tile: int, x_gradient: Tensor | None) -> None:
+            self.runner.backward_message(done.tiles[tile], x_gradient, spaces[tile])
 
+        # a layer that aggregates nothing, or features, has no table to pull from
         if self.gradients is None:
-            for number in range(len(data.tiles)):
-                differentiate(number, None)
+            for tile in range(len(data.tiles)):
+                differentiate(tile, None)
         else:
             self._pull_back(self.gradients, index, data, differentiate)
         return h_gradient
@@ -264,10 +291,13 @@ class StageLayer:
     ) -> None:
         table = gradients.table
         pulls = [tile.pull_back for tile in data.tiles]
+        # A chunk's own rows count once in its own pull, weighted in those of other chunks. Without lookahead
+        # they are weighed after the own pull; with it `put_back` has done so, as others read them before.
         if self.lookahead:
             with table.counted_once(gradients.rows_of(index, data)):
                 pull_tiles(pulls, table.rows, differentiate, lambda: None)
         else:
+            # the ranges are known once the halo rows have arrived, in the middle of the pulls
             ranges: list[Chunk] = []
             pull_tiles(
                 pulls, table.rows, differentiate, lambda: ranges.extend(gradients.rows_of(index, data))

@@ -1,4 +1,4 @@
-"""The random numbers of a stage: pure functions of what they are for, so that no plan changes them."""
+"""The random numbers of a stage: hashes of (seed, epoch, layer, node, column), the same under every plan."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from gnnpipe.nn.dropout import ChunkMasks, Dropout, dropout_key
 
 @dataclass(frozen=True)
 class DropoutSettings:
-    """What the dropout masks of a run depend on."""
+    """The settings that dropout masks of a run follow from."""
 
     rate: float
+    """Share of the entries that are dropped."""
     seed: int
+    """Seed of the run."""
     hold: int
-    """Epochs that share their masks."""
+    """Number of consecutive epochs that share their masks."""
 
 
 class Masks:
-    """Dropout of a stage's layers, and the noise of gradients that leave it, in one epoch after the other.
+    """Dropout of a stage's layers, and rounding noise for the gradients that leave it, epoch by epoch.
 
     Args:
-        settings: of the run.
-        layers: global numbers of the stage's layers.
-        hidden: columns of the rows that layers behind the stack's first drop.
-        device: where rows are.
+        settings: dropout settings of the run.
+        layers: global numbers of the stage's layers, which are consecutive.
+        hidden: columns of the rows that are dropped, in all layers but the model's first.
+        device: device of the rows.
     """
 
     def __init__(
@@ -39,19 +41,21 @@ class Masks:
         self._settings, self._layers, self._hidden = settings, layers, hidden
         self._epoch = 0
         self._keys: list[int] = []
-        # one place for all epochs, so that a recorded CUDA graph finds this epoch's keys; the last one is
-        # that of the input layer, which may belong to another stage
+        # Always the same memory, so that a recorded CUDA graph finds this epoch's keys. The last key is that
+        # of layer 0, the input layer, which every stage runs where initial rows are recomputed:
+        #
+        #     layers 4 5 6   keys [k4, k5, k6, k0]
         self._on_device = torch.zeros(len(layers) + 1, dtype=torch.int64, device=device)
         self._each = self._on_device.split(1)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Choose the epoch's masks, and send their keys to the device: the only time in an epoch."""
+        """Choose the epoch's masks, and copy their keys to the device, once an epoch."""
         self._epoch = epoch
         self._keys = [self._key(layer, epoch) for layer in self._layers]
         self._on_device.copy_(torch.tensor([*self._keys, self._key(0, epoch)]))
 
     def of_chunk(self, data: ChunkData) -> ChunkMasks | None:
-        """Hashes that serve several layers of a chunk; None where they are made tile by tile."""
+        """Random bytes for several layers of a chunk at a time; None where each tile makes its own."""
         if self._settings.rate == 0 or len(data.tiles) != 1 or not ops.of(data.device).hashes_ahead:
             return None
         return ChunkMasks(data.node_id, self._hidden, self._on_device[:-1])
@@ -62,20 +66,22 @@ class Masks:
         Args:
             number: global number of the layer.
             data: the chunk.
-            hashed: of the chunk, see `of_chunk`; not for layers that read features.
+            hashed: random bytes of the chunk from `of_chunk`. Layer 0 doesn't use them, as features have
+                another width.
         """
         place = number - self._layers[0]
         bits = hashed.bits(place) if hashed is not None and number > 0 else None
         key = self._keys[place] if place >= 0 else self._key(number, self._epoch)
-        there = self._each[max(place, -1)]
-        return [Dropout(self._settings.rate, key, tile.node_id, bits, there) for tile in data.tiles]
+        key_on_device = self._each[max(place, -1)]  # the last one for layer 0 of another stage
+        return [Dropout(self._settings.rate, key, tile.node_id, bits, key_on_device) for tile in data.tiles]
 
     def of_tile(self, number: int, tile: Tile, epoch: int) -> Dropout:
-        """The dropout of one tile in a layer in any epoch."""
+        """The dropout of one tile in a layer, in any epoch."""
         return Dropout(self._settings.rate, self._key(number, epoch), tile.node_id)
 
     def noise(self, data: ChunkData, num_streams: int) -> Tensor:
-        """Random bytes, uint8 ``[streams, n, hidden]``, for the gradient of a chunk that leaves the stage."""
+        """Random bytes, uint8 ``[streams, n, hidden]``, to round the gradient of a chunk that leaves with."""
+        # negative numbers are no layer's: the noise has nothing in common with any mask
         key = dropout_key(self._settings.seed, self._epoch, -1 - self._layers[0])
         keys = torch.full((1,), key, dtype=torch.int64, device=data.device)
         bits = ChunkMasks(data.node_id, num_streams * self._hidden, keys).bits(0)

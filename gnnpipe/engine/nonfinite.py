@@ -1,4 +1,4 @@
-"""Where numbers went wrong: the first rows of an epoch, in the order of computation, that are not finite."""
+"""Where numbers went wrong: the first rows in an epoch's order of computation that are not finite."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from gnnpipe.engine.stage import Stage
 
 @dataclass(frozen=True, order=True)
 class NonFinite:
-    """What one rank found first."""
+    """The first rows of a rank that are not finite."""
 
     order: int
-    """Smaller is earlier in an epoch."""
+    """Sorts by time of computation: smaller is earlier in an epoch."""
     layer: str
+    """Name of the layer."""
     what: str
+    """Kind of numbers: rows, gradients of aggregates, gradients of weights."""
     chunk: int | None
-    """None where it is not of one chunk."""
+    """Number of the chunk; None for weights, which belong to no chunk."""
     rank: int
 
     def __str__(self) -> str:
@@ -30,25 +32,25 @@ class NonFinite:
 
 
 def first_nonfinite(stage: Stage, rank: int) -> NonFinite | None:
-    """What this rank's tables and gradients show of an epoch that has just ended; None if all is finite.
+    """The first numbers of an epoch that has just ended that are not finite; None if all are.
 
-    What enters a layer is in its table. With one chunk, layers may share a table of gradients; then the
-    gradients of weights tell.
+    Tables hold the rows that entered each layer. With one chunk, layers may share a gradient table, which
+    holds only the last one's; then the gradients of weights tell.
     """
-    return min(_found(stage, rank), default=None)
+    return min(_all_nonfinite(stage, rank), default=None)
 
 
 def finite_gradients(stage: Stage) -> bool:
-    """Whether the gradients of all weights are finite, as their largest entries tell; read at once."""
-    found = [gradient for _, gradient in _gradients(stage)]
-    return not found or bool(torch.stack(torch._foreach_norm(found, math.inf)).isfinite().all())
+    """Whether the gradients of all weights are finite; the device is read once."""
+    gradients = [gradient for _, gradient in _gradients(stage)]
+    return not gradients or bool(torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all())
 
 
 def clear_nonfinite(stage: Stage) -> None:
-    """Put 0 for what is not finite in the tables, as if those rows had not been computed yet.
+    """Replace numbers in the tables that are not finite by 0, as if those rows had not been computed yet.
 
-    So too in the rows of a stale halo that the next epoch reads, once they have arrived; the other parts do
-    the same.
+    Rows of a stale halo, which the next epoch reads, are waited for and cleared as well; so all parts of a
+    stage must call this together.
     """
     stage.settle()
     for layer in stage.layers:
@@ -65,12 +67,18 @@ def clear_nonfinite(stage: Stage) -> None:
 
 
 def first_of(found: Iterable[NonFinite | None]) -> NonFinite | None:
-    """The earliest of what all ranks found."""
-    return min((item for item in found if item is not None), default=None)
+    """The earliest of those that the ranks found; None if none found any."""
+    return min((of_rank for of_rank in found if of_rank is not None), default=None)
 
 
-def _found(stage: Stage, rank: int) -> Iterator[NonFinite]:
-    last = 10**9  # behind every layer
+def _all_nonfinite(stage: Stage, rank: int) -> Iterator[NonFinite]:
+    # An epoch computes rows from the first layer to the last, then gradients from the last to the first,
+    # those of weights behind those of rows:
+    #
+    #     rows       0 1 2 ...                    order = number
+    #     gradients            ... 2 1 0          order = 2 last - number
+    #     weights                       ... 1 0   order = 3 last - number
+    last = 10**9  # more than any model has layers
     for layer in stage.layers:
         number, name = layer.spec.number, layer.spec.name
         if layer.rows is not None:
@@ -88,9 +96,9 @@ def _found(stage: Stage, rank: int) -> Iterator[NonFinite]:
 
 def _chunk(stage: Stage, rows: Tensor) -> int | None:
     """The first chunk with a row that is not finite."""
-    for number, data in enumerate(stage.chunks):
+    for index, data in enumerate(stage.chunks):
         if not torch.isfinite(rows[data.chunk.start : data.chunk.stop]).all():
-            return number
+            return index
     return None
 
 

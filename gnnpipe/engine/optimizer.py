@@ -1,4 +1,4 @@
-"""The optimiser, the learning-rate schedule, clipping over all stages, and averaged weights."""
+"""The optimiser, the learning-rate schedule, gradient clipping over all stages, and averaged weights."""
 
 from __future__ import annotations
 
@@ -20,23 +20,31 @@ from gnnpipe.nn.layers.dense import Dense
 def make_optimizer(
     modules: nn.Module, config: OptimizerSettings, lr: float, weight_decay: float
 ) -> Optimizer:
-    """Adam or AdamW over one stage's weights; dense layers at the ends may decay on their own."""
+    """Adam or AdamW over one stage's weights; the dense ends may have a weight decay of their own."""
     ends = [layer for layer in modules.children() if isinstance(layer, Dense)]
     dense = [weight for layer in ends for weight in layer.parameters()]
-    names = {id(weight) for weight in dense}
-    others = [weight for weight in modules.parameters() if id(weight) not in names]
-    apart = weight_decay if config.dense_weight_decay is None else config.dense_weight_decay
+    dense_ids = {id(weight) for weight in dense}
+    convolutional = [weight for weight in modules.parameters() if id(weight) not in dense_ids]
+    dense_decay = weight_decay if config.dense_weight_decay is None else config.dense_weight_decay
     groups = [
         {"params": weights, "weight_decay": decay}
-        for weights, decay in ((others, weight_decay), (dense, apart))
+        for weights, decay in ((convolutional, weight_decay), (dense, dense_decay))
         if weights
     ]
-    fused = all(weight.is_cuda for weight in modules.parameters()) and bool(groups)  # one kernel for all
+    # on a GPU one kernel steps all weights
+    fused = all(weight.is_cuda for weight in modules.parameters()) and bool(groups)
     return (AdamW if config.name == "adamw" else Adam)(groups, lr=lr, betas=config.betas, fused=fused)
 
 
 def make_scheduler(optimizer: Optimizer, config: OptimizerSettings, epochs: int, done: int = 0) -> LambdaLR:
-    """See `rate_factor`; ``done`` epochs are over."""
+    """The learning-rate schedule: the initial rate times `rate_factor` of the epoch.
+
+    Args:
+        optimizer: optimiser whose rate is set.
+        config: rate schedule.
+        epochs: number of epochs of the run.
+        done: number of epochs that are over.
+    """
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return LambdaLR(optimizer, lambda epoch: rate_factor(config, epochs, epoch), done - 1)
@@ -48,25 +56,25 @@ def clip_gradients(
     gather: Callable[[list[float]], list[list[float]]],
     counted: Iterable[nn.Parameter] | None = None,
 ) -> float:
-    """Scale gradients so that the norm over the weights of all stages is at most ``limit``.
+    """Scale gradients so that their norm over the weights of all stages is at most ``limit``.
 
-    The squares of all weights of all ranks are summed without rounding (`math.fsum`), so that the factor
-    does not depend on how layers are cut into stages.
+    Each weight's sum of squares travels by itself, and they are added without rounding (`math.fsum`): the
+    norm is the same to the last bit however layers are cut into stages.
 
     Args:
-        modules: this rank's.
+        modules: layers of this rank.
         limit: largest norm.
         gather: hands every rank's squares to every rank.
-        counted: those of its weights that count, where other ranks hold some too; by default all.
+        counted: weights of this rank that no other rank counts; by default all.
 
     Returns:
         the norm before scaling.
     """
     gradients = [weight.grad for weight in modules.parameters() if weight.grad is not None]
     mine = modules.parameters() if counted is None else counted
-    found = [weight.grad.double().square().sum() for weight in mine if weight.grad is not None]
-    squares = torch.stack(found).tolist() if found else []  # read at once: each read waits for the device
-    norm = math.sqrt(math.fsum(square for part in gather(squares) for square in part))
+    sums = [weight.grad.double().square().sum() for weight in mine if weight.grad is not None]
+    squares = torch.stack(sums).tolist() if sums else []  # read at once: each read waits for the device
+    norm = math.sqrt(math.fsum(square for of_rank in gather(squares) for square in of_rank))
     if norm > limit:
         for gradient in gradients:
             gradient.mul_(limit / norm)
@@ -74,11 +82,11 @@ def clip_gradients(
 
 
 class AveragedWeights:
-    """An exponential moving average of a module's weights, which evaluation can put in their place.
+    """An exponential moving average of a module's weights, with which evaluation can replace them.
 
     Args:
-        modules: whose weights.
-        decay: share of the old average in the new one; 0 for the weights themselves.
+        modules: module whose weights are averaged.
+        decay: share of the old average in the new one; 0 for no average: the weights themselves.
     """
 
     def __init__(self, modules: nn.Module, decay: float) -> None:
@@ -88,20 +96,20 @@ class AveragedWeights:
         )
 
     def update(self) -> None:
-        """Take the weights of a finished epoch in."""
+        """Add the weights of a finished epoch to the average."""
         if self._average is not None:
             self._average.update_parameters(self._modules)
 
     def state(self) -> dict[str, Tensor]:
-        """The averaged weights by name; nothing where nothing is averaged."""
+        """The averaged weights by name; an empty dict without an average."""
         return {} if self._average is None else _tensors(self._average.module)
 
     def restore(self, values: dict[str, Tensor], epochs: int) -> None:
-        """Go on from the averages of another run, or from its weights, if that had none.
+        """Go on from the averages of another run, or from its weights if it had none.
 
         Args:
-            values: as `state` returns them.
-            epochs: that were taken in.
+            values: averages as `state` returns them.
+            epochs: number of epochs in them.
         """
         if self._average is not None:
             _assign(self._average.module, values or _tensors(self._modules))
@@ -109,7 +117,7 @@ class AveragedWeights:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the module hold the averaged weights, and its own again afterwards."""
+        """Put the averaged weights into the module, and its own back afterwards."""
         if self._average is None:
             yield
             return

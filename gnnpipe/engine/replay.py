@@ -1,9 +1,9 @@
-"""A stage's work on each chunk as recorded CUDA graphs: the host asks once a chunk, not kernel by kernel.
+"""A stage's work on each chunk as recorded CUDA graphs: one launch a chunk, not one a kernel.
 
 A chunk's forward, backward and weight products are the same operations on the same memory in every epoch;
-only the order of the chunks changes. So each is recorded by itself, and replayed in any order.
+only the order of the chunks changes. So each is recorded as a graph of its own, replayed in any order.
 
-    # epoch 1   as usual: kernels are compiled, libraries warm up
+    # epoch 1   without graphs: kernels are compiled, libraries warm up
     # epoch 2   F2: record, replay | F0: record, replay | ... | B0: record, replay | ...
     # epoch 3   F1: replay | F2: replay | ...
 """
@@ -28,15 +28,16 @@ class Recorded:
     """One action of one chunk."""
 
     graph: torch.cuda.CUDAGraph
+    """The recorded kernels."""
     rows: Tensor | None
-    """Where the graph reads what comes from a neighbour."""
+    """Buffer from which the graph reads the rows of a neighbour; None if it reads none."""
     result: Result
-    """Where it leaves what came out."""
+    """Buffers in which the graph leaves its results."""
     alive: list[Tensor]
-    """What other graphs read of it: memory that must not be given to anybody else."""
+    """Tensors that other graphs read. A reference keeps their memory from being handed out again."""
 
     def replay(self, rows: Tensor | None) -> Result:
-        """Do it once more. The result is the caller's to keep: a neighbour may read it while others run."""
+        """Run the action on ``rows``. Results are copies, which a neighbour may read while graphs go on."""
         if self.rows is not None and rows is not None:
             self.rows.copy_(rows)
         self.graph.replay()
@@ -61,7 +62,7 @@ class Replay:
 
     def _forget(self) -> None:
         self._recorded: dict[tuple[str, int], Recorded | None] = {}
-        # Backward graphs share memory: what one leaves behind is used up before the next one runs.
+        # Backward graphs share one memory pool: what one leaves is used up before the next one runs.
         self._pool = torch.cuda.graph_pool_handle()
 
     def begin_epoch(self, epoch: int, order: list[int]) -> None:
@@ -95,7 +96,7 @@ class Replay:
         return self._run(("backward", self._last), rows, work)[0]
 
     def add_products(self) -> None:
-        """The weight products of the chunk that ran backward last."""
+        """Compute the gradients of weights that the chunk which ran backward last has left."""
 
         def work(_: Tensor | None) -> tuple[Result, list[Tensor]]:
             self._stage.add_products()
@@ -103,7 +104,7 @@ class Replay:
 
         key = ("products", self._last)
         if self._warm and key not in self._recorded and not self._stage.owes_products:
-            self._recorded[key] = None  # an empty graph is none
+            self._recorded[key] = None  # CUDA refuses to replay an empty graph
         self._run(key, None, work)
 
     def _run(
@@ -125,17 +126,26 @@ class Replay:
         rows: Tensor | None,
         work: Callable[[Tensor | None], tuple[Result, list[Tensor]]],
     ) -> Recorded:
-        """Record without running: memory and Python's side of it are as if it had run."""
+        """Record an action without running its kernels; Python's part of it does run.
+
+        Args:
+            kind: forward, backward or products.
+            rows: rows from a neighbour, for their shape.
+            work: the action; returns its results and the tensors to keep alive.
+        """
         if not self._recorded:
-            torch.cuda.empty_cache()  # of the epoch without graphs
-        # Forward graphs share nothing: what a chunk keeps until its backward lies where another chunk's
-        # forward, recorded earlier but replayed later, would have its intermediate rows.
+            torch.cuda.empty_cache()  # give back the memory of the epoch without graphs
+        # Each forward graph has a pool of its own. In a shared one the saved activations of a chunk could lie
+        # where another chunk's forward has its intermediate rows: recorded earlier, but replayed later.
+        #
+        #     recorded   F0 | F1      F1's saved activations reuse what F0 has freed
+        #     replayed   F1 | F0      F0 would overwrite them
         pool = None if kind == "forward" else self._pool
         graph, into = torch.cuda.CUDAGraph(), None if rows is None else torch.empty_like(rows)
         now = torch.cuda.current_stream(self._stage.device)
         self._stream.wait_stream(now)
         with torch.cuda.stream(self._stream):
-            # other threads, such as those that watch over messages, may go on talking to the device
+            # thread_local: threads that watch over messages may go on calling CUDA during the capture
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
                 result, alive = work(into)

@@ -1,4 +1,4 @@
-"""What a stage keeps of a chunk from forward to backward."""
+"""The saved activations of a chunk in all layers of a stage, from forward to backward."""
 
 from __future__ import annotations
 
@@ -16,29 +16,39 @@ from gnnpipe.nn.features import FeatureRows
 
 @dataclass
 class ChunkPass:
-    """What a stage keeps of a chunk from forward to backward."""
+    """The saved activations of a chunk in all layers of a stage, from forward to backward.
+
+    With recomputation some layers drop theirs. Of such layers in a row only the input rows of the first are
+    kept; the way back makes the others again, layer by layer:
+
+        # layers          0 dense   1 drops   2 drops   3 drops   4 dense
+        # input rows        kept      kept     = out 1   = out 2    kept
+        # recall                       1 ------> 2 ------> 3
+    """
 
     masks: ChunkMasks | None
-    """For the layers behind the stack's first; None where they are made tile by tile."""
+    """Random bytes for all layers but the model's first; None where they are made tile by tile."""
     layers: list[LayerPass] = field(default_factory=list)
+    """Saved activations of the layers that the chunk has entered."""
     initial: InitialPass = field(default_factory=InitialPass)
+    """Its initial rows."""
     gradient: Tensor | None = None
-    """Of the logits, on the last stage."""
+    """Gradient of the logits, on the last stage."""
     forgetful: dict[int, Sequence[FeatureRows]] = field(default_factory=dict)
-    """Input rows of the layers that let go of something, by their place in the stage; nothing where they are
-    the output rows of another such layer, which are made again."""
+    """Input rows of the layers that drop saved activations, by the layer's index in the stage; empty where
+    they are the output rows of another such layer."""
 
     def remember(self, layer: StageLayer, h: Sequence[FeatureRows]) -> None:
-        """Keep the input rows of the layer that was put last, as far as they are needed."""
+        """Keep the input rows ``h`` of the layer that was put last, if `recall` will need them."""
         if layer.recomputes:
             place = len(self.layers) - 1
             self.forgetful[place] = () if place - 1 in self.forgetful else h
 
     def recall(self, layers: Sequence[StageLayer], data: ChunkData) -> None:
-        """Make again what layers have let go of, before the chunk runs backward.
+        """Make the dropped saved activations again, before the chunk runs backward.
 
         Args:
-            layers: of the stage.
+            layers: layers of the stage.
             data: the chunk.
         """
         h: Sequence[FeatureRows] = ()

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from gnnpipe.comm.clock import Clock
 from gnnpipe.comm.groups import Links
-from gnnpipe.comm.halo import Halo, Route, routes
+from gnnpipe.comm.halo import Halo, HaloRoutes, routes
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.weights import WeightSums, sum_small
-from gnnpipe.engine.chunks import Tile, TileSizes, cut
+from gnnpipe.engine.chunks import ChunkData, Tile, TileSizes, cut, cut_labels
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.layer import StageLayer
 from gnnpipe.engine.layer_builder import LayerBuilder
@@ -38,14 +38,14 @@ class Stage:
     one tensor ``[streams, n, hidden]``: the hidden rows and, where they travel, the initial rows.
 
     Args:
-        place: whose layers and part.
-        plan: which layers are whose.
+        place: stage and part of this rank.
+        plan: says which layers run on which stage.
         spec: the model.
         graph: the prepared graph.
         settings: what the tables keep.
         dropout: what the masks depend on.
-        device: where everything lives.
-        links: to the other parts of the stage.
+        device: device of weights, tables and chunks.
+        links: connections to the other ranks.
         tiles: how chunks are cut into tiles; by default what suits the device.
     """
 
@@ -61,56 +61,51 @@ class Stage:
         links: Links,
         tiles: TileSizes | None = None,
     ) -> None:
-        self.place = place
-        self.device = device
-        self.hidden = spec.hidden
-        initial_rows = initial_rows_of(spec, plan)
+        self.place, self.device, self.hidden = place, device, spec.hidden
+        self._settings, self._links = settings, links
         self.num_train = int(graph.masks["train"].sum())
         self.num_rows = graph.facts.part_nodes[place.part]
         self.halo = Halo(links, Clock(device), place)
-        self.forward_routes = routes(graph.halo_forward, graph.ranges, place.part, device)
-        backward_routes = routes(graph.halo_backward, graph.ranges, place.part, device)
-        self._settings, self._links = settings, links
-        self._recomputes = plan.recompute and plan.num_chunks > 1  # one chunk would need all at once
-        nothing: list[Route | None] = [None] * plan.num_chunks
-        late = settings.stale_halo or settings.waits  # then no halo arrives while rows are computed
-        self.chunks = cut(
-            graph,
-            place,
-            nothing if late else self.forward_routes,
-            nothing if late else backward_routes,
-            device,
-            tiles or TileSizes.on(device),
-            features=place.is_first or initial_rows.on_every_stage,
-        )
+        both = (graph.halo_forward, graph.halo_backward)
+        self.routes = HaloRoutes(*(routes(halo, graph.ranges, place.part, device) for halo in both))
+        initial_rows = initial_rows_of(spec, plan)
+        features = place.is_first or initial_rows.on_every_stage
+        self.chunks = self._cut(graph, tiles or TileSizes.on(device), features=features)
+        self.labels = cut_labels(graph, place, device)
         stack = build_stack(spec)
-        builder = LayerBuilder(
-            stack,
-            self.num_rows,
-            settings,
-            self.halo,
-            self.forward_routes,
-            backward_routes,
-            plan.lookahead,
-            device,
-        )
-        self.layers = [
-            builder.build(item) for item in stack if plan.stage_of(item.convolution) == place.stage
-        ]
-        # the seams in front of each layer and behind it; only between layers that aggregate is there another
+        builder = LayerBuilder(stack, self.num_rows, settings, self.halo, self.routes, plan.lookahead, device)
+        own = [layer for layer in stack if plan.stage_of(layer.convolution) == place.stage]
+        self.layers = [builder.build(layer) for layer in own]
+        # of each layer, the seams in front of it and behind it; a layer that aggregates nothing has the same
+        # chunk on both sides, so that it has but one
         self._seams = list(pairwise(accumulate((layer.rows is not None for layer in self.layers), initial=0)))
         self.initial = initial_rows(self.layers, lambda: builder.build(stack[0]))
         names = {layer.spec.name.replace(".", "_"): layer.module for layer in self.held_layers}
         self.modules = nn.ModuleDict(names)
-        shared = self.initial.shared
-        weights = [[] if layer in shared else list(layer.module.parameters()) for layer in self.layers]
-        self._sums = WeightSums(weights, place.num_parts, links.weights, links)
-        shared_weights = [weight for layer in shared for weight in layer.module.parameters()]
-        self._shared_sums = WeightSums([shared_weights], plan.num_ranks, links.shared, links)
+        self._sums, self._shared_sums = self._weight_sums(plan.num_ranks)
         self._masks = Masks(dropout, [layer.spec.number for layer in self.layers], spec.hidden, device)
+        # with one chunk the whole pass would be made again at once, which saves no memory
+        self._recomputes = plan.recompute and plan.num_chunks > 1
         self._passes: dict[int, ChunkPass] = {}
         self._owed: list[WeightProduct] = []
         self._order: list[int] = []
+
+    def _cut(self, graph: PreparedGraph, tiles: TileSizes, *, features: bool) -> list[ChunkData]:
+        # Rows that read the halo get tiles of their own where the halo arrives while others are computed. It
+        # doesn't where it is stale (it was there before), nor with lookahead (`put` waits for it).
+        overlaps = not (self._settings.stale_halo or self._settings.waits)
+        arriving = self.routes if overlaps else self.routes.nowhere
+        return cut(graph, self.place, arriving, self.device, tiles, features=features)
+
+    def _weight_sums(self, num_ranks: int) -> tuple[WeightSums, WeightSums]:
+        """Sums of gradients: of the stage's own weights over its parts, of shared ones over all ranks."""
+        shared, links = self.initial.shared, self._links
+        weights = [[] if layer in shared else list(layer.module.parameters()) for layer in self.layers]
+        shared_weights = [weight for layer in shared for weight in layer.module.parameters()]
+        return (
+            WeightSums(weights, self.place.num_parts, links.weights, links),
+            WeightSums([shared_weights], num_ranks, links.shared, links),
+        )
 
     @property
     def held_layers(self) -> list[StageLayer]:
@@ -126,23 +121,22 @@ class Stage:
     def repeats(self) -> bool:
         """Whether a chunk's work is the same operations on the same memory in every epoch, in any order.
 
-        It is unless rows travel in the middle of it, or a setting is fitted."""
+        It is unless rows travel in the middle of it, or the weight of a table is fitted."""
         return self.place.num_parts == 1 and not (self._settings.waits or self._settings.fitted)
 
     def entering(self, action: Action) -> int:
-        """Number of the chunk that comes in with an action; one must."""
-        assert action.enters is not None
-        return self._order[action.enters]
+        """Number of the chunk that enters with an action in which one does."""
+        return self._order[action.position]
 
     def kept_of(self, index: int) -> ChunkPass:
-        """What is kept of a chunk that has run forward and not backward."""
+        """The saved activations of a chunk that has run forward and not backward."""
         return self._passes[index]
 
     def begin_epoch(self, epoch: int, order: list[int]) -> None:
-        """Turn tables over and choose the epoch's dropout masks.
+        """Turn last epoch's rows into history and choose the epoch's dropout masks.
 
         Args:
-            epoch: its number.
+            epoch: number of the epoch.
             order: number of the chunk at each position.
         """
         self._masks.begin_epoch(epoch)
@@ -153,10 +147,11 @@ class Stage:
             layer.begin_epoch(epoch)
 
     def finish_epoch(self) -> None:
-        """Wait until what several ranks hold is summed over them."""
+        """Wait until gradients of weights that several ranks hold are summed over those ranks."""
         self._shared_sums.complete(0)
         self._sums.finish()
         self._shared_sums.finish()
+        # a fitted weight follows from inner products over all rows of the graph, not over a part's
         if self._settings.fitted and self.place.num_parts > 1:
             sum_small([table.fit for table in self._gradient_tables], self._links)
 
@@ -171,16 +166,24 @@ class Stage:
         self.halo.take_waits()
 
     def shape(self, index: int) -> tuple[int, int, int]:
-        """Shape of a chunk's rows at a stage boundary."""
+        """Shape of a chunk's rows at a stage boundary: ``[streams, n, hidden]``."""
         return self.initial.num_streams, self.chunks[index].chunk.num_nodes, self.hidden
+
+    # Forward: each layer puts the chunk at the seam in front of it and takes the one at the seam behind it.
+    #
+    #     lookahead 1   c2 enters | layer 0 puts c2, takes c1 | layer 1 puts c1, takes c0 | c0 leaves
+    #     lookahead 0   c2 enters | layer 0 puts c2, takes c2 | layer 1 puts c2, takes c2 | c2 leaves
+    #
+    # The rows that a layer's take returns are put by the next layer in the same action, so that no rows wait
+    # between two layers: `h` holds those at hand, of one chunk after the other.
 
     @torch.no_grad()
     def forward(self, action: Action, rows: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Admit the chunk that enters, and bring chunks through the layers that take one.
 
         Args:
-            action: which chunk is where.
-            rows: from the stage before; None on the first, which reads features, and where nothing enters.
+            action: says which chunk is where.
+            rows: rows from the stage before; None on the first, which reads features, and where none enters.
 
         Returns:
             rows of the chunk that leaves, and None; or on the last stage its logits and the sum of its
@@ -200,8 +203,17 @@ class Stage:
                 h = self.chunks[index].split(out)
         if action.leaves is None:
             return None, None
-        assert out is not None
+        assert out is not None  # the last layer has just taken the chunk that leaves
         return self._leave(self._order[action.leaves], out)
+
+    def _enter(self, index: int, rows: Tensor | None) -> Sequence[FeatureRows]:
+        """Begin a chunk's pass; return its input rows, tile by tile."""
+        data = self.chunks[index]
+        kept = self._passes[index] = ChunkPass(self._masks.of_chunk(data))
+        if rows is None:
+            return data.features
+        self.initial.enter(index, data, rows, kept.initial, self._masks, self._owed)
+        return data.split(rows[0])
 
     def _put(self, layer: StageLayer, index: int, h: Sequence[FeatureRows]) -> None:
         data, kept = self.chunks[index], self._passes[index]
@@ -210,7 +222,7 @@ class Stage:
         if self._recomputes:
             kept.remember(layer, h)
         if len(kept.layers) == len(self.layers):
-            kept.masks = None
+            kept.masks = None  # every layer has had its random bytes
 
     def _take(self, layer: StageLayer, index: int) -> Tensor:
         kept = self._passes[index]
@@ -222,13 +234,21 @@ class Stage:
         return h
 
     def _leave(self, index: int, h: Tensor) -> tuple[Tensor, Tensor | None]:
-        data, kept = self.chunks[index], self._passes[index]
+        kept = self._passes[index]
         if not self.place.is_last:
             return self.initial.packed(h, kept.initial.rows), None
-        assert data.labels is not None
-        assert data.train_rows is not None
-        loss, kept.gradient = chunk_loss(h, data.labels, data.train_rows, self.num_train)
+        truth = self.labels[index]
+        # the gradient of the loss is at hand as soon as the logits are, and waits for the chunk's way back
+        loss, kept.gradient = chunk_loss(h, truth.labels, truth.train_rows, self.num_train)
         return h, loss
+
+    # Backward: the same seams from the last layer to the first. A layer puts the chunk at the seam behind it
+    # (its gradient comes in there) and takes the one at the seam in front. Initial rows were read by every
+    # layer, so their gradient adds up on the way, and joins that of the hidden rows at the output of layer 0,
+    # which made both:
+    #
+    #     hidden rows    loss -> layer 3 --> layer 2 --> layer 1 --(+)-> layer 0
+    #     initial rows                \___________\___________\____/
 
     @torch.no_grad()
     def backward(self, action: Action, rows: Tensor | None) -> Tensor | None:
@@ -237,7 +257,7 @@ class Stage:
         Gradients of weights that others don't wait for are left to `add_products`.
 
         Args:
-            action: which chunk is where.
+            action: says which chunk is where.
             rows: gradients from the stage behind; None on the last, which has the loss's, and where nothing
                 enters.
 
@@ -247,44 +267,52 @@ class Stage:
         gradient: Tensor | None = None
         if action.enters is not None:
             gradient = self._enter_back(self._order[action.enters], rows)
-        for number in reversed(range(len(self.layers))):
-            front, behind = self._seams[number]
+        for place in reversed(range(len(self.layers))):
+            front, behind = self._seams[place]
             put, taken = action.seams[behind], action.seams[front]
             if put is not None:
-                assert gradient is not None
-                self._put_back(number, self._order[put], gradient)
+                assert gradient is not None  # it has entered, or the layer behind has just taken it
+                self._put_back(place, self._order[put], gradient)
             if taken is not None:
-                gradient = self._take_back(number, taken)
+                gradient = self._take_back(place, taken)
         return None if action.leaves is None else self._leave_back(self._order[action.leaves], gradient)
 
-    def _put_back(self, number: int, index: int, gradient: Tensor) -> None:
-        layer, kept = self.layers[number], self._passes[index]
-        if self.initial.start_at(layer):
-            assert kept.initial.gradient is not None
-            gradient.add_(kept.initial.gradient)
-        layer.put_back(index, self.chunks[index], kept.layers[number], gradient, kept.initial.gradient)
+    def _enter_back(self, index: int, rows: Tensor | None) -> Tensor | None:
+        """Begin a chunk's way back; return the gradient of its output rows."""
+        kept = self._passes[index]
+        kept.recall(self.layers, self.chunks[index])
+        self.initial.enter_back(rows, kept.initial)
+        return kept.gradient if rows is None else rows[0]
 
-    def _take_back(self, number: int, position: int) -> Tensor | None:
+    def _put_back(self, place: int, index: int, gradient: Tensor) -> None:
+        layer, kept = self.layers[place], self._passes[index]
+        if self.initial.start_at(layer):
+            gradient.add_(kept.initial.gradient)
+        layer.put_back(index, self.chunks[index], kept.layers[place], gradient, kept.initial.gradient)
+
+    def _take_back(self, place: int, position: int) -> Tensor | None:
         index = self._order[position]
-        done = self._passes[index].layers[number]
-        gradient = self.layers[number].take_back(index, self.chunks[index], done)
-        # the last chunk on its way back is the first one in the order
+        done = self._passes[index].layers[place]
+        gradient = self.layers[place].take_back(index, self.chunks[index], done)
+        # The last chunk on its way back is the first one in the order: behind it a layer's gradients are
+        # complete, and their sum over the parts travels while the layers in front compute.
         summed = position == 0 and self.place.num_parts > 1
-        if summed or self.place.is_first:  # nobody waits for what the first stage hands back
+        if summed or self.place.is_first:  # nobody waits for the gradient that the first stage hands back
             self.add_products()
         if summed:
-            self._sums.complete(number)
+            self._sums.complete(place)
         return gradient
 
     def _leave_back(self, index: int, gradient: Tensor | None) -> Tensor | None:
+        """End a chunk's pass; return what goes to the stage before."""
         kept = self._passes.pop(index).initial
         self.initial.leave_back(index, self.chunks[index], kept)
         return None if gradient is None else self.initial.packed(gradient, kept.gradient)
 
-    def noise(self, action: Action) -> Tensor:
-        """Random bytes to round the gradient with that leaves for the stage before; see `Masks.noise`."""
-        assert action.leaves is not None
-        return self._masks.noise(self.chunks[self._order[action.leaves]], self.initial.num_streams)
+    def noise(self, position: int) -> Tensor:
+        """Random bytes to round the gradient of the chunk at ``position`` with, which leaves for the stage
+        before; see `Masks.noise`."""
+        return self._masks.noise(self.chunks[self._order[position]], self.initial.num_streams)
 
     @property
     def counted_weights(self) -> list[nn.Parameter]:
@@ -298,20 +326,6 @@ class Stage:
         for product in self._owed:
             product.add()
         self._owed.clear()
-
-    def _enter_back(self, index: int, rows: Tensor | None) -> Tensor | None:
-        kept = self._passes[index]
-        kept.recall(self.layers, self.chunks[index])
-        self.initial.enter_back(rows, kept.initial)
-        return kept.gradient if rows is None else rows[0]
-
-    def _enter(self, index: int, rows: Tensor | None) -> Sequence[FeatureRows]:
-        data = self.chunks[index]
-        kept = self._passes[index] = ChunkPass(self._masks.of_chunk(data))
-        if rows is None:
-            return data.features
-        self.initial.enter(index, data, rows, kept.initial, self._masks, self._owed)
-        return data.split(rows[0])
 
     @property
     def exchanges_history(self) -> bool:

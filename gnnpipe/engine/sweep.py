@@ -1,4 +1,8 @@
-"""The exact forward sweep: full-graph inference, layer by layer, over all stages."""
+"""The exact forward sweep: full-graph inference, layer by layer, over all stages.
+
+# training   chunk by chunk: c0 through all layers, then c1; rows of other chunks may be stale
+# sweep      layer by layer: layer 0 of c0 c1 c2, then layer 1 of c0 c1 c2; none is
+"""
 
 from __future__ import annotations
 
@@ -23,19 +27,20 @@ REFRESH = "refresh"
 def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterator[tuple[ChunkData, Tensor]]:
     """Yield each chunk with its exact logits on the last stage, and nothing on the others.
 
-    A layer is computed for all chunks before the next one starts, so that no row is stale. A stage holds
-    its own layers' rows and what its neighbour hands over.
+    A layer is computed for all chunks before the next one starts, so that no row is stale. A stage holds the
+    rows of one of its layers at a time, of all its chunks.
 
     Args:
-        stage: this rank's.
-        messages: to the stages around it.
-        refill: epoch, about to begin, whose historical rows are to be those of this sweep; None leaves the
-            training tables as they are. The sweep knows no dropout; where history is kept after dropout the
-            messages themselves are dropped, with the epoch's masks.
+        stage: stage of this rank.
+        messages: to and from the neighbouring stages.
+        refill: an epoch, about to begin, whose history is replaced by the rows of this sweep; None leaves the
+            training tables as they are. The sweep itself uses no dropout. If history is kept after dropout,
+            the messages that go into it are dropped with the epoch's masks.
     """
     with torch.no_grad():
         kind = EVALUATION if refill is None else REFRESH
         rows, initial = _enter(stage, messages)
+        # stages that recompute initial rows run the input layer on the features, beside their own layers
         for layer in stage.initial.beside:
             initial = _layer(stage, layer, [data.features for data in stage.chunks], [], kind)
         for layer in stage.layers:
@@ -52,19 +57,20 @@ def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterat
 
 
 TileRows = list[Sequence[FeatureRows]]
-"""Rows of each chunk, tile by tile."""
+"""``[chunk][tile]``: rows of each tile."""
 
 
 def _tiles(stage: Stage, rows: list[Tensor]) -> TileRows:
-    return [data.split(item) for data, item in zip(stage.chunks, rows, strict=True)]
+    return [data.split(of_chunk) for data, of_chunk in zip(stage.chunks, rows, strict=True)]
 
 
 def _enter(stage: Stage, messages: Messages) -> tuple[TileRows, list[Tensor]]:
-    """Rows of all chunks at the stage's entrance, and their initial rows."""
+    """The input rows of the stage's first layer, and the initial rows of each chunk if they travel."""
     if stage.place.is_first:
         return [data.features for data in stage.chunks], []
-    receipts = [messages.receive(-1, stage.shape(i), tag=i) for i in range(len(stage.chunks))]
-    packed = [rows for receipt in receipts if (rows := receipt.wait()) is not None]
+    # all receives are posted before the first wait, so that chunks travel while others are still computed
+    pending = [messages.receive(-1, stage.shape(i), tag=i) for i in range(len(stage.chunks))]
+    packed = [rows for receive in pending if (rows := receive.wait()) is not None]
     return _tiles(stage, [rows[0] for rows in packed]), stage.initial.received(packed)
 
 
@@ -76,7 +82,12 @@ def _leave(stage: Stage, messages: Messages, rows: list[Tensor], initial: list[T
 
 
 def _layer(stage: Stage, layer: StageLayer, rows: TileRows, initial: list[Tensor], kind: str) -> list[Tensor]:
-    """Output rows of each chunk."""
+    """The output rows of each chunk.
+
+    Messages of all chunks are written to a table of the sweep's own before any chunk is pulled:
+
+        # message c0, c1, c2 -> table | exchange the halo of all chunks | update c0, c1, c2
+    """
     module = layer.module
     table = None if layer.rows is None else torch.empty_like(layer.rows.table.rows, dtype=torch.float32)
     carries = [
@@ -97,24 +108,25 @@ def _layer(stage: Stage, layer: StageLayer, rows: TileRows, initial: list[Tensor
 
 
 def _messages(module: Layer, h: Sequence[FeatureRows], into: list[Tensor]) -> list[Tensor | None]:
-    """Write each tile's message into its place; return what the update needs besides."""
+    """Write each tile's message into its rows of the table; return the rows that `Layer.message` carries over
+    to `Layer.update`."""
     carries = []
-    for number, rows in enumerate(h):
+    for tile, rows in enumerate(h):
         x, carry = module.message(rows, keep_all)
         if x is not None:
-            into[number].copy_(x)
+            into[tile].copy_(x)
         carries.append(carry)
     return carries
 
 
 def refresh(stage: Stage, messages: Messages, epoch: int) -> None:
-    """Fill the tables of an epoch that is about to begin from an exact sweep."""
+    """Replace the history of an epoch that is about to begin by the rows of an exact sweep."""
     for _ in sweep(stage, messages, epoch):
         pass
 
 
 def table_errors(stage: Stage) -> list[LayerSums]:
-    """How far each layer's rows were off at the last refresh."""
+    """How far each layer's rows were from exact ones at the last refresh."""
     return [
         LayerSums(layer.spec.name, 0.0, 0.0, 0.0, *layer.rows.table.error.tolist())
         for layer in stage.layers
@@ -125,7 +137,11 @@ def table_errors(stage: Stage) -> list[LayerSums]:
 def _refill(stage: Stage, layer: StageLayer, rows: TileRows, epoch: int) -> None:
     """Replace a layer's historical rows by the messages of exact input rows, and note how far off they were.
 
-    They are compared under the masks that they were made with.
+    Rows that history has after dropout were made with last epoch's masks, and are compared under those; the
+    rows that replace them get this epoch's.
+
+        # history   dropped by masks of epoch - 1   compared with   exact rows, dropped the same way
+        # refill                                                    exact rows, dropped by masks of epoch
     """
     if layer.rows is None:
         return
@@ -133,14 +149,15 @@ def _refill(stage: Stage, layer: StageLayer, rows: TileRows, epoch: int) -> None
     history = torch.empty_like(table.rows)
     table.forget_error()
     for data, tiles in zip(stage.chunks, rows, strict=True):
-        places = zip(data.split_table(history), data.split_table(table.newest), strict=True)
-        for tile, h, (place, newest) in zip(data.tiles, tiles, places, strict=True):
+        spaces = zip(data.split_table(history), data.split_table(table.newest), strict=True)
+        for tile, h, (space, newest) in zip(data.tiles, tiles, spaces, strict=True):
             now = stage.history_drop(layer, tile, epoch)
             before = stage.history_drop(layer, tile, epoch - 1)
             x, _ = layer.module.message(h, now)
             then, _ = (x, None) if before == now else layer.module.message(h, before)
             table.compare(newest, then)
-            place.copy_(x)
+            space.copy_(x)
+    # the rows of a stale halo are under way already, and stay last epoch's
     if stage.exchanges_history:
         _exchange(stage, history, REFRESH)
         table.refill(history)
@@ -149,12 +166,12 @@ def _refill(stage: Stage, layer: StageLayer, rows: TileRows, epoch: int) -> None
 
 
 def _exchange(stage: Stage, table: Tensor, kind: str) -> None:
-    """Fill the halo rows of ``table``."""
+    """Fill the halo rows of ``table``, of all chunks at once."""
     under_way = [
         stage.halo.post(table, table[route.arrive.start : route.arrive.stop], route, kind)
-        for route in stage.forward_routes
+        for route in stage.routes.forward
         if route is not None
     ]
-    for arrival in under_way:
-        stage.halo.wait(arrival)
-    stage.halo.take_waits()
+    for pending in under_way:
+        stage.halo.wait(pending)
+    stage.halo.take_waits()  # times of a sweep belong to no action

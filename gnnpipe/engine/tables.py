@@ -1,4 +1,12 @@
-"""The two tables of a layer: its newest known input rows, and gradients of its aggregates."""
+"""The two tables of a layer: the newest rows that it aggregates, and the newest gradients of its aggregates.
+
+Chunks run one after the other, so a chunk reads rows of others from a table: *fresh* ones, which this epoch
+has written, and *historical* ones.
+
+    # order c2 c0 c1; c0 has just been put
+    # table of rows        c0 fresh        c1 historical   c2 fresh
+    # pull of c0 reads     own             last epoch's    this epoch's
+"""
 
 from __future__ import annotations
 
@@ -22,27 +30,34 @@ class TableSettings:
     """The staleness settings that tables carry out. The defaults keep nothing of an earlier epoch."""
 
     freeze: Freeze = ((0, 1),)
+    """Epochs of the snapshots, see `snapshot_due`."""
     clean: bool = False
     """Whether rows of an earlier epoch are read as they were before dropout."""
     gradient: Gradient = "reuse"
+    """How gradients of other chunks count."""
     weight: float | None = 1.0
-    """Of last epoch's gradients; None to fit it, layer by layer and epoch by epoch."""
+    """Weight of last epoch's gradients; None to fit it, layer by layer and epoch by epoch."""
     fresh_probability: float = 0.5
-    """Share of epochs in which a chunk's row is fresh when another one reads it."""
+    """Share of epochs in which a chunk's row is fresh when another chunk reads it."""
     waits: bool = False
-    """Whether other chunks come between the write of a chunk's rows and its own pull (lookahead)."""
+    """Whether other chunks are put between a chunk's put and its own pull (lookahead)."""
     stale_halo: bool = False
     """Whether rows of other parts are last epoch's."""
     alone: bool = False
-    """Whether there is but one chunk, so that a layer's gradients are read before the next layer has any."""
+    """Whether there is only one chunk, so that a layer's gradients are used up before the next layer makes
+    its own."""
     format: TableFormat = "fp32"
-    """How rows are held."""
+    """Number format of the rows."""
 
     @classmethod
     def of(cls, staleness: StalenessSettings, plan: Plan, halo: HaloMode = "exact") -> TableSettings:
-        """Settings of a run under a plan. With one chunk, or a lookahead that no read goes beyond, every row
-        is fresh, and the tables need keep nothing of an earlier epoch (a stale halo is kept beside them)."""
+        """Settings of a run under a plan.
+
+        With one chunk, or a lookahead that covers every edge, every row is fresh, and the tables keep nothing
+        of an earlier epoch (a stale halo is kept beside them).
+        """
         waits, stale_halo = plan.lookahead > 0, halo == "stale"
+        # no row is ever stale, whatever the staleness settings say
         if plan.num_chunks == 1 or plan.exact:
             alone = plan.num_chunks == 1
             return cls(waits=waits, stale_halo=stale_halo, alone=alone, format=plan.tables)
@@ -59,7 +74,7 @@ class TableSettings:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the tables."""
+        """PyTorch's name of the number format."""
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[self.format]
 
     @property
@@ -69,51 +84,55 @@ class TableSettings:
 
     @property
     def keeps_gradients(self) -> bool:
-        """Whether last epoch's gradients are needed beside what pulls read."""
+        """Whether last epoch's gradients are kept beside the weighted rows that pulls read."""
+        # Fitted and corrected weights compare new rows with last epoch's. With lookahead a chunk's rows are
+        # weighed before its own pull, which counts them once: it needs them as they were.
         rule = gradient_rule(self.gradient, self.weight or 0.0, self.fresh_probability)
         return self.fitted or rule.corrected != 0 or (self.waits and rule.fresh != 1)
 
     @property
     def fitted(self) -> bool:
-        """Whether the weight of last epoch's gradients is fitted; ``fresh`` reads none of them."""
+        """Whether the weight of last epoch's gradients is fitted; ``fresh`` has no such weight."""
         return self.weight is None and self.gradient != "fresh"
 
     @property
     def reads_last_gradients(self) -> bool:
-        """Whether gradients of an epoch count in the next one."""
+        """Whether gradients of one epoch are read in the next."""
         return self.gradient != "fresh"
 
     @property
     def shares_gradients(self) -> bool:
-        """Whether all layers of a width may have one gradient table: nobody reads it later on."""
+        """Whether all layers of one width may share a gradient table, as no row outlives its own pull."""
         return self.alone and not self.stale_halo
 
     @property
     def tables_per_layer(self) -> int:
-        """Tables of ``[num_rows, width]`` that a layer keeps; for the memory estimate."""
+        """Number of tensors ``[num_rows, width]`` that a layer keeps; for the memory estimate."""
+        # a shared gradient table is not a layer's own
         gradients = 0 if self.shares_gradients else 1 + self.keeps_gradients
         return 1 + (self.clean or self.frozen) + self.frozen + gradients
 
     @property
     def halo_tables_per_layer(self) -> int:
-        """The same for halo rows: a stale halo keeps a whole epoch's rows under way, both those that were
-        sent and those that arrive, in both directions."""
+        """The same for halo rows. A stale halo adds the rows of a whole epoch that are under way: sent ones
+        and incoming ones, forward and backward."""
         return self.tables_per_layer + 4 * self.stale_halo
 
     @property
     def tables_in_checkpoint(self) -> int:
-        """Tables of a layer from which the next epoch begins."""
+        """Number of tables of a layer that the next epoch reads."""
         return 1 + self.frozen + self.reads_last_gradients
 
     @property
     def versions_sent(self) -> int:
-        """Forms in which a row goes to other parts: as it is read today, and as history keeps it."""
+        """Number of forms in which a row travels to other parts: as this epoch reads it, and, if history is
+        clean, as history keeps it."""
         return 1 + (self.clean and not self.stale_halo)
 
 
 @contextmanager
 def floats(space: Tensor) -> Iterator[Tensor]:
-    """Where float32 rows may be written that are to stand in ``space``, rows of a table of any format."""
+    """A float32 tensor to write rows into that end up in ``space``, rows of a table of any number format."""
     if space.dtype == torch.float32:
         yield space
         return
@@ -123,38 +142,53 @@ def floats(space: Tensor) -> Iterator[Tensor]:
 
 
 class ForwardTable:
-    """``T``: input rows of a layer, ``[num_rows, width]``: the part's own, then its halo's.
+    """``T``: the rows that a layer aggregates, ``[num_rows, width]``: the part's own, then its halo's.
 
-        rows      what pulls read: fresh where this epoch has written, else history
-        newest    the newest rows in the form that history keeps (dropped: the same tensor as rows)
-        snapshot  history under freeze (else the same tensor as newest)
+        rows      read by pulls: fresh where this epoch has written, else history
+        newest    the newest rows in the form that history keeps
+        snapshot  the history that an epoch begins with
+
+    Tensors that would be equal are one and the same:
+
+        history dropped, no freeze    rows = newest = snapshot
+        history clean, no freeze      rows,  newest = snapshot
+        freeze                        rows,  newest,  snapshot
 
     Rows start at zero.
+
+    Args:
+        num_rows: rows of the part and of its halo.
+        width: columns.
+        settings: what the table keeps.
+        device: device of the table.
     """
 
     def __init__(self, num_rows: int, width: int, settings: TableSettings, device: torch.device) -> None:
         self._settings = settings
         self.rows = torch.zeros(num_rows, width, dtype=settings.dtype, device=device)
+        # Clean history differs from the rows that are read. Under freeze each epoch begins with the snapshot,
+        # so that the newest rows have to be kept elsewhere until the next one is taken.
         separate = settings.clean or settings.frozen
         self.newest = torch.zeros_like(self.rows) if separate else self.rows
         self.snapshot = torch.zeros_like(self.rows) if settings.frozen else self.newest
         self.error = torch.zeros(2, dtype=torch.float64, device=device)
-        """Of the newest own rows when they were last compared: squared distance from exact ones, and those'
-        square."""
+        """Sums over the own rows at the last comparison: squared distance of the newest rows from exact ones,
+        and squares of the exact ones."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Bring history into place, with a new snapshot where one is due."""
+        """Fill `rows` with history, after taking a new snapshot where one is due."""
         if self.snapshot is not self.newest and snapshot_due(self._settings.freeze, epoch):
             self.snapshot.copy_(self.newest)
+        # otherwise the rows that the last epoch has written are history as they are
         if self.snapshot is not self.rows:
             self.rows.copy_(self.snapshot)
 
     def forget_error(self) -> None:
-        """A comparison begins."""
+        """Begin a new comparison."""
         self.error.zero_()
 
     def compare(self, newest: Tensor, exact: Tensor) -> None:
-        """Note how far some of the newest rows are from exact ones."""
+        """Add up how far some of the newest rows are from exact ones, both ``[n, width]``."""
         distance = (newest - exact).double().square().sum()
         self.error += torch.stack([distance, exact.double().square().sum()])
 
@@ -162,25 +196,30 @@ class ForwardTable:
         """Replace history before `begin_epoch`.
 
         Args:
-            rows: ``[n, width]``: the part's own, and the halo's, but where that is last epoch's anyway.
+            rows: ``[n, width]``: the part's own rows, and the halo's unless the halo is stale.
         """
         for history in (self.newest, self.snapshot):
             history[: len(rows)] = rows
 
     def written(self, own: Chunk, clean_rows: Callable[[], Tensor]) -> None:
-        """A chunk's fresh rows have been written to `rows`; ``clean_rows`` makes them without dropout, if
-        history wants those."""
+        """Note that a chunk's fresh rows are in `rows`, so that history gets them too.
+
+        Args:
+            own: rows of the chunk.
+            clean_rows: makes them without dropout; called only if history is clean.
+        """
         if self.newest is not self.rows and own.num_nodes:
             kept = clean_rows() if self._settings.clean else self.rows[own.start : own.stop]
             self.newest[own.start : own.stop] = kept
 
     @property
     def sent(self) -> list[Tensor]:
-        """The tensors whose boundary rows other parts need."""
+        """The tensors whose boundary rows travel to other parts."""
         return [self.rows, self.newest] if self._settings.clean else [self.rows]
 
     def arrived(self, halo: Chunk) -> None:
-        """Take in a chunk's halo rows, which `sent`'s tensors now hold."""
+        """Note that a chunk's halo rows have arrived in the tensors of `sent`."""
+        # clean halo rows have travelled into `newest` themselves
         if self.newest is not self.rows and not self._settings.clean:
             self.newest[halo.start : halo.stop] = self.rows[halo.start : halo.stop]
 
@@ -189,11 +228,24 @@ class GradientTable:
     """``D``: gradient of the loss with respect to the aggregates of a layer, ``[num_rows, width]``: the
     part's own rows, then its halo's.
 
-        rows    what pulls read: a chunk's rows as they are written until its own pull, which counts them
-                once, then weighted as `GradientRule` says
-        newest  the newest gradients themselves, kept if a rule needs last epoch's (else the same tensor)
+        rows    read by pulls
+        newest  the newest gradients themselves, if a rule needs last epoch's; else the same tensor
 
-    Rows start at zero.
+    The rows of a chunk in the course of an epoch, weighted as `GradientRule` says:
+
+        # moment        rows hold
+        # epoch begins  historical * d_prev               read by chunks that run backward before it
+        # put           d                                 read by its own pull, which counts them once
+        # weighed       fresh * d - corrected * d_prev    read by chunks that run backward after it
+
+    With lookahead rows are weighed when they are put, and `counted_once` undoes that for the own pull. Rows
+    start at zero.
+
+    Args:
+        num_rows: rows of the part and of its halo.
+        width: columns.
+        settings: what the table keeps, and how rows are weighed.
+        device: device of the table.
     """
 
     def __init__(self, num_rows: int, width: int, settings: TableSettings, device: torch.device) -> None:
@@ -201,12 +253,14 @@ class GradientTable:
         self.rows = torch.zeros(num_rows, width, dtype=settings.dtype, device=device)
         self.newest = torch.zeros_like(self.rows) if settings.keeps_gradients else self.rows
         self.fit = torch.zeros(2, dtype=torch.float64, device=device)
-        """Inner products of this epoch's own rows with last epoch's, and of those with themselves."""
+        """Inner products over the part's own rows: this epoch's with last epoch's, last epoch's with
+        themselves."""
         self.weight = settings.weight or 0.0
 
     def begin_epoch(self) -> None:
-        """Turn the rows of the last epoch into history."""
+        """Turn last epoch's rows into history: weigh them as chunks read them that run before their owner."""
         self._rule = gradient_rule(self._settings.gradient, self.weight, self._settings.fresh_probability)
+        # fresh: historical is 0, which clears the table; reuse with weight 1: rows stay as they are
         if self.newest is not self.rows:
             torch.mul(self.newest, self._rule.historical, out=self.rows)
         elif self._rule.historical != 1.0:
@@ -216,23 +270,30 @@ class GradientTable:
         """Weigh a chunk's rows for the pulls of other chunks.
 
         Args:
-            ranges: the part's own rows of the chunk, and the halo's.
+            ranges: the chunk's rows of the table: the part's own, then its halo's if any.
         """
-        for number, span in enumerate(ranges):
+        for index, span in enumerate(ranges):
             rows = self.rows[span.start : span.stop]
+            # a rule that needs no last epoch's gradients only scales; see `TableSettings.keeps_gradients`
             if self.newest is self.rows:
                 if self._rule.fresh != 1.0:
                     rows.mul_(self._rule.fresh)
                 continue
             previous = self.newest[span.start : span.stop]
-            if self._settings.fitted and number == 0:
+            # only own rows are fitted to: a halo row is one of its owner's, and would count twice
+            if self._settings.fitted and index == 0:
                 pair = (rows.double() * previous).sum(), previous.double().square().sum()
                 self.fit += torch.stack(pair)
             ops.of(rows.device).weigh(rows, previous, self._rule.fresh, self._rule.corrected)
 
     @contextmanager
     def counted_once(self, ranges: list[Chunk]) -> Iterator[None]:
-        """Let a chunk's rows, which are weighed for others already, count once for its own pull."""
+        """Let a chunk's own pull read its rows unweighted, though they are already weighed for others.
+
+        Args:
+            ranges: as for `weigh`.
+        """
+        # a rule that keeps no `newest` weighs fresh rows by 1: they are unweighted anyway
         if self.newest is self.rows:
             yield
             return
@@ -245,7 +306,10 @@ class GradientTable:
 
 
 def fit_weights(tables: Sequence[GradientTable]) -> None:
-    """Between two epochs: choose each table's weight by how its last two epochs went together.
+    """Choose each table's weight between two epochs.
+
+    It is the least-squares fit of the last epoch's gradients d by those of the epoch before, within 0 to 1:
+    ``min |d - w d_prev|^2`` gives ``w = <d, d_prev> / <d_prev, d_prev>``.
 
     The numbers of all tables are read at once, as each read waits for the device.
     """

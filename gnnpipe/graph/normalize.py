@@ -39,6 +39,16 @@ def normalized(adjacency: Csr, kind: Normalization) -> Csr:
     return Csr.from_scipy(matrix)
 
 
+def num_self_loops(kind: Normalization, num_nodes: int) -> int:
+    """Number of entries that `normalized` adds to a graph without self loops."""
+    return num_nodes if kind == "gcn" else 0
+
+
+def keeps_symmetry(kind: Normalization) -> bool:
+    """Whether the normalised adjacency of an undirected graph is symmetric."""
+    return kind == "gcn"
+
+
 def transposed(matrix: Csr) -> Csr:
     """The transpose; the same object where the matrix is symmetric, so that it is stored once."""
     turned = matrix.to_scipy().T.tocsr()

@@ -186,10 +186,7 @@ def prepare(
         [chunks[-1].stop - chunks[0].start for chunks in cut.ranges],
         [rows.numel() for rows in halo_forward],
         [rows.numel() for rows in halo_backward],
-        # with one stage, the cut at hand is graph parallelism's own
-        [sum(map(len, halo_forward)), sum(map(len, halo_backward))]
-        if num_rivals == spec.num_parts > 1
-        else _rival_halo(data.adjacency, spec, num_rivals),
+        _rival_halo(data.adjacency, spec, num_rivals, (halo_forward, halo_backward)),
         list(data.notes),
     )
     return PreparedGraph(
@@ -221,8 +218,12 @@ def _count_chunk_edges(matrix: Csr, ranges: Ranges) -> Tensor:
     return torch.bincount(flat, minlength=2 * num_chunks**2).view(2, num_chunks, num_chunks)
 
 
-def _rival_halo(adjacency: Csr, spec: CutSpec, num_parts: int) -> list[int] | None:
-    """``GraphFacts.rival_halo`` for a cut into ``num_parts``."""
+def _rival_halo(
+    adjacency: Csr, spec: CutSpec, num_parts: int, own: tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+) -> list[int] | None:
+    """``GraphFacts.rival_halo`` for a cut into ``num_parts``; ``own`` are the halos of the cut at hand."""
+    if num_parts == spec.num_parts > 1:  # with one stage, the cut at hand is graph parallelism's own
+        return [sum(map(len, halo)) for halo in own]
     if not 1 < num_parts <= adjacency.num_rows:
         return None
     work = node_cost(adjacency, spec.row_cost)

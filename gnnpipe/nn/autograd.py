@@ -1,4 +1,11 @@
-"""A layer run by differentiating its definition with autograd."""
+"""Running a layer by differentiating its definition with autograd.
+
+The aggregation is not part of autograd's graph, so that a layer's graph has two halves. The second one begins
+at leaves, whose gradients are handed to the first half:
+
+    # forward    h --message--> x, carry  | table, z = A x |  z_leaf, carry_leaf, h0_leaf --update--> out
+    # backward   h <----------- gradients | table, A^T     |  gradients of the leaves <-------------- out
+"""
 
 from __future__ import annotations
 
@@ -15,7 +22,7 @@ from gnnpipe.nn.running import InputRows, Kept, Recomputes, Runner, Saved
 
 @dataclass
 class SavedGraph(Saved):
-    """Both halves of a layer's graph: from ``h`` to ``(x, carry)``, and from leaves to ``out``."""
+    """Ends of both halves of a layer's graph: ``h`` to ``(x, carry)``, and the leaves to ``out``."""
 
     h: FeatureRows = field(init=False)
     x: Tensor | None = field(init=False)
@@ -30,8 +37,8 @@ class Autograd(Runner[Layer, SavedGraph], Recomputes[SavedGraph]):
     """Runs any layer.
 
     Args:
-        layer: with `Layer.message` and `Layer.update`.
-        rows: what its input rows are.
+        layer: the layer.
+        rows: origin of its input rows.
     """
 
     saved = SavedGraph
@@ -47,7 +54,7 @@ class Autograd(Runner[Layer, SavedGraph], Recomputes[SavedGraph]):
 
     def _message(self, saved: SavedGraph, h: FeatureRows) -> None:
         saved.h = h
-        if isinstance(h, Tensor) and self._rows != "features":  # whose gradient nobody wants
+        if isinstance(h, Tensor) and self._rows != "features":  # nobody wants the gradient of features
             saved.h = h.detach().requires_grad_()
         with torch.enable_grad():
             saved.x, saved.carry = self.layer.message(saved.h, saved.drop)
@@ -73,7 +80,7 @@ class Autograd(Runner[Layer, SavedGraph], Recomputes[SavedGraph]):
             _write(saved.z_leaf, z_gradient)
         if h0_gradient is not None and saved.h0_leaf is not None and saved.h0_leaf.grad is not None:
             h0_gradient.add_(saved.h0_leaf.grad)
-        del saved.out, saved.z_leaf, saved.h0_leaf
+        del saved.out, saved.z_leaf, saved.h0_leaf  # carry_leaf has a gradient that the message still needs
 
     def backward_message(
         self, saved: SavedGraph, x_gradient: Tensor | None, h_gradient: Tensor | None
@@ -86,10 +93,12 @@ class Autograd(Runner[Layer, SavedGraph], Recomputes[SavedGraph]):
         if h_gradient is not None and isinstance(saved.h, Tensor):
             _write(saved.h, h_gradient)
             if self._rows == "relu":
+                # written-out layers in front don't ask their ReLU again, see `Runner`: no gradient where its
+                # output is 0. The scale is 1, as autograd has differentiated the dropout.
                 ops.of(h_gradient.device).drop_back(h_gradient, saved.h, 1.0, h_gradient)
 
     def forget(self, saved: SavedGraph) -> None:
-        """All but the aggregates and the initial rows."""
+        """Drop all but the leaves of the aggregates and of the initial rows."""
         del saved.h, saved.x, saved.carry, saved.carry_leaf, saved.out
 
     def recall(self, saved: SavedGraph, h: FeatureRows, out: Tensor | None) -> None:
@@ -100,8 +109,8 @@ class Autograd(Runner[Layer, SavedGraph], Recomputes[SavedGraph]):
 
     @property
     def kept(self) -> Kept:
-        """A guess, as the graph is the layer's own: the carried rows are as wide as the output, and nothing
-        between the rows that have names is saved."""
+        """An estimate, as only the layer's author knows its graph: as if carried rows were as wide as the
+        output, and nothing was saved between the rows that have names here."""
         width, both = self.layer.width or 0, self.layer.in_features + 2 * self.layer.out_features
         return Kept(
             both + 2 * width,
@@ -117,7 +126,7 @@ def _leaf(rows: Tensor | None) -> Tensor | None:
 
 
 def _write(leaf: Tensor | None, gradient: Tensor) -> None:
-    """Its gradient; 0 if it has not been used."""
+    """Write a leaf's gradient to ``gradient``; 0 if the layer has not used the leaf."""
     if leaf is None or leaf.grad is None:
         gradient.zero_()
     else:

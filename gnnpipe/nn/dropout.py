@@ -1,4 +1,8 @@
-"""Dropout whose masks are a pure function of what is dropped, not of when or where it is computed."""
+"""Dropout whose masks are a pure function of the entries that are dropped.
+
+A mask is a hash of (seed, draw, layer, original node id, column), so it is the same under every plan, on
+whichever rank and in whichever chunk or tile an entry is computed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ R = TypeVar("R", bound=Tensor | SparseRows)
 
 
 class Dropout(HashedMask):
-    """Dropout of the rows of certain nodes at one layer; see `HashedMask` for which entries are dropped."""
+    """Dropout of certain nodes' rows at one layer; `HashedMask` says which entries are dropped."""
 
     @overload
     def __call__(self, rows: Tensor) -> Tensor: ...
@@ -44,21 +48,28 @@ class Dropout(HashedMask):
         return _dropped(rows, self)
 
     def into(self, rows: Tensor, out: Tensor) -> None:
-        """Write dropped rows to ``out``, which is not ``rows``; nothing is differentiated."""
+        """Write dropped rows to ``out``, another tensor than ``rows``; autograd sees nothing of it."""
         if self.threshold == 0 or rows.shape[0] == 0:
             out.copy_(rows)
         else:
             ops.of(rows.device).drop(rows, self, out)
 
     def without_bits(self) -> Dropout:
-        """What the way back needs: nothing is kept of the hash."""
+        """The same dropout without its random bytes, to be kept for the way back."""
         return self if self.bits is None else replace(self, bits=None)
 
     def back(self, gradient: Tensor, dropped: Tensor, out: Tensor) -> None:
-        """Write the gradient of *rows that came out of a ReLU* to ``out``, which may be ``gradient``.
+        """Differentiate dropout of rows that came out of a ReLU, and that ReLU with it.
 
-        The mask is read off the dropped rows: an entry that is not positive was dropped, or was 0 before, and
-        then the ReLU lets no gradient through anyway. So no mask is kept from forward to backward.
+        The mask is read off the dropped rows ``d``, so that none is kept from forward to backward:
+
+            d > 0     kept and behind the ReLU's positive side: gradient * scale
+            d = 0     dropped, or 0 before, where the ReLU lets no gradient through: 0 either way
+
+        Args:
+            gradient: gradient of the dropped rows, ``[n, width]``.
+            dropped: the dropped rows.
+            out: tensor to write the gradient of the ReLU's input to; it may be ``gradient``.
         """
         ops.of(gradient.device).drop_back(gradient, dropped, self.scale, out)
 
@@ -70,8 +81,8 @@ def _dropped(rows: Tensor, mask: HashedMask) -> Tensor:
 
 
 class _Dropped(torch.autograd.Function):
-    """The gradient is dropped as the rows are. Where random bytes are made ahead they are kept, one an
-    entry."""
+    """Dropout for autograd: the gradient is dropped as the rows are. Backends that hash ahead keep the random
+    bytes for it, one an entry; the others hash again."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, mask: HashedMask) -> Tensor:
@@ -88,15 +99,18 @@ class _Dropped(torch.autograd.Function):
 class ChunkMasks:
     """Random bytes for consecutive layers of a chunk, hashed several layers at a time.
 
-    A hash is a dozen operations, which take as long to start for one layer of a small chunk as for all.
+    A hash is a dozen operations. On a small chunk most of their time is the start, which several layers at a
+    time share.
+
+        # hashed    uint8 [layers of a batch, num_rows, num_cols]; the next batch replaces it when asked for
 
     Args:
-        node_id: int64 ``[num_rows]``, original ids.
+        node_id: int64 ``[num_rows]``: original ids.
         num_cols: columns of the rows that are dropped.
-        keys: int64 ``[num_layers]`` beside the nodes, see `dropout_key`.
+        keys: int64 ``[num_layers]`` on the device of the ids, see `dropout_key`.
     """
 
-    # Hashes of so many bytes stay in a core's cache.
+    # Random bytes of a batch of layers: they stay in a core's cache until they are used.
     MOST_BYTES = 2**20
 
     def __init__(self, node_id: Tensor, num_cols: int, keys: Tensor) -> None:
@@ -106,13 +120,18 @@ class ChunkMasks:
         self._hashed: Tensor | None = None
 
     def bits(self, layer: int) -> Tensor:
-        """uint8 ``[num_rows, num_cols]`` of a layer by its place in ``keys``; they are asked for in order."""
+        """Random bytes of a layer, uint8 ``[num_rows, num_cols]``; layers must be asked for in order.
+
+        Args:
+            layer: index of the layer in ``keys``.
+        """
         if self._hashed is None or layer >= self._first + len(self._hashed):
             self._first = layer
             self._hashed = self._hash(self._keys[layer : layer + self._batch])
         return self._hashed[layer - self._first]
 
     def _hash(self, keys: Tensor) -> Tensor:
+        # one 64-bit hash makes the bytes of eight columns
         groups = column_groups(self._num_cols, self._node_id.device)
         cells = (self._node_id * NODE).unsqueeze(1) + groups
         hashed = mixed(keys.view(-1, 1, 1) + cells)
@@ -121,10 +140,10 @@ class ChunkMasks:
 
 @functools.lru_cache(maxsize=4096)
 def dropout_key(seed: int, draw: int, layer: int) -> int:
-    """Hash of the three numbers that tell one mask from another.
+    """Hash of the three numbers that tell one layer's mask from another's.
 
     Args:
-        seed: the run's.
+        seed: seed of the run.
         draw: number of times masks were drawn before, ``epoch // dropout_hold``.
         layer: global number of the layer.
 

@@ -13,7 +13,11 @@ from gnnpipe.graph.csr import Csr
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Rows of a sparse feature matrix, with what its transposed product needs."""
+    """Rows of a sparse feature matrix, with their transpose for the gradient of the weight.
+
+    Dropout changes the values only: ``permutation`` carries them over to the transpose, whose structure is
+    made once.
+    """
 
     matrix: Csr
     """``[num_rows, num_features]``."""
@@ -22,13 +26,14 @@ class SparseRows:
     transpose: Csr
     """``[num_features, num_rows]``; its values are those of ``matrix`` in the order ``permutation``."""
     permutation: Tensor
-    """int64 ``[num_entries]``: entry of ``matrix`` that each entry of ``transpose`` is."""
+    """int64 ``[num_entries]``: for each entry of ``transpose``, its index among the entries of ``matrix``."""
 
     @classmethod
     def from_csr(cls, matrix: Csr) -> SparseRows:
-        """Prepare rows once; chunks and their structure never change."""
+        """Prepare rows; done once for all epochs."""
         counts = (matrix.rowptr[1:] - matrix.rowptr[:-1]).to(torch.int64)
         row = torch.repeat_interleave(torch.arange(matrix.num_rows, device=counts.device), counts)
+        # sorted by column, and by row inside a column: the entries of the transpose in order
         permutation = torch.argsort(matrix.col, stable=True)
         index = matrix.col.dtype
         colptr = torch.zeros(matrix.num_cols + 1, dtype=index, device=counts.device)
@@ -48,7 +53,7 @@ class SparseRows:
 
     @property
     def col(self) -> Tensor:
-        """Column of each entry."""
+        """``[num_entries]``: column of each entry."""
         return self.matrix.col
 
     def with_value(self, value: Tensor) -> SparseRows:
@@ -72,9 +77,9 @@ def project(rows: FeatureRows, weight: Tensor, out: Tensor | None = None) -> Ten
     """``rows @ weight``: ``[num_rows, in] @ [in, out]``, for dense and sparse rows.
 
     Args:
-        rows: dense or sparse.
-        weight: dense.
-        out: where the product goes; then nothing is differentiated.
+        rows: dense or sparse rows.
+        weight: dense weight.
+        out: tensor to write the product to; autograd then sees nothing of it.
     """
     if out is not None:
         if isinstance(rows, SparseRows):

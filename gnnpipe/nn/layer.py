@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from gnnpipe.nn.features import SparseRows
 
 Given: TypeAlias = Any
-"""A ``Tensor``, or None where a layer has no such rows. A layer knows which, and says so in the signatures of
-its own methods, as it does for ``nn.Module.forward``."""
+"""A ``Tensor``, or None where a layer or a model has no such rows. Each class knows which of the two it gets,
+and says so in the signatures of its own methods, as layers do for ``nn.Module.forward``."""
 
 
 class Drop(Protocol):
@@ -27,9 +27,9 @@ class Drop(Protocol):
 class Layer(nn.Module):
     """A layer with a linear aggregation: ``x, carry = message(h)``, ``z = A @ x``, ``update(z, carry, h0)``.
 
-    `message` and `update` define the layer, row by row, and are all that a layer needs, with the sizes below.
-    They are pure functions of their arguments and the weights. Inference runs them as they are; how a layer
-    runs in training is a matter of its own, see `gnnpipe.nn.running`.
+    `message` and `update`, with the sizes below, are all that an author writes. Both work row by row and are
+    pure functions of their arguments and the weights. Inference runs them as they are; training runs them
+    through a `Runner`, see `gnnpipe.nn.running`.
 
         class Gin(Layer):
             def __init__(self, in_features: int, out_features: int) -> None:
@@ -54,24 +54,27 @@ class Layer(nn.Module):
     width: int | None = None
     """Columns of ``x``, the rows that are aggregated; None for a layer that aggregates nothing."""
     relu: bool = False
-    """Whether a ReLU ends the layer, with nothing behind it. Saying so is optional: the layer behind may then
-    run by a derivative that is written out."""
+    """Whether the output rows come straight out of a ReLU. Saying so is optional; it allows the layer behind
+    to use a written-out derivative."""
 
     def message(self, h: Given, drop: Drop) -> tuple[Given, Given]:
-        """Rows to aggregate, ``[n, width]``, and rows that `update` needs besides; each may be None.
+        """Compute the rows that neighbours aggregate.
 
         Args:
             h: input rows ``[n, in_features]``; features may be `SparseRows`.
             drop: dropout of this layer for these nodes.
+
+        Returns:
+            rows to aggregate, ``[n, width]``, and rows to hand over to `update`; either may be None.
         """
         raise NotImplementedError
 
     def update(self, z: Given, carry: Given, h0: Given) -> Tensor:
-        """Output rows ``[n, out_features]``.
+        """Compute the output rows ``[n, out_features]``.
 
         Args:
             z: aggregated rows ``[n, width]``, or None if the layer aggregates nothing.
-            carry: what `message` handed over.
+            carry: rows that `message` handed over.
             h0: the initial rows ``[n, hidden]`` of models that have them, or None.
         """
         raise NotImplementedError
@@ -80,8 +83,8 @@ class Layer(nn.Module):
 def glorot(in_features: int, out_features: int, generator: torch.Generator) -> nn.Parameter:
     """A weight ``[in_features, out_features]`` drawn uniformly as Glorot and Bengio (2010) say.
 
-    In memory an output's numbers stand together, as do those of its gradient: products with few outputs, such
-    as the classes, take half to an eighth of the time then, and others as long as otherwise.
+    It is stored column by column, and so is its gradient: products with few outputs, such as those that make
+    logits, take half to an eighth of the time, others no longer.
     """
     bound = (6.0 / (in_features + out_features)) ** 0.5
     weight = torch.empty(in_features, out_features).uniform_(-bound, bound, generator=generator)

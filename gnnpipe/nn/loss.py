@@ -8,28 +8,31 @@ from torch import Tensor
 
 
 def chunk_loss(logits: Tensor, labels: Tensor, rows: Tensor, num_train: int) -> tuple[Tensor, Tensor]:
-    """Sum of the training nodes' losses in a chunk, and the gradient of the *mean over all chunks*.
+    """Sum of the training nodes' losses in a chunk, and its share of the gradient of the *mean* loss.
 
-    Cross-entropy for class numbers; for 0/1 labels binary cross-entropy, averaged over a node's labels. The
-    derivative is written out, and nothing here waits for a device.
+    Class numbers: cross-entropy ``-log p_y``, with gradient ``p - onehot(y)``. 0/1 labels: binary
+    cross-entropy, averaged over a node's labels, with gradient ``sigmoid(logit) - y``. Gradients are written
+    out, so that nothing here waits for the device.
 
     Args:
         logits: ``[n, num_classes]``.
         labels: ``[n]`` or ``[n, num_classes]``.
-        rows: int64, the training nodes among the n.
-        num_train: training nodes of the whole graph.
+        rows: int64: the training nodes among the n.
+        num_train: number of training nodes of the whole graph.
 
     Returns:
-        the sum, a tensor of one number, and the gradient with respect to ``logits`` of sum / num_train.
+        the sum, a tensor of one number, and the gradient of ``sum / num_train``, of the shape of ``logits``.
     """
     chosen, target = logits.detach().index_select(0, rows), labels.index_select(0, rows)
     if labels.dim() == 2:
         num_labels = labels.shape[1]
         total = F.binary_cross_entropy_with_logits(chosen, target, reduction="sum") / num_labels
-        found = chosen.sigmoid_().sub_(target).div_(num_labels * num_train)
+        gradient = chosen.sigmoid_().sub_(target).div_(num_labels * num_train)
     else:
-        found = F.log_softmax(chosen, dim=1)
+        log_p = F.log_softmax(chosen, dim=1)
         column = target.unsqueeze(1)
-        total = -found.gather(1, column).sum()
-        found.exp_().scatter_add_(1, column, torch.full_like(column, -1, dtype=found.dtype)).div_(num_train)
-    return total, torch.zeros_like(logits).index_copy_(0, rows, found)
+        total = -log_p.gather(1, column).sum()
+        minus_one = torch.full_like(column, -1, dtype=log_p.dtype)
+        gradient = log_p.exp_().scatter_add_(1, column, minus_one).div_(num_train)
+    # nodes that are not trained on have no gradient
+    return total, torch.zeros_like(logits).index_copy_(0, rows, gradient)

@@ -20,12 +20,12 @@ from gnnpipe.nn.layers.resgcn import ResGcnLayer
 from gnnpipe.nn.layers.sage import SageLayer
 
 Build = Callable[[torch.Generator], Layer]
-"""Builds a layer with weights from a generator."""
+"""Builds a layer; the generator draws its weights."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a model is built from; the same numbers build it on every rank."""
+    """The numbers that a model is built from; they build the same model on every rank."""
 
     model: Model
     layers: int
@@ -40,12 +40,12 @@ class ModelSpec:
 
     @property
     def architecture(self) -> Architecture:
-        """What the model is."""
+        """The model's entry in `MODELS`."""
         return MODELS[self.model]
 
     @property
     def normalization(self) -> Normalization:
-        """What the adjacency is normalised to."""
+        """Normalisation of the adjacency that the model multiplies with."""
         return self.architecture.normalization
 
     @property
@@ -56,34 +56,44 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Ends:
-    """How the dense layers around the convolutions are built."""
+    """Builders of the dense layers around the convolutions."""
 
-    first: Callable[[ModelSpec, torch.Generator], Layer]
-    """From features to hidden rows."""
-    last: Callable[[ModelSpec, torch.Generator], Layer]
-    """From hidden rows to classes."""
+    first: Callable[[ModelSpec, torch.Generator], Dense]
+    """Builds the layer from features to hidden rows."""
+    last: Callable[[ModelSpec, torch.Generator], Dense]
+    """Builds the layer from hidden rows to classes."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model: all that the package knows of it. A new one is an entry of `MODELS`."""
+    """A model: all that the package knows of it. A new one is an entry of `MODELS`.
+
+    Raises:
+        ValueError: the model has initial rows, and no dense layer to make them.
+    """
 
     convolution: Callable[[ModelSpec, int, torch.Generator], Layer]
-    """Builds the convolution of an index."""
+    """Builds the convolution of an index, counted from 0."""
     ends: Ends | None = None
     """The dense layers; None where the first convolution reads features and the last one makes logits."""
     normalization: Normalization = "gcn"
-    """What the adjacency is normalised to."""
+    """Normalisation of the adjacency."""
     has_initial: bool = False
-    """Whether all layers read what the input layer has made."""
+    """Whether all layers read the rows that the input layer has made (initial rows)."""
     copies_weights: bool = False
     """Whether an epoch begins with a copy of the weights; for the memory estimate."""
+
+    def __post_init__(self) -> None:
+        # Gradients of initial rows also come from layers that don't mask them by the input layer's ReLU: only
+        # a dense layer (and autograd) asks its ReLU again, see `Runner`.
+        if self.has_initial and self.ends is None:
+            raise ValueError("has_initial: initial rows are made by a dense input layer; give the model ends")
 
 
 def spec_for(
     config: ModelConfig, data: GraphData, seed: int = 0, gcnii: GcniiConfig | None = None
 ) -> ModelSpec:
-    """What a model for a graph is built from; the seed and GCNII's constants change no shape."""
+    """The spec of a model for a graph; for shapes alone, the seed and GCNII's constants can be left out."""
     return ModelSpec(
         config.model,
         config.layers,
@@ -98,16 +108,18 @@ def spec_for(
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """A layer that has not been built: stages build only their own."""
+    """A layer that has not been built yet: each stage builds only its own."""
 
     name: str
     """Prefix of its weights' keys: ``input``, ``layers.7``, ``output``."""
     number: int
     """Position in the stack; seeds its weights and keys its dropout masks."""
     convolution: int
-    """Index of the convolution that it belongs to; ends belong to the first and the last one."""
+    """Index of the convolution whose stage it runs on: its own, or for dense ends the first or last one's."""
     build: Build
+    """Builds the layer."""
     seed: int
+    """Seed of the run."""
 
     def __call__(self) -> Layer:
         """Build the layer; its weights are a function of (seed, number) alone."""
@@ -131,16 +143,16 @@ def build_stack(spec: ModelSpec) -> list[LayerSpec]:
     ]
 
 
-def _input(spec: ModelSpec, g: torch.Generator, *, relu: bool) -> Layer:
+def _input(spec: ModelSpec, g: torch.Generator, *, relu: bool) -> Dense:
     return Dense(spec.num_features, spec.hidden, g, relu=relu)
 
 
-def _output(spec: ModelSpec, g: torch.Generator, *, pre_norm: bool) -> Layer:
+def _output(spec: ModelSpec, g: torch.Generator, *, pre_norm: bool) -> Dense:
     return Dense(spec.hidden, spec.num_classes, g, pre_norm=pre_norm)
 
 
 def _without_ends(kind: type[GcnLayer | SageLayer], spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
-    """A convolution of a model that has no dense layers."""
+    """A convolution of a model without dense ends: the first reads features, the last makes logits."""
     first, last = index == 0, index == spec.layers - 1
     return kind(
         spec.num_features if first else spec.hidden,

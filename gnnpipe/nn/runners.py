@@ -1,4 +1,4 @@
-"""The one place that chooses how a layer runs in training."""
+"""The choice of how a layer runs in training: written out where that is known, else by autograd."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ WRITTEN_OUT = (
 
 
 def runner_of(layer: Layer, rows: InputRows) -> AnyRunner:
-    """The derivative that is written out for a layer, if there is one for such input rows; else autograd."""
+    """The runner with the written-out derivative of a layer, if there is one for such input rows; else
+    autograd's."""
+    # each kind checks the exact class: a subclass may compute something else
     for kind in WRITTEN_OUT:
         runner = kind.of(layer, rows)
         if runner is not None:
@@ -38,13 +40,14 @@ def runner_of(layer: Layer, rows: InputRows) -> AnyRunner:
 
 
 def rows_behind(layer: Layer | None) -> InputRows:
-    """What the rows behind a layer are; None stands for features."""
+    """Origin of the input rows of the layer behind ``layer``; None stands for the features."""
     if layer is None:
         return "features"
+    # behind a ReLU dropped rows show where it was 0; written-out derivatives rely on that
     return "relu" if layer.relu else "any"
 
 
 def input_rows(stack: Sequence[LayerSpec], number: int) -> InputRows:
-    """What the input rows of layer ``number`` are, whoever holds the layer in front."""
-    with torch.device("meta"):  # its shape is enough
+    """Origin of the input rows of layer ``number``, on whichever stage the layer in front is."""
+    with torch.device("meta"):  # builds the layer in front without its numbers
         return rows_behind(stack[number - 1]() if number else None)

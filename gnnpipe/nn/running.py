@@ -1,11 +1,15 @@
 """How a layer runs in training: forward and backward, on any consecutive rows of a chunk.
 
     autograd       `gnnpipe.nn.autograd`: differentiates the layer as its author wrote it
-    written out    beside each layer of `gnnpipe.nn.layers`: saves most of the small operations and more than
-                   half of the memory; tests hold it to what autograd finds
-    recomputed     either of them, if it is also a `Recomputes`
+    written out    the derivative by hand, beside each layer of `gnnpipe.nn.layers`: saves most of the small
+                   operations and more than half of the memory; tests compare it with autograd's
+    recomputed     either of the two, if it is also a `Recomputes`: drops some saved activations and makes
+                   them again
 
-`gnnpipe.nn.runners` chooses.
+`gnnpipe.nn.runners` chooses. The four steps of a layer, between which the engine aggregates:
+
+    # forward    h --forward_message--> x | table, z = A x | z --forward_update--> out
+    # backward   gradient of out --backward_update--> of z | table, A^T | of x --backward_message--> of h
 """
 
 from __future__ import annotations
@@ -22,12 +26,12 @@ from gnnpipe.nn.features import FeatureRows, SparseRows
 from gnnpipe.nn.layer import Given, Layer
 
 InputRows = Literal["features", "relu", "any"]
-"""Where a layer's input rows come from: features want no gradient, and a ReLU lets none through where its
-output is 0."""
+"""Origin of a layer's input rows. Nobody wants the gradient of features; a ReLU lets none through where its
+output is 0; any other rows want theirs as it is."""
 
 
 def grad_of(weight: nn.Parameter) -> Tensor:
-    """Where the gradient of a weight adds up, from 0."""
+    """The tensor in which the gradient of a weight adds up; zeros if nothing was added yet."""
     if weight.grad is None:
         weight.grad = torch.zeros_like(weight)
     return weight.grad
@@ -35,73 +39,79 @@ def grad_of(weight: nn.Parameter) -> Tensor:
 
 @dataclass(frozen=True)
 class WeightProduct:
-    """A gradient of a weight that nobody waits for: ``gradient += scale * left^T @ right``.
+    """A product still to be added to the gradient of a weight: ``gradient += scale * left^T @ right``.
 
-    It is computed when the gradient of the input rows has left for the stage before, which does wait.
+    It is computed once the gradient of the input rows has left for the stage before, which waits for that;
+    nobody waits for the weight's.
     """
 
     gradient: Tensor
+    """Gradient of the weight, ``[in, out]``."""
     left: FeatureRows
+    """Rows that the weight was multiplied with, ``[n, in]``."""
     right: Tensor
+    """Gradient of the product's rows, ``[n, out]``."""
     scale: float
 
     def add(self) -> None:
-        """Compute it."""
+        """Compute the product and add it."""
         if isinstance(self.left, SparseRows):
             self.gradient.add_(self.left.transpose_times(self.right), alpha=self.scale)
         else:
-            left = self.left.to(self.right.dtype)  # a table's rows, perhaps of fewer bits
+            left = self.left.to(self.right.dtype)  # rows of a table may be bf16
             self.gradient.addmm_(left.t(), self.right, alpha=self.scale)
 
 
 @dataclass
 class Saved:
-    """What a runner keeps of some rows from forward to backward. Each runner adds fields of its own, which
-    its methods set and delete."""
+    """Saved activations of some rows in one layer, from forward to backward. Each runner adds fields of its
+    own, which its methods set and delete."""
 
     drop: Dropout
+    """Dropout of these rows."""
     products: list[WeightProduct]
-    """Where gradients of weights are left to be computed."""
+    """List to which `owe` adds."""
 
     def owe(self, weight: nn.Parameter, left: FeatureRows, right: Tensor, scale: float = 1.0) -> None:
-        """Leave ``scale * left^T @ right`` to be added to a weight's gradient."""
+        """Note that ``scale * left^T @ right`` is still to be added to a weight's gradient."""
         self.products.append(WeightProduct(grad_of(weight), left, right, scale))
 
 
 @dataclass
 class SavedInput(Saved):
-    """For runners that multiply the dropped input rows with weights."""
+    """Saved activations of a runner that multiplies the dropped input rows with weights."""
 
     dropped: FeatureRows = field(init=False)
+    """The dropped input rows."""
 
     def back(self, gradient: Tensor) -> None:
-        """Differentiate dropout and the ReLU in front of it, in place. Sparse rows are features, whose
-        gradient nobody wants."""
+        """Differentiate dropout and the ReLU in front of it, in place. For sparse rows, which are features,
+        there is nothing to do: nobody wants their gradient."""
         if isinstance(self.dropped, Tensor):
             self.drop.back(gradient, self.dropped, gradient)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a runner keeps of a chunk, in floats a row; for the memory estimate."""
+    """Sizes of the rows that a runner keeps of a chunk, in floats a row; for the memory estimate."""
 
     saved: int
-    """From forward to backward, beside the table."""
+    """Saved activations from forward to backward, without the rows of the table."""
     dropped: int = 0
-    """Of those, the input rows after dropout; sparse ones are counted with the features."""
+    """Part of ``saved``: input rows after dropout; sparse ones are counted with the features."""
     forgotten: int = 0
-    """Of those, what a `Recomputes` lets go of."""
+    """Part of ``saved``: rows that a `Recomputes` drops and makes again."""
     carried: int = 0
-    """What `Layer.message` makes for `Layer.update`, in evaluation."""
+    """Rows that `Layer.message` hands over to `Layer.update`, in evaluation."""
     gradient: Literal["no", "products", "chunk"] = "chunk"
-    """How long the gradient of the output rows is kept: only while the layer is differentiated itself, until
-    products of weights are computed, or until the chunk has left the stage."""
+    """How long the gradient of the output rows is kept: only while the layer itself is differentiated, until
+    the products of weights are computed, or until the chunk has left the stage."""
     owed: int = 0
-    """What products hold beside that gradient and what was saved."""
+    """Rows that products of weights hold on top of that gradient and of ``saved``."""
     owed_of_tables: int = 0
-    """The same where tables have fewer bits: their rows as floats."""
+    """The same if tables are bf16: their rows as floats."""
     held: int = 0
-    """What is kept besides on the way back until the chunk has left the stage."""
+    """Other rows that are made on the way back and kept until the chunk has left the stage."""
 
 
 L = TypeVar("L", bound=Layer)
@@ -111,50 +121,55 @@ S = TypeVar("S", bound=Saved)
 class Runner(ABC, Generic[L, S]):
     """Runs a layer in training.
 
-    A layer that ends in a ReLU and has written its derivative out does not keep its output to see what the
-    ReLU let through: the layer behind reads that off the rows it drops, see `Dropout.back`.
+    A written-out layer that ends in a ReLU does not keep its output to see where the ReLU was 0. The layer
+    behind keeps rows that show it anyway and masks the gradient, see `Dropout.back`:
+
+        # layer n       out = ReLU(...)       no mask of its own <--- gradient is 0 where out is
+        # layer n + 1   dropped = drop(out)   masks by dropped > 0 ---^
+
+    Initial rows are the exception: layers that read them don't drop them, and mask nothing.
     """
 
     saved: type[S]
-    """What it keeps of some rows."""
+    """Class of its saved activations."""
     only_drops = False
-    """Whether `forward_message` writes dropped rows and nothing else, which `Dropout.into` does in any
-    format."""
+    """Whether `forward_message` only drops its input rows, by `Dropout.into`: that writes to a table of any
+    number format."""
 
     def __init__(self, layer: L) -> None:
         self.layer = layer
 
     def begin_epoch(self) -> None:
-        """The weights are this epoch's, and their gradients are about to add up."""
+        """Make room for the gradients of weights. The weights stay as they are for the whole epoch."""
         for weight in self.layer.parameters():
             grad_of(weight)
 
     @abstractmethod
     def forward_message(self, saved: S, h: Given, x: Given) -> None:
-        """`Layer.message` of input rows ``[n, in_features]``.
+        """Run `Layer.message`.
 
         Args:
-            saved: of these rows; dropout may still know its random bytes.
-            h: the input rows.
-            x: where the rows to aggregate go, ``[n, width]``: their place in the layer's table, where they
-                stand until the next epoch. Written as float32; a table of another type is written behind the
-                runner's back, unless it `only_drops`. None for a layer that aggregates nothing.
+            saved: new saved activations; the dropout may still hold its random bytes.
+            h: input rows ``[n, in_features]``.
+            x: ``[n, width]``, to write the rows to aggregate to: these rows of the layer's table, where they
+                stand until the next epoch. float32, which the caller converts for other tables, unless the
+                runner `only_drops`. None for a layer that aggregates nothing.
         """
 
     @abstractmethod
     def forward_update(self, saved: S, z: Given, h0: Given, out: Tensor) -> None:
-        """`Layer.update`, into ``out``; ``z`` may be overwritten, ``h0`` not."""
+        """Run `Layer.update` and write the output rows to ``out``; ``z`` may be overwritten, ``h0`` not."""
 
     @abstractmethod
     def backward_update(self, saved: S, gradient: Tensor, z_gradient: Given, h0_gradient: Given) -> None:
         """Differentiate `Layer.update`; gradients of weights add up.
 
         Args:
-            saved: as `forward_update` left it.
-            gradient: of the output rows; 0 where a ReLU made them 0, but for initial rows. It may be
-                overwritten.
-            z_gradient: where that of the aggregated rows goes; None if nobody wants it.
-            h0_gradient: that of the initial rows is added here; None if the model has none.
+            saved: saved activations as `forward_update` left them.
+            gradient: gradient of the output rows. Where the layer's ReLU was 0 it is 0 already, unless the
+                output rows are the initial rows. It may be overwritten.
+            z_gradient: tensor to write the gradient of the aggregated rows to; None if nobody wants it.
+            h0_gradient: tensor to add the gradient of the initial rows to; None if the model has none.
         """
 
     @abstractmethod
@@ -162,15 +177,15 @@ class Runner(ABC, Generic[L, S]):
         """Differentiate `Layer.message`; gradients of weights add up.
 
         Args:
-            saved: as `backward_update` left it.
-            x_gradient: of the aggregated rows; None where none was wanted. It may be overwritten.
-            h_gradient: where that of the input rows goes; None for features. If they come out of a ReLU, it
-                is 0 where they are.
+            saved: saved activations as `backward_update` left them.
+            x_gradient: gradient of the rows to aggregate; None where none was wanted. It may be overwritten.
+            h_gradient: tensor to write the gradient of the input rows to, None for features. If a ReLU made
+                those, the gradient must be 0 where they are 0.
         """
 
     @property
     def returns_gradient(self) -> bool:
-        """Whether the aggregated rows want a gradient, as everything does but features."""
+        """Whether the aggregated rows want a gradient: all do but features as they are."""
         return self.layer.width is not None
 
     @property
@@ -183,28 +198,34 @@ AnyRunner: TypeAlias = Runner[Any, Any]
 
 
 class WrittenOut(Runner[L, S]):
-    """A derivative that is written out."""
+    """A runner whose derivative is written out by hand."""
 
     @classmethod
     @abstractmethod
     def of(cls, layer: Layer, rows: InputRows) -> AnyRunner | None:
-        """For a layer and what its input rows are, if this is their derivative; not for a subclass of the
-        layer, which may define something else."""
+        """The runner of a layer, if this is its derivative for input rows of that origin; else None.
+
+        A subclass of the layer gets None too, as it may compute something else.
+        """
 
 
 class Recomputes(ABC, Generic[S]):
-    """A runner that can let go of what it makes again without aggregating."""
+    """A runner that can drop saved activations and make them again without aggregating again.
+
+    # forward_message | aggregate | forward_update | forget | ... | recall | backward_update | ...
+    """
 
     @abstractmethod
     def forget(self, saved: S) -> None:
-        """After `Runner.forward_update`: let go of it."""
+        """Drop, after `Runner.forward_update`, the saved activations that `recall` makes again."""
 
     @abstractmethod
     def recall(self, saved: S, h: Given, out: Tensor | None) -> None:
-        """Before `Runner.backward_update`: make it again.
+        """Make them again, before `Runner.backward_update`.
 
         Args:
-            saved: as `forget` left it.
-            h: the input rows.
-            out: where the output rows go once more, bit for bit the same; None if nobody needs them.
+            saved: saved activations as `forget` left them.
+            h: input rows ``[n, in_features]``.
+            out: tensor to write the output rows to once more, the same bit for bit; None if nobody needs
+                them.
         """

@@ -1,4 +1,4 @@
-"""Which metric goes with which labels."""
+"""The metrics that fit each kind of labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALLOWED: dict[Task, tuple[Metric, ...]] = {
 
 
 def resolve_metric(metric: Metric, task: Task) -> Metric:
-    """The metric to report; ConfigError if the labels don't allow it."""
+    """The metric to report; raises ConfigError if it doesn't fit the labels."""
     if metric == "auto":
         return DEFAULT_METRIC[task]
     if metric not in _ALLOWED[task]:

@@ -14,6 +14,7 @@ from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.halo import part_range
+from gnnpipe.graph.normalize import num_self_loops
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.nn.models import LayerSpec, ModelSpec
 from gnnpipe.planner.costs import GraphSize, LayerShape, layer_cost
@@ -163,8 +164,8 @@ def convolution_costs(spec: ModelSpec, size: GraphSize, rates: Rates | None = No
 def graph_size(spec: ModelSpec, data: GraphData) -> GraphSize:
     """Sizes of a graph as a model normalises it: GCN adds a loop to every node."""
     entries = data.features.num_entries if isinstance(data.features, Csr) else None
-    loops = data.num_nodes if spec.normalization == "gcn" else 0
-    return GraphSize(data.num_nodes, data.num_edges + loops, entries)
+    num_entries = data.num_edges + num_self_loops(spec.normalization, data.num_nodes)
+    return GraphSize(data.num_nodes, num_entries, entries)
 
 
 @functools.lru_cache(maxsize=8)

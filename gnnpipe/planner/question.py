@@ -11,7 +11,7 @@ from gnnpipe.graph.chunks import cut_into_parts
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import GraphData
 from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.graph.normalize import transposed
+from gnnpipe.graph.normalize import keeps_symmetry, num_self_loops, transposed
 from gnnpipe.graph.partition import halo_counts, node_cost
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.planner.costs import GraphSize, row_cost
@@ -62,14 +62,14 @@ def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
 def _of_sizes(config: PlanConfig, num_nodes: int) -> Question:
     features, classes = config.num_features or config.hidden, config.num_classes or config.hidden
     spec = ModelSpec(config.model, config.layers, config.hidden, features, classes)
-    loops = num_nodes if spec.normalization == "gcn" else 0
+    loops = num_self_loops(spec.normalization, num_nodes)
     return Question(
         f"a graph of {num_nodes:,} nodes",
         GraphSize(num_nodes, (config.num_edges or 0) + loops),
         spec,
         {parts: _guessed(config, parts) for parts in _divisors(config.devices) if _known(config, parts)},
         features * num_nodes,
-        2 if spec.normalization == "mean" else 1,
+        1 if keeps_symmetry(spec.normalization) else 2,
     )
 
 
@@ -83,7 +83,7 @@ def _of_data(config: PlanConfig, data: GraphData) -> Question:
         spec,
         {parts: _cut(config, data, parts) for parts in _divisors(config.devices) if parts <= data.num_nodes},
         entries,
-        2 if directed or spec.normalization == "mean" else 1,
+        2 if directed or not keeps_symmetry(spec.normalization) else 1,
         float(data.train_mask.float().mean()),
         data.task == "multilabel",
         data.notes,

@@ -136,7 +136,7 @@ class _Simulation:
         elif cores is None:
             self.clock.after(seconds, lambda: self.fire(done))
         else:
-            self._on_cores(rank, seconds, lambda: self.fire(done))
+            self._on_cores(cores, rank, seconds, lambda: self.fire(done))
         return done
 
     def pause(self, seconds: float) -> Event:
@@ -145,12 +145,11 @@ class _Simulation:
         self.clock.after(seconds, lambda: self.fire(done))
         return done
 
-    def _on_cores(self, rank: int, seconds: float, done: Done) -> None:
+    def _on_cores(self, cores: int, rank: int, seconds: float, done: Done) -> None:
         """Occupy the machine's cores with work of a rank, and of all that it stands for on that machine."""
         hardware = self.hardware
-        assert hardware.cores_per_host is not None
         together = min(self.alike, hardware.devices_per_host * hardware.hosts_per_machine)
-        rate = core_rate(hardware.cores_per_host, hardware.contention, hardware.crowding)
+        rate = core_rate(cores, hardware.contention, hardware.crowding)
         self._resource(("cores", hardware.machine_of(rank)), rate).add(seconds, together, done)
 
     def transfer(self, source: int, target: int, size: float, done: Done) -> None:
@@ -189,15 +188,16 @@ class _Simulation:
         # twice: whoever sends receives as much, sooner or later
         cost = start + 2 * size * self.hardware.message_seconds
         # a list, as `carried` counts it down: the link and, on cores, the copies
-        left = [2 if self.hardware.cores_per_host and cost else 1]
+        cores = self.hardware.cores_per_host
+        left = [2 if cores and cost else 1]
 
         def carried() -> None:
             left[0] -= 1
             if not left[0]:
                 done()
 
-        if left[0] == 2:
-            self._on_cores(rank, cost, carried)
+        if cores and cost:
+            self._on_cores(cores, rank, cost, carried)
         self.clock.after(link.latency, lambda: resource.add(size, together, carried))
 
     def _resource(self, key: Hashable, rate: Callable[[float], float]) -> Shared:
@@ -311,8 +311,7 @@ class _Simulation:
         first, last = self.plan.layer_ranges[stage]
         share = action.num_taken / (last - first)
         if self.work.chunk_scale and not self.plan.lookahead:
-            assert action.enters is not None
-            share *= self.work.chunk_scale[action.enters]
+            share *= self.work.chunk_scale[action.position]
         return share
 
     def _sum(self, stage: int, kind: Literal["forward", "backward", "products"]) -> float:

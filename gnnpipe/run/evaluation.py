@@ -49,12 +49,12 @@ def evaluate(
     """
     metrics = SplitMetrics(metric, num_classes)
     finite = True
-    for data, logits in sweep(stage, messages, refill):
+    # stages but the last have neither logits nor labels, but their share of the sweep runs all the same
+    for (data, logits), truth in zip(sweep(stage, messages, refill), stage.labels, strict=True):
         finite = finite and bool(torch.isfinite(logits).all())
-        assert data.labels is not None
-        for tile in data.tiles:  # a metric of several labels needs many times their memory
-            masks = {name: mask[tile.rows] for name, mask in data.masks.items()}
-            metrics.update(logits[tile.rows], data.labels[tile.rows], masks)
+        for tile in data.tiles:  # a metric of several labels takes many times as much as its logits
+            masks = {name: mask[tile.rows] for name, mask in truth.masks.items()}
+            metrics.update(logits[tile.rows], truth.labels[tile.rows], masks)
     # Each part of the last stage has counted its own nodes.
     gathered = gather((finite, metrics.state()) if stage.place.is_last else None)
     parts = [counted for counted in gathered if counted is not None]

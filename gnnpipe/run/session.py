@@ -66,12 +66,12 @@ def train_missing(configs: list[Resolved], reporter: Reporter) -> None:
         for config, state in zip(configs, states, strict=True)
         if state != "finished"
     ]
-    data = load_dataset(missing[0]) if missing else None
-    for config in missing:
-        start_of(config, folder_of(config), reporter)
-        choose_device(config.device, config.num_ranks)
-        assert data is not None
-        plan_for(config, data)
+    if missing:
+        data = load_dataset(missing[0])
+        for config in missing:
+            start_of(config, folder_of(config), reporter)
+            choose_device(config.device, config.num_ranks)
+            plan_for(config, data)
     for config, state in zip(configs, states, strict=True):
         if state == "finished":
             reporter.say(f"{config.out}: there already")

@@ -1,4 +1,4 @@
-"""Sharing layers out among stages by what they cost, not by their number."""
+"""Sharing layers out among stages by cost, not by number."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from itertools import accumulate, pairwise
 
 
 def balanced_ranges(costs: Sequence[float], num_stages: int) -> tuple[tuple[int, int], ...]:
-    """Cut a row of layers into stages such that the dearest stage is as cheap as can be.
+    """Cut consecutive layers into stages such that the most expensive stage is as cheap as possible.
 
-    Of the many cuts that reach that, one whose stages are near the mean of what is left.
+    Many cuts reach that bound. Of those, each stage in turn takes the layers whose cost is nearest to its
+    fair share: the cost of the layers left over the number of stages left.
+
+        # costs 5 1 1 1, 2 stages    bound 5: the first stage must be [5], the second is [1 1 1]
+        # costs 1 1 1 1, 2 stages    bound 2: [1 1] [1 1]
 
     Args:
-        costs: of each layer, above 0.
-        num_stages: at most the number of layers; no stage is empty.
+        costs: cost of each layer, above 0.
+        num_stages: number of stages, at most one for each layer; no stage is empty.
 
     Returns:
         layers ``[first, last)`` of each stage.
@@ -25,18 +29,19 @@ def balanced_ranges(costs: Sequence[float], num_stages: int) -> tuple[tuple[int,
     bounds = [0]
     for left in range(num_stages, 1, -1):
         start = bounds[-1]
-        # the same subtraction as in `_stages_needed`, so that both round alike
+        # the furthest end within the bound; the same subtraction as in `_stages_needed`, to round alike
         reach = bisect_right(sums, most, lo=start, key=lambda total: total - sums[start]) - 1
         furthest = min(reach, len(costs) - left + 1)
         cuts = range(start + 1, furthest + 1)
         aim = sums[start] + (sums[-1] - sums[start]) / left
+        # the stages left must be able to take the layers left, within the bound
         fitting = [cut for cut in cuts if needed[cut] < left]
         bounds.append(min(fitting, key=lambda cut: abs(sums[cut] - aim)))
     return tuple(pairwise([*bounds, len(costs)]))
 
 
 def _least_bound(costs: Sequence[float], sums: list[float], num_stages: int) -> float:
-    """The least cost (to rounding) that the dearest of so many stages can have."""
+    """The least cost (to rounding) that the most expensive stage can have, by bisection."""
     low, high = max(*costs, sums[-1] / num_stages), sums[-1]
     for _ in range(60):
         middle = (low + high) / 2
@@ -48,7 +53,7 @@ def _least_bound(costs: Sequence[float], sums: list[float], num_stages: int) -> 
 
 
 def _stages_needed(sums: list[float], most: float) -> list[int]:
-    """For each layer, the stages of cost ``most`` that it and all behind it need."""
+    """For each layer, the number of stages of cost ``most`` at most that it and all layers behind it need."""
     num_layers = len(sums) - 1
     needed = [0] * (num_layers + 1)
     reach = num_layers

@@ -1,4 +1,4 @@
-"""How good a gradient estimate is, from sums that add up over ranks. Imports nothing heavy."""
+"""How good a gradient estimate is, from sums that add up over ranks. Imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LayerSums:
-    """A layer's inner products; those of several ranks, or layers, add up."""
+    """A layer's inner products. With g the estimate and g* the exact gradient, each is a sum over entries, so
+    that those of several ranks or layers add up."""
 
     name: str
     product: float
-    """Of the estimate with the exact gradient."""
+    """``<g, g*>``."""
     estimate: float
-    """Of the estimate with itself."""
+    """``<g, g>``."""
     exact: float
-    """Of the exact gradient with itself."""
+    """``<g*, g*>``."""
     table_error: float
     """Squared distance of the epoch's rows from the exact ones."""
     table: float
-    """Square of the exact rows; 0 where nothing is aggregated."""
+    """Sum of the squares of the exact rows; 0 where nothing is aggregated."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +30,26 @@ class Estimate:
     """A gradient estimate beside the exact gradient at the same weights and dropout masks."""
 
     cosine: float
-    """Of the angle between them; 1 is exact."""
+    """Cosine of the angle between the two; 1 is exact."""
     relative_error: float
-    """Length of the difference over the exact length; 0 is exact."""
+    """Norm of their difference over the exact gradient's; 0 is exact."""
     norm_ratio: float
-    """Estimate's length over the exact one's."""
+    """Norm of the estimate over the exact gradient's."""
     table_error: float | None
-    """Distance of the epoch's rows from exact ones, over the length of these; None where nothing is
-    aggregated."""
+    """Distance of the epoch's rows from the exact ones, over the norm of the exact ones; None where nothing
+    is aggregated."""
 
 
 def estimates(sums: Iterable[LayerSums]) -> dict[str, Estimate]:
-    """The estimate of each layer, in the order of first mention, and of all together as ``all``."""
+    """The estimate of all layers together as ``all``, then of each layer, in the order of first mention."""
     by_name: dict[str, LayerSums] = {}
-    for item in sums:
-        by_name[item.name] = _added(by_name[item.name], item) if item.name in by_name else item
+    for of_rank in sums:
+        name = of_rank.name
+        by_name[name] = _added(by_name[name], of_rank) if name in by_name else of_rank
     everything = LayerSums("all", 0, 0, 0, 0, 0)
-    for item in by_name.values():
-        everything = _added(everything, item)
-    return {name: _estimate(item) for name, item in [("all", everything), *by_name.items()]}
+    for of_layer in by_name.values():
+        everything = _added(everything, of_layer)
+    return {name: _estimate(total) for name, total in [("all", everything), *by_name.items()]}
 
 
 def _added(one: LayerSums, other: LayerSums) -> LayerSums:
@@ -62,7 +64,9 @@ def _added(one: LayerSums, other: LayerSums) -> LayerSums:
 
 
 def _estimate(sums: LayerSums) -> Estimate:
-    """Where the exact gradient vanishes, an estimate that does so too is right, and another one is not."""
+    """Where the exact gradient vanishes, an estimate that vanishes too is right (cosine 1, error 0), and any
+    other is wrong (cosine 0, error 1)."""
+    # |g - g*|^2, which rounding may make negative
     error = max(sums.estimate - 2 * sums.product + sums.exact, 0.0)
     right = float(sums.estimate == 0)
     return Estimate(

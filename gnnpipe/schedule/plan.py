@@ -1,4 +1,4 @@
-"""The plan: stages, parts, chunks, and which layers run where."""
+"""The plan: numbers of stages, parts and chunks, and the layers of each stage."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ class Plan:
     layer_ranges: tuple[tuple[int, int], ...]
     """Convolutions ``[first, last)`` of each stage. Dense ends go with the first and the last one."""
     lookahead: int = 0
-    """Positions that a convolution waits beyond its own: it reads the fresh rows of so many chunks more."""
+    """Number of chunks behind its own in the order that a convolution waits for, to read their fresh rows."""
     exact: bool = False
-    """Whether no chunk reads a row beyond the lookahead, so that nothing is ever stale. Chunks then follow a
+    """Whether no chunk reads rows beyond the lookahead, so that no row is ever stale. Chunks then follow a
     locality order and are never shuffled."""
     note: str = ""
-    """Why this plan, where it was chosen."""
+    """Reason for this plan, if the planner chose it."""
     initial: Initial = "relay"
     """How stages behind the first get the initial rows of models that have them."""
     wire: WireFormat = "fp32"
-    """How rows travel between stages."""
+    """Number format of rows between stages."""
     tables: TableFormat = "fp32"
-    """How aggregated rows are held, and travel between parts."""
+    """Number format of aggregated rows, in tables and between parts."""
     recompute: bool = False
-    """Whether rows that a layer can make again cheaply are made again for the way back, not kept."""
+    """Whether saved activations that a layer can make again cheaply are dropped and made again."""
 
     @property
     def num_ranks(self) -> int:
-        """Processes that the plan needs."""
+        """Number of processes that the plan needs."""
         return self.num_stages * self.num_parts
 
     @property
     def recomputes_initial(self) -> bool:
-        """Whether stages compute initial rows themselves, in models that have them."""
+        """Whether stages behind the first compute initial rows themselves, in models that have them."""
         return self.initial == "recompute" and self.num_stages > 1
 
     def reads_stale_rows(self, *, stale_halo: bool) -> bool:
-        """Whether rows of an earlier epoch are read."""
+        """Whether any row of an earlier epoch is read."""
         return (self.num_chunks > 1 and not self.exact) or (stale_halo and self.num_parts > 1)
 
     @property
@@ -60,8 +60,8 @@ class Plan:
 
     @property
     def bubble(self) -> float:
-        """Share of an epoch that stages idle when convolutions and chunks are balanced:
-        ``(S - 1) / (K + S - 1)``, or with lookahead what a simulation finds."""
+        """Share of an epoch in which a stage idles if convolutions and chunks are balanced:
+        ``(S - 1) / (K + S - 1)``; with lookahead, the share in a dry run."""
         if not self.lookahead:
             return (self.num_stages - 1) / (self.num_chunks + self.num_stages - 1)
         layers = self.layer_ranges[-1][1]
@@ -72,7 +72,7 @@ class Plan:
         """Simulated time of an epoch's actions, in units of one convolution of one chunk, either way.
 
         Args:
-            overhead: what a convolution of a chunk costs besides, in the same unit.
+            overhead: fixed cost of a convolution of a chunk, on top of its work, in the same unit.
         """
         return makespan(self.schedule, lambda _, action: (1 + overhead) * action.num_taken)
 
@@ -84,7 +84,7 @@ class Plan:
 
 
 def check_shape(num_stages: int, num_parts: int, num_layers: int) -> None:
-    """Raise PlanError where no graph whatsoever can be trained so; see `make_plan`."""
+    """Raise PlanError for numbers that no graph can be trained with; `make_plan` checks the others."""
     for key, number in (("stages", num_stages), ("parts", num_parts)):
         if number < 1:
             raise PlanError(f"{key}: {number} is too small; use 1 or more")
@@ -96,7 +96,7 @@ def check_shape(num_stages: int, num_parts: int, num_layers: int) -> None:
 
 
 def check_exact_parts(num_parts: int) -> None:
-    """Raise PlanError where no lookahead leaves nothing stale."""
+    """Raise PlanError if there are several parts: no lookahead makes every row fresh then."""
     if num_parts > 1:
         raise PlanError(
             f"staleness.lookahead: exact needs chunks in one line, but --parts {num_parts} gives each part "
@@ -116,13 +116,13 @@ def make_plan(
     """Check the numbers against the model and the graph, and share the layers out.
 
     Args:
-        num_stages: pipeline stages.
-        num_parts: graph parts of each stage.
-        num_chunks: of each part.
-        num_layers: convolutions.
-        num_nodes: nodes of the graph.
-        lookahead: positions to look ahead; to the last one at most.
-        costs: of each convolution; by default all cost the same.
+        num_stages: number of stages.
+        num_parts: number of parts of each stage.
+        num_chunks: number of chunks of each part.
+        num_layers: number of convolutions.
+        num_nodes: number of nodes of the graph.
+        lookahead: positions to look ahead; more than there are mean all.
+        costs: cost of each convolution; by default all cost the same.
 
     Raises:
         PlanError: more stages than layers, more parts than nodes, or chunks below 1 or above the number of

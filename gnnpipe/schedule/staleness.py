@@ -1,4 +1,4 @@
-"""Rules about stale rows: the chunk order of every epoch, what gradients weigh, when snapshots are due."""
+"""Rules about stale rows: the chunk order of each epoch, weights of gradients, epochs of snapshots."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from gnnpipe.config.run import Gradient, Order
 def chunk_orders(order: Order, num_chunks: int, seed: int) -> Iterator[list[int]]:
     """Yield the chunk order of epoch 0, 1, 2 ...; the same on every rank.
 
-    shuffled draws a permutation each epoch, antithetic runs every other one in reverse, so that each ordered
-    pair of chunks is fresh exactly once in two epochs, and fixed is 0, 1, 2 ... each time.
+    shuffled draws a permutation each epoch. antithetic runs every other epoch in the reverse of the order
+    before, so that each ordered pair of chunks is fresh exactly once in two epochs. fixed is 0, 1, 2 ...
+
+        # antithetic   2 0 1 | 1 0 2 | 0 2 1 | 1 2 0 | ...
     """
     rng = random.Random(seed)
     current = list(range(num_chunks))
@@ -30,10 +32,13 @@ def chunk_orders(order: Order, num_chunks: int, seed: int) -> Iterator[list[int]
 
 @dataclass(frozen=True)
 class GradientRule:
-    """What a chunk's row of ``D`` weighs when another chunk pulls it.
+    """Weights of a chunk's row of the gradient table when another chunk pulls it.
 
-    A row d that this epoch already has counts ``fresh * d - corrected * d_prev``; a row that it does not
-    have yet counts ``historical * d_prev``. A chunk's own rows count once.
+    With d the row of this epoch and d_prev that of the last one:
+
+        # computed this epoch   fresh * d - corrected * d_prev
+        # not yet               historical * d_prev
+        # in the own pull       d
     """
 
     fresh: float
@@ -44,13 +49,16 @@ class GradientRule:
 def gradient_rule(gradient: Gradient, weight: float, fresh: float = 0.5) -> GradientRule:
     """The three weights of a `gradient` setting.
 
-    A pair of chunks is fresh with probability p. fresh divides fresh rows by p, which is right on average;
-    corrected adds last epoch's row as a control variate of mean 0:
-    p (d / p - w (1 / p - 1) d_prev) + (1 - p) w d_prev = d.
+    The row that a chunk reads of another is fresh with probability p.
+
+        fresh       fresh rows count 1 / p, others 0: p (d / p) = d in the mean, unbiased
+        reuse       fresh rows count 1, others w d_prev: biased unless d_prev = d / w
+        corrected   fresh, and last epoch's row as a control variate, whose mean is 0:
+                    p (d / p - w (1 / p - 1) d_prev) + (1 - p) w d_prev = d
 
     Args:
         gradient: the setting.
-        weight: w, of last epoch's rows.
+        weight: w, the weight of last epoch's rows.
         fresh: p, see `fresh_probability`.
     """
     return {
@@ -61,8 +69,18 @@ def gradient_rule(gradient: Gradient, weight: float, fresh: float = 0.5) -> Grad
 
 
 def fresh_probability(num_chunks: int, lookahead: int) -> float:
-    """Share of ordered pairs of chunks in which the reader finds the other one's row fresh: those that are in
-    front of it in the order, and ``lookahead`` behind it. 1/2 without lookahead."""
+    """Share of ordered pairs of different chunks in which the reader finds the owner's row fresh.
+
+    Those are the chunks in front of the reader in the order, and the next ``lookahead`` ones behind it; 1/2
+    without lookahead.
+
+        # 4 chunks, lookahead 1; rows are readers, columns owners, by position
+        #    0 1 2 3
+        # 0  . x
+        # 1  x . x           6 pairs in front, 3 by looking ahead: 9 of 12
+        # 2  x x . x
+        # 3  x x x .
+    """
     if num_chunks == 1:
         return 1.0
     reach = min(lookahead, num_chunks - 1)
@@ -71,6 +89,7 @@ def fresh_probability(num_chunks: int, lookahead: int) -> float:
 
 
 def snapshot_due(freeze: Freeze, epoch: int) -> bool:
-    """Whether a snapshot is taken as ``epoch`` begins. Never at epoch 0, when there are no rows to take."""
-    start, epochs = next(item for item in reversed(freeze) if item[0] <= epoch)
+    """Whether a snapshot is taken as ``epoch`` begins: every so many epochs from the start of each setting of
+    ``freeze``; never at epoch 0, when there are no rows to take."""
+    start, epochs = next(setting for setting in reversed(freeze) if setting[0] <= epoch)
     return epoch > 0 and (epoch - max(start, 1)) % epochs == 0

@@ -1,4 +1,4 @@
-"""When each rank did what, and how an epoch's seconds break down."""
+"""The times of each rank's actions, and how an epoch's seconds break down."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from gnnpipe.schedule.actions import Action, Schedule
 
 @dataclass(frozen=True)
 class HaloWait:
-    """A wait for boundary rows inside an action: posted, later asked for, at last there."""
+    """A wait for halo rows inside an action; times as in `Span`."""
 
     posted: float
+    """Time at which this rank posted the exchange."""
     asked: float
+    """Time at which it needed the rows."""
     got: float
+    """Time at which they were there."""
 
 
 @dataclass(frozen=True)
@@ -25,37 +28,37 @@ class Span:
     stop: float
     """Seconds on a clock that all ranks share."""
     halo: tuple[HaloWait, ...] = ()
-    """In an order that is the same on all parts of a stage."""
+    """Waits inside the action, in an order that is the same on all parts of a stage."""
 
 
 @dataclass(frozen=True)
 class RankTimeline:
-    """What one rank did in one epoch."""
+    """Times of one rank in one epoch."""
 
     spans: list[Span]
-    """In the order of its schedule."""
+    """Times of its actions, in the order of its schedule."""
     finished: float
-    """When the gradients of all weights were summed over the parts."""
+    """Time at which the gradients of all weights were summed over the parts."""
 
 
 Timeline = list[RankTimeline]
-"""One for each rank."""
+"""Times of each rank."""
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Seconds of one rank in one epoch; they add up to the epoch. The first versions did not tell all."""
+    """Seconds of one rank in one epoch; they add up to the epoch. Records of the first versions lack some."""
 
     compute: float
-    """Forward and backward of its chunks."""
+    """Forward and backward of chunks."""
     bubble: float
-    """Waiting for a neighbouring stage that had not computed yet, and idling before and after all actions."""
+    """Waiting for a neighbouring stage that was still computing, and idling before and after all actions."""
     imbalance: float = 0.0
-    """Waiting for a part of the same stage that had not computed its boundary rows or gradients yet."""
+    """Waiting for a part of the same stage that was still computing boundary rows or gradients."""
     communication_layer: float = 0.0
-    """Waiting for a message that a neighbouring stage had already handed over."""
+    """Waiting for a message that a neighbouring stage had sent."""
     communication_graph: float = 0.0
-    """Waiting for boundary rows that all parts had handed over, and for the sums of weights' gradients."""
+    """Waiting for boundary rows that all parts had sent, and for the all-reduce of weight gradients."""
     other: float = 0.0
     """The rest: optimiser, bookkeeping."""
 
@@ -63,13 +66,17 @@ class Breakdown:
 def breakdowns(timeline: Timeline, schedule: Schedule, seconds: float) -> list[Breakdown]:
     """Break an epoch of ``seconds`` down for each rank.
 
-    A wait is communication from the moment the last sender was done; until then it is bubble (stages) or
+    A wait is communication from the moment that the last sender was done; until then it is bubble (stages) or
     imbalance (parts).
 
+        # this rank   |asked ............................ start| compute
+        # sender       ... compute | sent
+        # counted as  |---bubble---|----communication-layer----|
+
     Args:
-        timeline: of ``num_stages * num_parts`` ranks, ``rank = stage * num_parts + part``.
+        timeline: times of ``num_stages * num_parts`` ranks, ``rank = stage * num_parts + part``.
         schedule: the actions of each stage.
-        seconds: from the epoch's begin on the first rank to its end on the last one.
+        seconds: time from the epoch's begin on the first rank to its end on the last one.
     """
     num_parts = len(timeline) // len(schedule.stages)
     stops = [
@@ -93,7 +100,8 @@ def breakdowns(timeline: Timeline, schedule: Schedule, seconds: float) -> list[B
         compute = sum(span.stop - span.start for span in mine.spans) - imbalance - graph
         waits = sum(span.start - span.asked for span in mine.spans) - layer
         idle = (mine.spans[0].asked - begin) + (end - mine.finished)
-        ready = min(max(other.spans[-1].stop for other in group), mine.finished)
+        # behind the last action: until all parts are done imbalance, then the rest of the all-reduce
+        ready = min(max(peer.spans[-1].stop for peer in group), mine.finished)
         imbalance += ready - mine.spans[-1].stop
         graph += mine.finished - ready
         bubble = waits + idle
@@ -105,7 +113,7 @@ def breakdowns(timeline: Timeline, schedule: Schedule, seconds: float) -> list[B
 def _sent(
     stops: list[dict[Action, float]], rank: int, schedule: Schedule, action: Action, span: Span
 ) -> float:
-    """When the neighbour that feeds ``action`` was done; ``span.start`` where no neighbour does."""
+    """Time at which the neighbour that feeds ``action`` was done; ``span.start`` if no neighbour feeds it."""
     num_parts = len(stops) // len(schedule.stages)
     fed = schedule.feeder(rank // num_parts, action)
     if fed is None:
@@ -115,12 +123,12 @@ def _sent(
 
 
 def _halo_seconds(mine: RankTimeline, group: Timeline) -> tuple[float, float]:
-    """Seconds that a rank waited for parts that had not posted yet, and after all had."""
+    """Seconds that a rank waited for halo rows: until all parts had posted them, and from then on."""
     imbalance = communication = 0.0
     for index, span in enumerate(mine.spans):
-        peers = [other.spans[index].halo for other in group]
-        for number, wait in enumerate(span.halo):
-            ready = max(waits[number].posted for waits in peers)
+        peers = [peer.spans[index].halo for peer in group]
+        for exchange, wait in enumerate(span.halo):
+            ready = max(waits[exchange].posted for waits in peers)
             ready = min(max(ready, wait.asked), wait.got)
             imbalance += ready - wait.asked
             communication += wait.got - ready

@@ -1,4 +1,4 @@
-"""Bytes that an epoch sends, by formula; what ranks count equals it to the byte."""
+"""Bytes that an epoch sends, by formula; the bytes that ranks count are the same to the byte."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from gnnpipe.config.run import TableFormat, WireFormat
 
 BYTES_PER_NUMBER = 4
 
-# Smallest message for gradients of weights. Below it latency counts more than bytes do; much above it a model
-# of usual width has but one message, which nothing is left to hide behind.
+# Smallest bucket of weight gradients. Below it latency costs more than bytes do; much above it a model of
+# usual width has a single bucket, complete only at the end, where no computation is left to hide it.
 BUCKET_BYTES = 2**17
 
 
 @dataclass(frozen=True)
 class LayerRows:
-    """The rows of a layer that cross from part to part."""
+    """Sizes of a layer's rows that travel between parts."""
 
     width: int
     """Columns of the aggregated rows; 0 for a layer that aggregates nothing."""
     returns_gradient: bool
-    """Whether gradients travel too; not where features themselves are aggregated."""
+    """Whether gradients travel too; they don't if features themselves are aggregated."""
     num_weights: int
-    """Numbers in the layer's weights."""
+    """Number of the layer's weights, entry by entry."""
 
 
 @dataclass(frozen=True)
 class HaloRows:
-    """Rows that parts read of each other, summed over the parts."""
+    """Number of rows that parts read of each other, summed over the parts."""
 
     forward: int
-    """In A; over the number of nodes this is alpha of the published formula."""
+    """Halo rows of A; over the number of nodes this is alpha of the published formula."""
     backward: int
-    """In A^T; the same on undirected graphs."""
+    """Halo rows of A^T; as many on undirected graphs."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class Volume:
     communication_graph: int
     """Boundary rows and their gradients inside the stages."""
     weights: int
-    """Gradients of weights, between ranks that hold the same ones."""
+    """Gradients of weights, between ranks that hold the same weights."""
 
     @property
     def total(self) -> int:
-        """All kinds."""
+        """Bytes of all kinds."""
         return self.communication_layer + self.communication_graph + self.weights
 
 
 def row_bytes(width: int, wire: WireFormat) -> int:
-    """Bytes of a row between stages; int8 has a scale of four bytes beside it."""
+    """Bytes of a row in a number format; int8 adds a scale of four bytes to each row."""
     return {"fp32": BYTES_PER_NUMBER * width, "bf16": 2 * width, "int8": width + BYTES_PER_NUMBER}[wire]
 
 
@@ -67,8 +67,8 @@ def pipeline_bytes(
         num_stages: S; there are S - 1 boundaries.
         num_nodes: N.
         hidden: H, the width of a row.
-        streams: rows a node that cross a boundary: 2 if the initial rows h0 travel along, else 1.
-        wire: how rows travel.
+        streams: rows of a node that cross a boundary: 2 if the initial rows h0 travel along, else 1.
+        wire: number format of the rows.
     """
     return 2 * (num_stages - 1) * num_nodes * row_bytes(hidden, wire) * streams
 
@@ -81,10 +81,10 @@ def halo_bytes(
     With alpha = halo.forward / N and an undirected graph this is the published ``2 L alpha N H b``.
 
     Args:
-        layers: of the whole model.
-        halo: rows that parts read of each other.
-        versions: forms in which a row goes forward (2 where history keeps clean rows).
-        tables: how rows are held.
+        layers: layers of the whole model.
+        halo: number of rows that parts read of each other.
+        versions: number of forms in which a row travels forward (2 where history keeps clean rows).
+        tables: number format of the rows.
     """
     return sum(
         row_bytes(layer.width, tables) * (versions * halo.forward + halo.backward * layer.returns_gradient)
@@ -95,21 +95,21 @@ def halo_bytes(
 def weight_bytes(
     num_weights: Sequence[int], layer_stages: Sequence[int], num_parts: int, num_shared: int = 0
 ) -> int:
-    """Bytes that summing gradients of weights takes in one epoch, over all ranks of all stages.
+    """Bytes of the all-reduces of weight gradients in one epoch, over all ranks of all stages.
 
-    A ring sends each number ``2 (P - 1) / P`` times from each of P ranks.
+    A ring of P ranks sends each number ``2 (P - 1) / P`` times from each rank.
 
     Args:
-        num_weights: numbers in the weights of each layer, 0 where they are shared.
-        layer_stages: the stage of each layer.
+        num_weights: number of weights of each layer, 0 where they are shared.
+        layer_stages: stage of each layer.
         num_parts: P.
-        num_shared: numbers in weights that all ranks of all stages share.
+        num_shared: number of weights that all ranks of all stages share.
     """
     num_stages = max(layer_stages) + 1
     num_ranks = num_stages * num_parts
     total = 2 * (num_ranks - 1) * bucket_bytes(num_shared, num_ranks)
     for stage in range(num_stages):
-        mine = [number for number, place in zip(num_weights, layer_stages, strict=True) if place == stage]
+        mine = [count for count, place in zip(num_weights, layer_stages, strict=True) if place == stage]
         for bucket in buckets(mine):
             size = bucket_bytes(sum(mine[layer] for layer in bucket), num_parts)
             total += 2 * (num_parts - 1) * size
@@ -117,20 +117,24 @@ def weight_bytes(
 
 
 def buckets(num_weights: Sequence[int]) -> list[list[int]]:
-    """Put a stage's layers into messages: from the last layer to the first, each of `BUCKET_BYTES` or more
-    but for the one at the end.
+    """Group a stage's layers into all-reduces, from the last layer to the first.
+
+    Each bucket but the last takes `BUCKET_BYTES` or more. Backward completes gradients in that order, so a
+    bucket leaves while the layers in front still compute.
+
+        # layers of 60 kB, buckets of 128 kB    [6 5 4] [3 2 1] [0]
 
     Args:
-        num_weights: of each layer in forward order.
+        num_weights: number of weights of each layer, in forward order.
 
     Returns:
-        layers of each bucket, in the order in which they are complete.
+        layers of each bucket, in the order in which buckets become complete.
     """
     result: list[list[int]] = []
     current: list[int] = []
     for layer in reversed(range(len(num_weights))):
         current.append(layer)
-        if sum(num_weights[item] for item in current) * BYTES_PER_NUMBER >= BUCKET_BYTES:
+        if sum(num_weights[index] for index in current) * BYTES_PER_NUMBER >= BUCKET_BYTES:
             result.append(current)
             current = []
     if current:
@@ -139,5 +143,5 @@ def buckets(num_weights: Sequence[int]) -> list[list[int]]:
 
 
 def bucket_bytes(numbers: int, num_parts: int) -> int:
-    """Bytes of a bucket, padded so that all parts of a ring send equally much."""
+    """Bytes of a bucket of ``numbers`` entries, padded so that every rank of the ring sends the same."""
     return -(-numbers // num_parts) * num_parts * BYTES_PER_NUMBER

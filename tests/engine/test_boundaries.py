@@ -89,7 +89,7 @@ def by_hand(case: Case) -> Outcome:
         for action in actions[case.chunks :]:
             back = second.backward(action, None)
             second.add_products()
-            noise = second.noise(action) if case.wire == "int8" else None
+            noise = second.noise(action.leaves) if case.wire == "int8" else None
             first.backward(action, across(back, noise))
             first.add_products()
         outcome.losses.append(sum(losses) / first.num_train)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from gnnpipe.comm.halo import routes
+from gnnpipe.comm.halo import HaloRoutes, routes
 from gnnpipe.comm.place import Place
 from gnnpipe.engine.chunks import ChunkData, TileSizes, cut
 from gnnpipe.engine.layer import GradientRows, Rows, StageLayer
@@ -45,9 +45,8 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What one chunk's forward and backward through one layer of part 0 does, in order."""
     case = Case(random_graph(60, 150, undirected=True), "gcn", parts=2)
     graph = case.graph()
-    forward = routes(graph.halo_forward, graph.ranges, 0)
-    backward = routes(graph.halo_backward, graph.ranges, 0)
-    (data,) = cut(graph, Place.of_rank(0, 1, 2), forward, backward, CPU, TileSizes(1, 1000), features=False)
+    both = HaloRoutes(*(routes(halo, graph.ranges, 0) for halo in (graph.halo_forward, graph.halo_backward)))
+    (data,) = cut(graph, Place.of_rank(0, 1, 2), both, CPU, TileSizes(1, 1000), features=False)
     assert len(data.tiles) == 2
     seen: list[str] = []
     layer = _layer(case, data, seen, monkeypatch)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gnnpipe.comm.halo import Route, routes
+from gnnpipe.comm.halo import HaloRoutes, Route, routes
 from gnnpipe.comm.place import Place
 from gnnpipe.config.resolved import StalenessSettings
 from gnnpipe.config.run import HaloMode
@@ -193,7 +193,9 @@ def test_every_edge_once_whatever_the_plan(
     for part in range(parts):
         mine = part_range(prepared.ranges, part)
         place, sizes = Place.of_rank(part, 1, parts), TileSizes(1, data.draw(st.integers(1, 9)))
-        chunk_data = cut(prepared, place, forward[part], backward[part], CPU, sizes, features=True)
+        chunk_data = cut(
+            prepared, place, HaloRoutes(forward[part], backward[part]), CPU, sizes, features=True
+        )
         for item in chunk_data:
             assert sum(tile.rows.stop - tile.rows.start for tile in item.tiles) == item.chunk.num_nodes
             for number, tile in enumerate(item.tiles):

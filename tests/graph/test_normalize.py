@@ -7,7 +7,14 @@ import torch
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_dense_adj
 
-from gnnpipe.graph.normalize import normalized, transposed
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.normalize import (
+    Normalization,
+    keeps_symmetry,
+    normalized,
+    num_self_loops,
+    transposed,
+)
 from tests.graphs import dense, random_graph
 
 
@@ -38,3 +45,14 @@ def test_transposed_is_shared_where_symmetric(undirected: bool) -> None:
     turned = transposed(matrix)
     assert torch.equal(dense(turned), dense(matrix).T)
     assert (turned is matrix) == undirected
+
+
+@pytest.mark.parametrize("kind", ["gcn", "mean"])
+def test_what_plans_know_of_a_normalisation_is_true(kind: Normalization) -> None:
+    without_loops = random_graph(30, 90, undirected=True).adjacency.to_scipy()
+    without_loops.setdiag(0)
+    without_loops.eliminate_zeros()
+    adjacency = Csr.from_scipy(without_loops)
+    matrix = normalized(adjacency, kind)
+    assert matrix.num_entries == adjacency.num_entries + num_self_loops(kind, 30)
+    assert (transposed(matrix) is matrix) == keeps_symmetry(kind)

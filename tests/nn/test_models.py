@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -32,3 +33,9 @@ def test_stack(name: Model) -> None:
     ]
     assert (modules[0].in_features, modules[-1].out_features) == (5, 2)
     assert not MODELS[name].has_initial or modules[0].out_features == 8
+
+
+def test_initial_rows_need_a_dense_layer_that_makes_them() -> None:
+    """A convolution whose derivative is written out would not mask their gradient by its ReLU."""
+    with pytest.raises(ValueError, match="has_initial: initial rows are made by a dense input layer"):
+        replace(MODELS["gcn"], has_initial=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnpipe.schedule.actions import Action, Schedule, draw, dry_run, lifo, makespan
+from gnnpipe.schedule.actions import Action, Schedule, _lifo_stage, draw, dry_run, lifo, makespan
 
 
 def test_picture_in_the_docstring() -> None:
@@ -66,6 +66,16 @@ def test_seams_in_the_docstring() -> None:
         assert made[name] == tuple(None if seam == "-" else int(seam) for seam in seams.split())
 
 
+def test_windows_in_the_docstring() -> None:
+    drawn = re.findall(r"\[(.*)\] +(F\d) +(B\S+) +seams (.*)", inspect.getdoc(_lifo_stage) or "")
+    made = {str(action): action.seams for action in _lifo_stage(4, 2, 1)}
+    assert len(drawn) == 4
+    for window, forward, backward, seams in drawn:
+        assert seams.split() == window.split()[::-1]
+        expected = tuple(None if seam == "-" else int(seam) for seam in seams.split())
+        assert made[forward] == made[backward] == expected
+
+
 SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=5)
 
 
@@ -78,6 +88,7 @@ def test_each_layer_puts_and_takes_each_chunk_once_a_lookahead_apart(
     schedule = lifo(len(sizes), chunks, sizes, lookahead)
     for size, actions in zip(sizes, schedule.stages, strict=True):
         assert all(len(action.seams) == size + 1 for action in actions)
+        assert all(action.enters in (None, action.position) for action in actions)
         for kind in "FB":
             mine = [action for action in actions if action.kind == kind]
             for front in range(size):

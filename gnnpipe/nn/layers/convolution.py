@@ -1,4 +1,4 @@
-"""What layers share whose linear map may come before or after the aggregation."""
+"""Shared by layers whose linear map may come before or after the aggregation: ``A (x W) = (A x) W``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from gnnpipe.nn.running import InputRows, Saved, SavedInput, WrittenOut, grad_of
 
 
 class Convolution(Layer):
-    """It comes before where that makes the aggregated rows narrower, or where the input rows are sparse.
+    """A convolution that multiplies with its weight first if that makes the aggregated rows narrower, or if
+    the input rows are sparse, and aggregates first otherwise.
 
     Args:
         in_features: columns of the input rows.
         out_features: columns of the output rows.
         sparse_input: whether the input rows are sparse features.
-        relu: whether a ReLU ends the layer (not the last one).
+        relu: whether a ReLU ends the layer, as it does all but the model's last.
     """
 
     def __init__(self, in_features: int, out_features: int, *, sparse_input: bool, relu: bool) -> None:
@@ -32,7 +33,7 @@ class Convolution(Layer):
         self.relu = relu
 
     def activated(self, out: Tensor) -> Tensor:
-        """``act(out)``."""
+        """``act(out)``: ReLU or nothing."""
         return F.relu(out) if self.relu else out
 
 
@@ -41,35 +42,35 @@ C = TypeVar("C", bound=Convolution)
 
 @dataclass
 class SavedProduct(SavedInput):
-    """What was multiplied, as the table holds the product."""
+    """The rows that were multiplied; the table holds the product."""
 
     gradient: Tensor = field(init=False)
-    """Of the output rows."""
+    """Gradient of the output rows."""
 
 
 class TransformFirst(WrittenOut[C, SavedProduct]):
-    """For a convolution that aggregates products of its dropped input rows."""
+    """Runner of a convolution that multiplies its dropped input rows, then aggregates."""
 
     saved = SavedProduct
 
     @property
     def dropped_columns(self) -> int:
-        """Dropped rows that are kept; sparse ones are counted with the features."""
+        """Floats a row in the dropped rows that are kept; sparse ones are counted with the features."""
         return 0 if self.layer.sparse_input else self.layer.in_features
 
 
 @dataclass
 class SavedAggregate(Saved):
-    """The aggregate, and the table's rows that were dropped."""
+    """The dropped input rows, which stand in the table, and the aggregate."""
 
     dropped: Tensor = field(init=False)
     z: Tensor = field(init=False)
     gradient: Tensor = field(init=False)
-    """Of the output rows."""
+    """Gradient of the output rows."""
 
 
 class AggregateFirst(WrittenOut[C, SavedAggregate]):
-    """For a convolution that aggregates its dropped input rows."""
+    """Runner of a convolution that aggregates its dropped input rows, then multiplies."""
 
     saved = SavedAggregate
     only_drops = True
@@ -84,10 +85,13 @@ class AggregateFirst(WrittenOut[C, SavedAggregate]):
 
     @property
     def returns_gradient(self) -> bool:
-        """Features as they are want none."""
+        """Nobody wants the gradient of features, which are aggregated as they are."""
         return self._rows != "features"
 
 
 def add_bias_gradient(layer: Convolution, gradient: Tensor) -> None:
-    """Add up the gradient of the bias; that of the rows is the same before the activation as behind."""
+    """Add to the gradient of the bias: the sum over rows of the gradient of the output rows.
+
+    That gradient is 0 where the ReLU was, see `Runner`, so it is the one in front of the activation too.
+    """
     grad_of(layer.bias).add_(gradient.sum(dim=0))

@@ -1,4 +1,4 @@
-"""The layers that aggregate nothing: from features to hidden rows, and from hidden rows to classes."""
+"""Dense layers, which aggregate nothing: from features to hidden rows, and from hidden rows to logits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Dense(Layer):
         in_features: columns of the input rows.
         out_features: columns of the output rows.
         generator: draws the weights.
-        relu: whether act is ReLU; otherwise there is none.
+        relu: whether act is ReLU; otherwise there is no activation.
         pre_norm: whether the rows go through LayerNorm and ReLU first (the end of a pre-activation network).
     """
 
@@ -45,27 +45,29 @@ class Dense(Layer):
         self.relu = relu
 
     def message(self, h: Given, drop: Drop) -> tuple[None, Tensor]:
-        """No rows to aggregate; the product itself is carried over."""
+        """No rows to aggregate; the product is handed over to `update`."""
         rows = h if self.norm is None else F.relu(self.norm(h))
         return None, project(drop(rows), self.weight)
 
     def update(self, z: None, carry: Tensor, h0: object) -> Tensor:
-        """Bias and activation."""
+        """Add the bias and activate."""
         out = carry + self.bias
         return F.relu(out) if self.relu else out
 
 
 @dataclass
 class SavedDense(SavedInput):
-    """The dropped rows; behind a ReLU the output rows, until their gradient has come."""
+    """The dropped rows, and the output rows if a ReLU made them."""
 
     out: Tensor = field(init=False)
+    """Set with a ReLU only, until the gradient of the output rows has come."""
     gradient: Tensor = field(init=False)
+    """Gradient of the rows in front of the activation."""
 
 
 @dataclass
 class SavedNormed(SavedDense):
-    """Rows in front of the norm as well, and its moments."""
+    """The rows in front of the norm as well, and their moments."""
 
     h: Tensor = field(init=False)
     moments: Moments = field(init=False)
@@ -75,7 +77,13 @@ D = TypeVar("D", bound=SavedDense)
 
 
 class _AnyDense(WrittenOut[Dense, D]):
-    """What is the same with and without a norm."""
+    """The steps that are the same with and without a norm.
+
+    With ``d`` the dropped rows and ``G`` the gradient of ``d W + b``:
+
+        G = gradient of out, where out > 0 (with a ReLU)
+        b: column sums of G     W: d^T G, left to `Saved.owe`     d: G W^T
+    """
 
     def forward_update(self, saved: D, z: None, h0: object, out: Tensor) -> None:
         self._multiply(saved, out)
@@ -88,7 +96,9 @@ class _AnyDense(WrittenOut[Dense, D]):
             out.relu_()
 
     def backward_update(self, saved: D, gradient: Tensor, z_gradient: None, h0_gradient: object) -> None:
-        if self.layer.relu:  # asked again: initial rows also have gradients from layers that don't drop them
+        # Other layers leave it to the layer behind to mask by their ReLU. This one may make the initial rows,
+        # whose gradient also comes from layers that don't mask it, so it asks its ReLU again.
+        if self.layer.relu:
             gradient = torch.ops.aten.threshold_backward(gradient, saved.out, 0)
             del saved.out
         grad_of(self.layer.bias).add_(gradient.sum(dim=0))
@@ -101,7 +111,7 @@ class _AnyDense(WrittenOut[Dense, D]):
 
     @property
     def kept(self) -> Kept:
-        """Behind a ReLU the gradient in front of it is kept, and that behind it is not."""
+        """With a ReLU the gradient in front of it is kept (``held``), and that of the output rows is not."""
         columns, out = self.layer.in_features, self.layer.out_features
         if self.layer.relu:
             return Kept(columns + out, dropped=columns, carried=out, gradient="no", held=out)
@@ -109,7 +119,7 @@ class _AnyDense(WrittenOut[Dense, D]):
 
 
 class DenseRunner(_AnyDense[SavedDense]):
-    """Without a norm."""
+    """Runs a dense layer without a norm."""
 
     saved = SavedDense
 
@@ -128,7 +138,10 @@ class DenseRunner(_AnyDense[SavedDense]):
 
 
 class NormedDenseRunner(_AnyDense[SavedNormed], Recomputes[SavedNormed]):
-    """Behind LayerNorm and ReLU."""
+    """Runs a dense layer behind LayerNorm and ReLU; makes the rows in front of the norm again.
+
+    Dropout's derivative reads that ReLU off the dropped rows, so that only the norm is left to differentiate.
+    """
 
     saved = SavedNormed
 
@@ -151,7 +164,7 @@ class NormedDenseRunner(_AnyDense[SavedNormed], Recomputes[SavedNormed]):
         h_gradient.copy_(norm_backward(self._norm, h_gradient, saved.h, saved.moments))
 
     def forget(self, saved: SavedNormed) -> None:
-        """Rows in front of the norm."""
+        """Drop the rows in front of the norm."""
         del saved.h
 
     def recall(self, saved: SavedNormed, h: Tensor, out: Tensor | None) -> None:
@@ -161,6 +174,6 @@ class NormedDenseRunner(_AnyDense[SavedNormed], Recomputes[SavedNormed]):
 
     @property
     def kept(self) -> Kept:
-        """With the moments, which are not forgotten."""
+        """As without a norm, and the rows in front of it and two moments; the moments are not dropped."""
         kept, columns = super().kept, self.layer.in_features
         return replace(kept, saved=kept.saved + columns + 2, forgotten=columns)

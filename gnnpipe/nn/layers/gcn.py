@@ -39,18 +39,23 @@ class GcnLayer(Convolution):
         self.weight = glorot(in_features, out_features, generator)
 
     def message(self, h: FeatureRows, drop: Drop) -> tuple[FeatureRows, None]:
-        """Dropped rows, multiplied if that makes them narrower."""
+        """Drop, and multiply if that comes first."""
         rows = drop(h)
         return project(rows, self.weight) if self.transform_first else rows, None
 
     def update(self, z: Tensor, carry: None, h0: object) -> Tensor:
-        """Product (if still to come), bias and activation."""
+        """Multiply if that comes last, add the bias and activate."""
         out = z + self.bias if self.transform_first else torch.addmm(self.bias, z, self.weight)
         return self.activated(out)
 
 
 class GcnTransformFirst(TransformFirst[GcnLayer]):
-    """``A (x W) + b``, ``x = dropout(h)``."""
+    """``out = A (x W) + b`` with ``x = dropout(h)``.
+
+    With G the gradient of ``out`` in front of the activation, and ``P = A^T G``, which the engine pulls:
+
+        b: column sums of G     W: x^T P     x: P W^T
+    """
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> GcnTransformFirst | None:
@@ -82,13 +87,18 @@ class GcnTransformFirst(TransformFirst[GcnLayer]):
 
     @property
     def kept(self) -> Kept:
-        """A product with the gradient of the message."""
+        """The dropped rows; the product holds the gradient of the message."""
         columns = self.dropped_columns
         return Kept(columns, dropped=columns, gradient="no", owed=self.layer.out_features)
 
 
 class GcnAggregateFirst(AggregateFirst[GcnLayer]):
-    """``(A x) W + b``, ``x = dropout(h)``."""
+    """``out = z W + b`` with ``z = A x`` and ``x = dropout(h)``.
+
+    With G the gradient of ``out`` in front of the activation:
+
+        b: column sums of G     W: z^T G     z: G W^T     x: A^T (G W^T), which the engine pulls
+    """
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> GcnAggregateFirst | None:
@@ -119,5 +129,5 @@ class GcnAggregateFirst(AggregateFirst[GcnLayer]):
 
     @property
     def kept(self) -> Kept:
-        """The aggregate, whose product has the gradient of the rows."""
+        """The aggregate; the product holds the gradient of the output rows."""
         return Kept(self.layer.in_features, gradient="products")

@@ -22,9 +22,9 @@ class GcniiLayer(Layer):
 
     Args:
         hidden: columns of input, output and initial rows.
-        number: l.
+        number: l, the layer's number.
         alpha: share of the initial rows.
-        theta: strength of the weights.
+        theta: strength of the weights: W counts beta, the identity the rest.
         generator: draws the weights.
     """
 
@@ -40,32 +40,39 @@ class GcniiLayer(Layer):
         self.weight = glorot(hidden, hidden, generator)
 
     def message(self, h: Tensor, drop: Drop) -> tuple[Tensor, None]:
-        """Dropped rows."""
+        """Drop."""
         return drop(h), None
 
     def update(self, z: Tensor, carry: None, h0: Tensor) -> Tensor:
-        """Initial residual, then identity mapping."""
+        """Mix in the initial rows (initial residual), multiply (identity mapping) and activate."""
         s = torch.lerp(z, h0, self.alpha)
         return F.relu(torch.addmm(s, s, self.weight, beta=1.0 - self.beta, alpha=self.beta))
 
 
 @dataclass
 class SavedMix(Saved):
-    """The aggregate's mix with the initial rows, and the table's rows."""
+    """The dropped input rows, which stand in the table, and the aggregate mixed with the initial rows."""
 
     dropped: Tensor = field(init=False)
     s: Tensor = field(init=False)
 
 
 class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
-    """Blends the weights with the identity, once an epoch for all chunks."""
+    """Runs ``h' = ReLU(s B)`` with ``s = (1 - alpha) z + alpha h0`` and ``B = (1 - beta) I + beta W``.
+
+    B is made once an epoch for all chunks: weights don't change in between. With G the gradient of ``s B``:
+
+        W: beta s^T G     z: (1 - alpha) G B^T     h0: alpha G B^T
+
+    One product makes both: ``z_gradient = G ((1 - alpha) B^T)``, of which h0 gets ``alpha / (1 - alpha)``.
+    """
 
     saved = SavedMix
     only_drops = True
 
     def __init__(self, layer: GcniiLayer) -> None:
         super().__init__(layer)
-        # in the same place every epoch, where a recorded CUDA graph reads it
+        # B, and (1 - alpha) B^T; always the same memory, which a recorded CUDA graph reads
         self._blended = torch.empty_like(layer.weight.detach())
         self._blended_back = torch.empty_like(self._blended.t())
 
@@ -76,16 +83,18 @@ class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
     def begin_epoch(self) -> None:
         super().begin_epoch()
         weight, alpha, beta = self.layer.weight.detach(), self.layer.alpha, self.layer.beta
+        # beta W, then 1 - beta on the diagonal
         torch.mul(weight, beta, out=self._blended)
         self._blended.diagonal().add_(1.0 - beta)
         torch.mul(self._blended.t(), 1.0 - alpha, out=self._blended_back)
 
     def forward_message(self, saved: SavedMix, h: Tensor, x: Tensor) -> None:
+        # x stands in the table until the next epoch, so it is kept for the way back at no cost
         saved.drop.into(h, x)
         saved.dropped = x
 
     def forward_update(self, saved: SavedMix, z: Tensor, h0: Tensor, out: Tensor) -> None:
-        ops.of(z.device).mix(z, h0, self.layer.alpha)
+        ops.of(z.device).mix(z, h0, self.layer.alpha)  # z becomes s, in place
         torch.mm(z, self._blended, out=out).relu_()
         saved.s = z
 
@@ -94,10 +103,11 @@ class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
     ) -> None:
         layer = self.layer
         saved.owe(layer.weight, saved.s, gradient, layer.beta)
-        if layer.alpha == 1.0:  # nothing of the aggregates is left
+        if layer.alpha == 1.0:  # s is h0 alone, and (1 - alpha) can't be divided by
             z_gradient.zero_()
             h0_gradient.addmm_(gradient, self._blended.t())
             return
+        # share: h0_gradient += alpha / (1 - alpha) z_gradient
         torch.mm(gradient, self._blended_back, out=z_gradient)
         ops.of(gradient.device).share(z_gradient, h0_gradient, layer.alpha)
 
@@ -106,5 +116,5 @@ class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
 
     @property
     def kept(self) -> Kept:
-        """The mix, whose product has the gradient of the rows."""
+        """The mix; the product holds the gradient of the output rows."""
         return Kept(self.layer.out_features, gradient="products")

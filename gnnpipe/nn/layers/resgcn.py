@@ -16,8 +16,8 @@ from gnnpipe.nn.running import InputRows, Kept, Recomputes, Saved, WrittenOut, g
 class ResGcnLayer(Layer):
     """``h' = h + A dropout(ReLU(norm(h))) W + b`` (the "res+" block of arXiv 2006.07739).
 
-    ``A = D^-1/2 (A + I) D^-1/2``; the norm is LayerNorm, which works row by row, so that a chunk's rows do
-    not depend on the other chunks' as they would with batch norm. Shapes: ``[n, hidden] -> [n, hidden]``.
+    ``A = D^-1/2 (A + I) D^-1/2``. The norm is LayerNorm: it works row by row, whereas batch norm would make a
+    chunk's rows depend on other chunks. Shapes: ``[n, hidden] -> [n, hidden]``.
 
     Args:
         hidden: columns of input and output.
@@ -32,27 +32,35 @@ class ResGcnLayer(Layer):
         self.bias = zeros(hidden)
 
     def message(self, h: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
-        """Activated rows, and the skip."""
+        """Normalise, activate and drop; hand the input rows over for the skip connection."""
         return drop(F.relu(self.norm(h))), h
 
     def update(self, z: Tensor, carry: Tensor, h0: object) -> Tensor:
-        """Convolution plus skip."""
+        """Multiply, add the skip connection and the bias."""
         return torch.addmm(carry, z, self.weight).add_(self.bias)
 
 
 @dataclass
 class SavedBlock(Saved):
-    """Input rows, moments of their norm, the table's rows, the aggregate; then the gradient in its place."""
+    """Input rows, moments of their norm, dropped rows (in the table) and the aggregate."""
 
     h: Tensor = field(init=False)
     moments: Moments = field(init=False)
     dropped: Tensor = field(init=False)
     z: Tensor = field(init=False)
+    """Until the update has been differentiated."""
     gradient: Tensor = field(init=False)
+    """From then on: gradient of the output rows, which the skip connection passes on."""
 
 
 class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
-    """What tiles let go of on the way back are small blocks, in whose place no gradient fits."""
+    """Runs ``h' = h + z W + b`` with ``z = A x`` and ``x = dropout(ReLU(norm(h)))``; makes ``h`` again.
+
+    With G the gradient of the output rows, and ``P = A^T (G W^T)``, which the engine pulls:
+
+        b: column sums of G     W: z^T G     z: G W^T
+        h: G (skip connection) + norm's derivative of (P where x > 0, scaled)
+    """
 
     saved = SavedBlock
     only_drops = True
@@ -74,7 +82,7 @@ class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
         torch.addmm(saved.h, saved.z, self.layer.weight, out=out).add_(self.layer.bias)
 
     def forget(self, saved: SavedBlock) -> None:
-        """The input rows."""
+        """Drop the input rows."""
         del saved.h
 
     def recall(self, saved: SavedBlock, h: Tensor, out: Tensor | None) -> None:
@@ -94,10 +102,10 @@ class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
 
     def backward_message(self, saved: SavedBlock, x_gradient: Tensor, h_gradient: Tensor) -> None:
         saved.drop.back(x_gradient, saved.dropped, x_gradient)
-        found = norm_backward(self.layer.norm, x_gradient, saved.h, saved.moments)
-        torch.add(found, saved.gradient, out=h_gradient)
+        through_norm = norm_backward(self.layer.norm, x_gradient, saved.h, saved.moments)
+        torch.add(through_norm, saved.gradient, out=h_gradient)
 
     @property
     def kept(self) -> Kept:
-        """Input and aggregate, and the two moments of the norm."""
+        """Input rows, aggregate, and the two moments of the norm."""
         return Kept(2 * self.layer.out_features + 2, forgotten=self.layer.in_features)

@@ -40,20 +40,26 @@ class SageLayer(Convolution):
         self.weight_neighbour = glorot(in_features, out_features, generator)
 
     def message(self, h: FeatureRows, drop: Drop) -> tuple[FeatureRows, Tensor]:
-        """Rows for the neighbours, and the node's own term."""
+        """Drop, and multiply rows for the neighbours if that comes first; hand over the node's own term."""
         rows = drop(h)
         own = project(rows, self.weight_self)
         return project(rows, self.weight_neighbour) if self.transform_first else rows, own
 
     def update(self, z: Tensor, carry: Tensor, h0: object) -> Tensor:
-        """Sum of the two terms, bias and activation."""
+        """Add both terms and the bias, and activate."""
         neighbours = z if self.transform_first else z @ self.weight_neighbour
         out = carry + neighbours + self.bias
         return self.activated(out)
 
 
 class SageTransformFirst(TransformFirst[SageLayer]):
-    """``x W_self + A (x W_neighbour) + b``."""
+    """``out = x W_self + A (x W_neighbour) + b``.
+
+    With G the gradient of ``out`` in front of the activation, and ``P = A^T G``, which the engine pulls:
+
+        b: column sums of G     W_self: x^T G     W_neighbour: x^T P
+        x: G W_self^T + P W_neighbour^T
+    """
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> SageTransformFirst | None:
@@ -87,13 +93,19 @@ class SageTransformFirst(TransformFirst[SageLayer]):
 
     @property
     def kept(self) -> Kept:
-        """Two products, one of them with the gradient of the message."""
+        """The dropped rows; of the two products one also holds the gradient of the message."""
         columns, out = self.dropped_columns, self.layer.out_features
         return Kept(columns, dropped=columns, carried=out, owed=out)
 
 
 class SageAggregateFirst(AggregateFirst[SageLayer]):
-    """``x W_self + (A x) W_neighbour + b``."""
+    """``out = x W_self + z W_neighbour + b`` with ``z = A x``.
+
+    With G the gradient of ``out`` in front of the activation:
+
+        b: column sums of G     W_self: x^T G     W_neighbour: z^T G     z: G W_neighbour^T
+        x: G W_self^T + A^T (G W_neighbour^T), which the engine pulls
+    """
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> SageAggregateFirst | None:
@@ -129,6 +141,6 @@ class SageAggregateFirst(AggregateFirst[SageLayer]):
 
     @property
     def kept(self) -> Kept:
-        """The aggregate; two products, one of them with the table's rows."""
+        """The aggregate; of the two products one holds the table's rows, as floats."""
         columns = self.layer.in_features
         return Kept(columns, carried=self.layer.out_features, owed_of_tables=columns)
