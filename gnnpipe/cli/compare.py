@@ -95,7 +95,7 @@ def run(arguments: list[str]) -> int:
         with _stdout_kept_clean() if chosen.json else nullcontext():
             folders = _run_missing(config, plans)
     else:
-        _check_runs(folders, config)
+        _check_runs(folders, flags_given=config != RunConfig())
     from gnnpipe.report.compare import compare  # PyTorch takes seconds to import
 
     return compare(folders, as_json=chosen.json)
@@ -127,9 +127,9 @@ def _check_operands(folders: list[Path], plans: list[PlanName]) -> None:
         raise ConfigError("runs: there is nothing to compare; name two runs or more, or two --plans or more")
 
 
-def _check_runs(folders: list[Path], config: RunConfig) -> None:
+def _check_runs(folders: list[Path], *, flags_given: bool) -> None:
     """Refuse flags of a run, which change nothing about finished ones, and folders that are no runs."""
-    if config != RunConfig():
+    if flags_given:
         raise ConfigError(
             f"runs: '{shown(str(folders[0]))}' is run already, so flags of a run say nothing about it; leave "
             "them out, or give --plans"
