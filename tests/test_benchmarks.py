@@ -17,10 +17,15 @@ from benchmarks.memory import cells
 from benchmarks.memory.cells import Size
 from benchmarks.memory.measure import Measured, measure
 from benchmarks.memory.run import row_of
+from benchmarks.planner.original import SYNCHRONIZE, Gpu, original_ranges, original_work
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.comm.groups import Links
 from gnnpipe.config.checks import check_config
-from gnnpipe.config.run import RunConfig
+from gnnpipe.config.run import Model, RunConfig
+from gnnpipe.nn.models import ModelSpec
+from gnnpipe.planner.costs import GraphSize
+from gnnpipe.planner.workload import WHOLE
+from gnnpipe.schedule.plan import make_plan
 from tests.graphs import random_graph
 from tests.harness import Case
 
@@ -141,3 +146,35 @@ def test_a_device_that_is_the_cpu_agrees_with_it() -> None:
     found = check.check(torch.device("cpu"), ("gcnii",), nodes=120)
     assert len(found) > 8
     assert all(result["agrees"] for result in found.values())
+
+
+# Launches forward: 2 of the aggregation, 1 or 2 products, 2 a sum, 1 ReLU, 2 of dropout.
+@pytest.mark.parametrize(
+    ("model", "forward", "backward"), [("gcn", 6, 17), ("sage", 9, 31), ("gcnii", 10, 27)]
+)
+def test_layers_of_the_published_system_cost_their_launches_however_small(
+    model: Model, forward: int, backward: int
+) -> None:
+    spec, plan = ModelSpec(model, 6, 16, 8, 4), make_plan(1, 1, 4, 6, 100)
+    work = original_work(plan, spec, GraphSize(100, 500), WHOLE, Gpu(0.0, 0.0, 0.0, launch=1.0), 1e9)
+    layer = work.layers[0][3]
+    matrices = 2 if model == "sage" else 1
+    assert layer.forward == pytest.approx(forward)
+    assert layer.backward == pytest.approx(backward + matrices * SYNCHRONIZE)
+
+
+def test_large_layers_of_the_published_system_cost_their_work() -> None:
+    spec, plan = ModelSpec("gcn", 6, 16, 8, 4), make_plan(1, 1, 4, 6, 100)
+    gpu = Gpu(gather=1.0, multiply=0.0, byte=0.0, launch=1e-9)
+    work = original_work(plan, spec, GraphSize(100, 500), WHOLE, gpu, 1e9)
+    assert work.layers[0][3].forward == pytest.approx(500 / 4 * 16)
+
+
+def test_stages_of_the_published_system_take_dense_ends_for_layers() -> None:
+    def num_convolutions(model: Model, num_stages: int) -> list[int]:
+        ranges = original_ranges(ModelSpec(model, 32, 16, 8, 4), num_stages)
+        return [last - first for first, last in ranges]
+
+    assert num_convolutions("gcn", 8) == [4] * 8
+    assert num_convolutions("gcnii", 8) == [4, 5, 4, 4, 4, 4, 4, 3]
+    assert num_convolutions("gcnii", 4) == [8, 9, 8, 7]

@@ -13,7 +13,7 @@ from gnnpipe.planner.costs import GraphSize, LayerSeconds, LayerShape, layer_sec
 from gnnpipe.planner.hardware import Rates
 from gnnpipe.planner.predictions import layer_shapes
 from gnnpipe.schedule.plan import Plan
-from gnnpipe.schedule.volume import BYTES_PER_NUMBER, HaloRows, bucket_bytes, buckets, row_bytes
+from gnnpipe.schedule.volume import HaloRows, bucket_bytes, buckets, row_bytes
 
 # Share of a layer's elementwise work that comes before boundary rows leave: dropout when forward, the
 # activation when backward.
@@ -110,7 +110,6 @@ def work_of(
     cut: PartCut,
     rates: Rates,
     versions: int = 1,
-    engine: EngineKind = "ours",
 ) -> Work:
     """Seconds and bytes of every layer, for chunks and parts that are all alike.
 
@@ -121,7 +120,6 @@ def work_of(
         cut: the graph's cut into the plan's parts.
         rates: a device's.
         versions: forms in which a row goes to other parts, see `TableSettings.versions_sent`.
-        engine: the original one starts its all-reduce when all else is done.
     """
     shapes = layer_shapes(spec)
     # a layer's seconds are those of the whole graph: each part's chunk starts once, and takes an equal share
@@ -149,7 +147,7 @@ def work_of(
             stage.insert(0, layer(shapes[0][1]))
     message = row_bytes(spec.hidden, plan.wire) * initial.num_streams * size.num_nodes / pieces
     step = rates.epoch + rates.weight * max(_stage_weights(plan, spec))
-    return Work(tuple(map(tuple, stages)), message, _exposed_sum(plan, spec, engine), step)
+    return Work(tuple(map(tuple, stages)), message, _exposed_sum(plan, spec), step)
 
 
 def best_chunks(plan: Plan, spec: ModelSpec, size: GraphSize, rates: Rates) -> int:
@@ -222,7 +220,7 @@ def _layer_work(seconds: LayerSeconds, pieces: int, cut: float, halo: float, hal
     )
 
 
-def _exposed_sum(plan: Plan, spec: ModelSpec, engine: EngineKind) -> float:
+def _exposed_sum(plan: Plan, spec: ModelSpec) -> float:
     """Bytes that a part sends in the all-reduce of weights' gradients and that no computation hides.
 
     Ours sums bucket by bucket during the backward pass, so only the last bucket is exposed.
@@ -231,8 +229,6 @@ def _exposed_sum(plan: Plan, spec: ModelSpec, engine: EngineKind) -> float:
         return 0.0
     # a ring all-reduce sends each number 2 (P - 1) / P times
     times = 2 * (plan.num_parts - 1) / plan.num_parts
-    if engine == "original":
-        return times * BYTES_PER_NUMBER * max(_stage_weights(plan, spec))
     each: list[list[int]] = [[] for _ in range(plan.num_stages)]
     for item, shape in layer_shapes(spec):
         each[plan.stage_of(item.convolution)].append(shape.num_weights)
