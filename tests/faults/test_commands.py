@@ -55,7 +55,7 @@ def test_more_epochs_on_other_ranks(folder: Path) -> None:
             ["--checkpoint-every", "often"],
             "checkpoint-every: 'often' can't be used; write a number of epochs",
         ),
-        (["--epochs", "2"], "all 2 epochs of '.*run' are done; give more"),
+        (["--epochs", "2"], r"all 6 epochs of '.*run' are done; give more, as in --epochs 12"),
     ],
 )
 def test_what_can_not_go_on(
