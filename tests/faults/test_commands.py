@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_more_epochs_on_other_ranks(folder: Path) -> None:
+def test_more_epochs_on_other_ranks(folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(folder, tmp_path / "again")
     before = losses(folder / "run")
     done = gnnpipe("train", "--resume", "run", "--epochs", "8", "--stages", "1", "--parts", "2", cwd=folder)
     assert done.returncode == 0, done.stderr
