@@ -38,8 +38,9 @@ from gnnpipe.files.typed_json import from_object
 from gnnpipe.system.interruption import STOPS, TWICE_SECONDS, Wish, heard
 from gnnpipe.system.resources import LAUNCHED_WITH_CORES, cores
 
-# Modules that the rank server imports before it forks: they take seconds.
-PRELOADED = ("torch", "torch.distributed")
+# Modules that the rank server imports before it forks: they take seconds. PyTorch imports the last one at the
+# first step of an optimiser, which would take each rank a second and 50 MB of its own.
+PRELOADED = ("torch", "torch.distributed", "torch._dynamo")
 
 # Errors with a message for the user; any other error is shown with its traceback.
 OUR_ERRORS = tuple(

@@ -22,6 +22,7 @@ import signal
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import Any
 
 from gnnpipe.comm.rank_process import Task, be_rank
@@ -60,7 +61,8 @@ def serve(descriptor: int, launcher: int, preload: list[str]) -> None:
     # the thread of `ended_with` has to be gone before the first fork
     with ended_with(launcher):
         for name in preload:
-            importlib.import_module(name)
+            with suppress(ImportError):  # a rank that needs it says so in its report
+                importlib.import_module(name)
     with socket.socket(fileno=descriptor) as connection:
         _Server(connection, launcher).run()
 

@@ -22,11 +22,12 @@ from gnnpipe.config.run import TableFormat
 from gnnpipe.planner.rank_shape import RankShape
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER, row_bytes
 
-# Resident memory of a rank that has joined its group and is idle; measured with PyTorch 2.13 on Linux.
-PROCESS_BYTES = 297 * 2**20
+# Resident memory of a rank that has joined its group and is idle; measured with PyTorch 2.13 on Linux, forked
+# from the rank server. torchrun's ranks import by themselves and map some 70 MB more of libraries' files.
+PROCESS_BYTES = 254 * 2**20
 
 # Memory that libraries allocate when they are first called, whatever is trained.
-LIBRARY_BYTES = 30 * 2**20
+LIBRARY_BYTES = 8 * 2**20
 
 # Pages of libraries' files that are mapped meanwhile; more where the system reads ahead far. All ranks share
 # them, and the system takes them back where memory is short.
@@ -34,7 +35,7 @@ LIBRARY_PAGES = 25 * 2**20
 
 # Fragmentation: resident bytes over bytes in use, for gaps between blocks and rounding to pages. One chunk's
 # blocks are so large that each is mapped by itself; those of several chunks share a heap.
-FRAGMENTS, FRAGMENTS_OF_CHUNKS = 1.06, 1.14
+FRAGMENTS, FRAGMENTS_OF_CHUNKS = 1.06, 1.12
 
 # A weight, its gradient, Adam's two moments, and the average.
 COPIES_OF_WEIGHTS = 5
