@@ -149,9 +149,9 @@ def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> 
         (
             HeteroData(),
             {},
-            "data: a HeteroData can't be used; give a data set's name, a torch_geometric Data",
+            "data: an object of type HeteroData can't be used; give a data set's name, a torch_geometric",
         ),
-        ([as_data()], {}, r"data: a list can't be used; .* dataset\[0\]"),
+        ([as_data()], {}, r"data: an object of type list can't be used; .* dataset\[0\]"),
         (planted_partition(GRAPH), {"undirected": True}, "undirected: the edges of a GraphData are taken as"),
     ],
 )

@@ -20,8 +20,8 @@ from gnnpipe.comm.place import Place
 from gnnpipe.comm.transport import Transfer
 from gnnpipe.comm.watchdog import Waiting
 
-# Most sends under way at once (back-pressure): so many that a steady pipeline never waits, so few that their
-# buffers don't add up to an epoch's rows.
+# Most sends under way at once (back-pressure). A steady pipeline has fewer and never waits; without a limit
+# the buffers of a fast stage could add up to an epoch's rows.
 MOST_SENDS_UNDER_WAY = 8
 
 

@@ -76,9 +76,7 @@ def check_volume_config(config: VolumeConfig) -> VolumeConfig:
         ConfigError: a value that can't be used, or one that needs another one beside it.
         DataError: an unknown data set.
     """
-    _check_dataset(config)
-    _check_fields(config, _PLANNED)
-    _check_sizes(config)
+    _check_planned(config)
     return config
 
 
@@ -89,9 +87,7 @@ def check_plan_config(config: PlanConfig) -> PlanConfig:
         ConfigError: a value that can't be used, or one that needs another one beside it.
         DataError: an unknown data set.
     """
-    _check_dataset(config)
-    _check_fields(config, _PLANNED)
-    _check_sizes(config)
+    _check_planned(config)
     if config.num_nodes is not None and config.num_edges is None:
         raise ConfigError(
             "num-edges: a graph that is not at hand needs its number of edges; give --num-edges"
@@ -180,6 +176,13 @@ def _check_contradictions(config: Resolved) -> None:
             f"optimizer.dense_weight_decay: {decay} says nothing about {config.model}, which has no dense "
             "layers beside its convolutions; use --weight-decay"
         )
+
+
+def _check_planned(config: SizesConfig) -> None:
+    """Check a graph and a model that are planned for."""
+    _check_dataset(config)
+    _check_fields(config, _PLANNED)
+    _check_sizes(config)
 
 
 def _check_sizes(config: SizesConfig) -> None:

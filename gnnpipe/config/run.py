@@ -272,8 +272,8 @@ class RunConfig(LayoutConfig, GraphConfig):
     timeout: float = 600.0
     """Seconds that a process waits for another before the run fails."""
     checkpoint_every: int | str = "10min"
-    """How often a checkpoint, from which ``--resume`` goes on, is written in the background: every so many
-    epochs, such as 20, and after the last one; every so many minutes, as in 10min; or 0 for never."""
+    """Time between checkpoints, which are written in the background and from which ``--resume`` goes on. In
+    epochs, such as 20 (and one after the last epoch), or in minutes, such as 10min; 0 writes none."""
     keep_checkpoints: int = 2
     """Number of checkpoints to keep; older ones are removed."""
     max_restarts: int = 0

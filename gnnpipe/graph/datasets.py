@@ -83,8 +83,8 @@ def as_graph(data: Any, config: GraphConfig) -> GraphData:
         graph = _built(_raw(data, IN_MEMORY), config, IN_MEMORY)
     elif not isinstance(data, GraphData):
         raise DataError(
-            f"data: a {type(data).__name__} can't be used; give a data set's name, a torch_geometric Data "
-            "such as the first of a Dataset, dataset[0], or a GraphData"
+            f"data: an object of type {type(data).__name__} can't be used; give a data set's name, a "
+            "torch_geometric Data such as the first of a Dataset, dataset[0], or a GraphData"
         )
     elif config.undirected:
         raise ConfigError(

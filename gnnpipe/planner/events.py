@@ -20,7 +20,7 @@ class Clock:
     """Heap of moments and calls; the earliest comes first."""
 
     def after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Make a call in so many seconds."""
+        """Make a call ``seconds`` from now, in simulated time."""
         heapq.heappush(self.queue, (self.now + seconds, next(self.number), call))
 
     def run(self) -> None:

@@ -45,7 +45,7 @@ class Question:
 
 
 def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
-    """What is to be planned: the graph whose sizes the config gives, or else its data set.
+    """The graph and the model to plan for, from sizes in the config or from its data set.
 
     Args:
         config: sizes or data set, model, and number of devices.

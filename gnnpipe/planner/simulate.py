@@ -140,7 +140,7 @@ class _Simulation:
         return done
 
     def pause(self, seconds: float) -> Event:
-        """An event that fires in so many seconds; no resource is occupied meanwhile."""
+        """An event that fires ``seconds`` from now; no resource is occupied meanwhile."""
         done = Event()
         self.clock.after(seconds, lambda: self.fire(done))
         return done

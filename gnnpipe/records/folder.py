@@ -275,7 +275,7 @@ class RunFolder:
         return f"{files}; {self._resuming()} goes on from epoch {max(epochs)}"
 
     def _resuming(self) -> str:
-        """What a user types to go on. The command line has no graph in memory to give."""
+        """The command that goes on with the run; with a graph in memory, the call."""
         in_memory = (self.path / CONFIG).exists() and self.settings().get("dataset") == IN_MEMORY
         return f"gnnpipe.resume('{self.path}', data)" if in_memory else f"gnnpipe train --resume {self.path}"
 

@@ -132,7 +132,7 @@ def stopped(number: int, folder: RunFolder | None, *, begun: bool) -> StoppedErr
 
 
 def saved(folder: RunFolder) -> str:
-    """What a folder holds, in one line; its path if that can't be read."""
+    """One line about the results that a folder holds, or its path if they can't be read."""
     try:
         return folder.saved()
     except (GnnpipeError, OSError) as error:

@@ -89,7 +89,10 @@ def fresh_probability(num_chunks: int, lookahead: int) -> float:
 
 
 def snapshot_due(freeze: Freeze, epoch: int) -> bool:
-    """Whether a snapshot is taken as ``epoch`` begins: every so many epochs from the start of each setting of
-    ``freeze``; never at epoch 0, when there are no rows to take."""
+    """Whether a snapshot is taken as ``epoch`` begins.
+
+    A pair (start, R) of ``freeze`` takes the first one at epoch start, or at 1 if that is 0, when there are
+    no rows yet, and then one every R epochs.
+    """
     start, epochs = next(setting for setting in reversed(freeze) if setting[0] <= epoch)
     return epoch > 0 and (epoch - max(start, 1)) % epochs == 0

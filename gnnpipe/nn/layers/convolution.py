@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gnnpipe.nn.layer import Layer, zeros
+from gnnpipe.nn.layer import Layer, glorot, zeros
 from gnnpipe.nn.running import InputRows, Saved, SavedInput, WrittenOut, grad_of
 
 
@@ -19,11 +20,23 @@ class Convolution(Layer):
     Args:
         in_features: columns of the input rows.
         out_features: columns of the output rows.
+        generator: draws the weights.
         sparse_input: whether the input rows are sparse features.
         relu: whether a ReLU ends the layer, as it does all but the model's last.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, sparse_input: bool, relu: bool) -> None:
+    drawn: ClassVar[tuple[str, ...]]
+    """Names of its weights ``[in_features, out_features]``, in the order in which they are drawn."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        generator: torch.Generator,
+        *,
+        sparse_input: bool = False,
+        relu: bool = True,
+    ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.sparse_input = sparse_input
@@ -31,6 +44,8 @@ class Convolution(Layer):
         self.width = out_features if self.transform_first else in_features
         self.bias = zeros(out_features)
         self.relu = relu
+        for name in self.drawn:
+            self.register_parameter(name, glorot(in_features, out_features, generator))
 
     def activated(self, out: Tensor) -> Tensor:
         """``act(out)``: ReLU or nothing."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnnpipe.nn.features import FeatureRows, project
-from gnnpipe.nn.layer import Drop, Layer, glorot
+from gnnpipe.nn.layer import Drop, Layer
 from gnnpipe.nn.layers.convolution import (
     AggregateFirst,
     Convolution,
@@ -23,20 +23,11 @@ class GcnLayer(Convolution):
 
     Shapes: ``[n, in_features] -> [n, out_features]``.
 
-    Args: as `Convolution`; ``generator`` draws the weights.
+    Args: as `Convolution`.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        generator: torch.Generator,
-        *,
-        sparse_input: bool = False,
-        relu: bool = True,
-    ) -> None:
-        super().__init__(in_features, out_features, sparse_input=sparse_input, relu=relu)
-        self.weight = glorot(in_features, out_features, generator)
+    drawn = ("weight",)
+    weight: nn.Parameter
 
     def message(self, h: FeatureRows, drop: Drop) -> tuple[FeatureRows, None]:
         """Drop, and multiply if that comes first."""
