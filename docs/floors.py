@@ -26,7 +26,7 @@ FLOORS = (
     "schedule", "graph", "config", "files", "system", "errors",
 )  # fmt: skip
 INK, PALE, BLUE = "#1f2933", "#e4e7eb", "#2563a8"
-DESCRIBED, CLUES = 13, 80
+DESCRIBED, CLUES = 14, 82
 """Columns that names and descriptions take, and characters of a description that fit."""
 
 

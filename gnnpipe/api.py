@@ -1,4 +1,4 @@
-"""Runs from Python: ``gnnpipe.train(...)`` in a script, a notebook, a thread, or each process of torchrun.
+"""Runs from Python: in a script, a notebook, a thread, or each process of torchrun.
 
 A script needs no ``if __name__ == "__main__":``, as the processes of a run import this package and not the
 script.

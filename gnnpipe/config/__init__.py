@@ -1,1 +1,1 @@
-"""Settings of runs and commands, checked before anything is loaded; no PyTorch."""
+"""Settings of runs and commands, and their checks before anything is loaded."""

@@ -1,1 +1,1 @@
-"""One run: its job, its training loop, its folder."""
+"""One run: its session, its job, the training loop and evaluation."""
