@@ -26,8 +26,8 @@ from gnnpipe.config.resume import check_resumed, stored_settings
 from gnnpipe.config.roots import check_root
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, shown
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.datasets import as_graph
+from gnnpipe.graph.data import Graph
+from gnnpipe.graph.sources.datasets import as_graph
 from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.question import question_of
 from gnnpipe.planner.search import Candidate, search
@@ -80,7 +80,7 @@ def train(
 
     Args:
         data: a data set's name, a ``torch_geometric.data.Data`` with ``x``, ``y``, ``edge_index`` and perhaps
-            masks, or a `GraphData`. By default the built-in graph. Other attributes of a Data, such as edge
+            masks, or a `Graph`. By default the built-in graph. Other attributes of a Data, such as edge
             weights, are not used; a warning names them.
         config: settings. ``data`` and ``changes`` win over it.
         verbose: show the run as ``gnnpipe train`` does. By default on a terminal and in a notebook; else only
@@ -225,7 +225,7 @@ def _trained(asked: RunConfig, data: Any, reporter: Reporter, before: Resolved |
     config = _checked(asked)
     if before is not None:
         check_resumed(config, before)
-    graph: GraphData | None = as_graph(data, config) if _in_memory(data) else None
+    graph: Graph | None = as_graph(data, config) if _in_memory(data) else None
     ask_for_huge_pages()
     with _threads_kept():
         return Run(session.train(config, reporter, before, graph).path)

@@ -259,7 +259,7 @@ CHANGES = (
     # parts and halo
     Change(
         "a boundary node is looked for in the chunk before",
-        "graph/halo.py",
+        "graph/cut/halo.py",
         "right=True",
         "right=False",
         f"{PARTS} -k equal_full_graph",
@@ -318,7 +318,7 @@ CHANGES = (
     ),
     Change(
         "work of a node counts the edges of one direction only",
-        "graph/partition.py",
+        "graph/cut/partition.py",
         "row_cost + (in_degree + out_degree) / 2",
         "row_cost + in_degree",
         PARTITION,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.splits import random_split
 
 SHARED_DATA = Path(os.environ.get("GNNPIPE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -27,7 +27,7 @@ def random_graph(
     undirected: bool = False,
     multilabel: bool = False,
     sparse_features: bool = False,
-) -> GraphData:
+) -> Graph:
     """A random graph, by default directed. It may have self loops and parallel edges."""
     generator = torch.Generator().manual_seed(seed)
     edge_index = torch.randint(num_nodes, (2, num_edges), generator=generator)
@@ -39,12 +39,12 @@ def random_graph(
     else:
         labels = torch.randint(num_classes, (num_nodes,), generator=generator)
     masks = random_split(num_nodes, seed=seed) if num_nodes >= 5 else one_node_each(num_nodes)
-    return GraphData.from_edge_index(
+    return Graph.from_edge_index(
         edge_index, features, labels, masks, num_classes=num_classes, undirected=undirected
     )
 
 
-def grid_graph(rows: int, columns: int, *, seed: int = 0) -> GraphData:
+def grid_graph(rows: int, columns: int, *, seed: int = 0) -> Graph:
     """A grid of ``rows * columns`` nodes, numbered at random."""
     number = torch.arange(rows * columns).view(rows, columns)
     across = torch.stack([number[:, :-1].flatten(), number[:, 1:].flatten()])
@@ -52,7 +52,7 @@ def grid_graph(rows: int, columns: int, *, seed: int = 0) -> GraphData:
     return local_graph(torch.cat([across, down], dim=1), rows * columns, seed)
 
 
-def road_graph(num_nodes: int, *, seed: int = 0) -> GraphData:
+def road_graph(num_nodes: int, *, seed: int = 0) -> Graph:
     """Points of a long strip, each joined to those nearby: degrees and distances vary, and edges cross."""
     generator = torch.Generator().manual_seed(seed)
     place = torch.rand(num_nodes, 2, generator=generator) * torch.tensor([num_nodes / 6.0, 2.0])
@@ -60,7 +60,7 @@ def road_graph(num_nodes: int, *, seed: int = 0) -> GraphData:
     return local_graph(near.triu(1).nonzero().T, num_nodes, seed)
 
 
-def banded_graph(num_nodes: int, band: int, *, seed: int = 0) -> GraphData:
+def banded_graph(num_nodes: int, band: int, *, seed: int = 0) -> Graph:
     """Directed edges between nodes whose numbers differ by ``band`` at most, as between slices of time."""
     generator = torch.Generator().manual_seed(seed)
     source = torch.randint(num_nodes, (3 * num_nodes,), generator=generator)
@@ -70,11 +70,11 @@ def banded_graph(num_nodes: int, band: int, *, seed: int = 0) -> GraphData:
     return local_graph(torch.stack([source, target]), num_nodes, seed, undirected=False)
 
 
-def local_graph(edge_index: Tensor, num_nodes: int, seed: int, *, undirected: bool = True) -> GraphData:
+def local_graph(edge_index: Tensor, num_nodes: int, seed: int, *, undirected: bool = True) -> Graph:
     """A graph with these edges and with random numbering, 6 features and 3 classes."""
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(num_nodes, generator=generator)
-    return GraphData.from_edge_index(
+    return Graph.from_edge_index(
         shuffled[edge_index],
         torch.randn(num_nodes, 6, generator=generator),
         torch.randint(3, (num_nodes,), generator=generator),

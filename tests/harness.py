@@ -39,9 +39,9 @@ from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import refresh, sweep
 from gnnpipe.engine.tables import TableSettings
-from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.cut.chunks import CutSpec
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepared import PreparedGraph, prepare
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.schedule.plan import Plan, make_plan
@@ -57,7 +57,7 @@ SMALL_TILES = TileSizes(1, 16)  # so that small graphs have several
 class Case:
     """Graph, model and settings of a training in a test."""
 
-    data: GraphData
+    data: Graph
     model: Model = "gcnii"
     layers: int = 4
     hidden: int = 8

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.nn.dropout import Dropout, dropout_key, keep_all
 from gnnpipe.nn.layer import Layer
@@ -24,7 +24,7 @@ from tests.graphs import dense
 from tests.harness import LEARNING_RATE, Case, Outcome
 
 
-def dense_adjacency(data: GraphData, model: str) -> Tensor:
+def dense_adjacency(data: Graph, model: str) -> Tensor:
     """Normalised adjacency from its definition in the model's paper, without code of the package."""
     A = dense(data.adjacency).double()
     if model != "sage":
@@ -62,7 +62,7 @@ def exact_epochs(case: Case) -> Outcome:
     return outcome
 
 
-def mean_loss(logits: Tensor, data: GraphData) -> Tensor:
+def mean_loss(logits: Tensor, data: Graph) -> Tensor:
     chosen, labels = logits[data.train_mask], data.labels[data.train_mask]
     if labels.dim() == 2:
         return F.binary_cross_entropy_with_logits(chosen, labels)

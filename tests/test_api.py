@@ -22,7 +22,7 @@ from gnnpipe.cli.main import main
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import OptimizerConfig, RunConfig, SyntheticConfig
 from gnnpipe.errors import ConfigError, DataError, PlanError
-from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.records.folder import RunFolder
 from tests.cli.commands import BIN, environment, run
 
@@ -152,7 +152,7 @@ def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> 
             "data: an object of type HeteroData can't be used; give a data set's name, a torch_geometric",
         ),
         ([as_data()], {}, r"data: an object of type list can't be used; .* dataset\[0\]"),
-        (planted_partition(GRAPH), {"undirected": True}, "undirected: the edges of a GraphData are taken as"),
+        (planted_partition(GRAPH), {"undirected": True}, "undirected: the edges of a Graph are taken as"),
     ],
 )
 def test_graphs_in_memory_are_checked(data: Any, changes: dict[str, Any], message: str) -> None:

@@ -21,11 +21,11 @@ from gnnpipe.engine.replay import replayed
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import refresh, sweep
 from gnnpipe.engine.tables import TableSettings
-from gnnpipe.graph.chunks import CutSpec
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.cut.chunks import CutSpec
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepared import PreparedGraph, prepare
-from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.schedule.plan import make_plan
 from gnnpipe.schedule.staleness import chunk_orders
@@ -165,7 +165,7 @@ def _graph(case: Case, nodes: int) -> PreparedGraph:
     return prepare(data, CutSpec(1, case.chunks, 4.0), normalization)
 
 
-def _sparse(data: GraphData) -> GraphData:
+def _sparse(data: Graph) -> Graph:
     import scipy.sparse as sp
 
     assert isinstance(data.features, Tensor)

@@ -20,8 +20,8 @@ from gnnpipe.engine.nonfinite import finite_gradients
 from gnnpipe.engine.replay import replayed
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
-from gnnpipe.graph.chunks import Chunk
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.cut.chunks import Chunk
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.schedule.plan import make_plan

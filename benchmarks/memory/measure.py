@@ -14,7 +14,7 @@ import torch
 from benchmarks.memory.cells import Cell, Size
 from gnnpipe.comm.launch import launch_local
 from gnnpipe.comm.world import join
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.splits import random_split
 from gnnpipe.nn.models import spec_for
 from gnnpipe.nn.tasks import resolve_metric
@@ -47,7 +47,7 @@ class Measured:
         return Measured(self.predicted, list(map(min, self.measured, other.measured)))
 
 
-def graph_of(cell: Cell, size: Size) -> GraphData:
+def graph_of(cell: Cell, size: Size) -> Graph:
     """A random graph with some locality."""
     rng = np.random.default_rng(0)
     nodes, edges = size.num_nodes, size.num_nodes * size.degree // (1 if cell.directed else 2)
@@ -63,7 +63,7 @@ def graph_of(cell: Cell, size: Size) -> GraphData:
         labels = torch.from_numpy(rng.random((nodes, cell.classes)) < 0.1).float()
     else:
         labels = torch.from_numpy(rng.integers(cell.classes, size=nodes))
-    return GraphData.from_edge_index(
+    return Graph.from_edge_index(
         torch.from_numpy(np.stack([source, target])),
         features,
         labels,

@@ -30,10 +30,10 @@ from gnnpipe.engine.engine import Engine
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
-from gnnpipe.graph.chunks import CutSpec
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.cut.chunks import CutSpec
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepared import PreparedGraph, prepare
-from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.schedule.plan import make_plan
 from gnnpipe.schedule.staleness import chunk_orders
@@ -110,7 +110,7 @@ class Bench:
 
     rank: int
     ranks: int
-    data: GraphData
+    data: Graph
     links: dict[tuple[int, int], Links]
     graphs: dict[tuple[int, int, int, str], PreparedGraph]
 

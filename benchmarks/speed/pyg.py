@@ -26,7 +26,7 @@ from torch_geometric.utils import to_torch_csr_tensor
 
 from gnnpipe.comm.world import keep_freed_memory
 from gnnpipe.config.run import SyntheticConfig
-from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.graph.sources.synthetic import planted_partition
 
 
 class Gcnii(nn.Module):

@@ -21,7 +21,7 @@ from gnnpipe.engine.boundary import Boundary
 from gnnpipe.engine.layer import StageLayer
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import ForwardTable, GradientTable, TableSettings
-from gnnpipe.graph.halo import part_range
+from gnnpipe.graph.cut.halo import part_range
 from gnnpipe.graph.prepared import PreparedGraph
 
 

@@ -21,8 +21,8 @@ from gnnpipe.comm.clock import Clock
 from gnnpipe.comm.groups import Links
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.transport import Transfer
-from gnnpipe.graph.chunks import Chunk
-from gnnpipe.graph.halo import Ranges, part_and_chunk_of, part_range
+from gnnpipe.graph.cut.chunks import Chunk
+from gnnpipe.graph.cut.halo import Ranges, part_and_chunk_of, part_range
 from gnnpipe.schedule.timeline import HaloWait
 
 COMMUNICATION_GRAPH = "communication-graph"
@@ -48,7 +48,7 @@ def routes(
     """The route of each chunk; None where no part reads any row of the chunk.
 
     Args:
-        halo: for each part the ids of its halo rows, as `gnnpipe.graph.halo.halo_rows` orders them.
+        halo: for each part the ids of its halo rows, as `gnnpipe.graph.cut.halo.halo_rows` orders them.
         ranges: ``[part][chunk]``.
         part: the part that the routes are for.
         device: device that holds the rows to send; by default the CPU.

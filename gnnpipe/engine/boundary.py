@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.comm.halo import Halo, PendingHalo, Route
-from gnnpipe.graph.chunks import Chunk
+from gnnpipe.graph.cut.chunks import Chunk
 
 
 class Boundary(Protocol):

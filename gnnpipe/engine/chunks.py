@@ -12,9 +12,9 @@ from torch import Tensor
 from gnnpipe import ops
 from gnnpipe.comm.halo import HaloRoutes, Route
 from gnnpipe.comm.place import Place
-from gnnpipe.graph.chunks import Chunk
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.halo import part_range
+from gnnpipe.graph.cut.chunks import Chunk
+from gnnpipe.graph.cut.halo import part_range
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.nn.features import FeatureRows, SparseRows
 
@@ -284,7 +284,7 @@ def _pull(matrix: Csr, span: Chunk, route: Route | None) -> Pull:
 
 def _border(matrix: Csr, chunk: Chunk, num_own: int) -> int:
     """The chunk's first row that reads the halo: the number of rows that don't, as `cut_graph` of
-    `gnnpipe.graph.chunks` puts those first."""
+    `gnnpipe.graph.cut.chunks` puts those first."""
     rows = matrix.rows(chunk.start, chunk.stop)
     remote, _ = rows.split(rows.col >= num_own)
     return int((remote.rowptr[1:] == remote.rowptr[:-1]).sum())

@@ -11,7 +11,7 @@ from torch import Tensor
 from gnnpipe.engine.boundary import Boundary
 from gnnpipe.engine.chunks import ChunkData, pull_tiles
 from gnnpipe.engine.tables import ForwardTable, GradientTable, floats
-from gnnpipe.graph.chunks import Chunk
+from gnnpipe.graph.cut.chunks import Chunk
 from gnnpipe.nn.dropout import Dropout, keep_all
 from gnnpipe.nn.features import FeatureRows
 from gnnpipe.nn.layer import Layer

@@ -20,7 +20,7 @@ from torch import Tensor
 from gnnpipe import ops
 from gnnpipe.config.resolved import Freeze, StalenessSettings
 from gnnpipe.config.run import Gradient, HaloMode, TableFormat
-from gnnpipe.graph.chunks import Chunk
+from gnnpipe.graph.cut.chunks import Chunk
 from gnnpipe.schedule.plan import Plan
 from gnnpipe.schedule.staleness import fresh_probability, gradient_rule, snapshot_due
 

@@ -87,7 +87,7 @@ def as_mask(values: Any, what: str, num_nodes: int) -> Tensor:
 
 
 def as_labels(values: Any) -> Tensor:
-    """Labels in the form that `GraphData` keeps.
+    """Labels in the form that `Graph` keeps.
 
     Returns:
         One label a node: int64 ``[num_nodes]`` class numbers, -1 for nodes without a label. Several labels a

@@ -1,4 +1,4 @@
-"""GraphData: a graph with features, labels and masks, checked as it is made."""
+"""Graph: a graph with features, labels and masks, checked as it is made."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from gnnpipe.graph.convert import (
     masks_with_labels,
 )
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.ids import NodeIds
 
 # Normalising makes sparse features dense up to this size.
 MOST_FILLED_BYTES = 2**30
@@ -30,7 +31,7 @@ Task = Literal["multiclass", "binary", "multilabel"]
 
 
 @dataclass(frozen=True)
-class GraphData:
+class Graph:
     """One graph with features, labels and masks; checked as it is made.
 
     Raises:
@@ -58,6 +59,13 @@ class GraphData:
     """bool ``[num_nodes]``."""
     notes: tuple[str, ...] = ()
     """Lines for the user: each names something that was left out or changed while loading."""
+    weighted: bool = False
+    """Whether entries of the adjacency are weights of edges. Parallel edges are then entries of their own, in
+    the order given; without weights an entry counts them."""
+    ids: NodeIds | None = None
+    """Ids of the nodes in the files they came from; None where they are 0, 1, 2 and so on."""
+    class_names: tuple[str, ...] = ()
+    """Name of each class; empty where classes are just numbers."""
 
     def __post_init__(self) -> None:
         """Check everything that a user's data may get wrong; raises DataError."""
@@ -105,7 +113,7 @@ class GraphData:
         name: str = "graph",
         undirected: bool = False,
         notes: tuple[str, ...] = (),
-    ) -> GraphData:
+    ) -> Graph:
         """Build from the tensors of PyG's ``Data``.
 
         Args:
@@ -135,7 +143,7 @@ class GraphData:
         notes = (*notes, *edge_notes, *feature_notes, *label_notes(labels, classes), *mask_notes)
         return cls(name, adjacency, rows, labels, classes, *kept, notes=notes)
 
-    def with_normalized_features(self) -> GraphData:
+    def with_normalized_features(self) -> Graph:
         """The same graph with features as torch_geometric's NormalizeFeatures makes them.
 
         The smallest entry of the whole matrix is subtracted from all, then each row is divided by its sum,
@@ -261,7 +269,7 @@ def _check_masks(masks: dict[str, Tensor], num_nodes: int) -> None:
             )
 
 
-def _check_labels(data: GraphData) -> None:
+def _check_labels(data: Graph) -> None:
     labels, num_nodes = data.labels, data.num_nodes
     _check_rows(labels, num_nodes)
     used = labels[data.train_mask | data.val_mask | data.test_mask]

@@ -1,6 +1,6 @@
 """PreparedGraph: a graph that is renumbered, normalised and cut, in one file for all ranks of a host.
 
-GraphData --- cut_graph ---> order, ranges --- renumber, normalise ---> A, A^T, features, labels, masks
+Graph --- cut_graph ---> order, ranges --- renumber, normalise ---> A, A^T, features, labels, masks
                                             --- halo_rows -----------> halo of each part, either pass
 """
 
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from gnnpipe.files.reading import map_tensors, parse_json
 from gnnpipe.files.writing import write_tensors
-from gnnpipe.graph.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, renumbered, rows_of_parts
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData, Task
-from gnnpipe.graph.halo import Ranges, halo_rows, part_and_chunk_of, part_range
+from gnnpipe.graph.cut.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, renumbered, rows_of_parts
+from gnnpipe.graph.cut.halo import Ranges, halo_rows, part_and_chunk_of, part_range
+from gnnpipe.graph.cut.partition import halo_counts, node_cost
+from gnnpipe.graph.data import Graph, Task
 from gnnpipe.graph.normalize import Normalization, normalized, transposed
-from gnnpipe.graph.partition import halo_counts, node_cost
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class PreparedGraph:
     features: Tensor | Csr
     """float32 ``[num_nodes, num_features]``, dense or sparse."""
     labels: Tensor
-    """As in `GraphData`."""
+    """As in `Graph`."""
     masks: dict[str, Tensor]
     """bool ``[num_nodes]`` for train, val and test."""
     halo_forward: tuple[Tensor, ...]
@@ -151,9 +151,7 @@ class PreparedGraph:
         )
 
 
-def prepare(
-    data: GraphData, spec: CutSpec, normalization: Normalization, num_rivals: int = 1
-) -> PreparedGraph:
+def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals: int = 1) -> PreparedGraph:
     """Cut into parts and chunks, renumber and normalise.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 
 from gnnpipe.config.run import GcniiConfig, Model, ModelConfig
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.normalize import Normalization
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import Dense
@@ -90,9 +90,7 @@ class Architecture:
             raise ValueError("has_initial: initial rows are made by a dense input layer; give the model ends")
 
 
-def spec_for(
-    config: ModelConfig, data: GraphData, seed: int = 0, gcnii: GcniiConfig | None = None
-) -> ModelSpec:
+def spec_for(config: ModelConfig, data: Graph, seed: int = 0, gcnii: GcniiConfig | None = None) -> ModelSpec:
     """The spec of a model for a graph; for shapes alone, the seed and GCNII's constants can be left out."""
     return ModelSpec(
         config.model,

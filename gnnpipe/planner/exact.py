@@ -9,9 +9,9 @@ from dataclasses import replace
 from gnnpipe.config.resolved import StalenessSettings
 from gnnpipe.config.run import LayoutConfig
 from gnnpipe.errors import PlanError
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.locality import Locality
-from gnnpipe.graph.partition import node_cost
+from gnnpipe.graph.cut.locality import Locality
+from gnnpipe.graph.cut.partition import node_cost
+from gnnpipe.graph.data import Graph
 from gnnpipe.planner.costs import row_cost
 from gnnpipe.schedule.plan import Plan, check_exact_parts, make_plan
 
@@ -21,7 +21,7 @@ ROWS_PER_START = 200
 MOST_CHUNKS = 1024
 
 
-def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: GraphData) -> Plan:
+def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: Graph) -> Plan:
     """The plan of ``--staleness exact`` or ``--staleness.lookahead exact``.
 
     The preset takes the plan with the shortest simulated epoch, which may be that with one chunk; the
@@ -60,7 +60,7 @@ def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: GraphDa
     return replace(best, note=f"{candidate}: {ratio:.2f} x as fast as one chunk, by simulation")
 
 
-def _pipelines(layout: LayoutConfig, data: GraphData) -> Iterator[Plan]:
+def _pipelines(layout: LayoutConfig, data: Graph) -> Iterator[Plan]:
     """Plans with several chunks, each with the smallest lookahead that leaves no row stale.
 
     That lookahead is the width of the graph: the largest distance between two chunks that an edge joins. The

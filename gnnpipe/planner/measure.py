@@ -20,7 +20,7 @@ from gnnpipe.config.run import Model
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.planner.hardware import REFERENCE, KindRates, Link, Rates
@@ -114,7 +114,7 @@ def layers_beyond_cache(num_nodes: int, width: int) -> int:
 
 
 def middle_stage(
-    graph: GraphFacts | GraphData, num_chunks: int, kind: Model, width: int, layers: int
+    graph: GraphFacts | Graph, num_chunks: int, kind: Model, width: int, layers: int
 ) -> tuple[Plan, ModelSpec, TableSettings]:
     """Plan, model and tables of the timed stage, the second of three, with the default staleness settings."""
     spec = ModelSpec(kind, 3 * layers, width, graph.num_features, graph.num_classes, False, 0)

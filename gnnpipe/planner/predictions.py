@@ -12,8 +12,8 @@ from gnnpipe.config.run import TableFormat
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.halo import part_range
+from gnnpipe.graph.cut.halo import part_range
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.normalize import num_self_loops
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.nn.models import LayerSpec, ModelSpec
@@ -161,7 +161,7 @@ def convolution_costs(spec: ModelSpec, size: GraphSize, rates: Rates | None = No
     return costs
 
 
-def graph_size(spec: ModelSpec, data: GraphData) -> GraphSize:
+def graph_size(spec: ModelSpec, data: Graph) -> GraphSize:
     """Sizes of a graph as a model normalises it: GCN adds a loop to every node."""
     entries = data.features.num_entries if isinstance(data.features, Csr) else None
     num_entries = data.num_edges + num_self_loops(spec.normalization, data.num_nodes)

@@ -19,11 +19,11 @@ from gnnpipe.files.reading import read_json
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.files.typed_json import from_object, json_text
 from gnnpipe.files.writing import write_file
-from gnnpipe.graph.chunks import CutSpec
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.cut.chunks import CutSpec
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.normalize import Normalization
 from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import MODELS
 from gnnpipe.planner.costs import row_cost
 from gnnpipe.planner.hardware import GIB, TURN, Hardware, Link
@@ -139,7 +139,7 @@ def profile(config: ProfileConfig) -> Profile:
     return Profile(hardware, measured.alone, off)
 
 
-def _measured_by_ranks(data: GraphData, config: ProfileConfig, num_ranks: int, crowd: int) -> _Measured:
+def _measured_by_ranks(data: Graph, config: ProfileConfig, num_ranks: int, crowd: int) -> _Measured:
     """Start the ranks and return the measurements of all of them."""
     with scratch_folder() as folder:
         graphs = tuple(_prepared(data, config.models, config.hidden, folder))
@@ -157,7 +157,7 @@ def _median_link(links: Sequence[Link]) -> Link:
     return Link(_median([link.latency for link in links]), _median([link.bandwidth for link in links]))
 
 
-def check_memory(data: GraphData, config: ProfileConfig, num_ranks: int, device: torch.device) -> None:
+def check_memory(data: Graph, config: ProfileConfig, num_ranks: int, device: torch.device) -> None:
     """Raise DataError if the ranks that measure at the same time would need more memory than is free.
 
     Args:
@@ -193,7 +193,7 @@ def check_memory(data: GraphData, config: ProfileConfig, num_ranks: int, device:
 
 
 def _prepared(
-    data: GraphData, models: Sequence[Model], widths: Sequence[int], folder: Path
+    data: Graph, models: Sequence[Model], widths: Sequence[int], folder: Path
 ) -> list[tuple[Normalization, Path]]:
     """Save the graph in each number of chunks, for each normalisation that the models need."""
     graphs: list[tuple[Normalization, Path]] = []

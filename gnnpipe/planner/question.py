@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnnpipe.config.commands import PlanConfig
-from gnnpipe.graph.chunks import cut_into_parts
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.cut.chunks import cut_into_parts
+from gnnpipe.graph.cut.partition import halo_counts, node_cost
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.normalize import keeps_symmetry, num_self_loops, transposed
-from gnnpipe.graph.partition import halo_counts, node_cost
+from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.planner.costs import GraphSize, row_cost
 from gnnpipe.planner.predictions import graph_size
@@ -44,7 +44,7 @@ class Question:
     """Remarks on what was left out or changed when the graph was loaded."""
 
 
-def question_of(config: PlanConfig, data: GraphData | None = None) -> Question:
+def question_of(config: PlanConfig, data: Graph | None = None) -> Question:
     """The graph and the model to plan for, from sizes in the config or from its data set.
 
     Args:
@@ -73,7 +73,7 @@ def _of_sizes(config: PlanConfig, num_nodes: int) -> Question:
     )
 
 
-def _of_data(config: PlanConfig, data: GraphData) -> Question:
+def _of_data(config: PlanConfig, data: Graph) -> Question:
     spec = spec_for(config, data)
     entries = data.features.num_entries if isinstance(data.features, Csr) else data.features.numel()
     directed = transposed(data.adjacency) is not data.adjacency
@@ -109,7 +109,7 @@ def _guessed(config: PlanConfig, parts: int) -> PartCut:
     return PartCut(HaloRows(rows, rows), min(0.5, 1 - 1 / parts))
 
 
-def _cut(config: PlanConfig, data: GraphData, parts: int) -> PartCut:
+def _cut(config: PlanConfig, data: Graph, parts: int) -> PartCut:
     """Cut the graph as a run would, and count halo rows and edges between parts."""
     if parts == 1:
         return WHOLE

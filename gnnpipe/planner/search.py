@@ -14,7 +14,7 @@ from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import Device, LayoutConfig, TableFormat, WireFormat
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import PlanError
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.planner.hardware import GIB, Hardware, hardware_here
 from gnnpipe.planner.predictions import (
     convolution_costs,
@@ -240,7 +240,7 @@ def _figures(rank: Breakdown) -> tuple[float, ...]:
 _Layout = TypeVar("_Layout", bound=LayoutConfig)
 
 
-def planned(config: _Layout, data: GraphData, device: Device = "auto") -> tuple[_Layout, str]:
+def planned(config: _Layout, data: Graph, device: Device = "auto") -> tuple[_Layout, str]:
     """The config with the stages, parts and chunks of the fastest plan, and a line that says so.
 
     Raises:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from gnnpipe.config.commands import VolumeConfig
 from gnnpipe.errors import PlanError
-from gnnpipe.graph.chunks import cut_into_parts
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.graph.partition import halo_counts, node_cost
+from gnnpipe.graph.cut.chunks import cut_into_parts
+from gnnpipe.graph.cut.partition import halo_counts, node_cost
+from gnnpipe.graph.data import Graph
+from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.planner.costs import row_cost
 from gnnpipe.planner.predictions import volume_of
@@ -104,7 +104,7 @@ def _shapes(config: VolumeConfig, num_nodes: int) -> list[tuple[int, int]]:
     return shapes
 
 
-def _cut(config: VolumeConfig, data: GraphData, parts: int) -> tuple[str, HaloRows]:
+def _cut(config: VolumeConfig, data: Graph, parts: int) -> tuple[str, HaloRows]:
     """Cut the graph as a run would; return the method and the halo rows."""
     work = node_cost(data.adjacency, row_cost(config.hidden))
     groups = cut_into_parts(data.adjacency, parts, config.part_balance, work)

@@ -14,10 +14,10 @@ from gnnpipe.config.run import LayoutConfig, Metric, PartBalance
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import DataError, PlanError
-from gnnpipe.graph.chunks import CutSpec
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.cut.chunks import CutSpec
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare
+from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.costs import row_cost
@@ -93,7 +93,7 @@ def reads_stale_rows(job: Job) -> bool:
     return job.plan.reads_stale_rows(stale_halo=job.config.halo == "stale")
 
 
-def plan_for(config: Resolved, data: GraphData) -> Plan:
+def plan_for(config: Resolved, data: Graph) -> Plan:
     """The plan of a run on a graph; raises PlanError where they don't fit."""
     staleness = config.staleness
     if staleness.lookahead == "exact" or staleness.preset == "exact":
@@ -107,9 +107,7 @@ def plan_for(config: Resolved, data: GraphData) -> Plan:
     )
 
 
-def _balanced_plan(
-    layout: LayoutConfig, spec: ModelSpec, data: GraphData, lookahead: int, rates: Rates
-) -> Plan:
+def _balanced_plan(layout: LayoutConfig, spec: ModelSpec, data: Graph, lookahead: int, rates: Rates) -> Plan:
     """A plan with layers shared out by cost, and with the cheapest number of chunks unless it is given."""
     size = graph_size(spec, data)
     costs = convolution_costs(spec, size, rates)
@@ -121,9 +119,7 @@ def _balanced_plan(
     return plan
 
 
-def prepare_graph(
-    data: GraphData, plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes"
-) -> PreparedGraph:
+def prepare_graph(data: Graph, plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes") -> PreparedGraph:
     """Cut, renumber and normalise a graph for a plan; raises PlanError if exact lookahead is too short."""
     cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost(spec.hidden), balance, plan.exact)
     graph = prepare(data, cut, spec.normalization, num_rivals=plan.num_ranks)
@@ -141,7 +137,7 @@ def silently(_: str) -> AbstractContextManager[None]:
 
 
 def prepare_job(
-    config: Resolved, scratch: Path, out: Path, step: Step = silently, data: GraphData | None = None
+    config: Resolved, scratch: Path, out: Path, step: Step = silently, data: Graph | None = None
 ) -> tuple[Job, GraphFacts, Predictions]:
     """Load, check and cut the graph, write it to ``scratch``, and predict what the run will need.
 
@@ -183,7 +179,7 @@ def prepare_job(
     return job, graph.facts, predictions
 
 
-def _check_both_classes(data: GraphData) -> None:
+def _check_both_classes(data: Graph) -> None:
     """Raise DataError if a split has labels of one kind only: ROC AUC compares nodes of two classes."""
     for name, mask in data.masks.items():
         if data.labels[mask].unique().numel() < 2:

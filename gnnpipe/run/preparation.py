@@ -13,7 +13,7 @@ from gnnpipe.comm.world import choose_device, sharers
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
 from gnnpipe.errors import GnnpipeError, StoppedError
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.folder import NOTHING_SAVED, RunFolder
 from gnnpipe.records.lock import held
@@ -34,7 +34,7 @@ class Request:
     config: Resolved
     """Resolved by `check_config`."""
     reporter: Reporter
-    data: GraphData | None = None
+    data: Graph | None = None
     """The graph, if it is in memory; None to load it."""
 
 

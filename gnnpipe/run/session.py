@@ -14,8 +14,8 @@ from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import changes, with_stored_plan
 from gnnpipe.errors import LostRankError, StoppedError
 from gnnpipe.files.scratch import scratch_folder
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.data import Graph
+from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.search import planned
 from gnnpipe.records.folder import RunFolder
@@ -28,7 +28,7 @@ from gnnpipe.run.torchrun import train_under_torchrun
 
 
 def train(
-    config: Resolved, reporter: Reporter, before: Resolved | None = None, data: GraphData | None = None
+    config: Resolved, reporter: Reporter, before: Resolved | None = None, data: Graph | None = None
 ) -> RunFolder:
     """Prepare and train; return the finished run's folder.
 

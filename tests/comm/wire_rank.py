@@ -16,7 +16,7 @@ import torch.distributed as dist
 from benchmarks.namespaces import bytes_on_the_wire
 from gnnpipe.comm.groups import make_links
 from gnnpipe.config.run import SyntheticConfig
-from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.schedule.staleness import chunk_orders
 from tests.harness import CPU, Case, make_engine, make_stage
 

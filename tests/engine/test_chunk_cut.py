@@ -8,7 +8,7 @@ import torch
 
 from gnnpipe.comm.groups import Links
 from gnnpipe.engine.chunks import TileSizes
-from gnnpipe.graph.chunks import Chunk
+from gnnpipe.graph.cut.chunks import Chunk
 from tests.engine.test_exact import assert_same_training
 from tests.graphs import dense, random_graph
 from tests.harness import Case, make_engine, make_stage, train

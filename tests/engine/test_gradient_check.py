@@ -18,7 +18,7 @@ from gnnpipe.engine.gradient_check import CheckResult, GradientCheck
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import refresh
-from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.schedule.estimate import estimates
 from gnnpipe.schedule.staleness import chunk_orders
 from tests.engine.test_lookahead import GRAPHS, local_case

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnpipe.graph.chunks import CutSpec
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.locality import Locality
-from gnnpipe.graph.partition import node_cost
+from gnnpipe.graph.cut.chunks import CutSpec
+from gnnpipe.graph.cut.locality import Locality
+from gnnpipe.graph.cut.partition import node_cost
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepared import PreparedGraph, prepare
 from tests.engine.test_exact import MODELS, assert_same_training
 from tests.graphs import banded_graph, grid_graph, road_graph
@@ -20,7 +20,7 @@ from tests.harness import Case, Outcome, run_ranks, train
 from tests.reference import exact_epochs
 
 
-def local_case(data: GraphData, chunks: int, **changes: object) -> tuple[Case, PreparedGraph]:
+def local_case(data: Graph, chunks: int, **changes: object) -> tuple[Case, PreparedGraph]:
     """Chunks in a line, and a lookahead as wide as the graph."""
     width = Locality(data.adjacency, node_cost(data.adjacency, 4.0)).cut(chunks).width
     case = Case(data, chunks=chunks, lookahead=width, exact=True).with_(**changes)

@@ -17,8 +17,8 @@ from gnnpipe.comm.place import Place
 from gnnpipe.config.resolved import StalenessSettings
 from gnnpipe.config.run import HaloMode
 from gnnpipe.engine.chunks import TileSizes, cut
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.halo import part_range
+from gnnpipe.graph.cut.halo import part_range
+from gnnpipe.graph.data import Graph
 from gnnpipe.planner.predictions import volume_of
 from gnnpipe.schedule.volume import HaloRows
 from tests.engine.test_exact import MODELS, assert_same_training
@@ -138,15 +138,13 @@ def stale_cases(num_parts: int) -> list[Case]:
     return [case.with_(parts=num_parts) for case in chunked]
 
 
-def path_graph(num_nodes: int) -> GraphData:
+def path_graph(num_nodes: int) -> Graph:
     """0 - 1 - 2 - ...: few chunks reach across parts."""
     nodes = torch.arange(num_nodes - 1)
     plain = random_graph(num_nodes, 0)
     masks = (plain.train_mask, plain.val_mask, plain.test_mask)
     edges = torch.stack([nodes, nodes + 1])
-    return GraphData.from_edge_index(
-        edges, plain.features, plain.labels, masks, num_classes=3, undirected=True
-    )
+    return Graph.from_edge_index(edges, plain.features, plain.labels, masks, num_classes=3, undirected=True)
 
 
 def test_some_chunks_of_a_path_are_read_by_no_other_part() -> None:

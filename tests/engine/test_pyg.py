@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gnnpipe.config.run import Model
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.nn.models import build_stack
 from tests.engine.test_exact import MODELS
 from tests.graphs import random_graph
@@ -19,11 +19,11 @@ UNDIRECTED = torch.tensor([[0, 1, 1, 2, 2, 3, 5, 1, 3, 0], [1, 0, 2, 1, 3, 2, 5,
 EDGES = {"directed": DIRECTED, "undirected": UNDIRECTED}
 
 
-def graph_of(edge_index: torch.Tensor, num_nodes: int) -> GraphData:
+def graph_of(edge_index: torch.Tensor, num_nodes: int) -> Graph:
     plain = random_graph(num_nodes, 0)
     assert isinstance(plain.features, torch.Tensor)
     masks = (plain.train_mask, plain.val_mask, plain.test_mask)
-    return GraphData.from_edge_index(edge_index, plain.features, plain.labels, masks, num_classes=3)
+    return Graph.from_edge_index(edge_index, plain.features, plain.labels, masks, num_classes=3)
 
 
 def many_edges(num_nodes: int, *, undirected: bool) -> torch.Tensor:

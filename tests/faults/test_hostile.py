@@ -21,7 +21,7 @@ from gnnpipe.checkpoint.storage import StoredCheckpoint, checksum
 from gnnpipe.cli.main import main
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import CheckpointError, DataError
-from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.sources.datasets import load_dataset
 from tests.faults.stored import ABOUT, checkpoint, run_folder, write_index
 from tests.files.test_reading import aliases, npy
 from tests.payload import Payload

@@ -199,7 +199,7 @@ def test_while_the_graph_is_loaded_a_signal_ends_at_once(
 CUTS_FOR_EVER = """
 import sys
 from gnnpipe.cli.main import main
-from gnnpipe.graph import partition
+from gnnpipe.graph.cut import partition
 
 class Metis:
     Options = CSRAdjacency = staticmethod(lambda *_, **__: None)

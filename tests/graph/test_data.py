@@ -1,4 +1,4 @@
-"""GraphData refuses what can't be trained on, and says why."""
+"""Graph refuses what can't be trained on, and says why."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch_geometric.transforms import NormalizeFeatures
 
 from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from tests.graphs import dense, one_node_each, random_graph
 
 # 0 -> 1 -> 2 -> 3, 0 -> 2, and 3 -> 3 twice
 EDGES = torch.tensor([[0, 1, 2, 0, 3, 3], [1, 2, 3, 2, 3, 3]])
 
 
-def make(**changes: Any) -> GraphData:
+def make(**changes: Any) -> Graph:
     arguments: dict[str, Any] = {
         "edge_index": EDGES,
         "features": torch.ones(4, 2),
         "labels": torch.tensor([0, 1, 2, 0]),
         "masks": one_node_each(4),
     }
-    return GraphData.from_edge_index(**(arguments | changes))
+    return Graph.from_edge_index(**(arguments | changes))
 
 
 def test_rows_list_what_a_node_reads() -> None:
@@ -265,7 +265,7 @@ def test_unlabelled_nodes_outside_the_masks_are_fine() -> None:
 def test_features_of_another_length() -> None:
     data = random_graph(5, 5)
     with pytest.raises(DataError, match="features: 4 rows for 5 nodes"):
-        GraphData(
+        Graph(
             "x",
             data.adjacency,
             torch.ones(4, 2),

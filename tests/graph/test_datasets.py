@@ -17,11 +17,11 @@ from gnnpipe.config.catalog import dataset_names
 from gnnpipe.config.run import RunConfig, SyntheticConfig
 from gnnpipe.errors import ConfigError, DataError
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.datasets import load_dataset
-from gnnpipe.graph.locality import Locality
+from gnnpipe.graph.cut.locality import Locality
+from gnnpipe.graph.data import Graph
+from gnnpipe.graph.sources.datasets import load_dataset
+from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.graph.splits import per_class_split, random_split
-from gnnpipe.graph.synthetic import planted_partition
 from tests.graphs import dense, one_node_each, private_root
 
 
@@ -196,7 +196,7 @@ def test_own_splits_leave_out_nodes_without_a_label() -> None:
     assert shares == [514, 171, 172]  # 60, 20 and 20 % of 857
 
 
-def of_pyg(monkeypatch: pytest.MonkeyPatch, **contents: Any) -> GraphData:
+def of_pyg(monkeypatch: pytest.MonkeyPatch, **contents: Any) -> Graph:
     """Cora, were these its contents."""
     edge_index = torch.tensor([[0, 1, 2], [1, 2, 3]])
     whole: dict[str, Any] = {
@@ -208,7 +208,7 @@ def of_pyg(monkeypatch: pytest.MonkeyPatch, **contents: Any) -> GraphData:
         f"{name}_mask": mask for name, mask in zip(("train", "val", "test"), one_node_each(5), strict=True)
     }
     kept = {key: value for key, value in (whole | masks | contents).items() if value is not None}
-    monkeypatch.setattr("gnnpipe.graph.datasets._open", lambda *_, **__: [Data(**kept)])
+    monkeypatch.setattr("gnnpipe.graph.sources.datasets._open", lambda *_, **__: [Data(**kept)])
     return load_dataset(RunConfig(dataset="Cora"))
 
 

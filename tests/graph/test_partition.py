@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnpipe.config.run import SyntheticConfig
-from gnnpipe.graph.chunks import CutSpec, cut_graph
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.partition import Partition, halo_counts, node_cost, partition
+from gnnpipe.graph.cut.chunks import CutSpec, cut_graph
+from gnnpipe.graph.cut.partition import Partition, halo_counts, node_cost, partition
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepared import PreparedGraph, prepare
-from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.graph.sources.synthetic import planted_partition
 from tests.graphs import banded_graph, dense, local_graph, random_graph
 
 
@@ -81,7 +81,7 @@ def test_work_of_a_node_is_its_row_and_the_mean_of_its_edges() -> None:
     edges = torch.tensor([[0, 0, 0, 1], [1, 2, 3, 3]])
     plain = random_graph(4, 0)
     masks = (plain.train_mask, plain.val_mask, plain.test_mask)
-    data = GraphData.from_edge_index(edges, torch.ones(4, 1), plain.labels, masks)
+    data = Graph.from_edge_index(edges, torch.ones(4, 1), plain.labels, masks)
     assert node_cost(data.adjacency, 10.0).tolist() == [11.5, 11.0, 10.5, 11.0]
 
 
@@ -112,12 +112,12 @@ def test_width_counts_messages_either_way_along_the_line(way: tuple[int, int]) -
     assert graph.width == 1
 
 
-def turned(data: GraphData) -> GraphData:
+def turned(data: Graph) -> Graph:
     """With every edge the other way round, from the higher number to the lower one."""
     adjacency = dense(data.adjacency)
     index = (adjacency + adjacency.T).triu(1).nonzero().T
     masks = (data.train_mask, data.val_mask, data.test_mask)
-    return GraphData.from_edge_index(index.flip(0), data.features, data.labels, masks)  # type: ignore[arg-type]
+    return Graph.from_edge_index(index.flip(0), data.features, data.labels, masks)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("undirected", [True, False])

@@ -15,8 +15,8 @@ import torch
 
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import DataError
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.data import Graph
+from gnnpipe.graph.sources.datasets import load_dataset
 from tests.graphs import dense
 
 NUM_NODES = 12
@@ -261,7 +261,7 @@ def ogb(root: Path, folder: str = "ogbn_arxiv", split: str = "time", **changes: 
     return place
 
 
-def load_ogb(root: Path, name: str = "ogbn-arxiv") -> GraphData:
+def load_ogb(root: Path, name: str = "ogbn-arxiv") -> Graph:
     return load_dataset(RunConfig(dataset=name, root=str(root)))
 
 

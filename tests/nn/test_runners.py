@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gnnpipe.config.run import Model
 from gnnpipe.engine import layer_builder
 from gnnpipe.engine import stage as engine_stage
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.nn.autograd import Autograd
 from gnnpipe.nn.dropout import Dropout, dropout_key
 from gnnpipe.nn.layer import Drop, Layer
@@ -79,7 +79,7 @@ def gcn(in_features: int, out_features: int, **options: bool) -> GcnLayer:
     return GcnLayer(in_features, out_features, torch.Generator().manual_seed(1), **options)
 
 
-def stack_of(data: GraphData, name: str) -> list[LayerSpec]:
+def stack_of(data: Graph, name: str) -> list[LayerSpec]:
     """Four convolutions; with initial rows, dense layers at the ends too."""
     F_in, classes = data.num_features, data.num_classes
     stacks: dict[str, Sequence[Callable[[], Layer]]] = {
@@ -127,7 +127,7 @@ def stack_of(data: GraphData, name: str) -> list[LayerSpec]:
     ]
 
 
-def case_of(data: GraphData, name: str, **changes: Any) -> Case:
+def case_of(data: Graph, name: str, **changes: Any) -> Case:
     model: Model = "gcnii" if name == "initial rows" else "gcn"
     return Case(data, model, 4, HIDDEN).with_(**changes)
 

@@ -13,9 +13,9 @@ import torch
 from gnnpipe.config.commands import ProfileConfig
 from gnnpipe.config.run import SyntheticConfig
 from gnnpipe.errors import DataError, PlanError
-from gnnpipe.graph.chunks import CutSpec
+from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.prepared import prepare
-from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.planner.hardware import SHIPPED, load_hardware
 from gnnpipe.planner.measure import (
     Sample,

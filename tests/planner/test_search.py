@@ -14,7 +14,7 @@ from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import RunConfig, SyntheticConfig
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import PlanError
-from gnnpipe.graph.synthetic import planted_partition
+from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.nn.models import spec_for
 from gnnpipe.planner.hardware import REFERENCE, SHIPPED, Hardware, Link
 from gnnpipe.planner.predictions import predict

@@ -15,7 +15,7 @@ from gnnpipe.config.commands import VolumeConfig
 from gnnpipe.config.run import RunConfig, SyntheticConfig
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import ConfigError, PlanError
-from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import spec_for
 from gnnpipe.planner.predictions import predict
 from gnnpipe.planner.volumes import PlanVolume, as_json, volumes

@@ -11,21 +11,19 @@ from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig, StalenessConfig
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import GnnpipeError
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.nn.models import spec_for
 from gnnpipe.planner.predictions import predict
 from gnnpipe.run.job import plan_for, prepare_graph
 from tests.harness import Case, train
 
 
-def graph(num_nodes: int, edges: list[list[int]]) -> GraphData:
+def graph(num_nodes: int, edges: list[list[int]]) -> Graph:
     masks = torch.zeros(3, num_nodes, dtype=torch.bool)
     masks[torch.arange(num_nodes) % 3, torch.arange(num_nodes)] = True
     edge_index = torch.tensor(edges, dtype=torch.int64).reshape(2, -1)
     labels = torch.arange(num_nodes) % 3
-    return GraphData.from_edge_index(
-        edge_index, torch.ones(num_nodes, 6), labels, tuple(masks), num_classes=3
-    )  # type: ignore[arg-type]
+    return Graph.from_edge_index(edge_index, torch.ones(num_nodes, 6), labels, tuple(masks), num_classes=3)  # type: ignore[arg-type]
 
 
 GRAPHS = {

@@ -13,7 +13,7 @@ from gnnpipe.config.presets import resolve
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import RunConfig, StalenessConfig
 from gnnpipe.errors import PlanError
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.splits import random_split
 from gnnpipe.planner.exact import exact_plan
 from gnnpipe.schedule.plan import Plan
@@ -29,7 +29,7 @@ def config(staleness: StalenessConfig = EXACT, **changes: object) -> Resolved:
     return resolve(RunConfig(layers=16, stages=4, staleness=staleness, **changes))  # type: ignore[arg-type]
 
 
-def plan_of(config: Resolved, data: GraphData) -> Plan:
+def plan_of(config: Resolved, data: Graph) -> Plan:
     return exact_plan(config, config.staleness, data)
 
 
@@ -86,7 +86,7 @@ def test_web_graph_equals_one_chunk() -> None:
     matrix = load_npz(path).tocoo()
     num_nodes = matrix.shape[0]
     generator = torch.Generator().manual_seed(0)
-    data = GraphData.from_edge_index(
+    data = Graph.from_edge_index(
         torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64)),
         torch.randn(num_nodes, 4, generator=generator),
         torch.randint(3, (num_nodes,), generator=generator),

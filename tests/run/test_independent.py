@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gnnpipe.config.run import Model, OptimizerConfig, RunConfig
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.data import Graph
+from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import build_stack
 from tests.faults.runs import Run
 from tests.graphs import dense
@@ -50,7 +50,7 @@ def rate(epoch: int) -> float:
     return LR * (1 + math.cos(math.pi * (epoch - WARMUP) / (EPOCHS - WARMUP))) / 2
 
 
-def train_plainly(config: RunConfig, data: GraphData, w: dict[str, Tensor]) -> Plain:
+def train_plainly(config: RunConfig, data: Graph, w: dict[str, Tensor]) -> Plain:
     assert isinstance(data.features, Tensor)
     edge_index, X = edges(dense(data.adjacency)), data.features
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer.name]

@@ -13,7 +13,7 @@ from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import GcniiConfig, OptimizerConfig, RunConfig, StalenessConfig
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import ConfigError, DataError
-from gnnpipe.graph.datasets import load_dataset
+from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import spec_for
 from gnnpipe.run.job import plan_for, predict, prepare_graph, prepare_job
 from gnnpipe.schedule.volume import Volume

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.partition import cut_order, partition, undirected_structure
+from gnnpipe.graph.cut.partition import cut_order, partition, undirected_structure
 
 # Above this METIS is not tried: it takes seconds for each number of chunks on a large graph, and its chunks
 # are seldom the narrowest.

@@ -9,11 +9,11 @@ import torch
 from gnnpipe.config.run import SyntheticConfig
 from gnnpipe.config.synthetic import check_synthetic
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import GraphData
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.splits import random_split
 
 
-def planted_partition(config: SyntheticConfig, split: int = 0) -> GraphData:
+def planted_partition(config: SyntheticConfig, split: int = 0) -> Graph:
     """A seeded undirected graph of densely connected blocks; each class has ``blocks_per_class`` of them.
 
     Features are the class's mean, a corner of a hypercube, plus Gaussian noise. Every step is vectorised: a
@@ -32,7 +32,7 @@ def planted_partition(config: SyntheticConfig, split: int = 0) -> GraphData:
     features *= np.float32(config.noise)
     features += mean[labels]
     target = torch.from_numpy(labels)
-    return GraphData(
+    return Graph(
         "synthetic",
         _edges(config, block, num_blocks, rng),
         torch.from_numpy(features),

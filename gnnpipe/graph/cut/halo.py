@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gnnpipe.graph.chunks import Chunk
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.cut.chunks import Chunk
 
 Ranges = tuple[tuple[Chunk, ...], ...]
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.arrays import arrays, read_array, read_table
 from gnnpipe.graph.convert import as_integers, as_tensor
-from gnnpipe.graph.raw_files import RawGraph, mask_of
+from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.sources.raw_files import mask_of
 
 _ARCHIVES = "snap.stanford.edu/ogb/data/nodeproppred"
 _ENDINGS = (".csv.gz", ".csv", ".npz", ".npy")

@@ -20,8 +20,8 @@ import scipy.sparse as sp
 
 from gnnpipe.config.run import PartBalance
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.locality import Locality
-from gnnpipe.graph.partition import Partition, node_cost, partition
+from gnnpipe.graph.cut.locality import Locality
+from gnnpipe.graph.cut.partition import Partition, node_cost, partition
 
 # Rows of a cell, a group of nodes with many edges among them: with the usual widths its rows take a few
 # hundred KiB, which a core's own cache holds.

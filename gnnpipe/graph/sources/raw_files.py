@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,7 @@ from gnnpipe.errors import DataError, shown
 from gnnpipe.files.arrays import arrays, read_array
 from gnnpipe.files.reading import read_json
 from gnnpipe.graph.convert import as_ids, as_integers, as_tensor
-from gnnpipe.graph.splits import Masks
-
-
-@dataclass(frozen=True)
-class RawGraph:
-    """The content of a data set's files, before `GraphData` checks it."""
-
-    edge_index: Tensor
-    """int64 ``[2, num_edges]``: sources and targets."""
-    features: Tensor | sp.csr_matrix
-    """``[num_nodes, num_features]``."""
-    labels: Tensor
-    """``[num_nodes]`` or ``[num_nodes, num_labels]``."""
-    masks: Masks | None
-    """``[num_nodes]``, or ``[num_nodes, num_splits]`` where the data set ships several splits; or None."""
-    notes: tuple[str, ...] = ()
-    """Lines for the user: each names something that was left out or changed."""
+from gnnpipe.graph.sources.raw import RawGraph
 
 
 def read_npz(path: Path) -> RawGraph:

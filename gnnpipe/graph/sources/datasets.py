@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import scipy.sparse as sp
 from filelock import FileLock
 
 from gnnpipe.config.catalog import IN_MEMORY, Source, find_source, is_synthetic
@@ -26,11 +27,12 @@ from gnnpipe.files.foreign import check_written_inside, safely
 from gnnpipe.files.reading import open_file
 from gnnpipe.files.writing import open_lock
 from gnnpipe.graph.convert import as_labels, as_tensor, labelled
-from gnnpipe.graph.data import GraphData
-from gnnpipe.graph.ogb import read_ogb
-from gnnpipe.graph.raw_files import RawGraph, read_npz, read_saint
+from gnnpipe.graph.data import Graph
+from gnnpipe.graph.sources.ogb import read_ogb
+from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.sources.raw_files import read_npz, read_saint
+from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.graph.splits import Masks, per_class_split, random_split
-from gnnpipe.graph.synthetic import planted_partition
 
 # Fewest labelled nodes for a seeded split: with fewer, one of the three masks may be empty.
 LEAST_FOR_SPLIT = 5
@@ -38,12 +40,12 @@ LEAST_FOR_SPLIT = 5
 _MASKS = ("train_mask", "val_mask", "test_mask")
 
 
-def load_dataset(config: GraphConfig) -> GraphData:
+def load_dataset(config: GraphConfig) -> Graph:
     """Load ``config.dataset`` and check it.
 
     Raises:
         DataError: unknown name, files that are absent and can't be downloaded, a split that does not
-            exist, or contents that `GraphData` refuses.
+            exist, or contents that `Graph` refuses.
     """
     if is_synthetic(config.dataset):
         data = planted_partition(config.synthetic, split=config.split)
@@ -66,42 +68,45 @@ def load_dataset(config: GraphConfig) -> GraphData:
     return data.with_normalized_features() if config.normalize_features else data
 
 
-def as_graph(data: Any, config: GraphConfig) -> GraphData:
+def as_graph(data: Any, config: GraphConfig) -> Graph:
     """The graph that a program holds in memory, checked like a loaded one.
 
     Args:
-        data: a ``torch_geometric.data.Data``; or a GraphData, which keeps its edges and masks.
+        data: a ``torch_geometric.data.Data``; or a Graph, which keeps its edges and masks.
         config: split, normalisation of features, and whether to add reversed edges.
 
     Raises:
-        DataError: ``data`` is another kind of object, or has contents that `GraphData` refuses.
-        ConfigError: reversed edges are wanted of a GraphData.
+        DataError: ``data`` is another kind of object, or has contents that `Graph` refuses.
+        ConfigError: reversed edges are wanted of a Graph.
     """
     import torch_geometric.data
 
     if isinstance(data, torch_geometric.data.Data):
         graph = _built(_raw(data, IN_MEMORY), config, IN_MEMORY)
-    elif not isinstance(data, GraphData):
+    elif not isinstance(data, Graph):
         raise DataError(
             f"data: an object of type {type(data).__name__} can't be used; give a data set's name, a "
-            "torch_geometric Data such as the first of a Dataset, dataset[0], or a GraphData"
+            "torch_geometric Data such as the first of a Dataset, dataset[0], or a Graph"
         )
     elif config.undirected:
         raise ConfigError(
-            "undirected: the edges of a GraphData are taken as they are; leave it out, or give undirected to "
-            "GraphData.from_edge_index"
+            "undirected: the edges of a Graph are taken as they are; leave it out, or give undirected to "
+            "Graph.from_edge_index"
         )
     else:
         graph = data
     return graph.with_normalized_features() if config.normalize_features else graph
 
 
-def _built(raw: RawGraph, config: GraphConfig, name: str) -> GraphData:
+def _built(raw: RawGraph, config: GraphConfig, name: str) -> Graph:
     """The checked graph of a data set's raw content."""
-    return GraphData.from_edge_index(
-        raw.edge_index,
-        raw.features,
-        raw.labels,
+    features, labels = raw.features, raw.labels
+    if features is None or labels is None:
+        raise DataError(f"dataset: {name} has no {'features' if features is None else 'labels'}")
+    return Graph.from_edge_index(
+        as_tensor(raw.edge_index, "edge_index"),
+        features if sp.issparse(features) else as_tensor(features, "features"),
+        as_tensor(labels, "labels"),
         _choose_masks(raw, config),
         name=name,
         undirected=config.undirected,

@@ -1,0 +1,1 @@
+"""Where graphs come from: data sets by name, and the files of users."""

@@ -1,0 +1,41 @@
+"""RawGraph: what the files of a data set hold, read but not checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from torch import Tensor
+
+from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.splits import Masks
+
+
+@dataclass(frozen=True)
+class RawGraph:
+    """The content of a data set's files, before `Graph` or the writer of a graph folder checks it.
+
+    Each array may be a NumPy array that is mapped from disk and larger than the memory: go through it in
+    blocks, and never copy it whole.
+    """
+
+    edge_index: Tensor | np.ndarray
+    """Whole numbers ``[2, num_edges]``: sources and targets, as numbers of nodes from 0 on."""
+    features: Tensor | np.ndarray | sp.csr_matrix | None
+    """``[num_nodes, num_features]``; None where the files have none."""
+    labels: Tensor | np.ndarray | None
+    """``[num_nodes]`` or ``[num_nodes, num_labels]``; -1 or NaN where a node has none; None where the files
+    have none at all."""
+    masks: Masks | None
+    """``[num_nodes]``, or ``[num_nodes, num_splits]`` where the data set ships several splits; or None."""
+    notes: tuple[str, ...] = ()
+    """Lines for the user: each names something that was left out or changed."""
+    weight: Tensor | np.ndarray | None = None
+    """``[num_edges]``: weight of each edge; None where the files have none, and each edge counts 1."""
+    num_nodes: int | None = None
+    """Number of nodes, where it is known otherwise than by the features."""
+    ids: NodeIds | None = None
+    """Ids of the nodes in the files; None where they are 0, 1, 2 and so on."""
+    class_names: tuple[str, ...] = ()
+    """Name of each class in the files; empty where classes are numbers."""
