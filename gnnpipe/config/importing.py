@@ -1,0 +1,76 @@
+"""Settings of ``gnnpipe import``, as frozen dataclasses like `gnnpipe.config.run.RunConfig`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Duplicates = Literal["keep", "sum", "drop"]
+SelfLoops = Literal["keep", "drop"]
+UnknownNodes = Literal["error", "add", "drop"]
+Task = Literal["auto", "classes", "regression"]
+Categories = Literal["one-hot", "codes"]
+
+
+@dataclass(frozen=True)
+class TablesConfig:
+    """Tables (CSV, TSV, Parquet): which files, and what their columns mean.
+
+    Columns are given by name, or by number from 0 where a file has no header. What is not given is guessed
+    from usual names, and the guess is printed.
+    """
+
+    nodes: tuple[str, ...] = ()
+    """Files with a row for each node (labels, features, splits), or features in long form (node, feature,
+    value). By default those beside the edges whose columns say so."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first line of CSV and TSV files names the columns. auto: unless all its cells are
+    numbers."""
+    source: str | None = None
+    """Column of the edges' sources. Guessed: source, src, from, id_1, u."""
+    target: str | None = None
+    """Column of the edges' targets. Guessed: target, dst, to, id_2, v."""
+    weight: str | None = None
+    """Column of the edges' weights. Guessed: weight, edge_weight, w. none: every edge counts 1."""
+    id: str | None = None
+    """Column of the node tables that names the node. Guessed: id, node, node_id, or the only column that all
+    node tables share."""
+    label: str | None = None
+    """Column of the labels, of any type, or several separated by commas, for 0/1 labels of which a node may
+    have several. Guessed: label, target, y, class. none: there are none."""
+    split: str | None = None
+    """Column that says train, val (valid, validation) or test. Guessed: split, fold, role."""
+    feature_columns: str | None = None
+    """Columns of the features: names separated by commas, with * for any text, as f_* or age,income. By
+    default all columns that are nothing else. none: there are none."""
+    categories: Categories = "one-hot"
+    """Encoding of feature columns that hold text. one-hot: a column for each value; codes: one column of
+    numbers in alphabetical order."""
+    unknown: UnknownNodes = "error"
+    """What becomes of edges whose ends are in no node table. error: refuse them, naming the first; add: make
+    nodes without features (zeros) or label; drop: leave the edges out."""
+
+
+@dataclass(frozen=True)
+class ImportConfig(TablesConfig):
+    """Settings of ``gnnpipe import``."""
+
+    out: str | None = None
+    """Folder to write. By default graphs/NAME."""
+    name: str | None = None
+    """Name of the graph in printed lines. By default the source's."""
+    undirected: bool = False
+    """Add the reverse of every edge."""
+    duplicates: Duplicates = "keep"
+    """Edges that occur several times. keep: each counts; sum: one edge, of the sum of their weights; drop:
+    the first one alone."""
+    self_loops: SelfLoops = "keep"
+    """Edges from a node to itself."""
+    features: str | None = None
+    """Features for a graph that has none: degree, or laplacian:16 (eigenvectors of the normalised Laplacian,
+    here 16)."""
+    task: Task = "auto"
+    """Whether labels are classes, or values to be predicted (regression). auto: values if a label is no
+    whole number."""
+    overwrite: bool = False
+    """Replace the folder if it holds a graph."""
