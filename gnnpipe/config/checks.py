@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from gnnpipe.config.catalog import find_source, is_synthetic
 from gnnpipe.config.commands import PlanConfig, ProfileConfig, SizesConfig, VolumeConfig
+from gnnpipe.config.importing import ImportConfig
 from gnnpipe.config.presets import check_statistics, resolve
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import DENSE_ENDS, GraphConfig, Model, RunConfig
@@ -111,6 +112,16 @@ def check_profile_config(config: ProfileConfig) -> ProfileConfig:
     for width in config.hidden:
         if not 1 <= width <= 10**5:
             raise ConfigError(f"hidden: {width} is out of range; use 1 to 1e+05")
+    return config
+
+
+def check_import_config(config: ImportConfig) -> ImportConfig:
+    """Check what ``gnnpipe import`` was asked, as far as that needs no files.
+
+    Raises:
+        ConfigError: a value that can't be used.
+    """
+    _check_fields(config)
     return config
 
 

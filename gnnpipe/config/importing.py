@@ -67,8 +67,8 @@ class ImportConfig(TablesConfig):
     self_loops: SelfLoops = "keep"
     """Edges from a node to itself."""
     features: str | None = None
-    """Features for a graph that has none: degree, or laplacian:16 (eigenvectors of the normalised Laplacian,
-    here 16)."""
+    """Features made from the edges, for a graph that has none, or in place of those that it has: degree, or
+    laplacian:16 (eigenvectors of the normalised Laplacian, here 16)."""
     task: Task = "auto"
     """Whether labels are classes, or values to be predicted (regression). auto: values if a label is no
     whole number."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,9 +27,7 @@ from gnnpipe.records.plan_file import PlanFile
 from gnnpipe.records.record import Best
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.system.failures import advice, reason
-
-Step = Callable[[str], AbstractContextManager[None]]
-"""Shows, as long as its context is open, what is being done."""
+from gnnpipe.system.steps import Step, silently
 
 
 @dataclass(frozen=True)
@@ -129,11 +125,6 @@ def prepare_graph(data: Graph, plan: Plan, spec: ModelSpec, balance: PartBalance
             f"{graph.width}; give --chunks, or use --staleness.lookahead 0 (one chunk)"
         )
     return graph
-
-
-def silently(_: str) -> AbstractContextManager[None]:
-    """A `Step` that shows nothing."""
-    return nullcontext()
 
 
 def prepare_job(

@@ -19,7 +19,8 @@ class RawGraph:
     """The content of a data set's files, before `Graph` or the writer of a graph folder checks it.
 
     Each array may be a NumPy array that is mapped from disk and larger than the memory: go through it in
-    blocks, and never copy it whole.
+    blocks, and never copy it whole. A mapped array is what its file holds: it was not changed in memory
+    since (mode ``c``), as its pages may be dropped and read again.
     """
 
     edge_index: Tensor | np.ndarray | Csr
@@ -50,3 +51,5 @@ class RawGraph:
     task: Literal["classes", "regression"] | None = None
     """Whether labels are classes (0/1 columns included), or values to be predicted; None where only their
     values tell."""
+    num_classes: int | None = None
+    """Number of classes, where there may be more than the labels show."""
