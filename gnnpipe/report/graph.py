@@ -73,9 +73,8 @@ def _edge_rows(edges: EdgeFacts) -> Iterator[tuple[str, str]]:
     else:
         yield "weights", f"{edges.weights[0]:g} to {edges.weights[1]:g}"
     least, low, middle, high, top, most = (f"{number:,}" for number in _six(edges.in_degree))
-    yield "degree", (
-        f"{least} to {most}; quartiles {low}, {middle}, {high}; 99 % have at most {top} (edges that come in)"
-    )
+    quartiles = f"quartiles {low}, {middle}, {high}"
+    yield "degree", f"{least} to {most}; {quartiles}; 99 % have at most {top} (edges that come in)"
 
 
 def _six(numbers: Sequence[int]) -> list[int]:
@@ -117,9 +116,12 @@ def _feature_rows(features: FeatureFacts | None) -> Iterator[tuple[str, str]]:
         yield "features", "none"
         return
     stored = "sparse " if features.sparse else ""
-    yield "features", (
-        f"{features.num_features:,} columns, {stored}{shown(features.dtype)}; "
-        f"{features.density:.1%} of the entries are not zero"
+    yield (
+        "features",
+        (
+            f"{features.num_features:,} columns, {stored}{shown(features.dtype)}; "
+            f"{features.density:.1%} of the entries are not zero"
+        ),
     )
     for number, columns, what in (
         (features.num_constant, features.constant, "constant"),

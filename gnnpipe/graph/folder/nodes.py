@@ -163,8 +163,8 @@ def _notes(facts: FeatureFacts, num_rounded: int, matrix: Any) -> tuple[str, ...
         notes.append(f"features: {num_rounded:,} entries are rounded from {matrix.dtype} to float32")
     if facts.num_not_finite:
         notes.append(
-            f"features: NaN or infinite entries in {facts.num_not_finite:,} of {facts.num_features:,} columns, "
-            f"first column {facts.not_finite[0]}; training refuses them until they are replaced in the source"
+            f"features: NaN or infinite entries in {facts.num_not_finite:,} of {facts.num_features:,} "
+            f"columns, first column {facts.not_finite[0]}; training refuses them until they are replaced"
         )
     return tuple(notes)
 
