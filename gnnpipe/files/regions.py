@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gnnpipe.files.writing import new_file
+from gnnpipe.files.reading import open_file
+from gnnpipe.files.writing import new_file, remove
 
 
 class Regions:
@@ -29,8 +30,7 @@ class Regions:
         self._start = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]) * self._dtype.itemsize
         self._filled = self._start[:-1].copy()
         self._file = new_file(path)
-        os.close(self._file)
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        self._reader = open_file(path)
 
     def __enter__(self) -> Regions:
         return self
@@ -39,7 +39,8 @@ class Regions:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._file)
-        self._path.unlink(missing_ok=True)
+        self._reader.close()
+        remove(self._path)
 
     def append(self, region: int, numbers: np.ndarray) -> None:
         """Write behind what the region holds; raises ValueError where it is full."""
@@ -68,7 +69,7 @@ class Regions:
         block = np.empty(size // self._dtype.itemsize, dtype=self._dtype)
         left = memoryview(block.view(np.uint8).data)
         while len(left):
-            count = os.preadv(self._file, [left], at)
+            count = os.preadv(self._reader.fileno(), [left], at)
             if not count:
                 raise OSError(5, "it ends too early", str(self._path))
             left, at = left[count:], at + count

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from gnnpipe.errors import ConfigError, shown
-from gnnpipe.files.writing import is_leftover, rename
+from gnnpipe.files.writing import is_leftover
 from gnnpipe.graph.folder.form import FILES, GRAPH
 from gnnpipe.system.words import readable_bytes
 
@@ -48,10 +48,3 @@ def check_space(folder: Path, needed: int) -> None:
             f"out: about {readable_bytes(needed)} are needed while the graph is written, and the disk of "
             f"'{shown(folder.parent)}' has {readable_bytes(free)} free; free some, or choose --out on another"
         )
-
-
-def publish(folder: Path, out: Path, scratch: Path) -> None:
-    """Put a complete folder in its place; a graph that it replaces goes to ``scratch``."""
-    if out.exists():
-        rename(out, scratch / "replaced")
-    folder.rename(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from gnnpipe.config.importing import ImportConfig
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.plain_yaml import dump_yaml
 from gnnpipe.files.scratch import scratch_folder
-from gnnpipe.files.typed_json import json_text
-from gnnpipe.files.writing import make_folder, write_file
+from gnnpipe.files.typed_json import to_plain
+from gnnpipe.files.writing import make_folder, replace_folder, write_file
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import NO_NODES, Graph
 from gnnpipe.graph.folder.adjacency import AdjacencyWriter, Counted, Counts
@@ -28,7 +27,8 @@ from gnnpipe.graph.folder.form import FORMAT, GRAPH, MASKS, GraphFile, Task
 from gnnpipe.graph.folder.labels import Kind, write_labels
 from gnnpipe.graph.folder.merge import merged, parallel, without_known_reverses
 from gnnpipe.graph.folder.nodes import Stored, write_features, write_ids, write_masks
-from gnnpipe.graph.folder.place import check_may_write, check_space, publish
+from gnnpipe.graph.folder.notes import edge_notes, shortened
+from gnnpipe.graph.folder.place import check_may_write, check_space
 from gnnpipe.graph.folder.read import map_adjacency
 from gnnpipe.graph.folder.report import EdgeFacts, FeatureFacts, GraphReport, LabelFacts, SplitFacts
 from gnnpipe.graph.ids import NodeIds
@@ -36,8 +36,6 @@ from gnnpipe.graph.made_features import made_features
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.system.steps import Step, silently
 
-MOST_NOTES, MOST_NOTE = 100, 500
-"""Notes that graph.yaml keeps, and characters of each."""
 Facts = TypeVar("Facts")
 
 
@@ -101,11 +99,11 @@ def write_graph(
         task=None if labels.facts is None else _task(labels.facts.kind),
         arrays=stored,
         report=report,
-        notes=_shortened([*raw.notes, *node_notes, *(note for part in written for note in part.notes)]),
+        notes=shortened([*raw.notes, *node_notes, *(note for part in written for note in part.notes)]),
     )
-    write_file(work.folder / GRAPH, dump_yaml(json.loads(json_text(content))))
+    write_file(work.folder / GRAPH, dump_yaml(to_plain(content)))
     make_folder(out.absolute().parent, link=True)
-    publish(work.folder, out, scratch)
+    replace_folder(work.folder, out, scratch / "replaced")
     return report
 
 
@@ -219,7 +217,7 @@ class _Work:
                 entries = merged(keys, first=config.duplicates == "drop")
             stored, counted = writer.write(entries, _file_of_counts(config))
         facts = self._edge_facts(stream, counted)
-        notes = list(_edge_notes(facts, stream.num_rounded, weighted=weighted))
+        notes = list(edge_notes(facts, stream.num_rounded, weighted=weighted))
         if weighted and "weight" not in stored and facts.num_edges:
             notes.append("weight: all are 1, so edges are taken as having no weights")
         return _Written(stored, facts, tuple(notes))
@@ -312,37 +310,6 @@ def _file_of_counts(config: ImportConfig) -> Counts:
     if config.duplicates == "sum":
         return "weight"
     return None if config.duplicates == "drop" or config.undirected else "count"
-
-
-def _edge_notes(facts: EdgeFacts, num_rounded: int, *, weighted: bool) -> Iterator[str]:
-    if num_rounded:
-        yield f"weight: {num_rounded:,} weights are rounded to float32"
-    if facts.num_loops and facts.loops == "drop":
-        yield f"edges: {facts.num_loops:,} self loops are left out"
-    if facts.reversed:
-        takes = ", with its weight" if weighted else ""
-        yield f"edges: the reverse of each is added{takes}, unless there is an edge the other way already"
-    if facts.num_repeated:
-        yield f"edges: {facts.num_repeated:,} of {facts.num_given:,} repeat others; {_fate(facts, weighted)}"
-
-
-def _fate(facts: EdgeFacts, weighted: bool) -> str:
-    """What becomes of edges that repeat others."""
-    if facts.duplicates == "sum":
-        return "the weight of one edge is the sum of theirs" if weighted else "their number is a weight now"
-    if facts.duplicates == "drop":
-        return "the first of each is kept"
-    if weighted:
-        return "each stays an edge of its own"
-    return "each counts once" if facts.reversed else "each counts as often as it occurs"
-
-
-def _shortened(notes: list[str]) -> tuple[str, ...]:
-    """Notes that graph.yaml can hold."""
-    kept = [shown(note, MOST_NOTE) for note in notes[:MOST_NOTES]]
-    if len(notes) > MOST_NOTES:
-        kept.append(f"{len(notes) - MOST_NOTES:,} more notes were printed by the import")
-    return tuple(kept)
 
 
 def _task(kind: Kind) -> Task:
