@@ -1,0 +1,1 @@
+"""Graph folders: one checked graph as files that are mapped into memory."""
