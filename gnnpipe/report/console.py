@@ -38,8 +38,8 @@ METRIC_NAMES: dict[Metric, str] = {
     "macro_f1": "macro-F1",
     "balanced_accuracy": "balanced accuracy",
     "r2": "R2",
-    "mae": "mean absolute error",
-    "rmse": "root of the mean squared error",
+    "mae": "MAE",
+    "rmse": "RMSE",
 }
 HIDDEN = "hidden"
 """Stands for a test score where test labels are hidden."""

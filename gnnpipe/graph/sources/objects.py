@@ -156,10 +156,10 @@ def _column(nodes: list[Any], attributes: list[dict[str, Any]], key: str, what: 
     """The values of an attribute, node by node; None where it is absent, NaN or NaT."""
     if not any(key in values for values in attributes):
         known = sorted({str(name) for values in attributes for name in values})
-        listed = f"nodes have {', '.join(known)}" if known else "nodes have no attributes"
-        raise DataError(
-            f"{what}: no node has an attribute '{shown(key)}'{did_you_mean(key, known) or f'; {listed}'}"
-        )
+        listed = f"nodes have {', '.join(known[:20])}" if known else "nodes have no attributes"
+        hint = did_you_mean(key, known)
+        listed = f"{hint} {listed.capitalize()}" if hint else f"; {listed}"
+        raise DataError(f"{what}: no node has an attribute '{shown(key)}'{listed}")
     values = (attributes[index].get(key) for index in range(len(nodes)))
     return [None if isinstance(value, Real) and math.isnan(value) else value for value in values]
 
