@@ -136,11 +136,15 @@ def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("data", "changes", "message"),
     [
-        (as_data(x=None), {}, r"dataset: in-memory has no features \(x\), which training needs"),
+        (
+            as_data(x=None),
+            {},
+            "features: in-memory has none; --features degree or --features laplacian:16 makes",
+        ),
         (as_data(val_mask=None), {}, "in-memory has train_mask, but no val_mask; all three are needed"),
         (as_data(x=torch.full((400, 3), torch.nan)), {}, "features: 1200 of 1200 entries are NaN"),
-        (as_data(y=None), {}, r"dataset: in-memory has no labels \(y\), which training needs"),
-        (as_data(y=torch.rand(400)), {}, "labels: .* is no class number"),
+        (as_data(y=None), {}, "labels: in-memory has none; to train, give those of some nodes"),
+        (as_data(y=torch.rand(400)), {"task": "classes"}, "labels: .* is no class number"),
         (
             as_data(train_mask=torch.ones(100, dtype=torch.bool)),
             {},
@@ -153,6 +157,7 @@ def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> 
         ),
         ([as_data()], {}, r"data: an object of type list can't be used; .* dataset\[0\]"),
         (planted_partition(GRAPH), {"undirected": True}, "undirected: the edges of a Graph are taken as"),
+        (planted_partition(GRAPH), {"task": "regression"}, "task: the labels of a Graph are taken as they"),
     ],
 )
 def test_graphs_in_memory_are_checked(data: Any, changes: dict[str, Any], message: str) -> None:
@@ -161,9 +166,10 @@ def test_graphs_in_memory_are_checked(data: Any, changes: dict[str, Any], messag
 
 
 def test_unused_attributes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Edge weights above all, without which the graph is another one."""
+    """Above all what looks like edge weights, without which the graph is another one."""
     gnnpipe.train(as_data(edge_attr=torch.rand(as_data().num_edges)), out=tmp_path / "run", **SMALL)
-    assert caplog.messages == ["in-memory: not used: edge_attr"]
+    hint = "one column; weights of edges are to be named edge_weight"
+    assert caplog.messages == [f"in-memory: not used: edge_attr ({hint})"]
 
 
 def test_a_folder_that_is_taken_stays_as_it_was(finished: gnnpipe.Run) -> None:

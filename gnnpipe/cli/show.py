@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from gnnpipe.cli.parser import Parser
+from gnnpipe.config.catalog import GRAPH_FILE
 from gnnpipe.config.values import Value
 from gnnpipe.records.taking import check_is_run
-
-GRAPH_FILE = "graph.yaml"
 
 DESCRIPTION = """Show what a run reached: accuracy, time and bytes as a table, learning curves and the
 breakdown of an epoch as a picture (RUN/report.png; needs matplotlib: pip install 'gnnpipe[plot]').

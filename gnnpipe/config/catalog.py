@@ -8,6 +8,8 @@ from typing import Literal
 from gnnpipe.errors import DataError, not_known
 
 SYNTHETIC = "synthetic"
+GRAPH_FILE = "graph.yaml"
+"""File that makes a folder a graph folder."""
 IN_MEMORY = "in-memory"
 """Name of a graph that a Python program gives; no data set can be loaded by it."""
 _SAINT = ("Flickr", "Reddit2", "Yelp", "AmazonProducts")

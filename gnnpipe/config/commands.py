@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gnnpipe.config.run import ExchangeConfig, GraphConfig, HaloMode, MakeSplit, Metric, Model, ModelConfig
+from gnnpipe.config.run import (
+    ExchangeConfig,
+    GraphConfig,
+    HaloMode,
+    LabelTask,
+    MakeSplit,
+    Metric,
+    Model,
+    ModelConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -16,6 +25,7 @@ class StructureConfig(GraphConfig):
 
     split: int = field(default=0, init=False)
     make_split: MakeSplit = field(default="random", init=False)
+    task: LabelTask = field(default="auto", init=False)
     normalize_features: bool = field(default=False, init=False)
     metric: Metric = field(default="auto", init=False)
 

@@ -21,6 +21,7 @@ from gnnpipe.graph.cut.halo import Ranges, halo_rows, part_and_chunk_of, part_ra
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
 from gnnpipe.graph.data import Graph, Task
 from gnnpipe.graph.normalize import Normalization, normalized, transposed
+from gnnpipe.graph.standard import standard_of, standardized
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class GraphFacts:
     """Stored entries of the feature matrix: all where it is dense, the non-zeros where it is sparse."""
     num_classes: int
     task: Task
-    """Kind of classification."""
+    """What is predicted."""
     part_method: str
     """Method that made the parts: metis, rcm or whole."""
     chunk_method: str
@@ -59,6 +60,11 @@ class GraphFacts:
     part each; None where that cut does not exist."""
     notes: list[str]
     """Lines for the user: each names something that was left out or changed while loading."""
+    value_mean: tuple[float, ...] = ()
+    """With regression, mean of each value over the training nodes; a model predicts (value - mean) /
+    deviation."""
+    value_deviation: tuple[float, ...] = ()
+    """With regression, standard deviation of each value over the training nodes."""
 
     @property
     def alpha(self) -> float:
@@ -83,7 +89,7 @@ class PreparedGraph:
     features: Tensor | Csr
     """float32 ``[num_nodes, num_features]``, dense or sparse."""
     labels: Tensor
-    """As in `Graph`."""
+    """As in `Graph`; values to be predicted are standardised, ``[num_nodes, num_classes]``."""
     masks: dict[str, Tensor]
     """bool ``[num_nodes]`` for train, val and test."""
     halo_forward: tuple[Tensor, ...]
@@ -128,6 +134,7 @@ class PreparedGraph:
         facts = parse_json(metadata["facts"])
         # ranges cover all rows without gaps, so their stops suffice
         stops = facts.pop("range_stops")
+        facts |= {key: tuple(facts[key]) for key in ("value_mean", "value_deviation")}
         matrix = _unpack("matrix", tensors)
         assert isinstance(matrix, Csr)
         matrix_t = _unpack("matrix_t", tensors) if "matrix_t.col" in tensors else matrix
@@ -167,7 +174,7 @@ def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals
     matrix_t = transposed(matrix)
     halo_forward = halo_rows(matrix, cut.ranges)
     halo_backward = halo_forward if matrix_t is matrix else halo_rows(matrix_t, cut.ranges)
-    features = data.features
+    features, standard = data.features, standard_of(data)
     facts = GraphFacts(
         data.name,
         data.num_nodes,
@@ -186,6 +193,8 @@ def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals
         [rows.numel() for rows in halo_backward],
         _rival_halo(data.adjacency, spec, num_rivals, (halo_forward, halo_backward)),
         list(data.notes),
+        standard.mean,
+        standard.deviation,
     )
     return PreparedGraph(
         facts,
@@ -193,8 +202,8 @@ def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals
         order,
         matrix,
         matrix_t,
-        renumbered(features, cut.order, None) if isinstance(features, Csr) else features[order],
-        data.labels[order],
+        renumbered(features, cut.order, None) if isinstance(features, Csr) else features[order].float(),
+        standardized(data.labels[order], standard),
         {name: mask[order] for name, mask in data.masks.items()},
         halo_forward,
         halo_backward,

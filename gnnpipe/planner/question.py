@@ -56,7 +56,7 @@ def question_of(config: PlanConfig, data: Graph | None = None) -> Question:
     """
     if config.num_nodes is not None:
         return _of_sizes(config, config.num_nodes)
-    return _of_data(config, data or load_dataset(config))
+    return _of_data(config, data or load_dataset(config, config.hidden))
 
 
 def _of_sizes(config: PlanConfig, num_nodes: int) -> Question:

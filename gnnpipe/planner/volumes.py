@@ -61,7 +61,7 @@ def volumes(config: VolumeConfig) -> Volumes:
     """
     if config.num_nodes is not None:
         return _of_sizes(config, config.num_nodes)
-    data = load_dataset(config)
+    data = load_dataset(config, config.hidden)
     spec = spec_for(config, data)
     plans = []
     for stages, parts in _shapes(config, data.num_nodes):

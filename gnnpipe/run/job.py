@@ -140,8 +140,7 @@ def prepare_job(
         data: the graph, if it is in memory; None to load it.
     """
     if data is None:
-        with step(f"loading {config.dataset}"):
-            data = load_dataset(config)
+        data = load_dataset(config, step=step)
     metric = resolve_metric(config.metric, data.task)
     if metric == "roc_auc":
         _check_both_classes(data)
@@ -173,24 +172,29 @@ def prepare_job(
 def _check_both_classes(data: Graph) -> None:
     """Raise DataError if a split has labels of one kind only: ROC AUC compares nodes of two classes."""
     for name, mask in data.masks.items():
-        if data.labels[mask].unique().numel() < 2:
+        hidden = name == "test" and not mask.any()
+        if not hidden and data.labels[mask].unique().numel() < 2:
             raise DataError(
                 f"metric: roc_auc is undefined, as all {name} labels are alike; use --metric accuracy "
                 "or another --split"
             )
 
 
-def about_model(job: Job, best: Best) -> dict[str, str]:
+def about_model(job: Job, best: Best, facts: GraphFacts) -> dict[str, str]:
     """Metadata of model.safetensors: the model, and what its weights reach.
+
+    With regression also how to read its rows: a value is mean + deviation x the row's entry.
 
     Args:
         job: the run.
         best: the epoch of the weights.
+        facts: numbers of the graph.
     """
     spec = job.spec
+    values = {"value_mean": list(facts.value_mean), "value_deviation": list(facts.value_deviation)}
     about = {
         "gnnpipe": gnnpipe.__version__,
-        "dataset": job.config.dataset,
+        "dataset": job.config.data_name,
         "model": spec.model,
         "layers": spec.layers,
         "hidden": spec.hidden,
@@ -198,8 +202,9 @@ def about_model(job: Job, best: Best) -> dict[str, str]:
         "classes": spec.num_classes,
         "metric": job.metric,
         "best_val": best.val,
-        "test_at_best_val": best.test,
+        "test_at_best_val": "hidden" if best.test is None else best.test,
         "best_epoch": best.epoch,
+        **(values if facts.value_mean else {}),
     }
     return {key: str(value) for key, value in about.items()}
 

@@ -88,7 +88,7 @@ def test_features_are_normalised_as_torch_geometric_does(kind: str, form: str) -
 
 
 def test_sparse_features_too_large_to_fill_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gnnpipe.graph.data.MOST_FILLED_BYTES", 31)
+    monkeypatch.setattr("gnnpipe.graph.normalized_features.MOST_FILLED_BYTES", 31)
     features = sp.csr_matrix(np.array([[0, -1.5], [0, 0], [2, 0], [0, 0]], dtype=np.float32))
     with pytest.raises(DataError, match=r"normalize-features: the smallest entry is -1\.5, and to shift"):
         make(features=features).with_normalized_features()
@@ -214,7 +214,10 @@ ODD_FEATURE[2, 1] = float("nan")
             {"edge_index": torch.tensor([[True], [False]])},
             "edge_index: true and false are no numbers of nodes",
         ),
-        ({"labels": torch.tensor([4.206, 2.43, 1.0, 0.0])}, "labels: 4.206.* of node 0 is no class number"),
+        (
+            {"labels": torch.tensor([4.206, 2.43, 1.0, 0.0]), "task": "classes"},
+            "labels: 4.206 of node 0 is no class number",
+        ),
         ({"labels": torch.tensor([0, 1, float("inf"), 0])}, "labels: inf of node 2 is no class number"),
         (
             {"labels": torch.tensor([0, 1, 2, 0], dtype=torch.complex64)},
@@ -230,7 +233,10 @@ ODD_FEATURE[2, 1] = float("nan")
             {"labels": torch.tensor([[1, float("nan")]] * 4)},
             r"labels: nan lies outside 0 to 1 \(node 0, column 1",
         ),
-        ({"labels": torch.tensor([[1.0, 1.0000001]] * 4)}, "labels: 1.0000001.* lies outside 0 to 1"),
+        (
+            {"labels": torch.tensor([[1.0, 1.0000001]] * 4), "task": "classes"},
+            "labels: 1.0000001.* lies outside 0 to 1",
+        ),
         (
             {"masks": numbers([1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 1, 0])},
             "val_mask: 2.0 of node 1 is neither 0 nor 1",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gnnpipe.config.catalog import GRAPH_FILE
 from gnnpipe.files.npy import StoredArray
 from gnnpipe.graph.folder.report import GraphReport
 
 FORMAT = 1
 """Number of the form that is written. A reader knows its own and those before it."""
-GRAPH = "graph.yaml"
+GRAPH = GRAPH_FILE
 ARRAYS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "rowptr": (("<i8",), (1,)),
     "col": (("<i4", "<i8"), (1,)),

@@ -19,7 +19,7 @@ from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.files.typed_json import to_plain
 from gnnpipe.files.writing import make_folder, replace_folder, write_file
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import NO_NODES, Graph
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.folder.adjacency import AdjacencyWriter, Counted, Counts
 from gnnpipe.graph.folder.buckets import CAPACITY, sorted_keys
 from gnnpipe.graph.folder.edges import MOST_NODES, KeyStream, largest_id, num_given
@@ -33,6 +33,7 @@ from gnnpipe.graph.folder.read import map_adjacency
 from gnnpipe.graph.folder.report import EdgeFacts, FeatureFacts, GraphReport, LabelFacts, SplitFacts
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.made_features import made_features
+from gnnpipe.graph.pieces import NO_NODES
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.system.steps import Step, silently
 
