@@ -19,7 +19,6 @@ import torch
 
 from gnnpipe.config.catalog import GRAPH_FILE, IN_MEMORY, SYNTHETIC, dataset_names
 from gnnpipe.config.checks import (
-    GRAPH_FILE,
     check_config,
     check_fields,
     check_graph_config,
