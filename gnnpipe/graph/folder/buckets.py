@@ -24,8 +24,8 @@ import numpy as np
 from gnnpipe.files.regions import Regions
 from gnnpipe.graph.folder.edges import BLOCK, Keys
 
-CAPACITY = 1 << 23
-"""Keys of a bucket, which take 64 MiB, and about five times as much with weights."""
+CAPACITY = 1 << 22
+"""Keys of a bucket, which take 32 MiB, and about five times as much with weights."""
 MOST_BUCKETS = 250  # their numbers are bytes, which NumPy sorts fastest
 _BIN_BITS = 16
 _SORTED = 1 << 17

@@ -18,7 +18,7 @@ from torch_geometric.utils import homophily, to_undirected
 from gnnpipe.config.importing import Duplicates, ImportConfig, SelfLoops
 from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.folder.buckets import sorted_keys, stable_order
+from gnnpipe.graph.folder.buckets import CAPACITY, sorted_keys, stable_order
 from gnnpipe.graph.folder.edges import Keys
 from gnnpipe.graph.folder.merge import without_known_reverses
 from gnnpipe.graph.folder.read import open_graph
@@ -31,7 +31,7 @@ Entry = tuple[int, int, float]
 
 
 def written(
-    folder: Path, raw: RawGraph, config: ImportConfig = USUAL, capacity: int = 1 << 23
+    folder: Path, raw: RawGraph, config: ImportConfig = USUAL, capacity: int = CAPACITY
 ) -> tuple[RawGraph, GraphReport]:
     """The graph as it is read back, and its report."""
     with TemporaryDirectory(dir=folder) as scratch:

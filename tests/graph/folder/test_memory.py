@@ -15,8 +15,8 @@ import pytest
 from tests.cli.commands import environment
 
 MIB = 1 << 20
-SCRIPT = """
-import resource, sys
+SCRIPT = r"""
+import re, sys
 from pathlib import Path
 import numpy as np
 from gnnpipe.config.importing import ImportConfig
@@ -25,7 +25,8 @@ from gnnpipe.graph.folder.write import write_graph
 from gnnpipe.graph.sources.raw import RawGraph
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # ru_maxrss would begin with the memory of the process that started this one
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
 folder, options = Path(sys.argv[1]), dict(part.split("=") for part in sys.argv[2:])
 weighted = options.pop("weighted", "") == "yes"
