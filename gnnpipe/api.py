@@ -23,6 +23,7 @@ from gnnpipe.config.checks import (
     check_config,
     check_fields,
     check_graph_config,
+    check_graph_folder,
     check_plan_config,
 )
 from gnnpipe.config.commands import PlanConfig
@@ -162,6 +163,7 @@ def load(data: str | os.PathLike[str] = SYNTHETIC, **changes: Any) -> Graph:
     """
     asked = _asked(GraphConfig(), None, data, changes)
     check_graph_config(asked)
+    check_graph_folder(asked)
     check_fields(asked)
     return load_dataset(asked)
 
@@ -226,13 +228,14 @@ def _in_memory(data: Any) -> bool:
 
 
 def _named(data: Any) -> dict[str, object]:
-    """The field that names a graph: a data set of that name, a folder, or one that is in memory."""
+    """The fields that name a graph: a data set of that name, a folder, or one that is in memory."""
     if _in_memory(data):
-        return {"dataset": IN_MEMORY}
+        return {"dataset": IN_MEMORY, "graph": None}
     name = os.fspath(data)
     is_name = isinstance(data, str) and name.lower() in {known.lower() for known in dataset_names()}
     is_folder = not isinstance(data, str) or os.sep in name or (Path(name) / GRAPH_FILE).exists()
-    return {"graph": name} if is_folder and not is_name else {"dataset": name}
+    in_folder = is_folder and not is_name
+    return {"dataset": SYNTHETIC, "graph": name} if in_folder else {"dataset": name, "graph": None}
 
 
 def _checked(config: RunConfig) -> Resolved:
@@ -259,6 +262,7 @@ def _trained(asked: RunConfig, data: Any, reporter: Reporter, before: Resolved |
         before: the settings of the run that goes on, as they were; None for a new run.
     """
     config = _checked(asked)
+    check_graph_folder(asked)
     if before is not None:
         check_resumed(config, before)
     graph: Graph | None = as_graph(data, config, reporter.step) if _in_memory(data) else None

@@ -156,7 +156,8 @@ def _no_whole_numbers(labels: Tensor) -> Tensor:
 
 def _classes(labels: Tensor) -> Tensor:
     """int64 class numbers, -1 for none."""
-    if labels.unique().tolist() == [-1, 1]:
+    one, minus = labels == 1, labels == UNLABELLED
+    if one.any() and minus.any() and bool((one | minus).all()):
         raise DataError(
             "labels: all are -1 or 1, but -1 means that a node has no label; number the two classes 0 and 1"
         )
