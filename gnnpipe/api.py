@@ -161,6 +161,11 @@ def load(data: str | os.PathLike[str] = SYNTHETIC, **changes: Any) -> Graph:
     Raises:
         UserError: a ValueError that says what can't be used, and what can.
     """
+    if _in_memory(data):
+        raise ConfigError(
+            f"data: an object of type {type(data).__name__} can't be loaded; name a data set or a graph "
+            "folder"
+        )
     asked = _asked(GraphConfig(), None, data, changes)
     check_graph_config(asked)
     check_graph_folder(asked)

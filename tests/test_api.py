@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -157,6 +158,7 @@ def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> 
             {},
             "data: an object of type HeteroData can't be used; give a data set's name, a torch_geometric",
         ),
+        (nx.path_graph(4), {}, r"data: an object of type Graph can't .* Graph, which gnnpipe.Graph.from_net"),
         ([as_data()], {}, r"data: an object of type list can't be used; .* dataset\[0\]"),
         (planted_partition(GRAPH), {"undirected": True}, "undirected: the edges of a Graph are taken as"),
         (planted_partition(GRAPH), {"task": "regression"}, "task: the labels of a Graph are taken as they"),
@@ -538,11 +540,13 @@ def test_mistakes_about_graphs(data: Any, changes: dict[str, Any], message: str,
 def test_load() -> None:
     graph = gnnpipe.load(synthetic=GRAPH, features="degree", split=1)
     assert isinstance(graph, gnnpipe.Graph)
-    assert graph.notes == ("features: 1 made from the edges (degree); the 64 columns given are not used",)
+    assert graph.notes == ("features: 1 made from the edges (degree), in place of the 64 given",)
     with pytest.raises(ConfigError, match="layers is not known"):
         gnnpipe.load("synthetic", layers=3)
     with pytest.raises(ConfigError, match="split: -1 is out of range"):
         gnnpipe.load(split=-1)
+    with pytest.raises(ConfigError, match="data: an object of type Graph can't be loaded; name a data"):
+        gnnpipe.load(graph)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="dataset: 'Coar' is not known; did you mean 'Cora'"):
         gnnpipe.load("Coar")
     with pytest.raises(ConfigError, match="num-nodes: 9 stands for a graph that is not at hand, but --graph"):

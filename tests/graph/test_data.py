@@ -43,6 +43,13 @@ def test_rows_list_what_a_node_reads() -> None:
     assert (data.num_nodes, data.num_edges, data.num_features, data.num_classes) == (4, 5, 2, 3)
 
 
+def test_it_is_printed_by_its_sizes() -> None:
+    assert repr(make()) == (
+        "Graph(name='graph', num_nodes=4, num_edges=5, num_features=2, num_classes=3, task='multiclass', "
+        "weighted=False)"
+    )
+
+
 def test_undirected() -> None:
     adjacency = dense(make(undirected=True).adjacency)
     assert torch.equal(adjacency, adjacency.T)
@@ -226,7 +233,7 @@ ODD_FEATURE[2, 1] = float("nan")
             {"labels": torch.tensor([0, 1, 2, 0], dtype=torch.complex64)},
             "labels: it holds values of type complex",
         ),
-        ({"labels": np.array(["a", "b", "c", "d"])}, "labels: it holds values of type <U1"),
+        ({"labels": np.array([b"a", b"b", b"c", b"d"])}, "labels: it holds values of type \\|S1"),
         (
             {"labels": torch.tensor([-1, 1, 1, -1])},
             "labels: all are -1 or 1, but -1 means that a node has no",
