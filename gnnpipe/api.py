@@ -22,6 +22,7 @@ from gnnpipe.config.checks import (
     check_config,
     check_fields,
     check_graph_config,
+    check_graph_folder,
     check_plan_config,
 )
 from gnnpipe.config.commands import PlanConfig
@@ -159,8 +160,14 @@ def load(data: str | os.PathLike[str] = SYNTHETIC, **changes: Any) -> Graph:
     Raises:
         UserError: a ValueError that says what can't be used, and what can.
     """
+    if _in_memory(data):
+        raise ConfigError(
+            f"data: an object of type {type(data).__name__} can't be loaded; name a data set or a graph "
+            "folder"
+        )
     asked = _asked(GraphConfig(), None, data, changes)
     check_graph_config(asked)
+    check_graph_folder(asked)
     check_fields(asked)
     return load_dataset(asked)
 
@@ -225,13 +232,14 @@ def _in_memory(data: Any) -> bool:
 
 
 def _named(data: Any) -> dict[str, object]:
-    """The field that names a graph: a data set of that name, a folder, or one that is in memory."""
+    """The fields that name a graph: a data set of that name, a folder, or one that is in memory."""
     if _in_memory(data):
-        return {"dataset": IN_MEMORY}
+        return {"dataset": IN_MEMORY, "graph": None}
     name = os.fspath(data)
     is_name = isinstance(data, str) and name.lower() in {known.lower() for known in dataset_names()}
     is_folder = not isinstance(data, str) or os.sep in name or (Path(name) / GRAPH_FILE).exists()
-    return {"graph": name} if is_folder and not is_name else {"dataset": name}
+    in_folder = is_folder and not is_name
+    return {"dataset": SYNTHETIC, "graph": name} if in_folder else {"dataset": name, "graph": None}
 
 
 def _checked(config: RunConfig) -> Resolved:
@@ -258,6 +266,7 @@ def _trained(asked: RunConfig, data: Any, reporter: Reporter, before: Resolved |
         before: the settings of the run that goes on, as they were; None for a new run.
     """
     config = _checked(asked)
+    check_graph_folder(asked)
     if before is not None:
         check_resumed(config, before)
     graph: Graph | None = as_graph(data, config, reporter.step) if _in_memory(data) else None

@@ -108,6 +108,7 @@ def check_profile_config(config: ProfileConfig) -> ProfileConfig:
         DataError: an unknown data set.
     """
     check_graph_config(config)
+    check_graph_folder(config)
     for model in config.models:
         check_choice("models", model, get_args(Model))
     for key in ("models", "hidden"):
@@ -132,21 +133,31 @@ def check_import_config(config: ImportConfig) -> ImportConfig:
 
 
 def check_graph_config(config: GraphConfig) -> None:
-    """Check the graph that is asked for, as far as that needs neither its files nor PyTorch.
+    """Check the graph that is asked for, as far as that needs no files.
 
     Raises:
-        ConfigError: a value that can't be used, or a folder that holds no graph.
+        ConfigError: a value that can't be used.
         DataError: an unknown data set.
     """
     if config.features is not None:
         parse_features(config.features)
     if config.graph is not None:
-        _check_folder(config, config.graph)
+        _check_alone(config, config.graph)
     elif not config.is_synthetic:
         find_source(config.dataset)
 
 
-def _check_folder(config: GraphConfig, graph: str) -> None:
+def check_graph_folder(config: GraphConfig) -> None:
+    """Raise ConfigError if a graph folder is named that holds no graph."""
+    graph = config.graph
+    if graph is not None and not (Path(graph) / GRAPH_FILE).is_file():
+        raise ConfigError(
+            f"graph: '{shown(graph)}' is no graph folder ({GRAPH_FILE} is absent); gnnpipe import SOURCE "
+            f"--out {shown(graph)} makes one"
+        )
+
+
+def _check_alone(config: GraphConfig, graph: str) -> None:
     for key, default in (("dataset", GraphConfig.dataset), ("root", None)):
         value = getattr(config, key)
         if value != default:
@@ -154,11 +165,6 @@ def _check_folder(config: GraphConfig, graph: str) -> None:
                 f"{key}: {shown(value)} says nothing about the graph folder '{shown(graph)}'; leave one of "
                 "the two out"
             )
-    if not (Path(graph) / GRAPH_FILE).is_file():
-        raise ConfigError(
-            f"graph: '{shown(graph)}' is no graph folder ({GRAPH_FILE} is absent); gnnpipe import SOURCE "
-            f"--out {shown(graph)} makes one"
-        )
 
 
 def check_fields(
@@ -225,6 +231,7 @@ def _check_planned(config: SizesConfig) -> None:
     check_graph_config(config)
     check_fields(config, _PLANNED)
     _check_sizes(config)
+    check_graph_folder(config)
 
 
 def _check_sizes(config: SizesConfig) -> None:

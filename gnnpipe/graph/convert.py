@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ def as_tensor(values: Any, what: str) -> Tensor:
     An array in this machine's byte order is not copied. The tensor must not be written to.
     """
     values = values.to_numpy() if hasattr(values, "to_numpy") else values  # of pandas and polars
+    if isinstance(values, list | tuple):
+        values = _as_array(values, what)
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "biuf":
             raise DataError(f"{what}: it holds {_kind(values)}; real numbers are needed")
@@ -211,6 +213,13 @@ def _is_mapped(values: Any) -> bool:
     while isinstance(values, np.ndarray):
         values = values.base
     return isinstance(values, mmap.mmap)
+
+
+def _as_array(values: Sequence[Any], what: str) -> np.ndarray:
+    try:
+        return np.array(values)
+    except ValueError:  # NumPy's words are about its own insides
+        raise DataError(f"{what}: its rows are not of equal length; give an array of numbers") from None
 
 
 def _kind(values: Any) -> str:

@@ -35,7 +35,7 @@ _BLOCK = 2**24
 Task = Literal["multiclass", "binary", "multilabel", "regression"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Graph:
     """One graph with features, labels and masks; checked as it is made.
 
@@ -82,6 +82,11 @@ class Graph:
         _check_features(self.features, self.num_nodes)
         _check_masks(self.masks, self.num_nodes)
         _check_labels(self)
+
+    def __repr__(self) -> str:
+        """Name and sizes; the arrays themselves would fill a screen."""
+        sizes = ("num_nodes", "num_edges", "num_features", "num_classes", "task", "weighted")
+        return f"Graph({', '.join(f'{key}={getattr(self, key)!r}' for key in ('name', *sizes))})"
 
     @property
     def num_nodes(self) -> int:
@@ -135,9 +140,9 @@ class Graph:
                 them from the edges (`gnnpipe.graph.made_features`).
             labels: ``[num_nodes]`` class numbers, ``[num_nodes, num_classes]`` of 0 and 1, or
                 numbers to be predicted as they are. NaN stands for no label, as does -1 among classes; nodes
-                without one are taken out of the masks.
-            masks: training, validation and test masks, ``[num_nodes]`` of bool, or of 0 and 1. None for a
-                seeded split.
+                without one are taken out of the masks. Text names classes, None stands for none.
+            masks: training, validation and test masks, ``[num_nodes]`` of bool, or of 0 and 1; None in place
+                of the last where test labels are hidden. None for a seeded split.
             weight: weights of the edges, ``[num_edges]``.
             num_classes: number of classes; by default the largest label plus one.
             name: name of the graph in printed lines.
@@ -267,7 +272,7 @@ class Graph:
             notes=(*raw.notes, *adjacency.notes, *feature_notes, *label_notes),
             weighted=adjacency.weighted,
             ids=raw.ids,
-            class_names=raw.class_names,
+            class_names=raw.class_names or labels.names,
             regression=labels.kind == "values",
         )
 

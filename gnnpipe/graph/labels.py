@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,19 +31,26 @@ class Labels:
     kind: Literal["classes", "several", "values"]
     notes: tuple[str, ...] = ()
     """Lines for the user: each names something that was guessed or changed."""
+    names: tuple[str, ...] = ()
+    """Names of classes that were given as text."""
 
 
 def as_labels(given: Any, task: LabelTask = "auto") -> Labels:
     """Labels in the form that `Graph` keeps.
 
     Args:
-        given: numbers ``[num_nodes]`` or ``[num_nodes, num_columns]``; a single column is as none.
+        given: numbers ``[num_nodes]`` or ``[num_nodes, num_columns]``; a single column is as none. Or text
+            ``[num_nodes]``, whose different values are the classes.
         task: whether they are classes or values; auto: values if one is no whole number.
 
     Raises:
         DataError: a label is no class number, or neither 0 nor 1 where a node may have several, or a value is
             infinite, or absent where the node has others.
     """
+    texts = _texts(given)
+    if texts is not None and task != "regression":
+        numbers, names = named_classes(texts)
+        return Labels(torch.from_numpy(numbers), "classes", names=names)
     labels = as_tensor(given, "labels")
     labels = labels.squeeze(-1) if labels.dim() == 2 and labels.shape[1] == 1 else labels
     if labels.dim() not in (1, 2):
@@ -64,6 +73,25 @@ def as_labels(given: Any, task: LabelTask = "auto") -> Labels:
     if labels.dim() == 2:
         return Labels(_several_labels(labels), "several")
     return Labels(_classes(labels), "classes")
+
+
+def named_classes(texts: Sequence[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """int64 numbers of classes that are text, in alphabetical order, -1 for None; and their names."""
+    names = sorted({text for text in texts if text is not None})
+    number = {name: index for index, name in enumerate(names)}
+    found = [UNLABELLED if text is None else number[text] for text in texts]
+    return np.array(found, dtype=np.int64), tuple(names)
+
+
+def _texts(given: Any) -> list[str | None] | None:
+    """Labels that are text, None or NaN for none; None if they are anything else."""
+    given = given.to_numpy() if hasattr(given, "to_numpy") else given
+    values = np.asarray(given) if isinstance(given, list | tuple) else given
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "UO" or values.ndim != 1:
+        return None
+    listed = [None if value is None or value != value else value for value in values.tolist()]
+    known = [value for value in listed if value is not None]
+    return listed if known and all(isinstance(value, str) for value in known) else None
 
 
 def labelled(labels: Tensor) -> Tensor:
@@ -156,7 +184,8 @@ def _no_whole_numbers(labels: Tensor) -> Tensor:
 
 def _classes(labels: Tensor) -> Tensor:
     """int64 class numbers, -1 for none."""
-    if labels.unique().tolist() == [-1, 1]:
+    one, minus = labels == 1, labels == UNLABELLED
+    if one.any() and minus.any() and bool((one | minus).all()):
         raise DataError(
             "labels: all are -1 or 1, but -1 means that a node has no label; number the two classes 0 and 1"
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.config.features import MADE
-from gnnpipe.errors import DataError
+from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.adjacency import Adjacency, adjacency_of
 from gnnpipe.graph.choices import Choices
 from gnnpipe.graph.convert import as_features, as_tensor
@@ -82,7 +82,7 @@ def features_made(matrix: Csr, spec: str, num_given: int, step: Step) -> tuple[T
     with step(f"making features of {matrix.num_rows:,} nodes ({spec})"):
         made = made_features(matrix, spec)
     note = f"features: {made.shape[1]:,} made from the edges ({spec})"
-    return made, f"{note}; the {num_given:,} columns given are not used" if num_given else note
+    return made, f"{note}, in place of the {num_given:,} given" if num_given else note
 
 
 def labels_from(
@@ -100,6 +100,10 @@ def labels_from(
     labels = as_labels(raw.labels, raw.task or "auto" if choices.task == "auto" else choices.task)
     check_rows(labels.values, num_nodes)
     masks, mask_notes = chosen_masks(raw.masks, labels, choices, name)
-    named = len(raw.class_names) if labels.kind == "classes" else 0
+    named = len(raw.class_names or labels.names) if labels.kind == "classes" else 0
+    if num_classes is not None and not (isinstance(num_classes, int) and num_classes > 0):
+        raise DataError(
+            f"num_classes: '{shown(num_classes)}' can't be used; expected a whole number above 0, or None"
+        )
     outputs = num_classes or named or count_outputs(labels)
     return labels, outputs, masks, [*labels.notes, *class_notes(labels, outputs), *mask_notes]

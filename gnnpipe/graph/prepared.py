@@ -21,7 +21,7 @@ from gnnpipe.graph.cut.halo import Ranges, halo_rows, part_and_chunk_of, part_ra
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
 from gnnpipe.graph.data import Graph, Task
 from gnnpipe.graph.normalize import Normalization, normalized, transposed
-from gnnpipe.graph.standard import standard_of, standardized
+from gnnpipe.graph.standard import standardized
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals
         normalization: normalisation of the adjacency, which the model decides.
         num_rivals: number of ranks for which to count the halo of graph parallelism, for comparison.
     """
+    data, standard = standardized(data)
     cut = cut_graph(data.adjacency, spec)
     order = torch.from_numpy(cut.order)
     # normalised before it is renumbered: sums of a row then don't depend on the plan
@@ -174,7 +175,7 @@ def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals
     matrix_t = transposed(matrix)
     halo_forward = halo_rows(matrix, cut.ranges)
     halo_backward = halo_forward if matrix_t is matrix else halo_rows(matrix_t, cut.ranges)
-    features, standard = data.features, standard_of(data)
+    features = data.features
     facts = GraphFacts(
         data.name,
         data.num_nodes,
@@ -203,7 +204,7 @@ def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals
         matrix,
         matrix_t,
         renumbered(features, cut.order, None) if isinstance(features, Csr) else features[order].float(),
-        standardized(data.labels[order], standard),
+        data.labels[order],
         {name: mask[order] for name, mask in data.masks.items()},
         halo_forward,
         halo_backward,

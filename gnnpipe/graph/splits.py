@@ -22,8 +22,8 @@ def chosen_masks(
     """Masks of labelled nodes, and notes about those that are left out.
 
     Args:
-        shipped: masks ``[num_nodes]``, or ``[num_nodes, num_splits]`` with a column for each split; None to
-            make a seeded split of the labelled nodes.
+        shipped: masks ``[num_nodes]``, or ``[num_nodes, num_splits]`` with a column for each split; None in
+            place of the test mask where there is none. None to make a seeded split of the labelled nodes.
         labels: of the nodes.
         choices: which split.
         name: of the graph, for messages.
@@ -34,7 +34,18 @@ def chosen_masks(
     """
     if shipped is None:
         return _made(labels, choices, name)
-    columns = [as_tensor(mask, f"{key}_mask") for key, mask in zip(_SPLITS, shipped, strict=True)]
+    if not isinstance(shipped, tuple | list) or len(shipped) != len(_SPLITS):
+        found = (
+            len(shipped)
+            if isinstance(shipped, tuple | list)
+            else f"an object of type {type(shipped).__name__}"
+        )
+        raise DataError(f"masks: {found} can't be used; give three: for training, validation and testing")
+    none = torch.zeros(len(labels.values), dtype=torch.bool)
+    given = [
+        none if mask is None and key == "test" else mask for key, mask in zip(_SPLITS, shipped, strict=True)
+    ]
+    columns = [as_tensor(mask, f"{key}_mask") for key, mask in zip(_SPLITS, given, strict=True)]
     num_splits = min((mask.shape[1] for mask in columns if mask.dim() == 2), default=1)
     if not 0 <= choices.split < num_splits:
         raise DataError(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from dataclasses import dataclass, replace
 
 from gnnpipe.graph.data import Graph
 
@@ -23,26 +20,17 @@ class Standard:
     """Standard deviation; 1 where all training nodes have the same value."""
 
 
-def standard_of(data: Graph) -> Standard:
-    """Mean and deviation of a graph's values; of the whole graph, so that they don't depend on its cut."""
+def standardized(data: Graph) -> tuple[Graph, Standard]:
+    """The same graph with its values as a model learns them, float32 ``[num_nodes, num_values]``.
+
+    Classes stay as they are. Mean and deviation are those of the whole graph, whatever its cut.
+    """
     if not data.regression:
-        return Standard()
-    values = _rows(data.labels)[data.train_mask].double()
-    deviation = values.std(dim=0, correction=0)
-    # a mean of equal numbers may be off by rounding
-    constant = (values == values[0]).all(dim=0)
-    return Standard(tuple(values.mean(dim=0).tolist()), tuple(deviation.masked_fill(constant, 1.0).tolist()))
-
-
-def standardized(labels: Tensor, standard: Standard) -> Tensor:
-    """float32 ``[num_nodes, num_values]``, as a model learns values; classes stay as they are."""
-    if not standard.mean:
-        return labels
-    mean, deviation = (
-        torch.tensor(numbers, dtype=torch.float64) for numbers in (standard.mean, standard.deviation)
-    )
-    return ((_rows(labels).double() - mean) / deviation).float()
-
-
-def _rows(labels: Tensor) -> Tensor:
-    return labels.unsqueeze(1) if labels.dim() == 1 else labels
+        return data, Standard()
+    labels = data.labels.unsqueeze(1) if data.labels.dim() == 1 else data.labels
+    values = labels[data.train_mask].double()
+    # a deviation of equal numbers may be off 0 by rounding
+    alike = (values == values[0]).all(dim=0)
+    mean, deviation = values.mean(dim=0), values.std(dim=0, correction=0).masked_fill(alike, 1.0)
+    learnt = ((labels.double() - mean) / deviation).float()
+    return replace(data, labels=learnt), Standard(tuple(mean.tolist()), tuple(deviation.tolist()))

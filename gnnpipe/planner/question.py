@@ -39,7 +39,7 @@ class Question:
     train_share: float = USUAL_TRAIN_SHARE
     """Share of the nodes that are training nodes."""
     several_labels: bool = False
-    """Whether a node may have several labels."""
+    """Whether labels are rows: several labels a node, or values to be predicted."""
     notes: tuple[str, ...] = ()
     """Remarks on what was left out or changed when the graph was loaded."""
 
@@ -85,7 +85,7 @@ def _of_data(config: PlanConfig, data: Graph) -> Question:
         entries,
         2 if directed or not keeps_symmetry(spec.normalization) else 1,
         float(data.train_mask.float().mean()),
-        data.task == "multilabel",
+        data.task in ("multilabel", "regression"),
         data.notes,
     )
 

@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from gnnpipe.config.checks import check_graph_folder
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.synthetic import check_synthetic
 from gnnpipe.planner.hardware import load_hardware
@@ -34,7 +35,9 @@ def check_early(config: Resolved) -> None:
 
 
 def check_plan(config: Resolved) -> None:
-    """Refuse a plan that fits no graph, or does not fit the built-in one; raises UserError."""
+    """Refuse a graph folder without a graph, and a plan that fits no graph, or does not fit the built-in one;
+    raises UserError."""
+    check_graph_folder(config)
     if config.hardware:
         load_hardware(config.hardware)
     if config.is_synthetic:

@@ -99,7 +99,8 @@ def test_an_adjacency_that_is_ready_is_taken_as_it_is() -> None:
         (torch.tensor([1, 2, float("nan")]), "weight: nan of edge 2 is not finite"),
         (np.array([1, 1e39, 2]), r"weight: 1e\+39 of edge 1 is not finite as float32 \(1 such"),
         (np.array(["a", "b", "c"]), "weight: it holds values of type <U1; real numbers are needed"),
-        ([1, 2, 3], "weight: it holds values of type list; real numbers are needed"),
+        ("w", "weight: it holds values of type str; real numbers are needed"),
+        ([1, [2], 3], "weight: its rows are not of equal length; give an array of numbers"),
     ],
 )
 def test_weights_that_can_not_be_used(weight: Any, message: str) -> None:

@@ -66,7 +66,7 @@ def test_minus_one_is_a_value_among_values() -> None:
         ([[0.5, NAN], [1, 2]], "auto", "labels: 1 nodes have some of their 2 values and not others, first n"),
         ([0.5, 1.0], "classes", "labels: 0.5 of node 0 is no class number; .* with --task regression"),
         ([[2.0, 1.0]], "auto", "labels: 2.0 lies outside 0 to 1 .* give --task regression"),
-        (["a", "b"], "auto", "labels: it holds values of type <U1"),
+        (["a", "b"], "regression", "labels: it holds values of type <U1"),
     ],
 )
 def test_mistakes(given: Any, task: LabelTask, message: str) -> None:
@@ -145,6 +145,42 @@ def test_shipped_splits_are_numbered() -> None:
     assert train.tolist() == [False, True, False, False]
     with pytest.raises(DataError, match=r"split: 2 does not exist; x ships 2 \(use 0 to 1\)"):
         chosen_masks(columns, labels, Choices(split=2), "x")  # type: ignore[arg-type]
+
+
+def test_text_names_classes() -> None:
+    texts = np.array(["b", None, "a", "c", "b", NAN] * 2, dtype=object)
+    data = graph(texts)
+    assert (data.class_names, data.num_classes) == (("a", "b", "c"), 3)
+    assert data.labels.tolist() == [1, -1, 0, 2, 1, -1] * 2
+    assert graph(list("ababab")).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (
+            (torch.ones(4), torch.ones(4)),
+            "masks: 2 can't be used; give three: for training, validation and t",
+        ),
+        (3, "masks: an object of type int can't be used; give three"),
+        ((None, *one_node_each(4)[1:]), "train_mask: it holds values of type NoneType"),
+    ],
+)
+def test_masks_that_are_none(masks: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        graph(torch.tensor([0, 1, 0, 1]), masks)
+    train, val, _ = one_node_each(4)
+    assert not graph(torch.tensor([0, 1, 0, 1]), (train, val, None)).test_mask.any()
+
+
+def test_lists_are_arrays() -> None:
+    data = Graph.from_edge_index([[0, 1], [1, 2]], [[1, 2], [3, 4], [5, 6]], [0, 1, 1], one_node_each(3))
+    assert (data.num_edges, data.num_features, data.labels.tolist()) == (2, 2, [0, 1, 1])
+    for number in ("3", 0, 2.5):
+        with pytest.raises(
+            DataError, match=f"num_classes: '{number}' can't be used; expected a whole number"
+        ):
+            graph(torch.arange(12) % 3, num_classes=number)
 
 
 def test_names_of_classes_are_counted() -> None:

@@ -93,7 +93,7 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_they_take_the_place_of_given_ones_and_it_is_said() -> None:
     data = random_graph(30, 90)
     assert data.with_made_features("degree").notes[-1] == (
-        "features: 2 made from the edges (degree); the 6 columns given are not used"
+        "features: 2 made from the edges (degree), in place of the 6 given"
     )
     index = torch.stack([torch.arange(29), torch.arange(1, 30)])
     made = Graph.from_edge_index(index, "laplacian:3", torch.arange(30) % 3, undirected=True)

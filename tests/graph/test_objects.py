@@ -172,6 +172,16 @@ def test_odd_values_and_objects() -> None:
         Graph.from_networkx({}, label="y")
 
 
+def test_attributes_may_have_any_name() -> None:
+    graph = nx.path_graph(6)
+    nx.set_node_attributes(graph, 2.0, 7)
+    nx.set_node_attributes(graph, dict(enumerate("ababab")), ("a", "b"))
+    data = Graph.from_networkx(graph, label=("a", "b"), features=7)  # type: ignore[arg-type]
+    assert (data.class_names, data.num_features) == (("a", "b"), 1)
+    with pytest.raises(DataError, match="label: no node has an attribute '3'"):
+        Graph.from_networkx(graph, label=3)  # type: ignore[arg-type]
+
+
 def test_networkx_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "networkx", None)
     with pytest.raises(DataError, match="graph: networkx is not installed; pip install networkx"):

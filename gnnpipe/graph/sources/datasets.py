@@ -79,9 +79,11 @@ def as_graph(data: Any, config: GraphConfig, step: Step = silently) -> Graph:
         graph = Graph.from_raw(raw, IN_MEMORY, Choices.of(config), step=step)
         return graph.with_normalized_features() if config.normalize_features else graph
     if not isinstance(data, Graph):
+        maker = {"networkx": "from_networkx", "scipy": "from_scipy"}.get(type(data).__module__.split(".")[0])
         raise DataError(
             f"data: an object of type {type(data).__name__} can't be used; give a data set's name, a "
-            "torch_geometric Data such as the first of a Dataset, dataset[0], a Graph, or a graph folder"
+            "torch_geometric Data such as the first of a Dataset, dataset[0], a graph folder, or a Graph"
+            + (f", which gnnpipe.Graph.{maker} makes of it" if maker else "")
         )
     for key, default, what in (("undirected", False, "edges"), ("task", "auto", "labels")):
         if getattr(config, key) != default:

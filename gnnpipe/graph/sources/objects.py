@@ -15,6 +15,7 @@ from gnnpipe.config.features import DEGREE, LAPLACIAN
 from gnnpipe.errors import DataError, check_choice, did_you_mean, shown
 from gnnpipe.graph.convert import as_tensor
 from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.labels import named_classes
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.splits import Masks
 
@@ -146,7 +147,7 @@ def _weights(edges: list[tuple[Any, Any, dict[str, Any]]], weight: str) -> np.nd
         value = attributes.get(weight)
         if not isinstance(value, Real):
             what = "has none" if value is None else f"has '{shown(value)}', which is no number"
-            hint = did_you_mean(weight, map(str, attributes)) or "; give every edge one"
+            hint = did_you_mean(str(weight), map(str, attributes)) or "; give every edge one"
             raise DataError(f"weight: edge {shown((source, target))} {what} as '{shown(weight)}'{hint}")
         found[index] = float(value)
     return found
@@ -157,7 +158,7 @@ def _column(nodes: list[Any], attributes: list[dict[str, Any]], key: str, what: 
     if not any(key in values for values in attributes):
         known = sorted({str(name) for values in attributes for name in values})
         listed = f"nodes have {', '.join(known[:20])}" if known else "nodes have no attributes"
-        hint = did_you_mean(key, known)
+        hint = did_you_mean(str(key), known)
         listed = f"{hint} {listed.capitalize()}" if hint else f"; {listed}"
         raise DataError(f"{what}: no node has an attribute '{shown(key)}'{listed}")
     values = (attributes[index].get(key) for index in range(len(nodes)))
@@ -171,9 +172,7 @@ def _labels(
     values = _column(nodes, attributes, key, "label")
     known = [value for value in values if value is not None]
     if known and all(isinstance(value, str) for value in known):
-        names = sorted(set(known))
-        number = {name: index for index, name in enumerate(names)}
-        return np.array([-1 if value is None else number[value] for value in values]), tuple(names)
+        return named_classes(values)
     return _numbers(nodes, values, key, "label"), ()
 
 
@@ -197,7 +196,7 @@ def _numbers(nodes: list[Any], values: list[Any], key: str, what: str) -> np.nda
 def _feature_names(features: str | Sequence[str], attributes: list[dict[str, Any]]) -> list[str]:
     """Attributes that are features; none where features are to be made."""
     if not isinstance(features, str):
-        return list(features)
+        return list(features) if isinstance(features, Sequence) else [features]
     made = features == DEGREE or features.startswith(f"{LAPLACIAN}:")
     return [] if made and not any(features in values for values in attributes) else [features]
 
