@@ -53,8 +53,8 @@ def read_nodes(tables: tuple[Nodes, ...], *, is_text: bool) -> tuple[Ids | None,
         if repeat := first_repeat(values, is_text=is_text):
             first, second = (nodes.table.place(row) for row in repeat)
             raise DataError(
-                f"{second}: node {shown(str(values[repeat[0]]))} occurs a second time (first in {first}); take "
-                "one row out"
+                f"{second}: node {shown(str(values[repeat[0]]))} occurs a second time (first in {first}); "
+                "take one row out"
             )
         is_new = ids.find(values) < 0 if ids else np.ones(len(values), bool)
         more = values.filter(arrow().array(is_new)) if is_text else values[is_new]
