@@ -59,7 +59,9 @@ def test_forms_of_edge_lists(written: Written, name: str, content: str | bytes) 
     assert raw.edge_index.dtype == np.int32
 
 
-@pytest.mark.parametrize("kind", [pa.int64(), pa.int8(), pa.uint64(), pa.float64(), pa.string(), pa.decimal128(24, 2)])
+@pytest.mark.parametrize(
+    "kind", [pa.int64(), pa.int8(), pa.uint64(), pa.float64(), pa.string(), pa.decimal128(24, 2)]
+)
 def test_forms_of_parquet(written: Written, kind: pa.DataType) -> None:
     table = pa.table({"source": pa.array([0, 1]).cast(kind), "target": pa.array([1, 2]).cast(kind)})
     pq.write_table(table, written.folder / "edges.parquet")
@@ -153,8 +155,8 @@ def test_flags_name_columns(written: Written) -> None:
     written.write("e.csv", "a,b,source,target,w\n1,2,9,9,4\n")
     written.write("n.csv", "key,kind,y,part,f_1,f_2,other\n1,0,7,test,1,2,3\n2,1,7,train,4,5,6\n")
     raw = written.read(
-        "e.csv", nodes=("n.csv",), source="b", target="a", weight="none", id="key", label="kind", split="part",
-        feature_columns="f_*",
+        "e.csv", nodes=("n.csv",), source="b", target="a", weight="none", id="key", label="kind",
+        split="part", feature_columns="f_*",
     )  # fmt: skip
     assert pairs(raw) == [(2, 1)]
     assert raw.weight is None
@@ -254,7 +256,9 @@ def test_several_labels(written: Written) -> None:
 
 def test_encodings_of_features(written: Written) -> None:
     written.write("edges.csv", "u,v\n0,1\n")
-    written.write("nodes.csv", "id,a,color,flag,zip\n0,1e3,red,True,10\n1,-.5,blue,false,9\n2,0,red,true,10\n")
+    written.write(
+        "nodes.csv", "id,a,color,flag,zip\n0,1e3,red,True,10\n1,-.5,blue,false,9\n2,0,red,true,10\n"
+    )
     raw = written.read()
     assert dense(raw) == [[1000, 0, 1, 1, 10], [-0.5, 1, 0, 0, 9], [0, 0, 1, 1, 10]]
     assert raw.features.dtype == np.float32  # type: ignore[union-attr]
@@ -292,7 +296,9 @@ def test_features_in_long_form(written: Written) -> None:
     written.write("entries.csv", "node_id,word_id\n6,house\n5,cat\n")
     assert dense(written.read()) == [[0, 0], [0, 1], [1, 0]]
     written.write("entries.csv", "node_id,feature_id,value\n5,0,1\n5,1,1\n5,0,2\n")
-    with pytest.raises(DataError, match=r"entries.csv, line 2 and entries.csv, line 4: .* two values, 1 and 2"):
+    with pytest.raises(
+        DataError, match=r"entries.csv, line 2 and entries.csv, line 4: .* two values, 1 and 2"
+    ):
         written.read()
 
 

@@ -25,11 +25,9 @@ _RANGE, _MOST_DIRECT = 8, 1 << 28
 _MOST_MARKED = 1 << 29
 # Numbers that are collected before they are sorted and merged.
 _MERGE = 1 << 22
-_WORDS = {
-    2: "is no whole number",
-    3: "is too large for a whole number of 64 bits",
-    4: "is missing",
-}
+# Words for the kinds of cells that `as_whole` tells apart.
+_WORDS = {2: "is no whole number", 3: "is too large for a whole number of 64 bits"}
+_NO_ID = "the id is missing; fill it in, or take the row out"
 
 
 class TextIdsError(Exception):
@@ -70,7 +68,7 @@ def ids_in(batch: Batch, column: str, *, is_text: bool) -> Values:
         texts = as_text(cells)
         empty = np.asarray(arrow().compute.equal(texts, "").fill_null(True))
         if empty.any():
-            raise DataError(f"{batch.place(int(empty.argmax()), column)}: the id is missing; fill it in")
+            raise DataError(f"{batch.place(int(empty.argmax()), column)}: {_NO_ID}")
         return texts
     values, kinds = as_whole(cells)
     if not kinds.any():
@@ -78,9 +76,11 @@ def ids_in(batch: Batch, column: str, *, is_text: bool) -> Values:
     row = int((kinds != 0).argmax())
     if (kinds == 1).any():
         raise TextIdsError(_cell(batch, column, int((kinds == 1).argmax())))
-    what = "the id" if kinds[row] == 4 else f"'{shown(str(cells[row].as_py()))}'"
+    if kinds[row] == 4:
+        raise DataError(f"{batch.place(row, column)}: {_NO_ID}")
+    value = shown(str(cells[row].as_py()))
     raise DataError(
-        f"{batch.place(row, column)}: {what} {_WORDS[int(kinds[row])]}; ids are whole numbers, or text"
+        f"{batch.place(row, column)}: '{value}' {_WORDS[int(kinds[row])]}; ids are whole numbers, or text"
     )
 
 

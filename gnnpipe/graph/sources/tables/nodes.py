@@ -309,7 +309,7 @@ def _as_float32(batch: Batch, feature: Feature, rounded: dict[str, int]) -> np.n
             f"{batch.place(row, feature.name)}: {numbers[row]:g} is no finite number of 32 bits; scale the "
             f"column down, or {_leave_out(feature.name)}"
         )
-    if np.abs(narrow).max(initial=0) > _EXACT:
+    if np.abs(narrow).max(initial=0) >= _EXACT:
         count = int(((narrow != numbers) & (numbers == np.trunc(numbers))).sum())
         if count:
             rounded[feature.name] = rounded.get(feature.name, 0) + count

@@ -151,6 +151,8 @@ def open_part(path: Path, header: Header) -> Part:
                 )
     except failures() as error:
         raise _unreadable(path, error) from None
+    if path.name.endswith((".parquet", ".pq")):
+        raise DataError(f"{path.name}: it is no Parquet file; copy or download it anew")
     dialect = text.sniff(path, header)
     return Part(path, dialect.names, dialect, {})
 
@@ -229,7 +231,7 @@ def _explained(part: Part, error: BaseException) -> Exception:
             f"{part.path.name}, line {line}: it has {cells} cells, and {len(dialect.names)} are expected; "
             "mend the line, or put cells that hold the delimiter in quotes"
         )
-    if "straddl" in message:
+    if "straddl" in message or "Expected" in message:
         return DataError(
             f"{part.path.name}: a line is longer than {BLOCK:,} bytes, or a quote is never closed; a line "
             "holds one row"
@@ -248,15 +250,15 @@ def _parquet(file: Any, path: Path) -> Any:
     about, size = parquet.metadata, os.fstat(file.fileno()).st_size
     if about.num_columns > MOST_COLUMNS:
         raise ValueError(f"it has {about.num_columns:,} columns, and more than {MOST_COLUMNS:,} are not read")
-    rows = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
-    if sum(rows) != about.num_rows or min(rows, default=0) < 0:
+    # not about.row_group(...).column(...): a damaged description of a column would end the process there
+    groups = [about.row_group(group) for group in range(about.num_row_groups)]
+    if sum(group.num_rows for group in groups) != about.num_rows or any(
+        group.num_rows < 0 for group in groups
+    ):
         raise ValueError("its numbers of rows do not add up; the file is damaged")
-    for group in range(about.num_row_groups):
-        for column in range(about.num_columns):
-            chunk = about.row_group(group).column(column)
-            claimed, stored = chunk.total_uncompressed_size, chunk.total_compressed_size
-            if not 0 <= stored <= size or not 0 <= claimed <= max(SMALL, RATIO * stored):
-                raise ValueError(f"{stored:,} bytes of it would unfold into {claimed:,}")
+    claimed = sum(group.total_byte_size for group in groups)
+    if claimed > max(SMALL, RATIO * size) or any(group.total_byte_size < 0 for group in groups):
+        raise ValueError(f"{size:,} bytes of it would unfold into {claimed:,}")
     names = parquet.schema_arrow.names
     if len(set(names)) < len(names):
         raise ValueError("two columns have the same name; rename one")
