@@ -46,8 +46,9 @@ class TablesConfig:
     """Column that says train, val (valid, validation) or test; an empty cell is in none. Guessed: split,
     fold, role, set. none: there is none."""
     feature_columns: str | None = None
-    """Columns of the features: names separated by commas, with * for any text, as f_* or age,income. By
-    default all columns that are nothing else, where no features are in long form. none: there are none."""
+    """Columns of the features: names separated by commas, with * for any text, as f_* or age,income; !name
+    takes one out. none: there are none. By default all columns that are nothing else, where no features are
+    in long form."""
     categorical: str | None = None
     """Feature columns to encode as categories though they hold numbers, or numbers and text: names separated
     by commas, with * for any text. Columns of text always are."""

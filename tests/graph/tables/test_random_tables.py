@@ -63,7 +63,7 @@ def write(folder: Path, name: str, form: str, columns: dict[str, list[Any]]) -> 
         writer.writerows([list(columns), *zip(*columns.values(), strict=True)])
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tables())
 def test_random_tables(graph: Tables) -> None:
     with tempfile.TemporaryDirectory() as name:

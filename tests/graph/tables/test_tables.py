@@ -266,6 +266,8 @@ def test_encodings_of_features(written: Written) -> None:
     assert dense(raw) == [[1000, 1, 1, 1], [-0.5, 0, 0, 0], [0, 1, 1, 1]]
     raw = written.read(feature_columns="z*", categorical="zip")
     assert dense(raw) == [[0, 1], [1, 0], [0, 1]]
+    assert dense(written.read(feature_columns="!color,!z*")) == [[1000, 1], [-0.5, 0], [0, 1]]
+    assert dense(written.read(feature_columns="*,!color, !flag")) == [[1000, 10], [-0.5, 9], [0, 10]]
 
 
 def test_features_of_parquet(written: Written) -> None:

@@ -10,17 +10,26 @@ import numpy as np
 
 from gnnpipe.config.importing import UnknownNodes
 from gnnpipe.errors import DataError, shown
-from gnnpipe.files.spool import Spool
+from gnnpipe.files.spool import Spool, release
 from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers
 from gnnpipe.graph.sources.tables.find import Edges
-from gnnpipe.graph.sources.tables.ids import Ids, TextSet, Values, WholeSet, concatenated, id_type, ids_in
+from gnnpipe.graph.sources.tables.ids import (
+    Ids,
+    TextSet,
+    Values,
+    WholeSet,
+    concatenated,
+    distinct,
+    id_type,
+    ids_in,
+)
 from gnnpipe.graph.sources.tables.table import Batch, Table, joined
 
 # Text is looked up in groups of as many rows as there are nodes, as the hash table is made for each, but at
 # least and at most of these numbers.
 _LEAST_GROUP, _MOST_GROUP = 1 << 20, 1 << 23
 # Edges that are looked at to tell whether any has its reverse.
-_SAMPLED = 4_000_000
+_SAMPLED = 2_000_000
 _BLOCK = 1 << 22
 
 
@@ -146,7 +155,8 @@ def goes_one_way(index: np.ndarray) -> bool:
         pair = (np.minimum(source, target) << np.uint64(32)) | np.maximum(source, target)
         # both directions of a pair have the same hash, so that both are sampled or none
         sampled = ((pair * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)) % np.uint64(every) == 0
-        ways[0].append(np.unique(pair[sampled & (source < target)]))
-        ways[1].append(np.unique(pair[sampled & (source > target)]))
-    rising, falling = (np.concatenate([np.zeros(0, np.uint64), *way]) for way in ways)
-    return len(rising) + len(falling) > 0 and not len(np.intersect1d(rising, falling))
+        ways[0].append(distinct(pair[sampled & (source < target)]))
+        ways[1].append(distinct(pair[sampled & (source > target)]))
+        release(index)
+    rising, falling = (distinct(np.concatenate([np.zeros(0, np.uint64), *way])) for way in ways)
+    return len(rising) + len(falling) > 0 and not len(np.intersect1d(rising, falling, assume_unique=True))

@@ -12,7 +12,7 @@ from gnnpipe.config.importing import Task
 from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers, as_text, missing
 from gnnpipe.graph.sources.tables.find import Nodes
-from gnnpipe.graph.sources.tables.ids import Ids
+from gnnpipe.graph.sources.tables.ids import Ids, distinct
 from gnnpipe.graph.sources.tables.names import listed
 from gnnpipe.graph.sources.tables.nodes import Rows
 from gnnpipe.graph.sources.tables.table import Batch
@@ -148,7 +148,7 @@ def _several(values: np.ndarray, columns: list[str], ids: Ids, task: Task) -> np
 
 def _numbers(values: np.ndarray, what: str, ids: Ids, task: Task) -> Labels:
     """Labels that are numbers: values to be predicted, or classes in numeric order."""
-    known = np.unique(values[~np.isnan(values)])
+    known = distinct(values[~np.isnan(values)])
     whole = bool((known == np.trunc(known)).all()) and bool(np.isfinite(known).all())
     if task == "regression" or (task == "auto" and not whole):
         with np.errstate(over="ignore"):

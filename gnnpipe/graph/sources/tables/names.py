@@ -54,20 +54,37 @@ def split_names(given: str) -> list[str]:
 
 
 def chosen(flag: str, given: str, columns: Sequence[str]) -> list[str]:
-    """Columns that names and patterns choose, each once; raises ConfigError for one that chooses none."""
-    found: dict[str, None] = {}
-    for name in split_names(given):
-        if name in columns:
-            found[name] = None
-            continue
-        pattern = re.compile(".*".join(map(re.escape, name.split("*"))))
-        matches = [column for column in columns if "*" in name and pattern.fullmatch(column)]
-        if not matches:
-            raise no_column(flag, name, columns)
-        found.update(dict.fromkeys(matches))
+    """Columns that names and patterns choose, each once, as in ``f_*,age`` or ``*,!name``.
+
+    Raises:
+        ConfigError: a name or pattern fits no column, or none is left.
+    """
+    patterns = split_names(given)
+    # where all take columns out, they take them out of all
+    found = dict.fromkeys(columns if patterns and all(map(_takes_out, patterns)) else ())
+    for name in patterns:
+        matches = _matching(flag, name.removeprefix("!") if _takes_out(name) else name, columns)
+        if _takes_out(name):
+            found = {column: None for column in found if column not in matches}
+        else:
+            found.update(dict.fromkeys(matches))
     if not found:
         raise ConfigError(f"{flag}: it names no column; there are {listed(columns)}")
     return list(found)
+
+
+def _takes_out(name: str) -> bool:
+    return name.startswith("!")
+
+
+def _matching(flag: str, name: str, columns: Sequence[str]) -> list[str]:
+    if name in columns:
+        return [name]
+    pattern = re.compile(".*".join(map(re.escape, name.split("*"))), re.DOTALL)
+    matches = [column for column in columns if "*" in name and pattern.fullmatch(column)]
+    if not matches:
+        raise no_column(flag, name, columns)
+    return matches
 
 
 def no_column(flag: str, name: str, columns: Sequence[str]) -> ConfigError:

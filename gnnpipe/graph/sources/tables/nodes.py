@@ -123,7 +123,7 @@ def _kind(sample: Batch, name: str, as_categories: set[str]) -> str:
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
     where = f"{sample.part.path.name}, column {shown(name)}"
     if types.is_temporal(kind):
-        raise _date(where, str(column[0].as_py()))
+        raise _date(where, str(column[0].as_py()), name)
     if name in as_categories:
         return "text"
     if types.is_boolean(kind):
@@ -141,22 +141,22 @@ def _kind(sample: Batch, name: str, as_categories: set[str]) -> str:
         flags = np.asarray(arrow().compute.is_in(lower, value_set=words))
         return "flag" if present.any() and flags[present].all() else "number"
     if np.asarray(arrow().compute.match_substring_regex(texts, _DATE).fill_null(False))[present].all():
-        raise _date(where, texts[int(present.argmax())].as_py())
+        raise _date(where, texts[int(present.argmax())].as_py(), name)
     if not bad[present].all():
         row = int(bad.argmax())
         raise _mixed(sample.place(row, name), str(column[row].as_py()), name)
     return "text"
 
 
-def _date(where: str, value: str) -> DataError:
+def _date(where: str, value: str, name: str) -> DataError:
     return DataError(
         f"{where}: it holds dates ('{shown(value)}'), which are no features; write numbers, such as years or "
-        "days, or leave it out with --feature-columns"
+        f"days, or {_leave_out(name)}"
     )
 
 
 def _leave_out(name: str) -> str:
-    return f"leave {shown(name)} out with --feature-columns, which names the others"
+    return f"leave it out with --feature-columns '!{shown(name)}'"
 
 
 def _mixed(place: str, value: str, name: str) -> DataError:

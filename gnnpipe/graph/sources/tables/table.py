@@ -188,7 +188,7 @@ def _text_batches(part: Part, types: Mapping[str, Any]) -> Iterator[Batch]:
                 pa.csv.ParseOptions(
                     delimiter=delimiter,
                     quote_char=False if dialect.delimiter == " " else '"',
-                    newlines_in_values=len(dialect.names) > 3,  # tables of edges have no such cells
+                    newlines_in_values=True,
                 ),
                 pa.csv.ConvertOptions(
                     include_columns=list(wanted), column_types=wanted, strings_can_be_null=False,
