@@ -2,9 +2,10 @@
 
 reader    files come from             and are read by
 pyg       torch_geometric's class     the class, too
-npz       the class                   `raw_files.read_npz`: sparse features stay sparse
-saint     the class                   `raw_files.read_saint`
-ogb       the user                    `ogb.read_ogb`
+npz       the class                   `npz.read_as_torch_geometric`: sparse features stay sparse
+saint     the class                   `saint.read`
+attributed  the class                 `attributed.read`: without pandas, features stay sparse
+ogb       OGB, or the user            `ogb.read.read_ogb`
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 from filelock import FileLock
 
@@ -25,12 +27,13 @@ from gnnpipe.config.run import GraphConfig
 from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.files.foreign import check_written_inside, safely
 from gnnpipe.files.reading import open_file
+from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.files.writing import open_lock
 from gnnpipe.graph.convert import as_labels, as_tensor, labelled
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.sources.ogb import read_ogb
+from gnnpipe.graph.sources.formats import attributed, npz, saint
+from gnnpipe.graph.sources.ogb.read import read_ogb
 from gnnpipe.graph.sources.raw import RawGraph
-from gnnpipe.graph.sources.raw_files import read_npz, read_saint
 from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.graph.splits import Masks, per_class_split, random_split
 
@@ -51,7 +54,7 @@ def load_dataset(config: GraphConfig) -> Graph:
         data = planted_partition(config.synthetic, split=config.split)
     else:
         source = find_source(config.dataset)
-        read = {"pyg": _read_pyg, "npz": _read_npz, "saint": _read_saint, "ogb": _read_ogb}[source.reader]
+        read = _READERS[source.reader]
         root = config.root or str(Path("data") / source.class_name)
         try:
             with _alone(root), safely():
@@ -103,6 +106,9 @@ def _built(raw: RawGraph, config: GraphConfig, name: str) -> Graph:
     features, labels = raw.features, raw.labels
     if features is None or labels is None:
         raise DataError(f"dataset: {name} has no {'features' if features is None else 'labels'}")
+    notes = raw.notes
+    if raw.weight is not None:
+        notes = (*notes, npz.weights_note("adj_full.npz", np.asarray(raw.weight)))
     return Graph.from_edge_index(
         as_tensor(raw.edge_index, "edge_index"),
         features if sp.issparse(features) else as_tensor(features, "features"),
@@ -110,7 +116,7 @@ def _built(raw: RawGraph, config: GraphConfig, name: str) -> Graph:
         _choose_masks(raw, config),
         name=name,
         undirected=config.undirected,
-        notes=raw.notes,
+        notes=notes,
     )
 
 
@@ -235,12 +241,36 @@ def _shipped_masks(data: Any, name: str) -> Masks | None:
 
 
 def _read_npz(source: Source, root: str) -> RawGraph:
-    return read_npz(Path(_open(source, root, process=False).raw_paths[0]))
+    path = Path(_open(source, root, process=False).raw_paths[0])
+    with scratch_folder() as scratch:
+        return npz.read_as_torch_geometric(path, scratch)
 
 
 def _read_saint(source: Source, root: str) -> RawGraph:
-    return read_saint(Path(_open(source, root, process=False).raw_dir))
+    folder = Path(_open(source, root, process=False).raw_dir)
+    with scratch_folder() as scratch:
+        return saint.read(folder, scratch, _silently)
+
+
+def _read_attributed(source: Source, root: str) -> RawGraph:
+    folder = Path(_open(source, root, process=False).raw_dir)
+    with scratch_folder() as scratch:
+        return attributed.read(folder, scratch)
 
 
 def _read_ogb(source: Source, root: str) -> RawGraph:
-    return read_ogb(source.name, Path(root))
+    with scratch_folder() as scratch:  # arrays that are mapped from there outlive the folder
+        return read_ogb(source.name, Path(root), scratch)
+
+
+_READERS = {
+    "pyg": _read_pyg,
+    "npz": _read_npz,
+    "saint": _read_saint,
+    "attributed": _read_attributed,
+    "ogb": _read_ogb,
+}
+
+
+def _silently(line: str) -> None:
+    """Say nothing: the user named the data set, and so its format."""
