@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnnpipe.config.commands import PlanConfig
+from gnnpipe.graph.blocks import edge_blocks
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import cut_into_parts
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
+from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.normalize import keeps_symmetry, num_self_loops, transposed
+from gnnpipe.graph.normalize import is_undirected, keeps_symmetry, num_self_loops
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.planner.costs import GraphSize, row_cost
@@ -76,14 +78,18 @@ def _of_sizes(config: PlanConfig, num_nodes: int) -> Question:
 def _of_data(config: PlanConfig, data: Graph) -> Question:
     spec = spec_for(config, data)
     entries = data.features.num_entries if isinstance(data.features, Csr) else data.features.numel()
-    directed = transposed(data.adjacency) is not data.adjacency
+    structure = Structure.of(data.adjacency)
     return Question(
         data.name,
         graph_size(spec, data),
         spec,
-        {parts: _cut(config, data, parts) for parts in _divisors(config.devices) if parts <= data.num_nodes},
+        {
+            parts: _cut(config, data, structure, parts)
+            for parts in _divisors(config.devices)
+            if parts <= data.num_nodes
+        },
         entries,
-        2 if directed or not keeps_symmetry(spec.normalization) else 1,
+        1 if keeps_symmetry(spec.normalization) and is_undirected(data.adjacency) else 2,
         float(data.train_mask.float().mean()),
         data.task in ("multilabel", "regression"),
         data.notes,
@@ -109,14 +115,14 @@ def _guessed(config: PlanConfig, parts: int) -> PartCut:
     return PartCut(HaloRows(rows, rows), min(0.5, 1 - 1 / parts))
 
 
-def _cut(config: PlanConfig, data: Graph, parts: int) -> PartCut:
+def _cut(config: PlanConfig, data: Graph, structure: Structure, parts: int) -> PartCut:
     """Cut the graph as a run would, and count halo rows and edges between parts."""
     if parts == 1:
         return WHOLE
     work = node_cost(data.adjacency, row_cost(config.hidden))
-    groups = cut_into_parts(data.adjacency, parts, "nodes", work)
-    matrix = data.adjacency.to_scipy().tocoo()
-    across = (
-        float((groups.assignment[matrix.row] != groups.assignment[matrix.col]).mean()) if matrix.nnz else 0.0
+    groups = cut_into_parts(structure, parts, "nodes", work)
+    across = sum(
+        int(np.count_nonzero(groups.assignment[reader] != groups.assignment[owner]))
+        for reader, owner in edge_blocks(data.adjacency)
     )
-    return PartCut(HaloRows(*halo_counts(data.adjacency, groups)), across)
+    return PartCut(HaloRows(*halo_counts(data.adjacency, groups)), across / max(data.num_edges, 1))

@@ -8,6 +8,7 @@ from gnnpipe.config.commands import VolumeConfig
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.cut.chunks import cut_into_parts
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
+from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
@@ -64,8 +65,9 @@ def volumes(config: VolumeConfig) -> Volumes:
     data = load_dataset(config, config.hidden)
     spec = spec_for(config, data)
     plans = []
+    structure = Structure.of(data.adjacency)
     for stages, parts in _shapes(config, data.num_nodes):
-        method, halo = _cut(config, data, parts)
+        method, halo = _cut(config, data, structure, parts)
         plans.append(_plan_volume(config, spec, data.num_nodes, stages, parts, method, halo))
     return Volumes(data.name, data.num_nodes, data.num_edges, plans, data.notes)
 
@@ -104,10 +106,10 @@ def _shapes(config: VolumeConfig, num_nodes: int) -> list[tuple[int, int]]:
     return shapes
 
 
-def _cut(config: VolumeConfig, data: Graph, parts: int) -> tuple[str, HaloRows]:
+def _cut(config: VolumeConfig, data: Graph, structure: Structure, parts: int) -> tuple[str, HaloRows]:
     """Cut the graph as a run would; return the method and the halo rows."""
     work = node_cost(data.adjacency, row_cost(config.hidden))
-    groups = cut_into_parts(data.adjacency, parts, config.part_balance, work)
+    groups = cut_into_parts(structure, parts, config.part_balance, work)
     return groups.method, HaloRows(*halo_counts(data.adjacency, groups))
 
 

@@ -14,7 +14,7 @@ from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import DataError, PlanError
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare
+from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare, prepare_file
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.nn.tasks import resolve_metric
@@ -115,10 +115,28 @@ def _balanced_plan(layout: LayoutConfig, spec: ModelSpec, data: Graph, lookahead
     return plan
 
 
-def prepare_graph(data: Graph, plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes") -> PreparedGraph:
-    """Cut, renumber and normalise a graph for a plan; raises PlanError if exact lookahead is too short."""
+def prepare_graph(
+    data: Graph, plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes", path: Path | None = None
+) -> PreparedGraph:
+    """Cut, renumber and normalise a graph for a plan.
+
+    Args:
+        data: the graph as loaded.
+        plan: the run's plan.
+        spec: the model.
+        balance: which total is equal for all parts.
+        path: file to prepare the graph in, which takes far less memory; None to keep it in memory.
+
+    Raises:
+        PlanError: exact lookahead is too short for the graph.
+        DataError: a weight of an edge is negative, and the model takes square roots.
+        OSError: the file can't be written.
+    """
     cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost(spec.hidden), balance, plan.exact)
-    graph = prepare(data, cut, spec.normalization, num_rivals=plan.num_ranks)
+    if path is None:
+        graph = prepare(data, cut, spec.normalization, num_rivals=plan.num_ranks)
+    else:
+        graph = prepare_file(data, cut, spec.normalization, path, num_rivals=plan.num_ranks)
     if plan.exact and graph.width > plan.lookahead:
         raise PlanError(
             f"staleness.lookahead: the graph was planned to be {plan.lookahead} chunks wide and is "
@@ -148,9 +166,8 @@ def prepare_job(
     with step(f"cutting {data.num_nodes:,} nodes and {data.num_edges:,} edges"):
         plan = plan_for(config, data)
         spec = spec_for(config, data, config.seed, config.gcnii)
-        graph = prepare_graph(data, plan, spec, config.part_balance)
         try:
-            graph.save(path)
+            graph = prepare_graph(data, plan, spec, config.part_balance, path)
         except OSError as error:
             raise DataError(
                 f"TMPDIR: can't write the prepared graph to '{scratch}' ({reason(error, str(path))}); "

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
+from gnnpipe.graph.blocks import edge_blocks
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.cut.structure import Structure
+from gnnpipe.graph.transpose import column_sizes
 from gnnpipe.system.killable import killable
 
 # METIS leaves groups empty when they have fewer nodes than this on average.
 LEAST_NODES_PER_METIS_PART = 4
+# Groups whose readings of all nodes are noted at once, in a byte each.
+GROUPS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -34,21 +39,26 @@ class Partition:
 
 
 def partition(
-    adjacency: Csr, num_groups: int, cost: np.ndarray, *, allow_empty: bool = True, rough: bool = False
+    graph: Csr | Structure,
+    num_groups: int,
+    cost: np.ndarray,
+    *,
+    allow_empty: bool = True,
+    rough: bool = False,
 ) -> Partition:
     """Cut with METIS; along a locality order where METIS is absent or the groups are tiny.
 
     Args:
-        adjacency: adjacency; directions and self loops are ignored.
+        graph: adjacency, of which directions and self loops are ignored, or its structure.
         num_groups: number of groups.
         cost: ``[num_nodes]``: cost of each node, such as `node_cost`; each group gets the same total.
         allow_empty: whether METIS may leave a group empty; if not, the locality order replaces such a cut.
         rough: let METIS refine the cut once only, which takes half as long.
     """
-    num_nodes = adjacency.num_rows
+    num_nodes = graph.num_rows
     if num_groups == 1:
         return Partition(np.zeros(num_nodes, dtype=np.int64), 1, "whole")
-    structure = undirected_structure(adjacency)
+    structure = graph if isinstance(graph, Structure) else Structure.of(graph)
     cost = np.round(cost).astype(np.int64)  # METIS takes whole numbers
     pymetis = _import_pymetis()
     if pymetis is None or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
@@ -74,7 +84,7 @@ def node_cost(adjacency: Csr, row_cost: float) -> np.ndarray:
     out-degree: the forward pass reads the row's in-edges, the backward pass its out-edges.
     """
     in_degree = np.diff(adjacency.rowptr.numpy())
-    out_degree = np.bincount(adjacency.col.numpy(), minlength=adjacency.num_cols)
+    out_degree = column_sizes(adjacency)
     return row_cost + (in_degree + out_degree) / 2
 
 
@@ -85,28 +95,38 @@ def halo_counts(adjacency: Csr, groups: Partition) -> tuple[int, int]:
     row: alpha in the published formula (``2 L alpha N H`` numbers an epoch). On undirected graphs both are
     equal.
     """
-    matrix = adjacency.to_scipy().tocoo()
-    reader, owner = groups.assignment[matrix.row], groups.assignment[matrix.col]
-    remote = reader != owner
-    # A row counts once for each group that reads it, however many edges do: count distinct pairs of
-    # (row, reading group), each packed into one number. Backward, edges are read from the other end.
-    forward = matrix.col[remote].astype(np.int64) * groups.num_groups + reader[remote]
-    backward = matrix.row[remote].astype(np.int64) * groups.num_groups + owner[remote]
-    return np.unique(forward).size, np.unique(backward).size
+    forward = backward = 0
+    # seen[group, node]: whether a group reads a node; several groups at once, as their rows take little room
+    seen = np.zeros((GROUPS_AT_ONCE, adjacency.num_rows), dtype=bool)
+    for first in range(0, groups.num_groups, GROUPS_AT_ONCE):
+        forward += _num_pairs(seen, first, groups, edge_blocks(adjacency))
+        # backward, edges are read from the other end
+        turned = ((owner, reader) for reader, owner in edge_blocks(adjacency))
+        backward += _num_pairs(seen, first, groups, turned)
+    return forward, backward
 
 
-def undirected_structure(adjacency: Csr) -> sp.csr_matrix:
-    """The graph with every edge in both directions and no self loops; values mean nothing."""
-    matrix = adjacency.to_scipy()
-    structure = sp.csr_matrix(matrix + matrix.T)
-    structure.setdiag(0)
-    structure.eliminate_zeros()
-    structure.sort_indices()
-    return structure
+def _num_pairs(
+    seen: np.ndarray, first: int, groups: Partition, edges: Iterator[tuple[np.ndarray, np.ndarray]]
+) -> int:
+    """Number of pairs of a group and a node outside that it reads, however many edges do.
+
+    Args:
+        seen: bool ``[groups, num_nodes]`` to work in.
+        first: the group that ``seen[0]`` stands for.
+        groups: groups of the nodes.
+        edges: readers and the nodes that they read.
+    """
+    seen[:] = False
+    for reader, owner in edges:
+        group = groups.assignment[reader]
+        counts = (group != groups.assignment[owner]) & (group >= first) & (group < first + len(seen))
+        seen[group[counts] - first, owner[counts]] = True
+    return int(np.count_nonzero(seen))
 
 
-def _cut_locality_order(structure: sp.csr_matrix, num_groups: int, cost: np.ndarray) -> np.ndarray:
-    return cut_order(reverse_cuthill_mckee(structure, symmetric_mode=True), num_groups, cost)
+def _cut_locality_order(structure: Structure, num_groups: int, cost: np.ndarray) -> np.ndarray:
+    return cut_order(reverse_cuthill_mckee(structure.to_scipy(), symmetric_mode=True), num_groups, cost)
 
 
 def cut_order(order: np.ndarray, num_groups: int, cost: np.ndarray) -> np.ndarray:
