@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gnnpipe.config.run import ExchangeConfig, GraphConfig, HaloMode, MakeSplit, Metric, Model, ModelConfig
+from gnnpipe.config.run import (
+    CacheConfig,
+    ExchangeConfig,
+    GraphConfig,
+    HaloMode,
+    MakeSplit,
+    Metric,
+    Model,
+    ModelConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class SizesConfig(StructureConfig):
 
 
 @dataclass(frozen=True)
-class DevicesConfig(ModelConfig, SizesConfig):
+class DevicesConfig(CacheConfig, ModelConfig, SizesConfig):
     """A graph, a model, and the devices to share them out among."""
 
     dropout: float = field(default=0.5, init=False)

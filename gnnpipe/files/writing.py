@@ -150,6 +150,11 @@ def open_lock(path: Path, *, own: bool = False) -> int:
     return file
 
 
+def open_read_lock(path: Path) -> int:
+    """Open the lock file of a folder that may not be written to; raises OSError as `open_lock` does."""
+    return _open_old(path, _OLD & ~os.O_RDWR | os.O_RDONLY)
+
+
 def make_folder(path: Path, *, link: bool = False) -> None:
     """Make a folder, and those above it, unless it exists.
 

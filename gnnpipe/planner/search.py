@@ -15,6 +15,7 @@ from gnnpipe.config.run import Device, LayoutConfig, TableFormat, WireFormat
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.data import Graph
+from gnnpipe.graph.lazy import LazyGraph, as_lazy
 from gnnpipe.planner.hardware import GIB, Hardware, hardware_here
 from gnnpipe.planner.predictions import (
     convolution_costs,
@@ -240,14 +241,15 @@ def _figures(rank: Breakdown) -> tuple[float, ...]:
 _Layout = TypeVar("_Layout", bound=LayoutConfig)
 
 
-def planned(config: _Layout, data: Graph, device: Device = "auto") -> tuple[_Layout, str]:
+def planned(config: _Layout, data: Graph | LazyGraph, device: Device = "auto") -> tuple[_Layout, str]:
     """The config with the stages, parts and chunks of the fastest plan, and a line that says so.
 
     Raises:
         PlanError: no plan fits, or the number of chunks that is given is impossible.
     """
+    graph = as_lazy(data)
     if config.chunks is not None:
-        make_plan(1, 1, config.chunks, config.layers, data.num_nodes)  # raises if impossible
+        make_plan(1, 1, config.chunks, config.layers, graph.graph.num_nodes)  # raises if impossible
     hardware = hardware_here(config.hardware, device)
     asked = PlanConfig(
         model=config.model,
@@ -256,7 +258,7 @@ def planned(config: _Layout, data: Graph, device: Device = "auto") -> tuple[_Lay
         devices=config.devices or hardware.devices_per_host,
         chunks=config.chunks,
     )
-    best = search(asked, question_of(asked, data), hardware)[0]
+    best = search(asked, question_of(asked, graph), hardware)[0]
     plan = best.plan
     chosen = replace(
         config,

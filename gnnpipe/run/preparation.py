@@ -14,6 +14,7 @@ from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
 from gnnpipe.errors import GnnpipeError, StoppedError
 from gnnpipe.graph.data import Graph
+from gnnpipe.graph.lazy import LazyGraph
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.folder import NOTHING_SAVED, RunFolder
 from gnnpipe.records.lock import held
@@ -63,13 +64,14 @@ def claim(request: Request, folder: RunFolder, held_until: ExitStack) -> Claim:
 
 
 def prepare_run(
-    request: Request, claimed: Claim | None, scratch: Path, held_until: ExitStack
+    request: Request, graph: LazyGraph, claimed: Claim | None, scratch: Path, held_until: ExitStack
 ) -> tuple[Job, Lock]:
     """Prepare the job. The process that has claimed the run's folder also shows the plan, and makes the
     folder or brings it back to the checkpoint.
 
     Args:
         request: the run.
+        graph: its graph.
         claimed: the run's folder; None in a process that prepares the job for its host alone.
         scratch: folder for the prepared graph.
         held_until: closes when the folder is to be released.
@@ -77,7 +79,7 @@ def prepare_run(
     out = claimed.folder.path if claimed else Path()
     config = request.config
     reporter = request.reporter if claimed else Quiet()
-    job, facts, predictions = prepare_job(config, scratch, out, reporter.step, request.data)
+    job, facts, predictions = prepare_job(config, scratch, out, reporter.step, graph)
     if not claimed:
         return job, ()
     plan = describe_plan(job, facts, predictions)
