@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from gnnpipe.files.reading import LINK, open_file
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 PREFIX, PART = ".gnnpipe-", ".part"
@@ -236,6 +237,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             write_all(file, header)
             for tensor in ordered:
                 write_all(file, tensor_bytes(tensor))
+        finally:
+            os.close(file)
+
+
+def write_arrays(path: Path, arrays: Iterable[np.ndarray]) -> None:
+    """Write the bytes of arrays, one after the other, whole or not at all."""
+    with aside(path) as unfinished:
+        file = new_file(unfinished)
+        try:
+            for array in arrays:
+                write_all(file, array.reshape(-1).view("u1").data)
         finally:
             os.close(file)
 
