@@ -10,6 +10,7 @@ from typing import TypeVar, get_args
 
 import numpy as np
 
+from gnnpipe.comm.groups import num_groups
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import Device, LayoutConfig, TableFormat, WireFormat
 from gnnpipe.engine.tables import TableSettings
@@ -17,6 +18,7 @@ from gnnpipe.errors import PlanError
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.lazy import LazyGraph, as_lazy
 from gnnpipe.planner.hardware import GIB, Hardware, hardware_here
+from gnnpipe.planner.memory import on_device
 from gnnpipe.planner.predictions import (
     convolution_costs,
     volume_of,
@@ -31,7 +33,7 @@ from gnnpipe.schedule.volume import Volume
 
 # Most actions that a search simulates, which takes seconds; beyond, it leaves out the slowest by formula.
 MOST_ACTIONS = 150_000
-# Share of a device's memory that plans may use: fragments and buffers of the libraries are not counted.
+# Share of a device's memory that plans may use: fragments are not counted.
 USABLE_MEMORY = 0.92
 
 
@@ -113,6 +115,8 @@ def _needed(plan: Plan, question: Question, hardware: Hardware) -> tuple[int, in
     """Bytes of the rank that needs most, and the bytes that a device, or a host of cores, lacks."""
     memory, checkpoint = _memory(plan, question, _settings(plan))
     needed, room = max(memory), USABLE_MEMORY * hardware.memory
+    if not hardware.is_cpu:
+        needed = on_device(needed, num_groups(plan.num_stages, plan.num_parts))
     worst = float(needed)
     if hardware.is_cpu:
         # ranks of a host share its memory, and hold their shares of a checkpoint in it

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.checkpoint.state import remove_leftovers
+from gnnpipe.comm.groups import num_groups
 from gnnpipe.comm.world import choose_device, sharers
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
 from gnnpipe.errors import GnnpipeError, StoppedError
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.lazy import LazyGraph
+from gnnpipe.planner.memory import on_device
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.folder import NOTHING_SAVED, RunFolder
 from gnnpipe.records.lock import held
@@ -111,10 +113,13 @@ def _warn_about_device(job: Job, predictions: Predictions, reporter: Reporter) -
     here, copies = predictions.memory_bytes[:local], predictions.checkpoint_bytes[:local]
     device = choose_device(job.config.device, len(here))
     free, on_one = free_memory_bytes(device), sharers(device, len(here))
+    if device.type == "cuda":  # ranks that share a device exchange by way of host memory, without NCCL
+        groups = num_groups(job.plan.num_stages, job.plan.num_parts) if on_one == 1 else 0
+        here = [on_device(peak, groups) for peak in here]
     if on_one > 1:
         reporter.say(f"up to {on_one} processes share a CUDA device; their messages go through host memory")
     needed = on_one * max(here) if device.type == "cuda" else sum(here) + sum(copies)
-    if needed > free:
+    if free is not None and needed > free:
         reporter.warn(
             f"this run needs about {readable_bytes(needed)}, but only {readable_bytes(free)} are free on "
             f"this {'device' if device.type == 'cuda' else 'host'}; lower --hidden or --layers, or spread "

@@ -21,7 +21,7 @@ from gnnpipe.system.killable import killable
 # METIS leaves groups empty when they have fewer nodes than this on average.
 LEAST_NODES_PER_METIS_PART = 4
 # Entries from which on KaMinPar is taken where it is installed (benchmarks/cutting).
-LEAST_KAMINPAR_ENTRIES = 1_000_000
+LEAST_KAMINPAR_ENTRIES = 2_000_000
 KAMINPAR_SEED = 0
 # Largest cost of a group over the mean, less 1, that KaMinPar allows; it uses what it is given.
 IMBALANCE = 0.01
