@@ -165,11 +165,13 @@ def train(
     graph: PreparedGraph | None = None,
     *,
     through_host: bool = False,
+    in_step: bool = False,
 ) -> Outcome:
     """Train with plain gradient descent on one rank. The loss is a mean over training nodes, as in a run."""
     several = stages * case.parts > 1
     limit = timedelta(seconds=60)
     links = make_links(CPU, stages, case.parts, limit, through_host=through_host) if several else Links()
+    links.carrier.in_step = in_step
     stage = make_stage(case, stages, rank, graph, links)
     engine, messages = make_engine(case, stage, links)
     assert case.staleness.order is not None

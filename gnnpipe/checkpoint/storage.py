@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import xxhash
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from gnnpipe.errors import CheckpointError, shown
 from gnnpipe.files.reading import open_file, parse_json, read_json, read_tensor
 from gnnpipe.files.writing import PART, make_folder, remove, rename, write_file
 from gnnpipe.system.failures import reason
+from gnnpipe.system.memory import copy_to_host, host_like
 
 INDEX = "index.json"
 FORMAT = 2
@@ -214,7 +214,8 @@ class Storage:
         self._count += 1  # the same on all ranks; a new name for each attempt, whatever the last one left
         self._target = target
         aside = target.with_name(f"{target.name}-{self._count}{PART}")
-        copies = {name: self._copied(name, tensor.detach()) for name, tensor in tensors.items()}
+        copies = {name: self._space(name, tensor) for name, tensor in tensors.items()}
+        copy_to_host((tensor.detach(), copies[name]) for name, tensor in tensors.items())
 
         def write() -> None:
             try:
@@ -249,11 +250,12 @@ class Storage:
             raise failure
         return self._target
 
-    def _copied(self, name: str, tensor: Tensor) -> Tensor:
+    def _space(self, name: str, tensor: Tensor) -> Tensor:
+        """Memory for the copy of a tensor."""
         copy = self._copies.get(name)
         if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
-            copy = self._copies[name] = torch.empty_like(tensor, device="cpu")
-        return copy.copy_(tensor)
+            copy = self._copies[name] = host_like(tensor)
+        return copy
 
     def _write(
         self, aside: Path, tensors: Mapping[str, Tensor], about: About, beside: Mapping[str, bytes]

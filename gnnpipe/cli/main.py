@@ -37,6 +37,7 @@ COMMANDS = {
     "profile": "measure what this machine can do, for plan",
     "volume": "print what every plan would send, without training",
     "show": "show what a run reached, or what is in a graph folder",
+    "cache": "list or remove the prepared graphs that train --cache keeps",
 }
 
 DESCRIPTION = """\
@@ -140,6 +141,8 @@ def _find(name: str) -> Callable[[list[str]], int]:
         from gnnpipe.cli.profile import run
     elif name == "volume":
         from gnnpipe.cli.volume import run
+    elif name == "cache":
+        from gnnpipe.cli.cache import run
     else:
         from gnnpipe.cli.show import run
     return run

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from gnnpipe.system.device import finish
+
 Mark = float | torch.cuda.Event
 """A moment: on a CPU in seconds, on CUDA an event recorded between two pieces of the stream's work."""
 
@@ -43,7 +45,7 @@ class Clock:
         has yet to send.
         """
         if self._device is not None:
-            torch.cuda.current_stream(self._device).synchronize()
+            finish(self._device)
         return self.glance()
 
     def mark(self) -> Mark:

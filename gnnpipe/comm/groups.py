@@ -101,6 +101,14 @@ class Links:
         return counted
 
 
+def num_groups(num_stages: int, num_parts: int) -> int:
+    """Number of groups of `make_links` that a rank of a plan sends rows or gradients in."""
+    if num_stages * num_parts == 1:
+        return 0
+    # down and up, halo and weights, and the group of all
+    return 2 * (num_stages > 1) + 2 * (num_parts > 1) + 1
+
+
 def make_links(
     device: torch.device,
     num_stages: int,
@@ -134,7 +142,7 @@ def make_links(
         _along(mesh, PART, timeout),
         dist.new_group(timeout=timeout),
         waiting=waiting or Waiting(),
-        carrier=Carrier(through_host),
+        carrier=Carrier(through_host, loads_lazily=kind == "cuda"),
     )
 
 

@@ -160,6 +160,7 @@ class Halo:
         with self._links.waiting.on(self._others):
             for transfer in arrival.transfers:
                 transfer.wait()
+        self._links.waiting.later(self._others, arrival.sent.device)
         self._waits.append(HaloWait(arrival.posted, asked, self._clock.glance()))
 
     def take_waits(self) -> tuple[HaloWait, ...]:

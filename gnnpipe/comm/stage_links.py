@@ -9,6 +9,7 @@ A stage posts the receive of its next chunk before it computes the current one, 
 from __future__ import annotations
 
 from collections import deque
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -43,6 +44,8 @@ class PendingReceive:
         if self.transfer is not None:
             with self.waiting.on(self.sender):
                 self.transfer.wait()
+            if self.buffer is not None:
+                self.waiting.later(self.sender, self.buffer.device)
         return self.buffer
 
 
@@ -125,7 +128,9 @@ class Messages:
         group = self._links.down if toward > 0 else self._links.up
         self._under_way.append(self._links.carrier.send(rows, self._place.neighbour(target), group, tag))
         self._links.bytes_sent[kind] += rows.nbytes
-        if len(self._under_way) > MOST_SENDS_UNDER_WAY:
+        if self._links.carrier.in_step:
+            self.flush()
+        elif len(self._under_way) > MOST_SENDS_UNDER_WAY:
             self._wait_for_oldest()
 
     def flush(self) -> None:
@@ -133,6 +138,16 @@ class Messages:
         while self._under_way:
             self._wait_for_oldest()
 
+    def settle(self) -> None:
+        """Wait until all messages that this rank waits for have come, before it waits for its device."""
+        self._links.waiting.settle()
+
+    def first_time(self, work: str) -> AbstractContextManager[None]:
+        """Keep messages and computing apart the first time that a kind of work is done: see `Carrier`."""
+        return self._links.carrier.first_time(work)
+
     def _wait_for_oldest(self) -> None:
-        with self._links.waiting.on(f"a neighbour of stage {self._place.stage} to take its rows"):
+        awaited = f"a neighbour of stage {self._place.stage} to take its rows"
+        with self._links.waiting.on(awaited):
             self._under_way.popleft().wait()
+        self._links.waiting.later(awaited, self._device)

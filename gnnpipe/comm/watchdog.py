@@ -4,6 +4,12 @@
     rank 2 waited 600 s (--timeout) in vain for rows of stage 0 (rank 0)
 
 A rank that others wait for, and that prints no such line itself, is the straggler.
+
+With NCCL the host does not wait for a message: it tells the device to, and goes on. So such a wait is noted
+with a mark in the device's work, and the host looks at the marks before it waits for the device itself::
+
+    host     wait for rows: mark 1   launch A   ...   settle: mark 1? ... mark 1!   read the loss
+    device                (rows are late)                  rows, mark 1, A
 """
 
 from __future__ import annotations
@@ -11,15 +17,21 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from gnnpipe.errors import LostRankError
+from gnnpipe.system import device as devices
 
 # A rank prints its wait after this share of the timeout, and again each time that as much has passed.
 SHARE_OF_TIMEOUT = 0.1
 # Never sooner than after this.
 LEAST_SECONDS = 5.0
+# Between two looks at a mark in a device's work.
+SECONDS_BETWEEN_LOOKS = 0.0002
 
 
 class WaitTimeoutError(LostRankError):
@@ -38,6 +50,8 @@ class Waiting:
         self._rank, self._timeout = rank, timeout
         self._current: tuple[str, float] | None = None
         """The awaited message in words, and the monotonic time when the wait began."""
+        self._marks: deque[tuple[str, torch.cuda.Event]] = deque()
+        """Messages that the device waits for, in words, and what happens when they have come."""
 
     @contextmanager
     def on(self, awaited: str) -> Iterator[None]:
@@ -61,6 +75,39 @@ class Waiting:
             ) from error
         finally:
             self._current = None
+
+    def later(self, awaited: str, device: torch.device) -> None:
+        """Note that the device, and not the host, waits for a message from here on; on a CPU do nothing.
+
+        Args:
+            awaited: as for `on`.
+            device: the device.
+        """
+        event = devices.mark(device)
+        if event is not None:
+            self._marks.append((awaited, event))
+
+    def settle(self) -> None:
+        """Wait until the device has all messages that it waits for.
+
+        To be called before the host waits for the device, as it would wait there for ever, and for no one.
+
+        Raises:
+            WaitTimeoutError: one did not come in time.
+        """
+        while self._marks:
+            awaited, event = self._marks[0]
+            with self.on(awaited):
+                self._poll(event)
+            self._marks.popleft()
+
+    def _poll(self, event: torch.cuda.Event) -> None:
+        """Wait for an event; raises RuntimeError, as gloo does, if it does not happen in time."""
+        deadline = time.monotonic() + self._timeout
+        while not event.query():
+            if time.monotonic() > deadline:
+                raise RuntimeError("timed out")
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def watch(self) -> None:
         """Print long waits from a thread that ends with the process."""

@@ -17,6 +17,7 @@ from gnnpipe.comm.groups import Links
 from gnnpipe.schedule.volume import bucket_bytes, buckets
 
 WEIGHTS = "weights"
+AWAITED = "the gradients of weights that other ranks hold too"
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,17 @@ class WeightSums:
         self._links.bytes_sent[WEIGHTS] += 2 * (self._num_ranks - 1) * flat.nbytes // self._num_ranks
         work = dist.all_reduce(flat, group=self._group, async_op=True)
         assert work is not None
+        if self._links.carrier.in_step:
+            work.wait()
+            self._links.carrier.pace(flat)
         self._under_way.append(_Sum(parameters, flat, work))
 
     def finish(self) -> None:
         """Wait for all sums and replace the gradients by them."""
         for bucket in self._under_way:
-            with self._links.waiting.on("the gradients of weights that other ranks hold too"):
+            with self._links.waiting.on(AWAITED):
                 bucket.work.wait()
+            self._links.waiting.later(AWAITED, bucket.flat.device)
             for part, weight in zip(_split(bucket.flat, bucket.parameters), bucket.parameters, strict=True):
                 if weight.grad is None:
                     weight.grad = part.clone()
@@ -99,6 +104,7 @@ def sum_small(tensors: Sequence[Tensor], links: Links) -> None:
     if tensors:
         stacked = torch.stack([*tensors])
         dist.all_reduce(stacked, group=links.weights)
+        links.carrier.pace(stacked)
         for tensor, total in zip(tensors, stacked, strict=True):
             tensor.copy_(total)
 

@@ -31,6 +31,9 @@ _M_MMAP_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -4, -3, -1
 # Where pages are huge (2 MiB), blocks of this size and more are mapped: two pages at least.
 _LARGE_BLOCK = 4 * 2**20
 
+# Seconds between a wait that times out and the end of the process by NCCL's own watchdog.
+SECONDS_TO_SPEAK = 60.0
+
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -151,7 +154,16 @@ def join(
     control, writing = (Talk(rank, size, dist.new_group(backend="gloo", timeout=limit)) for _ in range(2))
     waiting = Waiting(rank, timeout)
     waiting.watch()
-    links = make_links(chosen, ranks.stages, ranks.parts, limit, waiting, through_host=shared)
+    # NCCL ends the process when a wait times out, without a word to users, so it gets longer than `waiting`
+    longer = timedelta(seconds=timeout + SECONDS_TO_SPEAK)
+    links = make_links(
+        chosen,
+        ranks.stages,
+        ranks.parts,
+        longer if chosen.type == "cuda" else limit,
+        waiting,
+        through_host=shared,
+    )
     yield World(rank, size, chosen, control, links, writing)
     dist.destroy_process_group()
 

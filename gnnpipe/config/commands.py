@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gnnpipe.config.run import (
+    CacheConfig,
     ExchangeConfig,
     GraphConfig,
     HaloMode,
@@ -49,7 +50,7 @@ class SizesConfig(StructureConfig):
 
 
 @dataclass(frozen=True)
-class DevicesConfig(ModelConfig, SizesConfig):
+class DevicesConfig(CacheConfig, ModelConfig, SizesConfig):
     """A graph, a model, and the devices to share them out among."""
 
     dropout: float = field(default=0.5, init=False)

@@ -20,8 +20,8 @@ FIXED = (
     "model", "layers", "hidden", "gcnii", "seed",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")
-ELSEWHERE = ("out", "overwrite", "resume", "config")
-"""Keys that say where a run is kept, and so are no part of its config.yaml."""
+ELSEWHERE = ("out", "overwrite", "resume", "config", "cache")
+"""Keys that say where a run and its graph are kept, and so are no part of its config.yaml."""
 
 
 def stored_settings(folder: Path) -> Content:
@@ -87,7 +87,7 @@ def check_resumed(config: Resolved, before: Resolved) -> None:
 def changes(config: Resolved, before: Resolved) -> list[str]:
     """The settings that change when a run goes on, one a line, for the user."""
     new, old = _flat(asdict(config)), _flat(asdict(before))
-    keys = (key for key in new if key not in ("out", "overwrite", "resume"))
+    keys = (key for key in new if key not in ("out", "overwrite", "resume", "cache"))
     return [
         f"{key} {shown(new[key])} (was {shown(old[key])})"
         for key in keys

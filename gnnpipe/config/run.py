@@ -185,6 +185,16 @@ class GraphConfig:
 
 
 @dataclass(frozen=True)
+class CacheConfig:
+    """What is kept from one start to the next."""
+
+    cache: str | None = None
+    """Folder in which the prepared graph (normalised, cut, renumbered) is kept for later starts with the same
+    graph and cut, which then begin in seconds. gnnpipe cache list FOLDER shows what is there, and gnnpipe
+    cache clear FOLDER removes it. By default nothing is kept."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The model."""
 
@@ -267,7 +277,7 @@ class LayoutConfig(ExchangeConfig, RanksConfig, ModelConfig):
 
 
 @dataclass(frozen=True)
-class RunConfig(LayoutConfig, GraphConfig):
+class RunConfig(CacheConfig, LayoutConfig, GraphConfig):
     """One training run."""
 
     epochs: int = 200

@@ -108,6 +108,7 @@ class Engine:
             halo.append(self._stage.halo.take_waits())
             pending = following
         self._stage.finish_epoch()
+        self._messages.settle()
         # three marks an action: asked for its rows, had them, was done
         *times, finished = self._clock.seconds([*marks, self._clock.mark()])
         self._messages.flush()

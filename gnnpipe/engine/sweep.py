@@ -50,6 +50,7 @@ def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterat
             if stage.initial.start_at(layer):
                 initial = out
             rows = _tiles(stage, out)
+        messages.settle()
         if stage.place.is_last:
             yield from zip(stage.chunks, out, strict=True)
         else:

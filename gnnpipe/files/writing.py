@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from gnnpipe.files.reading import LINK, open_file
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 PREFIX, PART = ".gnnpipe-", ".part"
@@ -148,6 +149,11 @@ def open_lock(path: Path, *, own: bool = False) -> int:
         os.close(file)
         raise OSError(errno.EPERM, "it belongs to another user", str(path))
     return file
+
+
+def open_read_lock(path: Path) -> int:
+    """Open the lock file of a folder that may not be written to; raises OSError as `open_lock` does."""
+    return _open_old(path, _OLD & ~os.O_RDWR | os.O_RDONLY)
 
 
 def make_folder(path: Path, *, link: bool = False) -> None:
@@ -287,6 +293,17 @@ def new_tensors(
             writer = TensorWriter(file, spans)
             yield writer
             writer.check()
+        finally:
+            os.close(file)
+
+
+def write_arrays(path: Path, arrays: Iterable[np.ndarray]) -> None:
+    """Write the bytes of arrays, one after the other, whole or not at all."""
+    with aside(path) as unfinished:
+        file = new_file(unfinished)
+        try:
+            for array in arrays:
+                write_all(file, array.reshape(-1).view("u1").data)
         finally:
             os.close(file)
 

@@ -33,6 +33,11 @@ LIBRARY_BYTES = 8 * 2**20
 # them, and the system takes them back where memory is short.
 LIBRARY_PAGES = 25 * 2**20
 
+# On a CUDA device, in place of those: the context with the kernels that are loaded into it, cuBLAS's
+# workspace (32 MiB on Hopper, 8 on others), and for each process group NCCL's buffers (4 MiB a channel and
+# peer, and those of its protocols for short messages). By the libraries' documentation; not measured yet.
+CONTEXT_BYTES, WORKSPACE_BYTES, GROUP_BYTES = 500 * 2**20, 40 * 2**20, 64 * 2**20
+
 # Fragmentation: resident bytes over bytes in use, for gaps between blocks and rounding to pages. One chunk's
 # blocks are so large that each is mapped by itself; those of several chunks share a heap.
 FRAGMENTS, FRAGMENTS_OF_CHUNKS = 1.06, 1.12
@@ -72,6 +77,17 @@ def peak_memory(rank: RankShape) -> int:
     in_heap = table_bytes(rank) + weight_bytes(rank) + max(moments)
     gaps = FRAGMENTS if rank.rows.num_chunks == 1 else FRAGMENTS_OF_CHUNKS
     return round(PROCESS_BYTES + LIBRARY_BYTES + LIBRARY_PAGES + rank.static + gaps * in_heap)
+
+
+def on_device(peak: int, num_groups: int) -> int:
+    """Peak bytes that a process takes of a CUDA device.
+
+    Args:
+        peak: as `peak_memory` returns it, for a process on a CPU.
+        num_groups: process groups in which the rank exchanges through NCCL.
+    """
+    host = PROCESS_BYTES + LIBRARY_BYTES + LIBRARY_PAGES
+    return peak - host + CONTEXT_BYTES + WORKSPACE_BYTES + num_groups * GROUP_BYTES
 
 
 def table_bytes(rank: RankShape) -> int:

@@ -184,7 +184,7 @@ def check_memory(data: Graph, config: ProfileConfig, num_ranks: int, device: tor
     deep = together * needs(config.models[0], config.hidden[0])
     alone = max(needs(model, width) for model in config.models for width in config.hidden)
     needed, free = max(deep, alone), free_memory_bytes(device)
-    if needed > free:
+    if free is not None and needed > free:
         raise DataError(
             f"dataset: measuring with {data.name} ({data.num_nodes:,} nodes, {data.num_edges:,} edges) and "
             f"{num_ranks} ranks needs about {needed / GIB:.1f} GiB, but only {free / GIB:.1f} GiB are free; "

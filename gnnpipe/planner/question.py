@@ -7,16 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnnpipe.config.commands import PlanConfig
-from gnnpipe.graph.blocks import edge_blocks
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.cut.chunks import cut_into_parts
-from gnnpipe.graph.cut.partition import halo_counts, node_cost
-from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.normalize import is_undirected, keeps_symmetry, num_self_loops
+from gnnpipe.graph.fingerprint import known_fingerprint
+from gnnpipe.graph.lazy import LazyGraph, at_hand
+from gnnpipe.graph.normalize import keeps_symmetry, num_self_loops
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
-from gnnpipe.planner.costs import GraphSize, row_cost
+from gnnpipe.planner.costs import GraphSize
+from gnnpipe.planner.cuts import count_cut, is_directed
 from gnnpipe.planner.predictions import graph_size
 from gnnpipe.planner.workload import WHOLE, PartCut
 from gnnpipe.schedule.volume import HaloRows
@@ -46,19 +45,24 @@ class Question:
     """Remarks on what was left out or changed when the graph was loaded."""
 
 
-def question_of(config: PlanConfig, data: Graph | None = None) -> Question:
+def question_of(config: PlanConfig, data: Graph | LazyGraph | None = None) -> Question:
     """The graph and the model to plan for, from sizes in the config or from its data set.
 
     Args:
         config: sizes or data set, model, and number of devices.
-        data: the data set, if it is loaded already.
+        data: the data set, if it is loaded already, or known otherwise than by the config.
 
     Raises:
         DataError: the data set can't be loaded.
     """
     if config.num_nodes is not None:
         return _of_sizes(config, config.num_nodes)
-    return _of_data(config, data or load_dataset(config, config.hidden))
+    if isinstance(data, LazyGraph):
+        return _of_data(config, data)
+    known = None if data else known_fingerprint(config)
+    load = lambda: data or load_dataset(config, config.hidden)  # noqa: E731
+    with at_hand(config.data_name, config.cache, load, known=known) as graph:
+        return _of_data(config, graph)
 
 
 def _of_sizes(config: PlanConfig, num_nodes: int) -> Question:
@@ -75,21 +79,17 @@ def _of_sizes(config: PlanConfig, num_nodes: int) -> Question:
     )
 
 
-def _of_data(config: PlanConfig, data: Graph) -> Question:
+def _of_data(config: PlanConfig, graph: LazyGraph) -> Question:
+    data = graph.graph
     spec = spec_for(config, data)
     entries = data.features.num_entries if isinstance(data.features, Csr) else data.features.numel()
-    structure = Structure.of(data.adjacency)
     return Question(
         data.name,
         graph_size(spec, data),
         spec,
-        {
-            parts: _cut(config, data, structure, parts)
-            for parts in _divisors(config.devices)
-            if parts <= data.num_nodes
-        },
+        {parts: _cut(config, graph, parts) for parts in _divisors(config.devices) if parts <= data.num_nodes},
         entries,
-        1 if keeps_symmetry(spec.normalization) and is_undirected(data.adjacency) else 2,
+        2 if is_directed(graph) or not keeps_symmetry(spec.normalization) else 1,
         float(data.train_mask.float().mean()),
         data.task in ("multilabel", "regression"),
         data.notes,
@@ -115,14 +115,9 @@ def _guessed(config: PlanConfig, parts: int) -> PartCut:
     return PartCut(HaloRows(rows, rows), min(0.5, 1 - 1 / parts))
 
 
-def _cut(config: PlanConfig, data: Graph, structure: Structure, parts: int) -> PartCut:
+def _cut(config: PlanConfig, graph: LazyGraph, parts: int) -> PartCut:
     """Cut the graph as a run would, and count halo rows and edges between parts."""
     if parts == 1:
         return WHOLE
-    work = node_cost(data.adjacency, row_cost(config.hidden))
-    groups = cut_into_parts(structure, parts, "nodes", work)
-    across = sum(
-        int(np.count_nonzero(groups.assignment[reader] != groups.assignment[owner]))
-        for reader, owner in edge_blocks(data.adjacency)
-    )
-    return PartCut(HaloRows(*halo_counts(data.adjacency, groups)), across / max(data.num_edges, 1))
+    cut = count_cut(graph, parts, "nodes", config.hidden)
+    return PartCut(HaloRows(cut.forward, cut.backward), cut.across)

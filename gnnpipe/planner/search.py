@@ -10,12 +10,15 @@ from typing import TypeVar, get_args
 
 import numpy as np
 
+from gnnpipe.comm.groups import num_groups
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import Device, LayoutConfig, TableFormat, WireFormat
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.data import Graph
+from gnnpipe.graph.lazy import LazyGraph, as_lazy
 from gnnpipe.planner.hardware import GIB, Hardware, hardware_here
+from gnnpipe.planner.memory import on_device
 from gnnpipe.planner.predictions import (
     convolution_costs,
     volume_of,
@@ -30,7 +33,7 @@ from gnnpipe.schedule.volume import Volume
 
 # Most actions that a search simulates, which takes seconds; beyond, it leaves out the slowest by formula.
 MOST_ACTIONS = 150_000
-# Share of a device's memory that plans may use: fragments and buffers of the libraries are not counted.
+# Share of a device's memory that plans may use: fragments are not counted.
 USABLE_MEMORY = 0.92
 
 
@@ -112,6 +115,8 @@ def _needed(plan: Plan, question: Question, hardware: Hardware) -> tuple[int, in
     """Bytes of the rank that needs most, and the bytes that a device, or a host of cores, lacks."""
     memory, checkpoint = _memory(plan, question, _settings(plan))
     needed, room = max(memory), USABLE_MEMORY * hardware.memory
+    if not hardware.is_cpu:
+        needed = on_device(needed, num_groups(plan.num_stages, plan.num_parts))
     worst = float(needed)
     if hardware.is_cpu:
         # ranks of a host share its memory, and hold their shares of a checkpoint in it
@@ -240,14 +245,15 @@ def _figures(rank: Breakdown) -> tuple[float, ...]:
 _Layout = TypeVar("_Layout", bound=LayoutConfig)
 
 
-def planned(config: _Layout, data: Graph, device: Device = "auto") -> tuple[_Layout, str]:
+def planned(config: _Layout, data: Graph | LazyGraph, device: Device = "auto") -> tuple[_Layout, str]:
     """The config with the stages, parts and chunks of the fastest plan, and a line that says so.
 
     Raises:
         PlanError: no plan fits, or the number of chunks that is given is impossible.
     """
+    graph = as_lazy(data)
     if config.chunks is not None:
-        make_plan(1, 1, config.chunks, config.layers, data.num_nodes)  # raises if impossible
+        make_plan(1, 1, config.chunks, config.layers, graph.graph.num_nodes)  # raises if impossible
     hardware = hardware_here(config.hardware, device)
     asked = PlanConfig(
         model=config.model,
@@ -256,7 +262,7 @@ def planned(config: _Layout, data: Graph, device: Device = "auto") -> tuple[_Lay
         devices=config.devices or hardware.devices_per_host,
         chunks=config.chunks,
     )
-    best = search(asked, question_of(asked, data), hardware)[0]
+    best = search(asked, question_of(asked, graph), hardware)[0]
     plan = best.plan
     chosen = replace(
         config,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gnnpipe.config.commands import VolumeConfig
 from gnnpipe.errors import PlanError
-from gnnpipe.graph.cut.chunks import cut_into_parts
-from gnnpipe.graph.cut.partition import halo_counts, node_cost
-from gnnpipe.graph.cut.structure import Structure
-from gnnpipe.graph.data import Graph
+from gnnpipe.graph.fingerprint import known_fingerprint
+from gnnpipe.graph.lazy import LazyGraph, at_hand
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
-from gnnpipe.planner.costs import row_cost
+from gnnpipe.planner.cuts import count_cut
 from gnnpipe.planner.predictions import volume_of
 from gnnpipe.schedule.plan import make_plan
 from gnnpipe.schedule.volume import HaloRows, Volume
@@ -62,13 +61,15 @@ def volumes(config: VolumeConfig) -> Volumes:
     """
     if config.num_nodes is not None:
         return _of_sizes(config, config.num_nodes)
-    data = load_dataset(config, config.hidden)
-    spec = spec_for(config, data)
-    plans = []
-    structure = Structure.of(data.adjacency)
-    for stages, parts in _shapes(config, data.num_nodes):
-        method, halo = _cut(config, data, structure, parts)
-        plans.append(_plan_volume(config, spec, data.num_nodes, stages, parts, method, halo))
+    known = known_fingerprint(config)
+    load = partial(load_dataset, config, config.hidden)
+    with at_hand(config.data_name, config.cache, load, known=known) as graph:
+        data = graph.graph
+        spec = spec_for(config, data)
+        plans = []
+        for stages, parts in _shapes(config, data.num_nodes):
+            method, halo = _cut(config, graph, parts)
+            plans.append(_plan_volume(config, spec, data.num_nodes, stages, parts, method, halo))
     return Volumes(data.name, data.num_nodes, data.num_edges, plans, data.notes)
 
 
@@ -106,11 +107,10 @@ def _shapes(config: VolumeConfig, num_nodes: int) -> list[tuple[int, int]]:
     return shapes
 
 
-def _cut(config: VolumeConfig, data: Graph, structure: Structure, parts: int) -> tuple[str, HaloRows]:
+def _cut(config: VolumeConfig, graph: LazyGraph, parts: int) -> tuple[str, HaloRows]:
     """Cut the graph as a run would; return the method and the halo rows."""
-    work = node_cost(data.adjacency, row_cost(config.hidden))
-    groups = cut_into_parts(structure, parts, config.part_balance, work)
-    return groups.method, HaloRows(*halo_counts(data.adjacency, groups))
+    cut = count_cut(graph, parts, config.part_balance, config.hidden)
+    return cut.method, HaloRows(cut.forward, cut.backward)
 
 
 def _plan_volume(

@@ -288,9 +288,9 @@ def _new_name(dataset: str, model: str) -> Path:
 
 
 def config_as_yaml(config: Resolved) -> Content:
-    """A config as ``--config`` reads it, without the keys that name the run's folder."""
+    """A config as ``--config`` reads it, without the keys that name folders of its own making."""
     values = dict(sorted(asdict(config).items(), key=lambda item: isinstance(item[1], dict)))  # sections last
-    for key in ("out", "overwrite", "resume"):
+    for key in ("out", "overwrite", "resume", "cache"):
         del values[key]
     values["optimizer"]["betas"] = list(values["optimizer"]["betas"])
     return values

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import gnnpipe
@@ -12,8 +13,11 @@ from gnnpipe.config.run import LayoutConfig, Metric, PartBalance
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import DataError, PlanError
+from gnnpipe.graph.cache import Recipe
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
+from gnnpipe.graph.fingerprint import known_fingerprint
+from gnnpipe.graph.lazy import LazyGraph, at_hand
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare, prepare_file
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
@@ -25,9 +29,17 @@ from gnnpipe.planner.predictions import Predictions, convolution_costs, graph_si
 from gnnpipe.planner.workload import best_chunks
 from gnnpipe.records.plan_file import PlanFile
 from gnnpipe.records.record import Best
+from gnnpipe.run.reporter import Reporter
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.system.failures import advice, reason
 from gnnpipe.system.steps import Step, silently
+
+# Settings that neither the plan nor the model depends on.
+NOT_OF_A_PLAN = (
+    "root", "dropout", "devices", "threads", "cuda_graphs", "epochs", "lr", "weight_decay", "optimizer",
+    "eval_every", "check_gradient", "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts",
+    "on_nonfinite", "on_write_error", "out", "overwrite", "resume", "cache",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,75 +127,117 @@ def _balanced_plan(layout: LayoutConfig, spec: ModelSpec, data: Graph, lookahead
     return plan
 
 
-def prepare_graph(
-    data: Graph, plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes", path: Path | None = None
-) -> PreparedGraph:
-    """Cut, renumber and normalise a graph for a plan.
+@dataclass(frozen=True)
+class Outline:
+    """What is settled about a run before its graph is cut."""
 
-    Args:
-        data: the graph as loaded.
-        plan: the run's plan.
-        spec: the model.
-        balance: which total is equal for all parts.
-        path: file to prepare the graph in, which takes far less memory; None to keep it in memory.
-
-    Raises:
-        PlanError: exact lookahead is too short for the graph.
-        DataError: a weight of an edge is negative, and the model takes square roots.
-        OSError: the file can't be written.
-    """
-    cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost(spec.hidden), balance, plan.exact)
-    if path is None:
-        graph = prepare(data, cut, spec.normalization, num_rivals=plan.num_ranks)
-    else:
-        graph = prepare_file(data, cut, spec.normalization, path, num_rivals=plan.num_ranks)
-    if plan.exact and graph.width > plan.lookahead:
-        raise PlanError(
-            f"staleness.lookahead: the graph was planned to be {plan.lookahead} chunks wide and is "
-            f"{graph.width}; give --chunks, or use --staleness.lookahead 0 (one chunk)"
-        )
-    return graph
+    plan: Plan
+    spec: ModelSpec
+    metric: Metric
 
 
-def prepare_job(
-    config: Resolved, scratch: Path, out: Path, step: Step = silently, data: Graph | None = None
-) -> tuple[Job, GraphFacts, Predictions]:
-    """Load, check and cut the graph, write it to ``scratch``, and predict what the run will need.
+def outline_of(config: Resolved, graph: LazyGraph) -> Outline:
+    """The plan, the model and the metric of a run; raises UserError where they don't fit the graph."""
+    ingredients = {key: value for key, value in asdict(config).items() if key not in NOT_OF_A_PLAN}
+    ingredients["rates"] = asdict(hardware_here(config.hardware, config.device).rates)
+    shape = f"{config.stages} stages x {config.parts} parts"
+    return graph.remember("plan", shape, ingredients, Outline, lambda: _outline(config, graph.graph))
 
-    Args:
-        config: checked by `gnnpipe.config.checks.check_config`.
-        scratch: folder for the prepared graph; the caller removes it.
-        out: the run's folder; not touched here.
-        step: shows what is being done.
-        data: the graph, if it is in memory; None to load it.
-    """
-    if data is None:
-        data = load_dataset(config, step=step)
+
+def _outline(config: Resolved, data: Graph) -> Outline:
     metric = resolve_metric(config.metric, data.task)
     if metric == "roc_auc":
         _check_both_classes(data)
-    path = scratch / "graph.safetensors"
-    with step(f"cutting {data.num_nodes:,} nodes and {data.num_edges:,} edges"):
-        plan = plan_for(config, data)
-        spec = spec_for(config, data, config.seed, config.gcnii)
-        try:
-            graph = prepare_graph(data, plan, spec, config.part_balance, path)
-        except OSError as error:
-            raise DataError(
-                f"TMPDIR: can't write the prepared graph to '{scratch}' ({reason(error, str(path))}); "
-                f"{advice(error)} with TMPDIR"
-            ) from None
-    job = Job(config, plan, spec, path, out, metric)
+    return Outline(plan_for(config, data), spec_for(config, data, config.seed, config.gcnii), metric)
+
+
+def recipe_of(plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes") -> Recipe:
+    """How a graph is prepared for a plan."""
+    cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost(spec.hidden), balance, plan.exact)
+    return Recipe(cut, spec.normalization, plan.num_ranks)
+
+
+def prepare_graph(data: Graph, plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes") -> PreparedGraph:
+    """Cut, renumber and normalise a graph for a plan, in memory; raises DataError as `prepare` does."""
+    recipe = recipe_of(plan, spec, balance)
+    return prepare(data, recipe.cut, recipe.normalization, num_rivals=recipe.num_rivals)
+
+
+def graph_of(
+    config: Resolved, reporter: Reporter, data: Graph | None = None
+) -> AbstractContextManager[LazyGraph]:
+    """The graph of a run with its cache; what is found there stays until this context closes.
+
+    Args:
+        config: names the graph and the cache.
+        reporter: shows what is being done.
+        data: the graph, if it is in memory; None to load it.
+    """
+
+    def load() -> Graph:
+        if data is not None:
+            return data
+        return load_dataset(config, step=reporter.step)
+
+    known = None if data else known_fingerprint(config)
+    return at_hand(config.data_name, config.cache, load, reporter.step, reporter.say, known)
+
+
+def prepare_job(
+    config: Resolved, scratch: Path, out: Path, step: Step = silently, graph: LazyGraph | None = None
+) -> tuple[Job, GraphFacts, Predictions]:
+    """Load, check and cut the graph, write it to a file, and predict what the run will need.
+
+    Args:
+        config: checked by `gnnpipe.config.checks.check_config`.
+        scratch: folder for the prepared graph, where the cache does not keep it; the caller removes it.
+        out: the run's folder; not touched here.
+        step: shows what is being done.
+        graph: the graph, with its cache, as `graph_of` makes it; None to load it.
+    """
+    graph = graph or LazyGraph(lambda: load_dataset(config, step=step))
+    outline = outline_of(config, graph)
+    plan, spec = outline.plan, outline.spec
+    path = _prepared_file(graph, recipe_of(plan, spec, config.part_balance), scratch, step)
+    prepared = PreparedGraph.load(path)
+    if plan.exact and prepared.width > plan.lookahead:
+        raise PlanError(
+            f"staleness.lookahead: the graph was planned to be {plan.lookahead} chunks wide and is "
+            f"{prepared.width}; give --chunks, or use --staleness.lookahead 0 (one chunk)"
+        )
+    job = Job(config, plan, spec, path, out, outline.metric)
     predictions = predict(
         plan,
         spec,
-        graph,
+        prepared,
         job.tables,
         drops=config.dropout > 0,
         checks=config.check_gradient > 0,
         checkpoints=job.checkpointing,
     )
-    return job, graph.facts, predictions
+    return job, prepared.facts, predictions
+
+
+def _prepared_file(graph: LazyGraph, recipe: Recipe, scratch: Path, step: Step) -> Path:
+    """The file of the prepared graph: in the cache if there is one, else in ``scratch``."""
+
+    def write(path: Path) -> None:
+        data = graph.graph
+        with step(f"cutting {data.num_nodes:,} nodes and {data.num_edges:,} edges"):
+            prepare_file(data, recipe.cut, recipe.normalization, path, num_rivals=recipe.num_rivals)
+
+    cached = graph.prepared(recipe, write)
+    if cached is not None:
+        return cached
+    path = scratch / "graph.safetensors"
+    try:
+        write(path)
+    except OSError as error:
+        raise DataError(
+            f"TMPDIR: can't write the prepared graph to '{scratch}' ({reason(error, str(path))}); "
+            f"{advice(error)} with TMPDIR"
+        ) from None
+    return path
 
 
 def _check_both_classes(data: Graph) -> None:

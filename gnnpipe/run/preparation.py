@@ -9,11 +9,14 @@ from pathlib import Path
 
 from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.checkpoint.state import remove_leftovers
+from gnnpipe.comm.groups import num_groups
 from gnnpipe.comm.world import choose_device, sharers
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
 from gnnpipe.errors import GnnpipeError, StoppedError
 from gnnpipe.graph.data import Graph
+from gnnpipe.graph.lazy import LazyGraph
+from gnnpipe.planner.memory import on_device
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.folder import NOTHING_SAVED, RunFolder
 from gnnpipe.records.lock import held
@@ -63,13 +66,14 @@ def claim(request: Request, folder: RunFolder, held_until: ExitStack) -> Claim:
 
 
 def prepare_run(
-    request: Request, claimed: Claim | None, scratch: Path, held_until: ExitStack
+    request: Request, graph: LazyGraph, claimed: Claim | None, scratch: Path, held_until: ExitStack
 ) -> tuple[Job, Lock]:
     """Prepare the job. The process that has claimed the run's folder also shows the plan, and makes the
     folder or brings it back to the checkpoint.
 
     Args:
         request: the run.
+        graph: its graph.
         claimed: the run's folder; None in a process that prepares the job for its host alone.
         scratch: folder for the prepared graph.
         held_until: closes when the folder is to be released.
@@ -77,7 +81,7 @@ def prepare_run(
     out = claimed.folder.path if claimed else Path()
     config = request.config
     reporter = request.reporter if claimed else Quiet()
-    job, facts, predictions = prepare_job(config, scratch, out, reporter.step, request.data)
+    job, facts, predictions = prepare_job(config, scratch, out, reporter.step, graph)
     if not claimed:
         return job, ()
     plan = describe_plan(job, facts, predictions)
@@ -109,10 +113,13 @@ def _warn_about_device(job: Job, predictions: Predictions, reporter: Reporter) -
     here, copies = predictions.memory_bytes[:local], predictions.checkpoint_bytes[:local]
     device = choose_device(job.config.device, len(here))
     free, on_one = free_memory_bytes(device), sharers(device, len(here))
+    if device.type == "cuda":  # ranks that share a device exchange by way of host memory, without NCCL
+        groups = num_groups(job.plan.num_stages, job.plan.num_parts) if on_one == 1 else 0
+        here = [on_device(peak, groups) for peak in here]
     if on_one > 1:
         reporter.say(f"up to {on_one} processes share a CUDA device; their messages go through host memory")
     needed = on_one * max(here) if device.type == "cuda" else sum(here) + sum(copies)
-    if needed > free:
+    if free is not None and needed > free:
         reporter.warn(
             f"this run needs about {readable_bytes(needed)}, but only {readable_bytes(free)} are free on "
             f"this {'device' if device.type == 'cuda' else 'host'}; lower --hidden or --layers, or spread "

@@ -15,11 +15,11 @@ from gnnpipe.config.resume import changes, with_stored_plan
 from gnnpipe.errors import LostRankError, StoppedError
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.sources.datasets import load_dataset
+from gnnpipe.graph.lazy import LazyGraph
 from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.search import planned
 from gnnpipe.records.folder import RunFolder
-from gnnpipe.run.job import Job, plan_for
+from gnnpipe.run.job import Job, graph_of, outline_of
 from gnnpipe.run.preparation import Lock, Request, claim, prepare_run, stopped
 from gnnpipe.run.rank import rank_main
 from gnnpipe.run.reporter import Reporter
@@ -67,11 +67,11 @@ def train_missing(configs: list[Resolved], reporter: Reporter) -> None:
         if state != "finished"
     ]
     if missing:
-        data = load_dataset(missing[0])
-        for config in missing:
-            start_of(config, folder_of(config), reporter)
-            choose_device(config.device, config.num_ranks)
-            plan_for(config, data)
+        with graph_of(missing[0], reporter) as graph:
+            for config in missing:
+                start_of(config, folder_of(config), reporter)
+                choose_device(config.device, config.num_ranks)
+                outline_of(config, graph)
     for config, state in zip(configs, states, strict=True):
         if state == "finished":
             reporter.say(f"{config.out}: there already")
@@ -86,10 +86,11 @@ def _train_here(request: Request) -> RunFolder:
     with ExitStack() as held_until:
         try:
             claimed = claim(request, folder, held_until)
-            request = _with_plan(request)
+            graph = held_until.enter_context(graph_of(request.config, request.reporter, request.data))
+            request = _with_plan(request, graph)
             warm_up(rank_main, request.reporter)
             scratch = held_until.enter_context(scratch_folder())
-            job, lock = prepare_run(request, claimed, scratch, held_until)
+            job, lock = prepare_run(request, graph, claimed, scratch, held_until)
         except StoppedError as error:
             raise stopped(error.number, folder, begun=bool(request.config.resume)) from None
         _launch(job, folder, request.reporter, lock)
@@ -97,12 +98,12 @@ def _train_here(request: Request) -> RunFolder:
     return folder
 
 
-def _with_plan(request: Request) -> Request:
+def _with_plan(request: Request, graph: LazyGraph) -> Request:
     """Choose the plan if that is asked for, and check that there are devices for it."""
     config, reporter = request.config, request.reporter
     if config.plan == "auto":
         with reporter.step("choosing a plan"):
-            config, note = planned(config, request.data or load_dataset(config), config.device)
+            config, note = planned(config, graph, config.device)
         reporter.say(note)
     warning = outdated(load_hardware(config.hardware)) if config.hardware else None
     if warning:

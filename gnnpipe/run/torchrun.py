@@ -23,10 +23,10 @@ from gnnpipe.errors import (
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.taking import CONFIG, launch_id
-from gnnpipe.run.job import Job
+from gnnpipe.run.job import Job, graph_of
 from gnnpipe.run.preparation import Claim, Request, claim, prepare_run, saved, stopped
 from gnnpipe.run.rank import joined, train
-from gnnpipe.run.reporter import Reporter
+from gnnpipe.run.reporter import Quiet, Reporter
 from gnnpipe.run.resume import folder_of, for_restart
 from gnnpipe.system.interruption import exit_at_once
 
@@ -113,7 +113,9 @@ def _share_job(
     failure: UserError | None = None
     if os.environ.get("LOCAL_RANK", "0") == "0":
         try:
-            job, _ = prepare_run(request, claimed, scratch, held_until)
+            reporter = request.reporter if claimed else Quiet()
+            graph = held_until.enter_context(graph_of(request.config, reporter, request.data))
+            job, _ = prepare_run(request, graph, claimed, scratch, held_until)
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")

@@ -146,7 +146,8 @@ class Trainer:
         self._refreshed = stored.about.refreshed
         reads = reads_stale_rows(self._job) and self._first_epoch < self._job.config.epochs
         if reads and not self._state.restore_tables(stored):
-            refresh(self._stage, self._messages, self._first_epoch)
+            with self._messages.first_time("a refresh"):
+                refresh(self._stage, self._messages, self._first_epoch)
             self._refreshed = True
         self._world.links.take_bytes()  # a refresh here is no epoch's traffic
         # Progress, warnings and ages follow from the records, so they are replayed and not stored.
@@ -204,7 +205,9 @@ class Trainer:
         began = self._clock.now()
         self._optimizer.zero_grad(set_to_none=False)  # recorded CUDA graphs add to gradients in place
         self._refresh(epoch)
-        result = self._engine.run_epoch(epoch, order)
+        # the second epoch is the first one that reads rows and gradients of an epoch before
+        with self._messages.first_time(f"epoch {min(epoch - self._first_epoch, 2)}"):
+            result = self._engine.run_epoch(epoch, order)
         sent = self._world.links.take_bytes()
         ran = self._clock.now() - began
         checks = self._check_gradient(epoch)
@@ -237,7 +240,8 @@ class Trainer:
     def _refresh(self, epoch: int) -> None:
         """Fill the tables by an exact sweep, if that is due and the last evaluation has not done so."""
         if self._refreshes(epoch) and not self._refreshed:
-            refresh(self._stage, self._messages, epoch)
+            with self._messages.first_time("a refresh"):
+                refresh(self._stage, self._messages, epoch)
         self._refreshed = False
 
     def _refreshes(self, epoch: int) -> bool:
@@ -251,7 +255,8 @@ class Trainer:
         last = epoch + 1 == config.epochs
         if self._check is None or ((epoch + 1) % config.check_gradient and not last):
             return []
-        result = self._check.measure(epoch)
+        with self._messages.first_time("a check of the gradient"):
+            result = self._check.measure(epoch)
         self._world.links.take_bytes()  # the check's traffic is no epoch's
         return self._world.gather(result)
 
@@ -302,15 +307,16 @@ class Trainer:
         self._refreshed = shares
         with self._averaged.in_place():
             job = self._job
-            evaluation = evaluate(
-                self._stage,
-                self._messages,
-                job.metric,
-                job.spec.num_classes,
-                self._world.gather,
-                epoch + 1 if shares else None,
-                self._facts.value_deviation,
-            )
+            with self._messages.first_time(f"an evaluation{' with a refresh' * shares}"):
+                evaluation = evaluate(
+                    self._stage,
+                    self._messages,
+                    job.metric,
+                    job.spec.num_classes,
+                    self._world.gather,
+                    epoch + 1 if shares else None,
+                    self._facts.value_deviation,
+                )
         self._world.links.take_bytes()
         check_finite("a logit", evaluation.scores.val, epoch)
         return evaluation

@@ -208,15 +208,26 @@ class Metis:
         print("cutting", flush=True)
         sum(range(10**12))  # holds Python's lock, as METIS does
 
-partition._import_pymetis = Metis
+class KaMinPar:
+    GraphFileFormat = type("Format", (), {"PARHIP": 0})
+    __getattr__ = lambda self, name: lambda *_: self
+
+    def compute_partition(self, *_):
+        print("cutting", flush=True)
+        sum(range(10**12))
+
+partition._import_pymetis, partition._import_kaminpar = Metis, KaMinPar
+partition.LEAST_KAMINPAR_ENTRIES = {least}
 sys.exit(main(sys.argv[1:]))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("least", [0, 10**9], ids=["kaminpar", "metis"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_while_the_graph_is_cut_a_signal_ends_at_once(number: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CUTS_FOR_EVER, *SMALL, "--parts", "2", "--out", "run"]
+def test_while_the_graph_is_cut_a_signal_ends_at_once(number: int, least: int, tmp_path: Path) -> None:
+    program = CUTS_FOR_EVER.replace("{least}", str(least))
+    command = [sys.executable, "-c", program, *SMALL, "--parts", "2", "--out", "run"]
     with started(command, tmp_path) as process:
         assert process.stdout is not None
         while "cutting" not in process.stdout.readline():

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnpipe.config.run import SyntheticConfig
+from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.cut import partition as partition_module
 from gnnpipe.graph.cut.chunks import CutSpec, cut_graph
 from gnnpipe.graph.cut.partition import Partition, halo_counts, node_cost, partition
 from gnnpipe.graph.data import Graph
@@ -53,6 +55,58 @@ def test_without_metis(monkeypatch: pytest.MonkeyPatch) -> None:
         groups = partition(adjacency, 4, np.ones(60))
     assert groups.method == "rcm"
     assert (np.bincount(groups.assignment) > 0).all()
+
+
+def planted(num_nodes: int = 2000) -> Csr:
+    return planted_partition(
+        SyntheticConfig(num_nodes=num_nodes, num_classes=4, blocks_per_class=2, homophily=0.95)
+    ).adjacency
+
+
+def test_kaminpar_cuts_large_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above its threshold, with the costs of nodes, and the same way each time."""
+    pytest.importorskip("kaminpar")
+    adjacency = planted()
+    cost = node_cost(adjacency, 4.0) * np.linspace(1, 3, adjacency.num_rows)
+    assert partition(adjacency, 8, cost).method == "metis"
+    monkeypatch.setattr(partition_module, "LEAST_KAMINPAR_ENTRIES", 1000)
+    first, second = (partition(adjacency, 8, cost, allow_empty=False) for _ in range(2))
+    assert first.method == "kaminpar"
+    assert np.array_equal(first.assignment, second.assignment)
+    weight = np.bincount(first.assignment, weights=cost, minlength=8)
+    assert weight.max() / weight.mean() < 1.05
+    reader = np.repeat(first.assignment, np.diff(adjacency.rowptr.numpy()))
+    assert (reader != first.assignment[adjacency.col.numpy()]).mean() < 0.1
+    assert cut_graph(adjacency, CutSpec(2, 4, 4.0)).part_method == "kaminpar"
+
+
+def test_without_kaminpar_metis_cuts_large_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kaminpar", None)
+    monkeypatch.setattr(partition_module, "LEAST_KAMINPAR_ENTRIES", 1000)
+    assert partition(planted(), 4, np.ones(2000)).method == "metis"
+
+
+def test_a_cut_that_leaves_groups_empty_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_module, "LEAST_KAMINPAR_ENTRIES", 1000)
+    monkeypatch.setattr(partition_module, "_import_kaminpar", lambda: sys)
+    nodes = np.arange(2000)
+    monkeypatch.setattr(partition_module, "kaminpar_cut", lambda *_: np.where(nodes < 1000, 0, 2))
+    assert partition(planted(), 4, np.ones(2000)).method == "kaminpar"
+    groups = partition(planted(), 4, np.ones(2000), allow_empty=False)
+    assert groups.method == "rcm"
+    assert groups.sizes().all()
+
+
+def test_kaminpar_needs_room_in_tmpdir(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("kaminpar")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "graph.parhip")
+
+    monkeypatch.setattr(partition_module, "LEAST_KAMINPAR_ENTRIES", 1000)
+    monkeypatch.setattr(partition_module, "write_arrays", full)
+    with pytest.raises(DataError, match=r"TMPDIR: can't write the graph for KaMinPar to .*make room there"):
+        partition(planted(), 4, np.ones(2000))
 
 
 def test_metis_finds_planted_blocks() -> None:

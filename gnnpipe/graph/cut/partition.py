@@ -5,19 +5,28 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
+from gnnpipe.errors import DataError
+from gnnpipe.files.scratch import scratch_folder
+from gnnpipe.files.writing import write_arrays
 from gnnpipe.graph.blocks import edge_blocks
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.graph.transpose import column_sizes
+from gnnpipe.system.failures import advice, reason
 from gnnpipe.system.killable import killable
 
 # METIS leaves groups empty when they have fewer nodes than this on average.
 LEAST_NODES_PER_METIS_PART = 4
+# Entries from which on KaMinPar is taken where it is installed (benchmarks/cutting).
+LEAST_KAMINPAR_ENTRIES = 2_000_000
+KAMINPAR_SEED = 0
+# Largest cost of a group over the mean, less 1, that KaMinPar allows; it uses what it is given.
+IMBALANCE = 0.01
 # Groups whose readings of all nodes are noted at once, in a byte each.
 GROUPS_AT_ONCE = 8
 
@@ -31,7 +40,8 @@ class Partition:
     num_groups: int
     """Number of groups; some may be empty."""
     method: str
-    """``metis``, ``rcm`` (reverse Cuthill-McKee order cut into ranges), or ``whole`` (one group)."""
+    """``metis``, ``kaminpar``, ``rcm`` (reverse Cuthill-McKee order cut into ranges), or ``whole`` (one
+    group)."""
 
     def sizes(self) -> np.ndarray:
         """Number of nodes of each group."""
@@ -46,13 +56,13 @@ def partition(
     allow_empty: bool = True,
     rough: bool = False,
 ) -> Partition:
-    """Cut with METIS; along a locality order where METIS is absent or the groups are tiny.
+    """Cut with METIS or KaMinPar; along a locality order where neither is there or the groups are tiny.
 
     Args:
         graph: adjacency, of which directions and self loops are ignored, or its structure.
         num_groups: number of groups.
         cost: ``[num_nodes]``: cost of each node, such as `node_cost`; each group gets the same total.
-        allow_empty: whether METIS may leave a group empty; if not, the locality order replaces such a cut.
+        allow_empty: whether a group may be left empty; if not, the locality order replaces such a cut.
         rough: let METIS refine the cut once only, which takes half as long.
     """
     num_nodes = graph.num_rows
@@ -60,9 +70,37 @@ def partition(
         return Partition(np.zeros(num_nodes, dtype=np.int64), 1, "whole")
     structure = graph if isinstance(graph, Structure) else Structure.of(graph)
     cost = np.round(cost).astype(np.int64)  # METIS takes whole numbers
-    pymetis = _import_pymetis()
-    if pymetis is None or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
+    method = _method(structure.num_entries)
+    if method == "rcm" or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
         return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
+    if method == "kaminpar":
+        assignment = kaminpar_cut(structure, num_groups, cost)
+    else:
+        assignment = metis_cut(structure, num_groups, cost, rough=rough)
+    groups = Partition(assignment, num_groups, method)
+    if not allow_empty and not groups.sizes().all():
+        return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
+    return groups
+
+
+def metis_cut(structure: Structure, num_groups: int, cost: np.ndarray, *, rough: bool = False) -> np.ndarray:
+    """Cut with METIS.
+
+    Args:
+        structure: edges of the graph.
+        num_groups: number of groups.
+        cost: int ``[num_nodes]``: cost of each node.
+        rough: refine the cut once only.
+
+    Returns:
+        int64 ``[num_nodes]``: the group of each node.
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    pymetis = _import_pymetis()
+    if pymetis is None:
+        raise ImportError("pymetis is not installed; pip install pymetis")
     # METIS holds Python's global lock, so no signal handler could run meanwhile
     with killable():
         _, assignment = pymetis.part_graph(
@@ -71,10 +109,57 @@ def partition(
             vweights=cost,
             options=pymetis.Options(niter=1) if rough else None,
         )
-    groups = Partition(np.asarray(assignment, dtype=np.int64), num_groups, "metis")
-    if not allow_empty and not groups.sizes().all():
-        return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
-    return groups
+    return np.asarray(assignment, dtype=np.int64)
+
+
+def kaminpar_cut(structure: Structure, num_groups: int, cost: np.ndarray, threads: int = 1) -> np.ndarray:
+    """Cut with KaMinPar.
+
+    Args:
+        structure: edges of the graph.
+        num_groups: number of groups.
+        cost: int ``[num_nodes]``: cost of each node.
+        threads: with one, the same graph gives the same cut; with several, another one each time.
+
+    Returns:
+        int64 ``[num_nodes]``: the group of each node.
+
+    Raises:
+        ImportError: the package is not installed.
+        DataError: TMPDIR has no room for the graph, which the package takes as a file only.
+    """
+    kaminpar = _import_kaminpar()
+    if kaminpar is None:
+        raise ImportError("kaminpar is not installed; pip install 'gnnpipe[kaminpar]'")
+    with scratch_folder() as folder:
+        path = folder / "graph.parhip"
+        try:
+            write_arrays(path, _parhip(structure, cost))
+        except OSError as error:
+            raise DataError(
+                f"TMPDIR: can't write the graph for KaMinPar to '{folder}' ({reason(error, str(path))}); "
+                f"{advice(error)} with TMPDIR"
+            ) from None
+        with killable():
+            kaminpar.reseed(KAMINPAR_SEED)
+            graph = kaminpar.load_graph(str(path), kaminpar.GraphFileFormat.PARHIP)
+            solver = kaminpar.KaMinPar(threads, kaminpar.default_context())
+            assignment = solver.compute_partition(graph, num_groups, IMBALANCE)
+    return np.asarray(assignment, dtype=np.int64)
+
+
+def _parhip(structure: Structure, cost: np.ndarray) -> Iterator[np.ndarray]:
+    """A graph in ParHIP's binary format, array by array.
+
+    flags, nodes, entries | where the neighbours of each node stand, in bytes | neighbours | costs
+    """
+    num_nodes, num_entries = structure.num_rows, len(structure.indices)
+    # the bits stand for what is absent: weights of edges, and more than 32 bits for a node's number
+    yield np.array([1 | 8, num_nodes, num_entries], dtype=np.uint64)
+    first = 8 * (3 + num_nodes + 1)
+    yield first + 4 * structure.indptr.astype(np.uint64)
+    yield structure.indices.astype(np.uint32, copy=False)
+    yield cost.astype(np.int64, copy=False)
 
 
 def node_cost(adjacency: Csr, row_cost: float) -> np.ndarray:
@@ -158,15 +243,33 @@ def cut_order(order: np.ndarray, num_groups: int, cost: np.ndarray) -> np.ndarra
     return assignment
 
 
+def _method(num_entries: int) -> Literal["metis", "kaminpar", "rcm"]:
+    """The way to cut a graph, by its size and by what is installed. Warns where nothing is."""
+    if num_entries >= LEAST_KAMINPAR_ENTRIES and _import_kaminpar():
+        return "kaminpar"
+    if _import_pymetis():
+        return "metis"
+    warnings.warn(
+        "pymetis can't be imported, so parts and chunks come from a reverse Cuthill-McKee order and cut more "
+        "edges; pip install pymetis",
+        stacklevel=3,
+    )
+    return "rcm"
+
+
 def _import_pymetis() -> Any | None:
-    """The pymetis module; None, with a warning, where this binary package can't be imported."""
+    """The pymetis module; None where this binary package can't be imported."""
     try:
         import pymetis
     except ImportError:
-        warnings.warn(
-            "pymetis can't be imported, so parts and chunks come from a reverse Cuthill-McKee order and cut "
-            "more edges; pip install pymetis",
-            stacklevel=3,
-        )
         return None
     return pymetis
+
+
+def _import_kaminpar() -> Any | None:
+    """The kaminpar module; None where this binary package can't be imported."""
+    try:
+        import kaminpar
+    except ImportError:
+        return None
+    return kaminpar
