@@ -15,7 +15,7 @@ from gnnpipe import __version__
 from gnnpipe.config.importing import ImportConfig
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.plain_yaml import dump_yaml
-from gnnpipe.files.scratch import scratch_folder
+from gnnpipe.files.scratch import place_for, scratch_folder
 from gnnpipe.files.typed_json import to_plain
 from gnnpipe.files.writing import make_folder, replace_folder, write_file
 from gnnpipe.graph.csr import Csr
@@ -136,9 +136,7 @@ def save_graph(graph: Graph, path: Path, *, overwrite: bool = False, step: Step 
         task="regression" if is_regression else "classes",
         num_classes=None if is_regression else graph.num_classes,
     )
-    parent = path.absolute().parent
-    make_folder(parent, link=True)
-    with scratch_folder(parent) as scratch:
+    with place_for(path) as parent, scratch_folder(parent) as scratch:
         return write_graph(raw, path, ImportConfig(overwrite=overwrite), scratch, step, source="a program")
 
 

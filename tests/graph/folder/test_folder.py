@@ -173,6 +173,14 @@ def test_only_graphs_are_replaced(tmp_path: Path) -> None:
         save_graph(graph, tmp_path / "link", overwrite=True)
 
 
+def test_leftovers_are_swept(tmp_path: Path) -> None:
+    """Those of processes that were killed: nobody holds a lock in them."""
+    (tmp_path / "gnnpipe-scratch-dead").mkdir()
+    (tmp_path / "gnnpipe-scratch-dead" / "alive").write_text("")
+    save_graph(random_graph(10, 20), tmp_path / "g")
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
+
+
 def test_a_full_disk_is_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=r"out: about .* are needed .* has 1 B free; free some"):
