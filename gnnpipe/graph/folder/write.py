@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,7 +19,6 @@ from gnnpipe.files.scratch import place_for, scratch_folder
 from gnnpipe.files.typed_json import to_plain
 from gnnpipe.files.writing import make_folder, replace_folder, write_file
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import Graph
 from gnnpipe.graph.folder.adjacency import AdjacencyWriter, Counted, Counts
 from gnnpipe.graph.folder.buckets import CAPACITY, sorted_keys
 from gnnpipe.graph.folder.edges import MOST_NODES, KeyStream, largest_id, num_given
@@ -36,6 +35,9 @@ from gnnpipe.graph.made_features import made_features
 from gnnpipe.graph.pieces import NO_NODES
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.system.steps import Step, silently
+
+if TYPE_CHECKING:  # a Graph may import this module to save itself
+    from gnnpipe.graph.data import Graph
 
 Facts = TypeVar("Facts")
 
