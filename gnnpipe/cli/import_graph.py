@@ -11,8 +11,7 @@ from gnnpipe.config.checks import check_import_config
 from gnnpipe.config.importing import ImportConfig
 from gnnpipe.config.values import Value
 from gnnpipe.errors import ConfigError, shown
-from gnnpipe.files.scratch import scratch_folder
-from gnnpipe.files.writing import make_folder
+from gnnpipe.files.scratch import place_for, scratch_folder
 
 DESCRIPTION = """Read a graph of your own and write it to a graph folder, which gnnpipe train --graph takes.
 
@@ -48,9 +47,7 @@ def run(arguments: list[str]) -> int:
     from gnnpipe.report.graph import graph_lines
 
     check_may_write(out, overwrite=config.overwrite)
-    parent = out.absolute().parent
-    make_folder(parent, link=True)
-    with scratch_folder(parent) as scratch:
+    with place_for(out) as parent, scratch_folder(parent) as scratch:
         with busy(f"reading {shown(source.name)}"):
             raw = read_source(source, config, scratch, _say)
         write_graph(raw, out, config, scratch, busy, source=source.name)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gnnpipe.errors import ConfigError
-from gnnpipe.files.writing import new_file, remove, rename
+from gnnpipe.files.writing import make_folder, new_file, remove, rename
 
 PREFIX, ALIVE = "gnnpipe-scratch-", "alive"
 # A folder without a lock file is being made; after this time its process must have died in between.
@@ -51,6 +51,24 @@ def scratch_folder(inside: Path | None = None) -> Iterator[Path]:
         with suppress(OSError):
             remove(folder)
         os.close(alive)
+
+
+@contextmanager
+def place_for(path: Path) -> Iterator[Path]:
+    """The folder that ``path`` will stand in; if it has to be made and stays empty, it is removed again.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    parent = path.absolute().parent
+    is_new = not parent.exists()
+    make_folder(parent, link=True)
+    try:
+        yield parent
+    finally:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                parent.rmdir()
 
 
 def sweep(inside: Path | None = None) -> None:

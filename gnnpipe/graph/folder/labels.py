@@ -142,13 +142,7 @@ def _write_classes(path: Path, labels: np.ndarray, names: Sequence[str], num_cla
     try:
         for start, block in rows(labels):
             number = np.where(np.isnan(block), -1, block).astype(np.int64)
-            most = int(number.max())
-            if most >= max(num_nodes, num_classes):  # more classes than nodes: these are ids, or years
-                node = start + int(number.argmax())
-                raise DataError(
-                    f"labels: {most} of node {node} can't be a class of a graph with {num_nodes:,} nodes; "
-                    "number the classes 0, 1, 2 and so on, or use --task regression for values"
-                )
+            _check_largest(number, start, num_nodes, len(names), num_classes)
             classes[start : start + len(block)] = number
             writer.append(number)
         stored = writer.finish()
@@ -162,6 +156,21 @@ def _write_classes(path: Path, labels: np.ndarray, names: Sequence[str], num_cla
         )
     facts = LabelFacts("classes", len(sizes), _largest(sizes, names), unlabelled, None)
     return WrittenLabels(stored, facts, classes)
+
+
+def _check_largest(number: np.ndarray, start: int, num_nodes: int, num_names: int, num_classes: int) -> None:
+    """Refuse class numbers above the names, or absurd ones; ``start`` is the first node of the block."""
+    most, node = int(number.max()), start + int(number.argmax())
+    if num_names and most >= num_names:
+        raise DataError(
+            f"labels: {most} of node {node} has no name, as there are {num_names:,} names, of classes 0 to "
+            f"{num_names - 1}; name all classes, or none"
+        )
+    if most >= max(num_nodes, num_classes):  # more classes than nodes: these are ids, or years
+        raise DataError(
+            f"labels: {most} of node {node} can't be a class of a graph with {num_nodes:,} nodes; number the "
+            "classes 0, 1, 2 and so on, or use --task regression for values"
+        )
 
 
 def _write_values(path: Path, labels: np.ndarray, kind: Kind, names: Sequence[str]) -> WrittenLabels:

@@ -15,6 +15,22 @@ from gnnpipe.system.words import readable_bytes
 def check_may_write(out: Path, *, overwrite: bool) -> None:
     """Raise ConfigError where no graph folder may be made: only another graph is ever replaced, and only if
     that is asked for."""
+    _check_place(out)
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    foreign = sorted(name for name in names - FILES if not is_leftover(name))
+    if foreign or (names and GRAPH not in names):
+        what = f"'{shown(foreign[0])}' is no file of one" if foreign else f"{GRAPH} is absent"
+        raise ConfigError(
+            f"out: '{shown(out)}' is not just a graph ({what}), so it is not replaced; choose another --out"
+        )
+    if names and not overwrite:
+        raise ConfigError(
+            f"out: '{shown(out)}' holds a graph already; choose another --out or add --overwrite"
+        )
+
+
+def _check_place(out: Path) -> None:
+    """Raise ConfigError where no folder can be made or replaced."""
     if out.is_symlink():
         raise ConfigError(f"out: '{shown(out)}' is a link; name the folder that it leads to")
     if out.exists() and not out.is_dir():
@@ -24,19 +40,6 @@ def check_may_write(out: Path, *, overwrite: bool) -> None:
         raise ConfigError(
             f"out: '{shown(out)}' can't be made, as '{shown(nearest)}' is no folder that may be written to; "
             "choose another --out"
-        )
-    names = {path.name for path in out.iterdir()} if out.exists() else set()
-    if not names:
-        return
-    foreign = sorted(name for name in names - FILES if not is_leftover(name))
-    if foreign or GRAPH not in names:
-        what = f"'{shown(foreign[0])}' is no file of one" if foreign else f"{GRAPH} is absent"
-        raise ConfigError(
-            f"out: '{shown(out)}' is not just a graph ({what}), so it is not replaced; choose another --out"
-        )
-    if not overwrite:
-        raise ConfigError(
-            f"out: '{shown(out)}' holds a graph already; choose another --out or add --overwrite"
         )
 
 

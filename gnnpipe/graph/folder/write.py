@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 
 from gnnpipe import __version__
 from gnnpipe.config.importing import ImportConfig
-from gnnpipe.errors import DataError, shown
+from gnnpipe.errors import shown
 from gnnpipe.files.plain_yaml import dump_yaml
-from gnnpipe.files.scratch import scratch_folder
+from gnnpipe.files.scratch import place_for, scratch_folder
 from gnnpipe.files.typed_json import to_plain
 from gnnpipe.files.writing import make_folder, replace_folder, write_file
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.data import Graph
 from gnnpipe.graph.folder.adjacency import AdjacencyWriter, Counted, Counts
 from gnnpipe.graph.folder.buckets import CAPACITY, sorted_keys
-from gnnpipe.graph.folder.edges import MOST_NODES, KeyStream, largest_id, num_given
-from gnnpipe.graph.folder.form import FORMAT, GRAPH, MASKS, GraphFile, Task
+from gnnpipe.graph.folder.count import count_nodes
+from gnnpipe.graph.folder.edges import KeyStream, num_given
+from gnnpipe.graph.folder.form import FORMAT, GRAPH, GraphFile, Task
 from gnnpipe.graph.folder.labels import Kind, write_labels
 from gnnpipe.graph.folder.merge import merged, parallel, without_known_reverses
 from gnnpipe.graph.folder.nodes import Stored, write_features, write_ids, write_masks
@@ -33,9 +32,11 @@ from gnnpipe.graph.folder.read import map_adjacency
 from gnnpipe.graph.folder.report import EdgeFacts, FeatureFacts, GraphReport, LabelFacts, SplitFacts
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.made_features import made_features
-from gnnpipe.graph.pieces import NO_NODES
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.system.steps import Step, silently
+
+if TYPE_CHECKING:  # a Graph may import this module to save itself
+    from gnnpipe.graph.data import Graph
 
 Facts = TypeVar("Facts")
 
@@ -69,38 +70,23 @@ def write_graph(
     check_may_write(out, overwrite=config.overwrite)
     began = time.monotonic()
     with step("counting nodes"):
-        num_nodes, node_notes = _count_nodes(raw)
+        num_nodes, node_notes = count_nodes(raw)
     make_folder(scratch / "graph")
     work = _Work(raw, config, scratch, step, capacity, num_nodes)
     check_space(scratch, work.bytes_needed())
-    with step("copying labels"):
-        labels = work.write_labels()
-    edges = work.write_edges(labels.classes)
-    features = work.write_features(edges)
-    others = work.write_others()
-    written = (labels, edges, features, others)
-    stored = {name: array for part in written for name, array in part.stored.items()}
-    report = GraphReport(
-        num_nodes=num_nodes,
-        edges=edges.facts,
-        labels=labels.facts,
-        features=features.facts,
-        splits=others.facts,
-        ids=None if raw.ids is None else "numbers" if raw.ids.start is None else "text",
-        bytes_on_disk=sum(array.bytes for array in stored.values()),
-        seconds=round(time.monotonic() - began, 3),
-    )
+    parts = work.write_parts()
+    report = parts.report(raw, num_nodes, time.monotonic() - began)
     content = GraphFile(
         format=FORMAT,
         written_by=f"gnnpipe {__version__}",
         name=config.name or raw.name or out.name,
         source=source or raw.name,
         num_nodes=num_nodes,
-        num_classes=None if labels.facts is None else labels.facts.num_classes,
-        task=None if labels.facts is None else _task(labels.facts.kind),
-        arrays=stored,
+        num_classes=None if report.labels is None else report.labels.num_classes,
+        task=None if report.labels is None else _task(report.labels.kind),
+        arrays=parts.stored,
         report=report,
-        notes=shortened([*raw.notes, *node_notes, *(note for part in written for note in part.notes)]),
+        notes=shortened([*raw.notes, *node_notes, *parts.notes]),
     )
     write_file(work.folder / GRAPH, dump_yaml(to_plain(content)))
     make_folder(out.absolute().parent, link=True)
@@ -136,9 +122,7 @@ def save_graph(graph: Graph, path: Path, *, overwrite: bool = False, step: Step 
         task="regression" if is_regression else "classes",
         num_classes=None if is_regression else graph.num_classes,
     )
-    parent = path.absolute().parent
-    make_folder(parent, link=True)
-    with scratch_folder(parent) as scratch:
+    with place_for(path) as parent, scratch_folder(parent) as scratch:
         return write_graph(raw, path, ImportConfig(overwrite=overwrite), scratch, step, source="a program")
 
 
@@ -154,6 +138,39 @@ class _Written(Generic[Facts]):
     """What was left out or changed."""
     classes: np.ndarray | None = None
     """Of labels that are classes: int32 ``[num_nodes]``, -1 for none."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """All parts of a graph folder."""
+
+    labels: _Written[LabelFacts | None]
+    edges: _Written[EdgeFacts]
+    features: _Written[FeatureFacts | None]
+    others: _Written[SplitFacts | None]
+
+    @property
+    def stored(self) -> Stored:
+        """All files."""
+        return {**self.labels.stored, **self.edges.stored, **self.features.stored, **self.others.stored}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or changed."""
+        return (*self.labels.notes, *self.edges.notes, *self.features.notes, *self.others.notes)
+
+    def report(self, raw: RawGraph, num_nodes: int, seconds: float) -> GraphReport:
+        """The statistics of all parts."""
+        return GraphReport(
+            num_nodes=num_nodes,
+            edges=self.edges.facts,
+            labels=self.labels.facts,
+            features=self.features.facts,
+            splits=self.others.facts,
+            ids=None if raw.ids is None else "numbers" if raw.ids.start is None else "text",
+            bytes_on_disk=sum(array.bytes for array in self.stored.values()),
+            seconds=round(seconds, 3),
+        )
 
 
 @dataclass(frozen=True)
@@ -183,6 +200,13 @@ class _Work:
         features = self.raw.features
         dense = 0 if features is None or sp.issparse(features) else 4 * features.shape[0] * features.shape[1]
         return self.num_keys * (8 + 2 * weight + 4 + weight) + dense + 32 * self.num_nodes
+
+    def write_parts(self) -> _Parts:
+        """Write all files but graph.yaml. Edges are compared with the labels, and features made from them."""
+        with self.step("copying labels"):
+            labels = self.write_labels()
+        edges = self.write_edges(labels.classes)
+        return _Parts(labels, edges, self.write_features(edges), self.write_others())
 
     def write_labels(self) -> _Written[LabelFacts | None]:
         """Write the labels and the names of their classes, if there are any."""
@@ -266,44 +290,6 @@ class _Work:
         if raw.ids is not None:
             stored |= write_ids(self.folder, "ids", raw.ids)
         return _Written(stored, splits)
-
-
-def _count_nodes(raw: RawGraph) -> tuple[int, tuple[str, ...]]:
-    """The number of nodes that all parts of the source agree on, and notes; raises DataError."""
-    counts = dict(_node_counts(raw))
-    notes: tuple[str, ...] = ()
-    if counts:
-        first = next(iter(counts))
-        num_nodes = counts[first]
-        other = next((what for what, count in counts.items() if count != num_nodes), None)
-        if other is not None:
-            raise DataError(
-                f"{other}: there are {counts[other]:,} nodes, and {num_nodes:,} by {first}; give each node a "
-                "row in all of them"
-            )
-    else:
-        num_nodes = largest_id(raw) + 1
-        notes = (f"nodes: {num_nodes:,}, by the largest id of an edge, as nothing else says how many",)
-    if num_nodes < 1:
-        raise DataError(NO_NODES)
-    if num_nodes > MOST_NODES:
-        raise DataError(f"nodes: {num_nodes:,} are more than can be numbered; the most is {MOST_NODES:,}")
-    return num_nodes, notes
-
-
-def _node_counts(raw: RawGraph) -> Iterator[tuple[str, int]]:
-    """Each part of the source that says how many nodes there are."""
-    if raw.num_nodes is not None:
-        yield "num_nodes", raw.num_nodes
-    if isinstance(raw.edge_index, Csr):
-        yield "edges", raw.edge_index.num_rows
-    for what, part in (("features", raw.features), ("labels", raw.labels)):
-        if part is not None:
-            yield what, part.shape[0]
-    for name, mask in zip(MASKS, raw.masks or (), strict=False):
-        yield name, mask.shape[0]
-    if raw.ids is not None:
-        yield "ids", len(raw.ids)
 
 
 def _file_of_counts(config: ImportConfig) -> Counts:

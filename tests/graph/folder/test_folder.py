@@ -18,12 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gnnpipe.config.importing import ImportConfig
+from gnnpipe.config.run import GraphConfig
 from gnnpipe.errors import ConfigError, DataError
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.folder.form import MASKS
 from gnnpipe.graph.folder.read import open_graph, read_graph_file
 from gnnpipe.graph.folder.report import ClassSize
 from gnnpipe.graph.folder.write import save_graph
 from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.report.graph import graph_lines
 from tests.graph.folder.test_edges import entries, written
@@ -158,6 +161,27 @@ def test_a_graph_in_memory_is_saved(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["g"]
 
 
+def test_a_saved_graph_loads_as_it_was(tmp_path: Path) -> None:
+    """With a class more than the labels show, as one may be wanted for later."""
+    small = random_graph(40, 200)
+    graph = replace(small, num_classes=small.num_classes + 1, notes=("a note",), name="mine")
+    save_graph(graph, tmp_path / "g")
+    again = load_dataset(GraphConfig(graph=str(tmp_path / "g")))
+    for name in ("rowptr", "col", "value"):
+        assert torch.equal(getattr(again.adjacency, name), getattr(graph.adjacency, name)), name
+    for name in ("features", "labels", *MASKS):
+        assert torch.equal(getattr(again, name), getattr(graph, name)), name
+    for name in ("name", "num_classes", "weighted", "task"):
+        assert getattr(again, name) == getattr(graph, name), name
+    assert "a note" in again.notes
+
+
+def test_every_class_has_a_name(tmp_path: Path) -> None:
+    raw = replace(whole(), labels=np.array([0, 2, -1, 1, 1, 3]))
+    with pytest.raises(DataError, match="labels: 3 of node 5 has no name, as there are 3 names"):
+        written(tmp_path, raw)
+
+
 def test_only_graphs_are_replaced(tmp_path: Path) -> None:
     graph = random_graph(10, 20)
     (tmp_path / "g").mkdir()
@@ -171,6 +195,14 @@ def test_only_graphs_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "g")
     with pytest.raises(ConfigError, match="is a link"):
         save_graph(graph, tmp_path / "link", overwrite=True)
+
+
+def test_leftovers_are_swept(tmp_path: Path) -> None:
+    """Those of processes that were killed: nobody holds a lock in them."""
+    (tmp_path / "gnnpipe-scratch-dead").mkdir()
+    (tmp_path / "gnnpipe-scratch-dead" / "alive").write_text("")
+    save_graph(random_graph(10, 20), tmp_path / "g")
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
 
 
 def test_a_full_disk_is_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
