@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,19 +50,6 @@ class Spool:
         if not self._rows:
             return np.zeros(shape, self._dtype)  # an empty file can't be mapped
         return np.memmap(self._path, self._dtype, "r", shape=shape)
-
-    def blocks(self, num_rows: int) -> Iterator[np.ndarray]:
-        """All rows in order, at most ``num_rows`` at a time, read into memory."""
-        self.close()
-        width = max(self._width, 1)
-        with self._path.open("rb") as file:
-            while len(block := np.fromfile(file, self._dtype, num_rows * width)):
-                yield block.reshape(-1, self._width) if self._width else block
-
-    def remove(self) -> None:
-        """Delete the file."""
-        self.close()
-        self._path.unlink()
 
 
 def new_mapped(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.ndarray:

@@ -14,10 +14,13 @@ from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.sources.tables.arrow import arrow, failures
 from gnnpipe.graph.sources.tables.edges import collect_ids, goes_one_way, read_edges
 from gnnpipe.graph.sources.tables.entries import read_entries
-from gnnpipe.graph.sources.tables.find import Layout, find_tables
-from gnnpipe.graph.sources.tables.ids import Ids, TextIdsError, looks_like_text, make_ids, new_set
+from gnnpipe.graph.sources.tables.features import Feature, plan_features, read_features
+from gnnpipe.graph.sources.tables.find import find_tables
+from gnnpipe.graph.sources.tables.ids import Ids, TextIdsError, looks_like_text, make_ids
 from gnnpipe.graph.sources.tables.labels import read_labels, read_splits
-from gnnpipe.graph.sources.tables.nodes import Feature, Rows, plan_features, read_features, read_nodes
+from gnnpipe.graph.sources.tables.nodes import Rows, read_nodes
+from gnnpipe.graph.sources.tables.roles import Layout
+from gnnpipe.graph.sources.tables.sets import new_set
 from gnnpipe.graph.sources.tables.table import Table
 
 Say = Callable[[str], None]
