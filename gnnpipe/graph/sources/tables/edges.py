@@ -90,7 +90,7 @@ def _append(
     group: list[Batch], edges: Edges, ids: Ids, unknown: UnknownNodes, spool: Spool, weights: Spool | None
 ) -> int:
     """Write the edges of some batches; returns the number of those left out."""
-    ends = np.stack([_numbers(group, end, ids) for end in (edges.source, edges.target)], axis=1)
+    ends = _numbers(group, (edges.source, edges.target), ids)
     is_known = np.all(ends >= 0, axis=1)
     if not is_known.all():
         if unknown != "drop":
@@ -102,10 +102,12 @@ def _append(
     return len(is_known) - len(ends)
 
 
-def _numbers(group: list[Batch], column: str, ids: Ids) -> np.ndarray:
-    """The nodes that a column names, -1 for others."""
-    values: list[Values] = [ids_in(batch, column, is_text=ids.is_text) for batch in group]
-    return ids.find(values[0] if len(values) == 1 else concatenated(values, is_text=ids.is_text))
+def _numbers(group: list[Batch], columns: tuple[str, ...], ids: Ids) -> np.ndarray:
+    """The nodes that columns name, -1 for others: int64 ``[num_rows, num_columns]``."""
+    values: list[Values] = [
+        ids_in(batch, column, is_text=ids.is_text) for column in columns for batch in group
+    ]
+    return ids.find(concatenated(values, is_text=ids.is_text)).reshape(len(columns), -1).T
 
 
 def _unknown(group: list[Batch], edges: Edges, ends: np.ndarray) -> DataError:

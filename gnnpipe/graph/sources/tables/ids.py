@@ -86,7 +86,7 @@ def ids_in(batch: Batch, column: str, *, is_text: bool) -> Values:
 
 def id_type(*, is_text: bool) -> Any:
     """The pyarrow type to read ids as."""
-    return arrow().string() if is_text else arrow().int64()
+    return arrow().large_string() if is_text else arrow().int64()
 
 
 class WholeIds:
@@ -97,8 +97,8 @@ class WholeIds:
     """
 
     is_text = False
-    least_rows = 1
-    """Rows to look up at once, at least: there is nothing to make for each group."""
+    least_rows = _LEAST_GROUP
+    """Rows to look up at once, at least: more of them are closer to each other among the sorted ids."""
 
     def __init__(self, ids: np.ndarray) -> None:
         self.values = ids
