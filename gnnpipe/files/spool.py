@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from pathlib import Path
@@ -53,10 +54,21 @@ class Spool:
 
 
 def new_mapped(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
-    """A new file of zeros, mapped for writing; without a file where the shape has no entries."""
-    if not np.prod(shape, dtype=np.float64):
+    """A new file of zeros, mapped for writing; without a file where the shape has no entries.
+
+    Raises:
+        OSError: the file can't be made, or the disk has no room for it.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:
         return np.zeros(shape, dtype)
-    os.close(new_file(path))
+    file = new_file(path)
+    try:
+        # a disk that fills up while mapped pages are written would end the process
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size)
+    finally:
+        os.close(file)
     return np.memmap(path, np.dtype(dtype), "r+", shape=shape)
 
 

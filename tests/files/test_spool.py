@@ -48,3 +48,8 @@ def test_what_is_written_stays_when_pages_are_released(tmp_path: Path) -> None:
     assert array[5].tolist() == [3] * 7
     assert not array[6].any()
     release(np.zeros(3))
+
+
+def test_a_disk_without_room(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left|File too large|Invalid argument"):
+        new_mapped(tmp_path / "a", np.float32, (1 << 50,))

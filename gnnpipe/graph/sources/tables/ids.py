@@ -64,22 +64,27 @@ def ids_in(batch: Batch, column: str, *, is_text: bool) -> Values:
         TextIdsError: an id is text, though ``is_text`` is False.
     """
     cells = batch.columns[column]
-    if is_text:
+    if is_text and not arrow().types.is_floating(cells.type):
         texts = as_text(cells)
         empty = np.asarray(arrow().compute.equal(texts, "").fill_null(True))
         if empty.any():
             raise DataError(f"{batch.place(int(empty.argmax()), column)}: {_NO_ID}")
         return texts
     values, kinds = as_whole(cells)
-    if not kinds.any():
-        return values
-    row = int((kinds != 0).argmax())
+    if kinds.any():
+        raise _no_id(batch, column, kinds)
+    return as_text(arrow().array(values)) if is_text else values  # 17.0 is the id 17
+
+
+def _no_id(batch: Batch, column: str, kinds: np.ndarray) -> DataError | TextIdsError:
+    """The error of the first cell that is no whole number."""
     if (kinds == 1).any():
-        raise TextIdsError(_cell(batch, column, int((kinds == 1).argmax())))
+        return TextIdsError(_cell(batch, column, int((kinds == 1).argmax())))
+    row = int((kinds != 0).argmax())
     if kinds[row] == 4:
-        raise DataError(f"{batch.place(row, column)}: {_NO_ID}")
-    value = shown(str(cells[row].as_py()))
-    raise DataError(
+        return DataError(f"{batch.place(row, column)}: {_NO_ID}")
+    value = shown(str(batch.columns[column][row].as_py()))
+    return DataError(
         f"{batch.place(row, column)}: '{value}' {_WORDS[int(kinds[row])]}; ids are whole numbers, or text"
     )
 

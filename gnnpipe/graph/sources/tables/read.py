@@ -22,6 +22,7 @@ from gnnpipe.graph.sources.tables.nodes import Rows, read_nodes
 from gnnpipe.graph.sources.tables.roles import Layout
 from gnnpipe.graph.sources.tables.sets import new_set
 from gnnpipe.graph.sources.tables.table import Table
+from gnnpipe.system.resources import cores
 
 Say = Callable[[str], None]
 
@@ -41,7 +42,7 @@ def read_tables(source: Path, config: TablesConfig, scratch: Path, say: Say) -> 
         DataError: a file can't be read, a cell is damaged, or a column can't be guessed; the message names
             file, line and column.
     """
-    arrow()
+    arrow().set_cpu_count(cores())
     try:
         return _read(source, config, scratch, say)
     except UserError:
@@ -84,6 +85,7 @@ def _read_layout(layout: Layout, config: TablesConfig, scratch: Path, say: Say, 
     table = layout.edges.table.name
     if not edges.index.shape[1] and not edges.dropped:
         raise DataError(f"{table}: it names columns, but has no rows")
+    say(f"{table}: {edges.index.shape[1]:,} edges between {len(ids):,} nodes")
     if edges.dropped:
         notes.append(f"{table}: {edges.dropped:,} edges have an end in no node table, and are left out")
     num_listed = len(listed) if listed is not None else 0
