@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from gnnpipe.files.writing import new_file, remove, write_all
+from gnnpipe.files.writing import new_file, write_all
 
 
 class Spool:
@@ -52,25 +52,23 @@ class Spool:
             return np.zeros(shape, self._dtype)  # an empty file can't be mapped
         return np.memmap(self._path, self._dtype, "r", shape=shape)
 
-    def blocks(self, num_rows: int) -> Iterator[np.ndarray]:
-        """All rows in order, at most ``num_rows`` at a time, read into memory."""
-        self.close()
-        width = max(self._width, 1)
-        with self._path.open("rb") as file:
-            while len(block := np.fromfile(file, self._dtype, num_rows * width)):
-                yield block.reshape(-1, self._width) if self._width else block
-
-    def remove(self) -> None:
-        """Delete the file."""
-        self.close()
-        remove(self._path)
-
 
 def new_mapped(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
-    """A new file of zeros, mapped for writing; without a file where the shape has no entries."""
-    if not np.prod(shape, dtype=np.float64):
+    """A new file of zeros, mapped for writing; without a file where the shape has no entries.
+
+    Raises:
+        OSError: the file can't be made, or the disk has no room for it.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:
         return np.zeros(shape, dtype)
-    os.close(new_file(path))
+    file = new_file(path)
+    try:
+        # a disk that fills up while mapped pages are written would end the process
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size)
+    finally:
+        os.close(file)
     return np.memmap(path, np.dtype(dtype), "r+", shape=shape)
 
 

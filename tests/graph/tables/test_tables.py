@@ -71,6 +71,14 @@ def test_forms_of_parquet(written: Written, kind: pa.DataType) -> None:
     assert pairs(written.read("edges.parquet")) == TWO
 
 
+def test_float_ids_beside_text(written: Written) -> None:
+    pq.write_table(pa.table({"u": [1.0, 2.0], "v": ["a", "1"]}), written.folder / "edges.parquet")
+    assert pairs(written.read("edges.parquet")) == [("1", "a"), ("2", "1")]
+    pq.write_table(pa.table({"u": [1.5, 2.0], "v": ["a", "1"]}), written.folder / "edges.parquet")
+    with pytest.raises(DataError, match=r"row 1, column u: '1.5' is no whole number"):
+        written.read("edges.parquet")
+
+
 def test_parts_of_parquet(written: Written) -> None:
     folder = written.folder / "edges.parquet"
     folder.mkdir()
@@ -327,7 +335,8 @@ def test_edges_that_go_one_way_are_mentioned(written: Written) -> None:
     written.said.clear()
     written.write("edges.csv", "u,v\n1,2\n2,3\n3,2\n")
     written.read("edges.csv")
-    assert len(written.said) == 1
+    assert len(written.said) == 2
+    assert written.said[1] == "edges.csv: 3 edges between 3 nodes"
 
 
 def test_without_pyarrow(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,10 +43,6 @@ def failures() -> tuple[type[BaseException], ...]:
 def as_text(column: Column) -> Column:
     """The cells as text without spaces around them; null where a cell is null."""
     pa = arrow()
-    if pa.types.is_floating(column.type):  # 17.0 is the id 17
-        whole = pa.compute.equal(column, pa.compute.trunc(column))
-        if bool(pa.compute.all(whole).as_py()):
-            column = pa.compute.cast(column, pa.int64())
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return pa.compute.utf8_trim_whitespace(pa.compute.cast(column, pa.large_string()))

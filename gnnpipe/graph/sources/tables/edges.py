@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +13,11 @@ from gnnpipe.config.importing import UnknownNodes
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.spool import Spool, release
 from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers
-from gnnpipe.graph.sources.tables.find import Edges
-from gnnpipe.graph.sources.tables.ids import (
-    Ids,
-    TextSet,
-    Values,
-    WholeSet,
-    concatenated,
-    distinct,
-    id_type,
-    ids_in,
-)
+from gnnpipe.graph.sources.tables.ids import Ids, Values, concatenated, id_type, ids_in
+from gnnpipe.graph.sources.tables.roles import Edges
+from gnnpipe.graph.sources.tables.sets import TextSet, WholeSet, distinct
 from gnnpipe.graph.sources.tables.table import Batch, Table, joined
 
-# Text is looked up in groups of as many rows as there are nodes, as the hash table is made for each, but at
-# least and at most of these numbers.
-_LEAST_GROUP, _MOST_GROUP = 1 << 20, 1 << 23
 # Edges that are looked at to tell whether any has its reverse.
 _SAMPLED = 2_000_000
 _BLOCK = 1 << 22
@@ -75,30 +65,18 @@ def read_edges(edges: Edges, ids: Ids, unknown: UnknownNodes, scratch: Path, nam
     types = dict.fromkeys((edges.source, edges.target), id_type(is_text=ids.is_text))
     if edges.weight:
         types[edges.weight] = arrow().float64()
-    attempt = iter(range(len(types) + 1))
+    attempts = itertools.count()
 
     def number(batches: Iterator[Batch]) -> EdgeArrays:
-        again = next(attempt)
-        width = np.int32 if len(ids) < 2**31 else np.int64
+        attempt = f"{name}-{next(attempts)}"
         # a row of the file is an edge: appended to as edges come, whatever their number
-        spool = Spool(scratch / f"{name}-edges-{again}", width, 2)
-        weights = Spool(scratch / f"{name}-weights-{again}", np.float32) if edges.weight else None
-        dropped = 0
-        least = min(max(len(ids), _LEAST_GROUP), _MOST_GROUP) if ids.is_text else 1
+        spool = Spool(scratch / f"{attempt}-edges", np.int32 if len(ids) < 2**31 else np.int64, 2)
+        weights = Spool(scratch / f"{attempt}-weights", np.float32) if edges.weight else None
         try:
-            for group in joined(batches, least):
-                ends = np.stack([_numbers(group, end, ids) for end in (edges.source, edges.target)], axis=1)
-                is_known = (ends >= 0).all(axis=1)
-                if not is_known.all():
-                    if unknown != "drop":
-                        raise _unknown(group, edges, ends)
-                    dropped += int((~is_known).sum())
-                    ends = ends[is_known]
-                spool.append(ends)
-                if weights is not None and edges.weight:
-                    weights.append(
-                        np.concatenate([_weights(batch, edges.weight) for batch in group])[is_known]
-                    )
+            dropped = sum(
+                _append(group, edges, ids, unknown, spool, weights)
+                for group in joined(batches, ids.least_rows)
+            )
         finally:
             spool.close()
             if weights is not None:
@@ -108,10 +86,28 @@ def read_edges(edges: Edges, ids: Ids, unknown: UnknownNodes, scratch: Path, nam
     return edges.table.passed(types, number)
 
 
-def _numbers(group: list[Batch], column: str, ids: Ids) -> np.ndarray:
-    """The nodes that a column names, -1 for others."""
-    values: list[Values] = [ids_in(batch, column, is_text=ids.is_text) for batch in group]
-    return ids.find(values[0] if len(values) == 1 else concatenated(values, is_text=ids.is_text))
+def _append(
+    group: list[Batch], edges: Edges, ids: Ids, unknown: UnknownNodes, spool: Spool, weights: Spool | None
+) -> int:
+    """Write the edges of some batches; returns the number of those left out."""
+    ends = _numbers(group, (edges.source, edges.target), ids)
+    is_known = np.all(ends >= 0, axis=1)
+    if not is_known.all():
+        if unknown != "drop":
+            raise _unknown(group, edges, ends)
+        ends = ends[is_known]
+    spool.append(ends)
+    if weights is not None and edges.weight:
+        weights.append(np.concatenate([_weights(batch, edges.weight) for batch in group])[is_known])
+    return len(is_known) - len(ends)
+
+
+def _numbers(group: list[Batch], columns: tuple[str, ...], ids: Ids) -> np.ndarray:
+    """The nodes that columns name, -1 for others: int64 ``[num_rows, num_columns]``."""
+    values: list[Values] = [
+        ids_in(batch, column, is_text=ids.is_text) for column in columns for batch in group
+    ]
+    return ids.find(concatenated(values, is_text=ids.is_text)).reshape(len(columns), -1).T
 
 
 def _unknown(group: list[Batch], edges: Edges, ends: np.ndarray) -> DataError:

@@ -12,7 +12,6 @@ from gnnpipe.config.importing import UnknownNodes
 from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers
 from gnnpipe.graph.sources.tables.edges import collect_ids
-from gnnpipe.graph.sources.tables.find import Entries
 from gnnpipe.graph.sources.tables.ids import (
     Ids,
     TextIdsError,
@@ -21,8 +20,9 @@ from gnnpipe.graph.sources.tables.ids import (
     ids_in,
     looks_like_text,
     make_ids,
-    new_set,
 )  # fmt: skip
+from gnnpipe.graph.sources.tables.roles import Entries
+from gnnpipe.graph.sources.tables.sets import new_set
 from gnnpipe.graph.sources.tables.table import Batch
 
 # Numbers of features become columns as they are if the largest is at most this many times their number.

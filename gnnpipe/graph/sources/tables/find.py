@@ -3,60 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from gnnpipe.config.importing import TablesConfig
 from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.graph.sources.tables import names
 from gnnpipe.graph.sources.tables.names import NONE, listed, no_column, usual, usual_ends
+from gnnpipe.graph.sources.tables.roles import Edges, Entries, Layout, Nodes
 from gnnpipe.graph.sources.tables.table import Part, Table, open_part
 
 Say = Callable[[str], None]
 ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".edges", ".edgelist", ".el", ".parquet", ".pq")
 MOST_FILES = 100_000
-
-
-@dataclass(frozen=True)
-class Edges:
-    """A table with a row for each edge."""
-
-    table: Table
-    source: str
-    target: str
-    weight: str | None
-
-
-@dataclass(frozen=True)
-class Nodes:
-    """A table with a row for each node."""
-
-    table: Table
-    id: str
-    features: tuple[str, ...]
-    labels: tuple[str, ...]
-    split: str | None
-
-
-@dataclass(frozen=True)
-class Entries:
-    """Features in long form: a row for each entry of the feature matrix that is not zero."""
-
-    table: Table
-    id: str
-    feature: str
-    value: str | None
-    """Column of the entries; None where each is 1."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """All tables of a graph."""
-
-    edges: Edges
-    nodes: tuple[Nodes, ...]
-    entries: tuple[Entries, ...]
-    notes: tuple[str, ...]
 
 
 def find_tables(source: Path, config: TablesConfig, say: Say) -> Layout:

@@ -21,10 +21,8 @@ Values = Any
 # A direct table is used for ids whose range is at most this many times their number, and takes at most this
 # many entries of 4 bytes.
 _RANGE, _MOST_DIRECT = 8, 1 << 28
-# Range of whole numbers up to which those that occur are marked in an array of a byte each.
-_MOST_MARKED = 1 << 29
-# Numbers that are collected before they are sorted and merged.
-_MERGE = 1 << 22
+# Least and most rows of a group whose text is looked up.
+_LEAST_GROUP, _MOST_GROUP = 1 << 20, 1 << 23
 # Rows that are looked at to tell text from numbers.
 _SAMPLE = 10_000
 # Words for the kinds of cells that `as_whole` tells apart.
@@ -66,118 +64,34 @@ def ids_in(batch: Batch, column: str, *, is_text: bool) -> Values:
         TextIdsError: an id is text, though ``is_text`` is False.
     """
     cells = batch.columns[column]
-    if is_text:
+    if is_text and not arrow().types.is_floating(cells.type):
         texts = as_text(cells)
         empty = np.asarray(arrow().compute.equal(texts, "").fill_null(True))
         if empty.any():
             raise DataError(f"{batch.place(int(empty.argmax()), column)}: {_NO_ID}")
         return texts
     values, kinds = as_whole(cells)
-    if not kinds.any():
-        return values
-    row = int((kinds != 0).argmax())
+    if kinds.any():
+        raise _no_id(batch, column, kinds)
+    return as_text(arrow().array(values)) if is_text else values  # 17.0 is the id 17
+
+
+def _no_id(batch: Batch, column: str, kinds: np.ndarray) -> DataError | TextIdsError:
+    """The error of the first cell that is no whole number."""
     if (kinds == 1).any():
-        raise TextIdsError(_cell(batch, column, int((kinds == 1).argmax())))
+        return TextIdsError(_cell(batch, column, int((kinds == 1).argmax())))
+    row = int((kinds != 0).argmax())
     if kinds[row] == 4:
-        raise DataError(f"{batch.place(row, column)}: {_NO_ID}")
-    value = shown(str(cells[row].as_py()))
-    raise DataError(
+        return DataError(f"{batch.place(row, column)}: {_NO_ID}")
+    value = shown(str(batch.columns[column][row].as_py()))
+    return DataError(
         f"{batch.place(row, column)}: '{value}' {_WORDS[int(kinds[row])]}; ids are whole numbers, or text"
     )
 
 
 def id_type(*, is_text: bool) -> Any:
     """The pyarrow type to read ids as."""
-    return arrow().string() if is_text else arrow().int64()
-
-
-def distinct(values: np.ndarray) -> np.ndarray:
-    """The different values, ascending. `numpy.unique` hashes whole numbers, and takes ten times as long."""
-    ordered = np.sort(values)
-    is_first = np.ones(len(ordered), bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
-    return ordered[is_first]
-
-
-class WholeSet:
-    """Collects the whole numbers that occur: marks in an array, or sorted blocks that are merged."""
-
-    def __init__(self) -> None:
-        self._low = 0
-        self._marks: np.ndarray | None = np.zeros(0, bool)
-        self._sorted = np.zeros(0, np.int64)
-        self._pending: list[np.ndarray] = []
-
-    def add(self, values: np.ndarray) -> None:
-        """Add numbers, in any order and as often as you like."""
-        if not len(values):
-            return
-        if self._marks is not None and self._make_room(int(values.min()), int(values.max())):
-            self._marks[values - self._low] = True
-            return
-        self._pending.append(distinct(values))
-        if sum(map(len, self._pending)) > max(_MERGE, len(self._sorted)):
-            self._merge()
-
-    def _make_room(self, low: int, high: int) -> bool:
-        """Widen the marks to hold ``low`` to ``high``; False, and marks no more, if that takes too many."""
-        marks = self._marks
-        if marks is None:
-            return False
-        old_low, old_high = (self._low, self._low + len(marks) - 1) if len(marks) else (low, high)
-        new_low, new_high = min(low, old_low), max(high, old_high)
-        if len(marks) and new_low == old_low and new_high == old_high:
-            return True
-        if new_high - new_low >= _MOST_MARKED:
-            self._pending, self._marks = [np.flatnonzero(marks) + self._low], None
-            return False
-        # room for twice as many, so that rising ids do not cost a copy for every batch
-        size = min(_MOST_MARKED, max(new_high - new_low + 1, 2 * len(marks)))
-        new_low = max(new_low, -(2**63)) if new_low == old_low else max(new_high - size + 1, -(2**63))
-        wider = np.zeros(size, bool)
-        wider[old_low - new_low : old_low - new_low + len(marks)] = marks
-        self._marks, self._low = wider, new_low
-        return True
-
-    def _merge(self) -> None:
-        self._sorted = distinct(np.concatenate([self._sorted, *self._pending]))
-        self._pending = []
-
-    def result(self) -> np.ndarray:
-        """All numbers, ascending."""
-        if self._marks is not None:
-            return np.flatnonzero(self._marks) + self._low
-        self._merge()
-        return self._sorted
-
-
-class TextSet:
-    """Collects the texts that occur."""
-
-    def __init__(self) -> None:
-        self._merged: Any = arrow().array([], arrow().large_string())
-        self._pending: list[Any] = []
-
-    def add(self, values: Column) -> None:
-        """Add texts, in any order and as often as you like."""
-        self._pending.append(arrow().compute.unique(values))
-        if sum(map(len, self._pending)) > max(_MERGE, len(self._merged)):
-            self._merge()
-
-    def _merge(self) -> None:
-        pa = arrow()
-        self._merged = pa.compute.unique(pa.chunked_array([self._merged, *self._pending], pa.large_string()))
-        self._pending = []
-
-    def result(self) -> Column:
-        """All texts in alphabetical order (of their code points)."""
-        self._merge()
-        return self._merged.take(arrow().compute.sort_indices(self._merged))
-
-
-def new_set(*, is_text: bool) -> WholeSet | TextSet:
-    """An empty set for ids of a kind."""
-    return TextSet() if is_text else WholeSet()
+    return arrow().large_string() if is_text else arrow().int64()
 
 
 class WholeIds:
@@ -188,6 +102,8 @@ class WholeIds:
     """
 
     is_text = False
+    least_rows = _LEAST_GROUP
+    """Rows to look up at once, at least: more of them are closer to each other among the sorted ids."""
 
     def __init__(self, ids: np.ndarray) -> None:
         self.values = ids
@@ -265,6 +181,11 @@ class TextIds:
     def __len__(self) -> int:
         """Number of nodes."""
         return len(self.values)
+
+    @property
+    def least_rows(self) -> int:
+        """Rows to look up at once, at least: as many as there are nodes, as each group makes a hash table."""
+        return min(max(len(self), _LEAST_GROUP), _MOST_GROUP)
 
     def find(self, values: Column) -> np.ndarray:
         """The number of each node, -1 where there is none: int64 ``[num_rows]``."""

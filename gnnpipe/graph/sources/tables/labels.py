@@ -11,10 +11,11 @@ import torch
 from gnnpipe.config.importing import Task
 from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers, as_text, missing
-from gnnpipe.graph.sources.tables.find import Nodes
-from gnnpipe.graph.sources.tables.ids import Ids, distinct
+from gnnpipe.graph.sources.tables.ids import Ids
 from gnnpipe.graph.sources.tables.names import listed
 from gnnpipe.graph.sources.tables.nodes import Rows
+from gnnpipe.graph.sources.tables.roles import Nodes
+from gnnpipe.graph.sources.tables.sets import distinct
 from gnnpipe.graph.sources.tables.table import Batch
 from gnnpipe.graph.splits import Masks
 

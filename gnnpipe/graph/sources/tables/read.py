@@ -14,11 +14,15 @@ from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.sources.tables.arrow import arrow, failures
 from gnnpipe.graph.sources.tables.edges import collect_ids, goes_one_way, read_edges
 from gnnpipe.graph.sources.tables.entries import read_entries
-from gnnpipe.graph.sources.tables.find import Layout, find_tables
-from gnnpipe.graph.sources.tables.ids import Ids, TextIdsError, looks_like_text, make_ids, new_set
+from gnnpipe.graph.sources.tables.features import Feature, plan_features, read_features
+from gnnpipe.graph.sources.tables.find import find_tables
+from gnnpipe.graph.sources.tables.ids import Ids, TextIdsError, looks_like_text, make_ids
 from gnnpipe.graph.sources.tables.labels import read_labels, read_splits
-from gnnpipe.graph.sources.tables.nodes import Feature, Rows, plan_features, read_features, read_nodes
+from gnnpipe.graph.sources.tables.nodes import Rows, read_nodes
+from gnnpipe.graph.sources.tables.roles import Layout
+from gnnpipe.graph.sources.tables.sets import new_set
 from gnnpipe.graph.sources.tables.table import Table
+from gnnpipe.system.resources import cores
 
 Say = Callable[[str], None]
 
@@ -38,7 +42,7 @@ def read_tables(source: Path, config: TablesConfig, scratch: Path, say: Say) -> 
         DataError: a file can't be read, a cell is damaged, or a column can't be guessed; the message names
             file, line and column.
     """
-    arrow()
+    arrow().set_cpu_count(cores())
     try:
         return _read(source, config, scratch, say)
     except UserError:
@@ -81,6 +85,7 @@ def _read_layout(layout: Layout, config: TablesConfig, scratch: Path, say: Say, 
     table = layout.edges.table.name
     if not edges.index.shape[1] and not edges.dropped:
         raise DataError(f"{table}: it names columns, but has no rows")
+    say(f"{table}: {edges.index.shape[1]:,} edges between {len(ids):,} nodes")
     if edges.dropped:
         notes.append(f"{table}: {edges.dropped:,} edges have an end in no node table, and are left out")
     num_listed = len(listed) if listed is not None else 0
