@@ -269,3 +269,20 @@ def check_written_inside(folder: Path, root: Path) -> None:
             f"'{link}' is a link, and files would be written through it; put a real folder there, or name "
             "the place that it leads to"
         )
+
+
+def read_tensors(path: Path) -> Any:
+    """The content of a ``.pt`` file: tensors, plain containers and torch_geometric's Data.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is no such file, names another class, or claims more than it holds.
+    """
+    import torch_geometric.data  # noqa: F401 (puts its classes on PyTorch's safe list)
+
+    try:
+        return _safe_torch_load(torch.load)(path, "cpu")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # PyTorch fails in many ways at a damaged file
+        raise ValueError(shown(str(error)) or type(error).__name__) from None

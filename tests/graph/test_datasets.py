@@ -27,7 +27,8 @@ from tests.graphs import dense, one_node_each, private_root
 
 def test_unknown_name() -> None:
     with pytest.raises(
-        DataError, match=r"dataset: 'Coar' is not known; did you mean 'Cora'\? Choose one of synthetic, Cora"
+        DataError,
+        match=r"dataset: 'Coar' is not known; did you mean 'Cora'\? Choose one of synthetic; Cora, CiteSeer",
     ):
         load_dataset(RunConfig(dataset="Coar"))
 

@@ -1,10 +1,11 @@
 """Data sets by name: raw files with readers of our own, or torch_geometric's classes.
 
-reader    files come from             and are read by
-pyg       torch_geometric's class     the class, too
-npz       the class                   `raw_files.read_npz`: sparse features stay sparse
-saint     the class                   `raw_files.read_saint`
-ogb       the user                    `ogb.read_ogb`
+reader      files come from           and are read by
+pyg         torch_geometric's class   the class, too
+npz         the class                 `npz.read_as_torch_geometric`: sparse features stay sparse
+saint       the class                 `saint.read`
+attributed  the class                 `attributed.read`: without pandas, features stay sparse
+ogb         OGB, or the user          `ogb.read.read_ogb`
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ from gnnpipe.config.run import GraphConfig
 from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.files.foreign import check_written_inside, safely
 from gnnpipe.files.reading import open_file
+from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.files.writing import open_lock
 from gnnpipe.graph.choices import Choices
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.folder.read import open_graph
+from gnnpipe.graph.sources.formats import attributed, npz, saint
 from gnnpipe.graph.sources.objects import of_pyg
-from gnnpipe.graph.sources.ogb import read_ogb
+from gnnpipe.graph.sources.ogb.read import read_ogb
 from gnnpipe.graph.sources.raw import RawGraph
-from gnnpipe.graph.sources.raw_files import read_npz, read_saint
 from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.system.steps import Step, silently
 
@@ -104,7 +106,7 @@ def _changed(graph: Graph, config: GraphConfig, step: Step) -> Graph:
 def _read(config: GraphConfig) -> RawGraph:
     """The content of a data set's files. All that are known by name have classes."""
     source = find_source(config.dataset)
-    read = {"pyg": _read_pyg, "npz": _read_npz, "saint": _read_saint, "ogb": _read_ogb}[source.reader]
+    read = _READERS[source.reader]
     root = config.root or str(Path("data") / source.class_name)
     try:
         with _alone(root), safely():
@@ -189,12 +191,36 @@ def _read_pyg(source: Source, root: str) -> RawGraph:
 
 
 def _read_npz(source: Source, root: str) -> RawGraph:
-    return read_npz(Path(_open(source, root, process=False).raw_paths[0]))
+    path = Path(_open(source, root, process=False).raw_paths[0])
+    with scratch_folder() as scratch:
+        return npz.read_as_torch_geometric(path, scratch)
 
 
 def _read_saint(source: Source, root: str) -> RawGraph:
-    return read_saint(Path(_open(source, root, process=False).raw_dir))
+    folder = Path(_open(source, root, process=False).raw_dir)
+    with scratch_folder() as scratch:
+        return saint.read(folder, scratch, _silently)
+
+
+def _read_attributed(source: Source, root: str) -> RawGraph:
+    folder = Path(_open(source, root, process=False).raw_dir)
+    with scratch_folder() as scratch:
+        return attributed.read(folder, scratch)
 
 
 def _read_ogb(source: Source, root: str) -> RawGraph:
-    return read_ogb(source.name, Path(root))
+    with scratch_folder() as scratch:  # arrays that are mapped from there outlive the folder
+        return read_ogb(source.name, Path(root), scratch)
+
+
+_READERS = {
+    "pyg": _read_pyg,
+    "npz": _read_npz,
+    "saint": _read_saint,
+    "attributed": _read_attributed,
+    "ogb": _read_ogb,
+}
+
+
+def _silently(line: str) -> None:
+    """Say nothing: the user named the data set, and so its format."""
