@@ -94,7 +94,10 @@ def find_source(name: str) -> Source:
             "dataset: in-memory is a graph that a program held; give it again, to gnnpipe.train or "
             "gnnpipe.resume"
         )
-    hint = did_you_mean(name, dataset_names())
+    of_class = [source.name for source in _sources() if source.class_name.lower() == name.lower()]
+    if of_class:
+        raise DataError(f"dataset: '{name}' stands for several; choose one of {', '.join(of_class)}")
+    hint = _hint(name)
     choose = " Choose" if hint else "; choose"
     raise DataError(f"dataset: '{shown(name)}' is not known{hint}{choose} one of {_listed()}")
 
@@ -113,6 +116,14 @@ def _sources() -> list[Source]:
     single = [Source(name, name, arguments, reader) for name, (reader, arguments) in _SINGLE.items()]
     families = [source for family in _FAMILIES for source in family.sources()]
     return families + single + _OGB.sources()
+
+
+def _hint(name: str) -> str:
+    """Did you mean: the nearest name; a name without its family's prefix counts as near."""
+    for source in _sources():
+        if source.name.lower().endswith(f"-{name.lower()}"):
+            return f"; did you mean '{source.name}'?"
+    return did_you_mean(name, dataset_names())
 
 
 def _listed() -> str:

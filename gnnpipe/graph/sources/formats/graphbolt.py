@@ -198,7 +198,7 @@ def _labels(
 
 def _columns(value: object, what: str) -> dict[str, Content]:
     """Entries of a set by the name of their column."""
-    entry = _one(value, what)
+    entry = {} if value is None else _one(value, what)
     return {str(column.get("name")): column for column in _list(entry.get("data"), what)}
 
 

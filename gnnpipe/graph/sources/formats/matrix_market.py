@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from gnnpipe.graph.sources.raw import RawGraph
 LOOKS_FOR = "a file that begins with %%MatrixMarket"
 BANNER = b"%%MatrixMarket"
 _KINDS, _SYMMETRIES = ("real", "integer", "pattern"), ("general", "symmetric", "skew-symmetric")
-_MOST_NODES = 2**53
+_MOST_NODES, _MOST_HEAD = 2**53, 2**26
+# The line of sizes behind the banner, comments and empty lines.
+_SIZES = re.compile(rb"[^\n]*\n(?:%[^\n]*\n|[ \t\r]*\n)*[ \t]*(\d{1,18})[ \t]+(\d{1,18})[ \t]+(\d{1,18})[ \t\r]*(?:\n|$)")
 
 
 def read(path: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
@@ -40,9 +43,7 @@ def read(path: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
         OSError: the file can't be read.
     """
     blocks = text_blocks(path)
-    first = next(blocks, b"")
-    banner, rows, num_entries, rest = _head(first, path.name)
-    kind, symmetry = banner
+    (kind, symmetry), rows, num_entries, rest = _head(blocks, path.name)
     say(f"{path.name}: Matrix Market, {kind} {symmetry}, rows are sources")
     edges, weights = Spool(scratch / "edges", np.int64, 2), Spool(scratch / "weights", np.float64)
     seen = 0
@@ -58,9 +59,12 @@ def read(path: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
     return RawGraph(edges.array().T, None, None, None, weight=weight, num_nodes=rows)
 
 
-def _head(text: bytes, where: str) -> tuple[tuple[str, str], int, int, bytes]:
+def _head(blocks: Iterator[bytes], where: str) -> tuple[tuple[str, str], int, int, bytes]:
     """Kind and symmetry, number of rows, number of entries, and the text behind the sizes."""
-    banner, _, rest = text.partition(b"\n")
+    text = next(blocks, b"")
+    while (sizes := _SIZES.match(text)) is None and len(text) < _MOST_HEAD and (block := next(blocks, b"")):
+        text += block
+    banner = text.partition(b"\n")[0]
     words = banner.decode("latin1").lower().split()
     if words[1:3] != ["matrix", "coordinate"] or len(words) != 5:
         raise DataError(
@@ -73,20 +77,12 @@ def _head(text: bytes, where: str) -> tuple[tuple[str, str], int, int, bytes]:
             f"{where}: a matrix that is {shown(kind)} and {shown(symmetry)} is not read; one of real or "
             "integer numbers or a pattern is, general or symmetric"
         )
-    while rest.startswith(b"%") or rest.partition(b"\n")[0].strip() == b"":
-        _, newline, rest = rest.partition(b"\n")
-        if not newline:
-            break
-    line, _, rest = rest.partition(b"\n")
-    try:
-        rows, cols, num_entries = map(int, line.split())
-    except ValueError:
-        raise DataError(
-            f"{where}: '{shown(line.decode('latin1'), 80)}' are no three sizes: rows, columns, entries"
-        ) from None
+    if sizes is None:
+        raise DataError(f"{where}: no line with three sizes follows the comments: rows, columns, entries")
+    rows, cols, num_entries = (int(size) for size in sizes.groups())
     if rows != cols or not 0 <= rows < _MOST_NODES:
         raise DataError(f"{where}: a matrix of {rows} x {cols} is no adjacency of a graph")
-    return (kind, symmetry), rows, num_entries, rest
+    return (kind, symmetry), rows, num_entries, text[sizes.end() :]
 
 
 def _entry_lines(first: bytes, blocks: Iterator[bytes]) -> Iterator[list[bytes]]:

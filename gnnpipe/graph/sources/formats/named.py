@@ -137,6 +137,13 @@ def weights_of(weight: Any, where: str) -> np.ndarray | None:
     return None if all(bool((array[start : start + _BLOCK] == 1).all()) for start in blocks) else array
 
 
+def scipy_of(matrix: Tensor) -> sp.coo_matrix:
+    """SciPy's form of a sparse tensor; raises RuntimeError where its indices are out of range."""
+    with torch.sparse.check_sparse_tensor_invariants(True):
+        entries = matrix.detach().cpu().to_sparse_coo().coalesce()
+    return sp.coo_matrix((entries.values().numpy(), entries.indices().numpy()), tuple(entries.shape))
+
+
 def as_array(values: Any, what: str) -> np.ndarray:
     """A NumPy array of real numbers without a copy; raises DataError for anything else."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.dtype.isnative:
@@ -151,6 +158,8 @@ def as_matrix(features: Any, what: str) -> Any:
     """Features ``[num_nodes, num_features]`` as they are; a single column may lack its second size."""
     if features is None or sp.issparse(features):
         return features
+    if isinstance(features, Tensor) and features.layout != torch.strided:
+        return scipy_of(features).tocsr()
     features = features.detach() if isinstance(features, Tensor) else as_array(features, what)
     if features.ndim == 1:
         features = features[:, None]
@@ -236,8 +245,7 @@ def _edges(arrays: Arrays) -> tuple[np.ndarray, Any]:
 def _scipy(matrix: Any, where: str) -> sp.spmatrix:
     """A SciPy matrix from an adjacency: sparse tensors and matrices."""
     if isinstance(matrix, Tensor) and matrix.layout != torch.strided:
-        entries = matrix.detach().cpu().to_sparse_coo().coalesce()
-        return sp.coo_matrix((entries.values().numpy(), entries.indices().numpy()), tuple(entries.shape))
+        return scipy_of(matrix)
     if not sp.issparse(matrix):
         raise DataError(f"{where}: the adjacency is no sparse matrix; give edge_index [2, num_edges] instead")
     return matrix
@@ -253,7 +261,7 @@ def _num_nodes(arrays: Arrays, features: Any, labels: Any, edge_index: np.ndarra
     number = as_integers(said if isinstance(said, Tensor) else np.asarray(said), "num_nodes")
     if number.numel() != 1 or int(number) < 0 or (rows is not None and int(number) != rows):
         there = "" if rows is None else f", and there are rows for {rows:,}"
-        raise DataError(f"{arrays.where}: num_nodes says {shown(number.tolist())}{there}; mend one of them")
+        raise DataError(f"{arrays.where}: num_nodes says {shown(', '.join(map(str, number.flatten().tolist())))}{there}; mend one of them")
     return int(number)
 
 
