@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.errors import shown
-from gnnpipe.files.arrays import check_arrays, check_memory, checked_zip, read_header
+from gnnpipe.files.arrays import OBJECTS, check_arrays, check_memory, checked_zip, read_header
 from gnnpipe.files.reading import open_file
 
 
@@ -232,7 +232,7 @@ def _is_of_objects(file: IO[bytes], size: int) -> bool:
 
 
 def _splits(content: bytes, size: int) -> np.ndarray:
-    """The array of dictionaries of node lists by name that LINKX's authors save (``fb100-Penn94-splits.npy``).
+    """An array of dictionaries of node lists by name, as LINKX's authors save (``fb100-Penn94-splits.npy``).
 
     Raises:
         ValueError: it holds anything else; UnpicklingError if it names what is not plain.
@@ -242,7 +242,7 @@ def _splits(content: bytes, size: int) -> np.ndarray:
     lists = [nodes for entry in entries if isinstance(entry, dict) for nodes in entry.values()]
     plain = all(isinstance(nodes, np.ndarray) and nodes.dtype.kind in "iu" for nodes in lists)
     if not plain or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError("it holds Python objects other than splits of nodes")
+        raise ValueError(f"{OBJECTS}, and these are no splits of nodes")
     # a pickle may name one array many times
     if sum(nodes.nbytes for nodes in lists) > size:
         raise ValueError(f"{size:,} bytes of it would unfold into more")

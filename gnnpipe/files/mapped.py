@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import shutil
 import struct
 import warnings
@@ -192,8 +193,16 @@ def _parsed(text: bytes, delimiter: str | None, row: int) -> np.ndarray:
         filled = text if delimiter is None else _filled(text, delimiter.encode())
         if filled != text.removesuffix(b"\n"):
             return _parsed(filled, delimiter, row)
-        where = f" (counted from row {row + 1})" if row else ""
-        raise ValueError(f"{shown(str(error))}{where}") from None
+        raise ValueError(_reason(str(error), row)) from None
+
+
+def _reason(message: str, row: int) -> str:
+    """NumPy's message with the row counted from 1 in the whole table; ``row`` rows were read before."""
+    if match := re.search(r"convert string (.*) to float64 at row (\d+), column (\d+)", message):
+        return f"row {row + int(match[2]) + 1}, column {match[3]}: {shown(match[1], 80)} is no number"
+    if match := re.search(r"changed from (\d+) to (\d+) at row (\d+)", message):
+        return f"row {row + int(match[3])} has {match[2]} columns, and those before have {match[1]}"
+    return shown(message)
 
 
 def _loaded(text: bytes, delimiter: str | None) -> np.ndarray:

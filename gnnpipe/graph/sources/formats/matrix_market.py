@@ -30,7 +30,10 @@ BANNER = b"%%MatrixMarket"
 _KINDS, _SYMMETRIES = ("real", "integer", "pattern"), ("general", "symmetric", "skew-symmetric")
 _MOST_NODES, _MOST_HEAD = 2**53, 2**26
 # The line of sizes behind the banner, comments and empty lines.
-_SIZES = re.compile(rb"[^\n]*\n(?:%[^\n]*\n|[ \t\r]*\n)*[ \t]*(\d{1,18})[ \t]+(\d{1,18})[ \t]+(\d{1,18})[ \t\r]*(?:\n|$)")
+_SIZE = rb"[ \t]+(\d{1,18})"
+_SIZES = re.compile(
+    rb"[^\n]*\n(?:%[^\n]*\n|[ \t\r]*\n)*[ \t]*(\d{1,18})" + _SIZE + _SIZE + rb"[ \t\r]*(?:\n|$)"
+)
 
 
 def read(path: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:

@@ -261,7 +261,8 @@ def _num_nodes(arrays: Arrays, features: Any, labels: Any, edge_index: np.ndarra
     number = as_integers(said if isinstance(said, Tensor) else np.asarray(said), "num_nodes")
     if number.numel() != 1 or int(number) < 0 or (rows is not None and int(number) != rows):
         there = "" if rows is None else f", and there are rows for {rows:,}"
-        raise DataError(f"{arrays.where}: num_nodes says {shown(', '.join(map(str, number.flatten().tolist())))}{there}; mend one of them")
+        said_text = shown(", ".join(map(str, number.flatten().tolist())))
+        raise DataError(f"{arrays.where}: num_nodes says {said_text}{there}; mend one of them")
     return int(number)
 
 

@@ -197,7 +197,7 @@ def _mean_of_edges(tables: Tables, edge_index: np.ndarray, num_nodes: int, *, bo
         start += len(rows)
     check_size(start, edge_index.shape[1], "edge-feat")
     if total is None:
-        raise DataError("edge-feat: it is empty")
+        raise DataError("edge-feat: there are no edges")
     return (total / np.maximum(count, 1)[:, None]).astype(np.float32)
 
 
