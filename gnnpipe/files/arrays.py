@@ -1,4 +1,4 @@
-"""Reading NumPy's files, CSV tables and zip archives, each refused if it claims more than it holds."""
+"""Checks of NumPy's files, zip archives and gzip files: each is refused if it claims more than it holds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import gzip
 import io
 import math
 import os
-import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,53 +22,6 @@ from gnnpipe.files.reading import RATIO, SMALL, open_file
 from gnnpipe.system.resources import available_memory
 
 OBJECTS = "it holds Python objects, which would be unpickled"
-
-
-@contextmanager
-def arrays(path: Path) -> Iterator[Any]:
-    """The arrays of an npz file by name; each is read when it is asked for.
-
-    Raises:
-        OSError: the file can't be read.
-        ValueError: it is no npz file, holds objects (which would be unpickled), or claims more than it holds.
-    """
-    with open_file(path, link=True) as file:
-        check_arrays(file)
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                yield archive
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(shown(str(error))) from None
-
-
-def read_array(path: Path) -> np.ndarray:
-    """The array of an npy file; raises OSError or ValueError as `arrays` does."""
-    with open_file(path, link=True) as file:
-        check_arrays(file)
-        array: np.ndarray = np.load(file, allow_pickle=False)
-        return array
-
-
-def read_table(path: Path) -> np.ndarray:
-    """Rows of numbers from a CSV file without a header, gzipped or not; an empty cell is NaN.
-
-    Returns:
-        float64 ``[num_rows, num_columns]``, which holds every node id exactly (below 2^53).
-
-    Raises:
-        OSError, ValueError: the file can't be read, or a cell is no number.
-    """
-    opened = unzipped(path) if path.suffix == ".gz" else open_file(path, link=True)
-    with opened as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
-        text = io.TextIOWrapper(file, encoding="utf-8")
-        return np.loadtxt(_filled(text), delimiter=",", ndmin=2, comments=None)
-
-
-def _filled(lines: Iterable[str]) -> Iterator[str]:
-    """Write ``nan`` into empty lines, which NumPy would skip: a table of one column has a row there."""
-    for line in lines:
-        yield line if line.strip() else "nan"
 
 
 def check_arrays(file: IO[bytes]) -> None:

@@ -295,7 +295,7 @@ def _native(array: np.ndarray) -> np.ndarray:
     if array.dtype.isnative:
         return array
     check_memory(array.nbytes)
-    return array.astype(array.dtype.newbyteorder("="))
+    return np.array(array, array.dtype.newbyteorder("="))
 
 
 def _check_disk(folder: Path, size: int) -> None:
