@@ -18,7 +18,7 @@ import shutil
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -142,14 +142,21 @@ def table_blocks(path: Path, *, delimiter: str | None = ",") -> Iterator[np.ndar
         path: the file.
         delimiter: stands between cells; None for commas or any white space, without empty cells and lines.
 
-    Yields:
-        float64 ``[rows, columns]``, which holds every node id exactly (below 2^53).
+    Returns:
+        Blocks, float64 ``[rows, columns]``, which holds every node id exactly (below 2^53).
 
     Raises:
         OSError, ValueError: the file can't be read, or a cell is no number; the message names the row.
     """
+    return parsed_blocks(text_blocks(path), delimiter)
+
+
+def parsed_blocks(texts: Iterable[bytes], delimiter: str | None) -> Iterator[np.ndarray]:
+    """Rows of numbers from blocks of whole lines, as `table_blocks` yields them of a file."""
     row, columns = 0, None
-    for text in text_blocks(path):
+    for text in texts:
+        if delimiter is None and not text.strip():
+            continue
         block = _parsed(text, delimiter, row)
         if columns is not None and block.shape[1] != columns:
             raise ValueError(f"row {row + 1} has {block.shape[1]} columns, and those before have {columns}")
@@ -191,7 +198,7 @@ def _parsed(text: bytes, delimiter: str | None, row: int) -> np.ndarray:
         return _loaded(text, delimiter)
     except ValueError as error:
         filled = text if delimiter is None else _filled(text, delimiter.encode())
-        if filled != text.removesuffix(b"\n"):
+        if len(filled) > len(text):
             return _parsed(filled, delimiter, row)
         raise ValueError(_reason(str(error), row)) from None
 

@@ -10,18 +10,16 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import scipy.io
-import scipy.sparse as sp
 
 from gnnpipe.errors import DataError, shown
-from gnnpipe.files.mapped import Spool, text_blocks
+from gnnpipe.files.mapped import Spool, parsed_blocks, text_blocks
+from gnnpipe.graph.convert import as_ids
 from gnnpipe.graph.sources.formats.named import weights_of
 from gnnpipe.graph.sources.raw import RawGraph
 
@@ -41,24 +39,32 @@ def read(path: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
 
     Of a symmetric matrix, which lists one half, each entry off the diagonal becomes an edge each way.
 
+    SciPy's reader ends the process at some damaged files (version 1.17), so it is not used.
+
     Raises:
         DataError: it is no square sparse matrix of real numbers, or its entries are not those it claims.
-        OSError: the file can't be read.
+        OSError, ValueError: the file can't be read.
     """
     blocks = text_blocks(path)
     (kind, symmetry), rows, num_entries, rest = _head(blocks, path.name)
     say(f"{path.name}: Matrix Market, {kind} {symmetry}, rows are sources")
     edges, weights = Spool(scratch / "edges", np.int64, 2), Spool(scratch / "weights", np.float64)
-    seen = 0
-    for lines in _entry_lines(rest, blocks):
-        matrix = _parsed(lines, kind, symmetry, rows, f"{path.name}: near entry {seen + 1}")
-        seen += len(lines)
-        edges.append(np.stack([matrix.row, matrix.col], axis=1))
-        if kind != "pattern":
-            weights.append(matrix.data)
+    seen, columns = 0, 2 if kind == "pattern" else 3
+    for block in parsed_blocks(itertools.chain([rest], blocks), None):
+        if block.shape[1] != columns:
+            raise DataError(f"{path.name}: {block.shape[1]} columns, and {kind} entries have {columns}")
+        seen += len(block)
+        ends = as_ids(block[:, :2] - 1, f"{path.name}: entries, counted from 0", rows).numpy()
+        values = np.ones(len(ends)) if kind == "pattern" else block[:, 2]
+        if symmetry != "general":
+            other = ends[:, 0] != ends[:, 1]
+            ends = np.concatenate([ends, ends[other, ::-1]])
+            values = np.concatenate([values, values[other] * (-1 if symmetry == "skew-symmetric" else 1)])
+        edges.append(ends)
+        weights.append(values)
     if seen != num_entries:
         raise DataError(f"{path.name}: it claims {num_entries:,} entries and holds {seen:,}; it is damaged")
-    weight = None if kind == "pattern" else weights_of(weights.array(), path.name)
+    weight = weights_of(weights.array(), path.name)
     return RawGraph(edges.array().T, None, None, None, weight=weight, num_nodes=rows)
 
 
@@ -86,24 +92,3 @@ def _head(blocks: Iterator[bytes], where: str) -> tuple[tuple[str, str], int, in
     if rows != cols or not 0 <= rows < _MOST_NODES:
         raise DataError(f"{where}: a matrix of {rows} x {cols} is no adjacency of a graph")
     return (kind, symmetry), rows, num_entries, text[sizes.end() :]
-
-
-def _entry_lines(first: bytes, blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
-    for text in itertools.chain([first], blocks):
-        yield from _filled(text)
-
-
-def _filled(text: bytes) -> Iterator[list[bytes]]:
-    """The lines of a block that hold an entry; nothing if there are none."""
-    lines = [line for line in text.split(b"\n") if line.strip() and not line.startswith(b"%")]
-    if lines:
-        yield lines
-
-
-def _parsed(lines: list[bytes], kind: str, symmetry: str, rows: int, where: str) -> sp.coo_matrix:
-    """The entries of some lines, parsed by SciPy as a small file of their own."""
-    head = f"%%MatrixMarket matrix coordinate {kind} {symmetry}\n{rows} {rows} {len(lines)}\n"
-    try:
-        return sp.coo_matrix(scipy.io.mmread(io.BytesIO(head.encode() + b"\n".join(lines) + b"\n")))
-    except (ValueError, OverflowError) as error:
-        raise DataError(f"{where}: {shown(str(error))}; row and column from 1 to {rows} are needed") from None
