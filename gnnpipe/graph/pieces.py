@@ -105,5 +105,5 @@ def labels_from(
         raise DataError(
             f"num_classes: '{shown(num_classes)}' can't be used; expected a whole number above 0, or None"
         )
-    outputs = num_classes or named or count_outputs(labels)
+    outputs = num_classes or raw.num_classes or named or count_outputs(labels)
     return labels, outputs, masks, [*labels.notes, *class_notes(labels, outputs), *mask_notes]
