@@ -50,8 +50,8 @@ CHANGES = (
     Change(
         "self loops of the graph count beside the added ones",
         "graph/normalize.py",
-        "matrix - sp.diags(loops) + sp.identity",
-        "matrix + sp.identity",
+        "kept = rows.col != ids[row]",
+        "kept = rows.col >= 0",
         PYG,
     ),
     Change(

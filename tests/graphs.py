@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,26 @@ def one_node_each(num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
     for index in range(3):
         masks[index, index] = True
     return masks[0], masks[1], masks[2]
+
+
+def weighted_adjacency(edge_index: Tensor, weight: Tensor, num_nodes: int) -> Csr:
+    """The adjacency of weighted edges, parallel ones as entries of their own in the order given."""
+    order = torch.argsort(edge_index[1], stable=True)
+    rowptr = torch.zeros(num_nodes + 1, dtype=torch.int32)
+    rowptr[1:] = torch.bincount(edge_index[1], minlength=num_nodes).cumsum(0)
+    return Csr(rowptr, edge_index[0][order].to(torch.int32), weight[order], num_nodes)
+
+
+def weighted_graph(edge_index: Tensor, weight: Tensor, num_nodes: int) -> Graph:
+    """A graph of weighted edges with the nodes of `random_graph`."""
+    plain = random_graph(num_nodes, 0)
+    return replace(plain, adjacency=weighted_adjacency(edge_index, weight, num_nodes), weighted=True)
+
+
+def small_blocks(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Make passes over small graphs go through several blocks of at most ``size`` entries."""
+    monkeypatch.setattr("gnnpipe.graph.blocks.BLOCK_ENTRIES", size)
+    monkeypatch.setattr("gnnpipe.graph.transpose.BLOCK_ENTRIES", size)
 
 
 def dense(matrix: Csr) -> Tensor:

@@ -11,18 +11,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch_geometric.nn import DeepGCNLayer, GCN2Conv, GCNConv, LayerNorm, SAGEConv
+from torch_geometric.nn import DeepGCNLayer, GCN2Conv, GCNConv, GraphConv, LayerNorm, SAGEConv
 
 ALPHA, THETA = 0.1, 0.5
 
 
-def pyg_logits(model: str, layers: int, w: Mapping[str, Tensor], X: Tensor, edge_index: Tensor) -> Tensor:
+def pyg_logits(
+    model: str,
+    layers: int,
+    w: Mapping[str, Tensor],
+    X: Tensor,
+    edge_index: Tensor,
+    edge_weight: Tensor | None = None,
+) -> Tensor:
     """Logits ``[nodes, classes]`` without dropout; ``edge_index`` has sources in its first row."""
+    # SAGEConv takes no weights; with weights, GraphConv is the same layer
+    sage = _sage if edge_weight is None else _weighted_sage
+    edges = (edge_index,) if edge_weight is None else (edge_index, edge_weight)
     if model in ("gcn", "sage"):
         h = X
         for i in range(layers):
-            conv, weights = (_gcn if model == "gcn" else _sage)(w, f"layers.{i}")
-            h = functional_call(conv, weights, (h, edge_index))
+            conv, weights = (_gcn if model == "gcn" else sage)(w, f"layers.{i}")
+            h = functional_call(conv, weights, (h, *edges))
             h = h.relu() if i < layers - 1 else h
         return h
     h = X @ w["input.weight"] + w["input.bias"]
@@ -30,14 +40,14 @@ def pyg_logits(model: str, layers: int, w: Mapping[str, Tensor], X: Tensor, edge
         h = h0 = h.relu()
         for i in range(layers):
             conv = GCN2Conv(h.shape[1], ALPHA, THETA, layer=i + 1)
-            h = functional_call(conv, {"weight1": w[f"layers.{i}.weight"]}, (h, h0, edge_index)).relu()
+            h = functional_call(conv, {"weight1": w[f"layers.{i}.weight"]}, (h, h0, *edges)).relu()
     else:
         for i in range(layers):
             conv, weights = _gcn(w, f"layers.{i}")
             block = DeepGCNLayer(conv, _norm(h.shape[1]), nn.ReLU(), block="res+")
             weights = {f"conv.{name}": weight for name, weight in weights.items()}
             weights |= {f"norm.{name}": w[f"layers.{i}.norm.{name}"] for name in ("weight", "bias")}
-            h = functional_call(block, weights, (h, edge_index))
+            h = functional_call(block, weights, (h, *edges))
         weights = {name: w[f"output.norm.{name}"] for name in ("weight", "bias")}
         h = functional_call(_norm(h.shape[1]), weights, (h,)).relu()
     return h @ w["output.weight"] + w["output.bias"]
@@ -62,6 +72,12 @@ def _sage(w: Mapping[str, Tensor], layer: str) -> tuple[nn.Module, dict[str, Ten
     own, neighbours = w[f"{layer}.weight_self"], w[f"{layer}.weight_neighbour"]
     weights = {"lin_l.weight": neighbours.T, "lin_l.bias": w[f"{layer}.bias"], "lin_r.weight": own.T}
     return SAGEConv(*own.shape, aggr="mean"), weights
+
+
+def _weighted_sage(w: Mapping[str, Tensor], layer: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    own, neighbours = w[f"{layer}.weight_self"], w[f"{layer}.weight_neighbour"]
+    weights = {"lin_rel.weight": neighbours.T, "lin_rel.bias": w[f"{layer}.bias"], "lin_root.weight": own.T}
+    return GraphConv(*own.shape, aggr="mean"), weights
 
 
 def _norm(width: int) -> nn.Module:

@@ -117,7 +117,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
     file = UncachedFile(path)
     try:
         file.write(header)
-        for tensor in ordered:
+        for tensor in ordered.values():
             file.write(tensor_bytes(tensor))
         return file.finish()
     finally:

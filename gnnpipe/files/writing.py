@@ -230,13 +230,62 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         tensors: named tensors on the CPU.
         metadata: texts for the file's header.
     """
-    header, ordered = tensor_header(tensors, metadata)
+    with new_tensors(path, tensors, metadata) as file:
+        for name, tensor in tensors.items():
+            file.append(name, tensor)
+
+
+class TensorWriter:
+    """A safetensors file whose tensors are written block by block; they may take turns."""
+
+    def __init__(self, file: int, spans: Mapping[str, tuple[int, int]]) -> None:
+        self._file = file
+        self._next = {name: start for name, (start, _) in spans.items()}
+        self._stop = {name: stop for name, (_, stop) in spans.items()}
+
+    def append(self, name: str, block: Tensor) -> None:
+        """Write the numbers of a tensor that follow those written before; ``block`` is on the CPU."""
+        content = tensor_bytes(block)
+        if self._next[name] + len(content) > self._stop[name]:
+            raise RuntimeError(f"tensor '{name}' is longer than the header says")
+        os.lseek(self._file, self._next[name], os.SEEK_SET)
+        write_all(self._file, content)
+        self._next[name] += len(content)
+
+    def check(self) -> None:
+        """Raise RuntimeError unless all tensors are complete."""
+        short = [name for name, stop in self._stop.items() if self._next[name] != stop]
+        if short:
+            raise RuntimeError(f"tensors {short} are shorter than the header says")
+
+
+@contextmanager
+def new_tensors(
+    path: Path, shapes: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> Iterator[TensorWriter]:
+    """Write a safetensors file block by block; it stands at ``path`` when the context closes.
+
+    Args:
+        path: path of the file; a file or a link there is replaced.
+        shapes: shapes and number formats of the tensors; their content does not matter, so they may be on
+            the device ``meta``.
+        metadata: texts for the file's header.
+
+    Raises:
+        OSError: it can't be written; as `aside`.
+    """
+    header, ordered = tensor_header(shapes, metadata)
+    spans, stop = {}, len(header)
+    for name, tensor in ordered.items():
+        start, stop = stop, stop + tensor.nbytes
+        spans[name] = (start, stop)
     with aside(path) as unfinished:
         file = new_file(unfinished)
         try:
             write_all(file, header)
-            for tensor in ordered:
-                write_all(file, tensor_bytes(tensor))
+            writer = TensorWriter(file, spans)
+            yield writer
+            writer.check()
         finally:
             os.close(file)
 
@@ -254,7 +303,7 @@ def write_arrays(path: Path, arrays: Iterable[np.ndarray]) -> None:
 
 def tensor_header(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> tuple[bytes, list[Tensor]]:
+) -> tuple[bytes, dict[str, Tensor]]:
     """Header of a safetensors file, and the tensors in the order in which they follow it.
 
         8 bytes: length of the text | JSON text, spaces up to a multiple of 8 | tensors, widest numbers first
@@ -262,19 +311,21 @@ def tensor_header(
     Each number then stands at a multiple of its size, also in memory when the file is mapped.
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-    end, ordered = 0, sorted(tensors.items(), key=lambda named: -named[1].element_size())
-    for name, tensor in ordered:
+    end, ordered = 0, dict(sorted(tensors.items(), key=lambda named: -named[1].element_size()))
+    for name, tensor in ordered.items():
         begin, end = end, end + tensor.nbytes
         kind = _KINDS[str(tensor.dtype)]
         header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, [tensor for _, tensor in ordered]
+    return len(text).to_bytes(8, "little") + text, ordered
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """A tensor's numbers as they lie in memory, row by row."""
     import torch  # not above: commands that only write text start without it
 
+    if not tensor.numel():  # NumPy gives empty arrays strides of 0, and a view as bytes refuses those
+        return memoryview(b"")
     content: memoryview = tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data
     return content

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from gnnpipe.files.store import Label
 from gnnpipe.graph.cache import Cache, Recipe, opened
+from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.fingerprint import fingerprint
 
@@ -57,6 +58,11 @@ class LazyGraph:
     def fingerprint(self) -> str:
         """Hash of the content, by which a cache knows the graph."""
         return self._known() if self._known else fingerprint(self.graph)
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Its edges without directions, which all cuts are made from."""
+        return Structure.of(self.graph.adjacency)
 
     def remember(self, what: str, cut: str, ingredients: object, kind: type[T], make: Callable[[], T]) -> T:
         """A small answer about the graph, from the cache if it is there: see `Cache.remember`."""

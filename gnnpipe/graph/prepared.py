@@ -10,17 +10,21 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gnnpipe.files.reading import map_tensors, parse_json
-from gnnpipe.files.writing import write_tensors
+from gnnpipe.files.writing import new_tensors, write_tensors
+from gnnpipe.graph.blocks import row_blocks
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.cut.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, renumbered, rows_of_parts
-from gnnpipe.graph.cut.halo import Ranges, halo_rows, part_and_chunk_of, part_range
+from gnnpipe.graph.cut.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, rows_of_parts
+from gnnpipe.graph.cut.halo import Ranges, halo_rows, halo_rows_back, part_and_chunk_of, part_range
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
 from gnnpipe.graph.data import Graph, Task
-from gnnpipe.graph.normalize import Normalization, normalized, transposed
+from gnnpipe.graph.moved import MovedDense, moved, pack, turned, unpack
+from gnnpipe.graph.normalize import Normalization, normalized
+from gnnpipe.graph.transpose import is_symmetric
 
 
 @dataclass(frozen=True)
@@ -108,18 +112,19 @@ class PreparedGraph:
         return int((reader - owner).abs().max()) if len(reader) else 0
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file, which all ranks of a host map into memory: they share its pages."""
+        """Write one safetensors file, which all ranks of a host map into memory: they share its pages.
+
+        Raises:
+            OSError: it can't be written.
+        """
         tensors = {"node_id": self.node_id, "labels": self.labels, "chunk_edges": self.chunk_edges}
         tensors |= {f"mask.{name}": mask for name, mask in self.masks.items()}
-        tensors |= _pack("matrix", self.matrix) | _pack("features", self.features)
+        tensors |= pack("matrix", self.matrix) | pack("features", self.features)
         if self.matrix_t is not self.matrix:  # a symmetric matrix is stored once
-            tensors |= _pack("matrix_t", self.matrix_t)
+            tensors |= pack("matrix_t", self.matrix_t)
             tensors["halo_backward"] = torch.cat(self.halo_backward)
         tensors["halo_forward"] = torch.cat(self.halo_forward)
-        stops = [chunk.stop for chunks in self.ranges for chunk in chunks]
-        # facts and the stops of the ranges stand as JSON in the file's header
-        facts = asdict(self.facts) | {"range_stops": stops}
-        write_tensors(path, tensors, {"facts": json.dumps(facts)})
+        write_tensors(path, tensors, _header(self.facts, self.ranges))
 
     @classmethod
     def load(cls, path: Path) -> PreparedGraph:
@@ -128,9 +133,9 @@ class PreparedGraph:
         facts = parse_json(metadata["facts"])
         # ranges cover all rows without gaps, so their stops suffice
         stops = facts.pop("range_stops")
-        matrix = _unpack("matrix", tensors)
+        matrix = unpack("matrix", tensors)
         assert isinstance(matrix, Csr)
-        matrix_t = _unpack("matrix_t", tensors) if "matrix_t.col" in tensors else matrix
+        matrix_t = unpack("matrix_t", tensors) if "matrix_t.col" in tensors else matrix
         assert isinstance(matrix_t, Csr)
         # the halo of all parts is one tensor in the file; facts hold each part's number of rows
         halo_forward = tensors["halo_forward"].split(facts["halo_forward"])
@@ -142,7 +147,7 @@ class PreparedGraph:
             tensors["node_id"],
             matrix,
             matrix_t,
-            _unpack("features", tensors),
+            unpack("features", tensors),
             tensors["labels"],
             {name: tensors[f"mask.{name}"] for name in ("train", "val", "test")},
             halo_forward,
@@ -151,22 +156,78 @@ class PreparedGraph:
         )
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """A prepared graph whose features, labels and masks have not been moved to their new rows yet."""
+
+    data: Graph
+    facts: GraphFacts
+    ranges: Ranges
+    order: Tensor
+    """int64 ``[num_nodes]``: original id of each new row."""
+    matrix: Csr
+    symmetric: bool
+    """Whether the matrix is its own transpose."""
+    halo_forward: tuple[Tensor, ...]
+    halo_backward: tuple[Tensor, ...]
+    chunk_edges: Tensor
+
+
 def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals: int = 1) -> PreparedGraph:
-    """Cut into parts and chunks, renumber and normalise.
+    """Cut into parts and chunks, renumber and normalise, in memory.
 
     Args:
         data: the graph as loaded.
         spec: the wanted cut; not more parts or chunks than nodes.
         normalization: normalisation of the adjacency, which the model decides.
         num_rivals: number of ranks for which to count the halo of graph parallelism, for comparison.
+
+    Raises:
+        DataError: a weight is negative, as in `normalized`.
     """
+    draft = _draft(data, spec, normalization, num_rivals)
+    return PreparedGraph(
+        draft.facts,
+        draft.ranges,
+        draft.order,
+        draft.matrix,
+        draft.matrix if draft.symmetric else turned(draft.matrix).whole(),
+        moved(data.features, draft.order).whole(),
+        MovedDense(data.labels, draft.order, data.labels.dtype).whole(),
+        {name: mask[draft.order] for name, mask in data.masks.items()},
+        draft.halo_forward,
+        draft.halo_backward,
+        draft.chunk_edges,
+    )
+
+
+def prepare_file(
+    data: Graph, spec: CutSpec, normalization: Normalization, path: Path, num_rivals: int = 1
+) -> PreparedGraph:
+    """`prepare` into a file, which the result is mapped from.
+
+    Memory holds the normalised adjacency once and blocks of everything else, also where the graph itself is
+    mapped from disk.
+
+    Raises:
+        DataError: a weight is negative, as in `normalized`.
+        OSError: the file can't be written.
+    """
+    _write(_draft(data, spec, normalization, num_rivals), path)
+    return PreparedGraph.load(path)
+
+
+def _draft(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals: int) -> _Draft:
+    # counted first: afterwards memory holds the matrix
+    rival = _rival_halo(data.adjacency, spec, num_rivals)
     cut = cut_graph(data.adjacency, spec)
-    order = torch.from_numpy(cut.order)
-    # normalised before it is renumbered: sums of a row then don't depend on the plan
-    matrix = renumbered(normalized(data.adjacency, normalization), cut.order, cut.order)
-    matrix_t = transposed(matrix)
+    matrix = normalized(data.adjacency, normalization, weighted=data.weighted, order=cut.order, ids=data.ids)
+    symmetric = is_symmetric(matrix)
     halo_forward = halo_rows(matrix, cut.ranges)
-    halo_backward = halo_forward if matrix_t is matrix else halo_rows(matrix_t, cut.ranges)
+    halo_backward = halo_forward if symmetric else halo_rows_back(matrix, cut.ranges)
+    sizes = [[rows.numel() for rows in halo] for halo in (halo_forward, halo_backward)]
+    if num_rivals == spec.num_parts > 1:  # with one stage, the cut at hand is graph parallelism's own
+        rival = [sum(sizes[0]), sum(sizes[1])]
     features = data.features
     facts = GraphFacts(
         data.name,
@@ -182,65 +243,62 @@ def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals
         cut.part_imbalance,
         cut.chunk_imbalance,
         [chunks[-1].stop - chunks[0].start for chunks in cut.ranges],
-        [rows.numel() for rows in halo_forward],
-        [rows.numel() for rows in halo_backward],
-        _rival_halo(data.adjacency, spec, num_rivals, (halo_forward, halo_backward)),
+        sizes[0],
+        sizes[1],
+        rival,
         list(data.notes),
     )
-    return PreparedGraph(
-        facts,
-        cut.ranges,
-        order,
-        matrix,
-        matrix_t,
-        renumbered(features, cut.order, None) if isinstance(features, Csr) else features[order],
-        data.labels[order],
-        {name: mask[order] for name, mask in data.masks.items()},
-        halo_forward,
-        halo_backward,
-        _count_chunk_edges(matrix, cut.ranges),
-    )
+    order, chunk_edges = torch.from_numpy(cut.order), _count_chunk_edges(matrix, cut.ranges)
+    return _Draft(data, facts, cut.ranges, order, matrix, symmetric, halo_forward, halo_backward, chunk_edges)
+
+
+def _write(draft: _Draft, path: Path) -> None:
+    """Write the file that `PreparedGraph.save` would write, without ever holding all of it."""
+    data, order, matrix = draft.data, draft.order, draft.matrix
+    whole = {"node_id": order, "chunk_edges": draft.chunk_edges}
+    whole |= {f"mask.{name}": mask[order] for name, mask in data.masks.items()}
+    whole |= pack("matrix", matrix) | {"halo_forward": torch.cat(draft.halo_forward)}
+    labels, features = MovedDense(data.labels, order, data.labels.dtype), moved(data.features, order)
+    later = labels.shapes("labels") | features.shapes("features")
+    backward = None
+    if not draft.symmetric:
+        whole["halo_backward"] = torch.cat(draft.halo_backward)
+        backward = turned(matrix)
+        later |= backward.shapes("matrix_t")
+    with new_tensors(path, whole | later, _header(draft.facts, draft.ranges)) as file:
+        for name, tensor in whole.items():
+            file.append(name, tensor)
+        labels.write(file, "labels")
+        features.write(file, "features")
+        if backward:
+            backward.write(file, "matrix_t")
+
+
+def _header(facts: GraphFacts, ranges: Ranges) -> dict[str, str]:
+    """Facts and the stops of the ranges, as JSON in the header of the file."""
+    stops = [chunk.stop for chunks in ranges for chunk in chunks]
+    return {"facts": json.dumps(asdict(facts) | {"range_stops": stops})}
 
 
 def _count_chunk_edges(matrix: Csr, ranges: Ranges) -> Tensor:
     """``PreparedGraph.chunk_edges`` of a matrix: int64 ``[2, num_chunks, num_chunks]``."""
     num_chunks = len(ranges[0])
     part, chunk = part_and_chunk_of(torch.arange(matrix.num_rows), ranges)
-    # part and chunk in one 32-bit number: there is one for each edge, so its width is most of the memory
-    range_index = (part * num_chunks + chunk).to(torch.int32)
-    reader = range_index.repeat_interleave(matrix.rowptr[1:] - matrix.rowptr[:-1])
-    owner = range_index[matrix.col]
-    across = (reader // num_chunks != owner // num_chunks).to(torch.int32)
-    # position of [across, reader's chunk, owner's chunk] in the flattened result
-    flat = (across * num_chunks + reader % num_chunks) * num_chunks + owner % num_chunks
-    return torch.bincount(flat, minlength=2 * num_chunks**2).view(2, num_chunks, num_chunks)
+    # part and chunk in one 32-bit number: there is one for each node and both ends of a block's edges
+    range_index = (part * num_chunks + chunk).to(torch.int32).numpy()
+    count = np.zeros(2 * num_chunks**2, dtype=np.int64)
+    for start, _, rows in row_blocks(matrix):
+        reader, owner = range_index[rows.row + start], range_index[rows.col]
+        across = (reader // num_chunks != owner // num_chunks).astype(np.int32)
+        # position of [across, reader's chunk, owner's chunk] in the flattened result
+        flat = (across * num_chunks + reader % num_chunks) * num_chunks + owner % num_chunks
+        count += np.bincount(flat, minlength=len(count))
+    return torch.from_numpy(count).view(2, num_chunks, num_chunks)
 
 
-def _rival_halo(
-    adjacency: Csr, spec: CutSpec, num_parts: int, own: tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
-) -> list[int] | None:
-    """``GraphFacts.rival_halo`` for a cut into ``num_parts``; ``own`` are the halos of the cut at hand."""
-    if num_parts == spec.num_parts > 1:  # with one stage, the cut at hand is graph parallelism's own
-        return [sum(map(len, halo)) for halo in own]
-    if not 1 < num_parts <= adjacency.num_rows:
+def _rival_halo(adjacency: Csr, spec: CutSpec, num_parts: int) -> list[int] | None:
+    """``GraphFacts.rival_halo`` for a cut into ``num_parts`` that is not the one at hand."""
+    if num_parts == spec.num_parts or not 1 < num_parts <= adjacency.num_rows:
         return None
     work = node_cost(adjacency, spec.row_cost)
     return list(halo_counts(adjacency, cut_into_parts(adjacency, num_parts, spec.part_balance, work)))
-
-
-def _pack(name: str, matrix: Tensor | Csr) -> dict[str, Tensor]:
-    """The tensors that hold a dense matrix (``name``) or a sparse one (``name.rowptr`` and so on)."""
-    if isinstance(matrix, Tensor):
-        return {name: matrix}
-    num_cols = torch.tensor(matrix.num_cols)
-    parts = {"rowptr": matrix.rowptr, "col": matrix.col, "value": matrix.value, "num_cols": num_cols}
-    return {f"{name}.{part}": tensor for part, tensor in parts.items()}
-
-
-def _unpack(name: str, tensors: dict[str, Tensor]) -> Tensor | Csr:
-    if name in tensors:
-        return tensors[name]
-    rowptr, col, value, num_cols = (
-        tensors[f"{name}.{part}"] for part in ("rowptr", "col", "value", "num_cols")
-    )
-    return Csr(rowptr, col, value, int(num_cols))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from gnnpipe.config.run import PartBalance
+from gnnpipe.graph.blocks import edge_blocks
 from gnnpipe.graph.cut.chunks import cut_into_parts
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.lazy import LazyGraph
-from gnnpipe.graph.normalize import transposed
+from gnnpipe.graph.normalize import is_undirected
 from gnnpipe.planner.costs import row_cost
 
 
@@ -50,7 +53,7 @@ def count_cut(graph: LazyGraph, num_parts: int, balance: PartBalance, hidden: in
         f"{num_parts} parts of equal {balance}",
         ingredients,
         CutCounts,
-        lambda: _count(graph.graph, num_parts, balance, cost),
+        lambda: _count(graph, num_parts, balance, cost),
     )
 
 
@@ -59,15 +62,15 @@ def is_directed(graph: LazyGraph) -> bool:
     return graph.remember("direction", "", {}, _Direction, lambda: _direction(graph.graph)).directed
 
 
-def _count(graph: Graph, num_parts: int, balance: PartBalance, cost: float) -> CutCounts:
-    adjacency = graph.adjacency
-    groups = cut_into_parts(adjacency, num_parts, balance, node_cost(adjacency, cost))
-    matrix = adjacency.to_scipy().tocoo()
-    across = groups.assignment[matrix.row] != groups.assignment[matrix.col]
-    return CutCounts(
-        groups.method, *halo_counts(adjacency, groups), float(across.mean()) if matrix.nnz else 0.0
+def _count(graph: LazyGraph, num_parts: int, balance: PartBalance, cost: float) -> CutCounts:
+    adjacency = graph.graph.adjacency
+    groups = cut_into_parts(graph.structure, num_parts, balance, node_cost(adjacency, cost))
+    across = sum(
+        int(np.count_nonzero(groups.assignment[reader] != groups.assignment[owner]))
+        for reader, owner in edge_blocks(adjacency)
     )
+    return CutCounts(groups.method, *halo_counts(adjacency, groups), across / max(adjacency.num_entries, 1))
 
 
 def _direction(graph: Graph) -> _Direction:
-    return _Direction(transposed(graph.adjacency) is not graph.adjacency)
+    return _Direction(not is_undirected(graph.adjacency))

@@ -14,7 +14,7 @@ from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.halo import part_range
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.normalize import num_self_loops
+from gnnpipe.graph.normalize import num_normalized_entries
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.nn.models import LayerSpec, ModelSpec
 from gnnpipe.planner.costs import GraphSize, LayerShape, layer_cost
@@ -162,9 +162,14 @@ def convolution_costs(spec: ModelSpec, size: GraphSize, rates: Rates | None = No
 
 
 def graph_size(spec: ModelSpec, data: Graph) -> GraphSize:
-    """Sizes of a graph as a model normalises it: GCN adds a loop to every node."""
+    """Sizes of a graph as a model normalises it: GCN gives every node a loop, and parallel edges are one
+    entry.
+
+    Raises:
+        DataError: a weight is negative where the model's normalisation takes square roots.
+    """
     entries = data.features.num_entries if isinstance(data.features, Csr) else None
-    num_entries = data.num_edges + num_self_loops(spec.normalization, data.num_nodes)
+    num_entries = num_normalized_entries(data.adjacency, spec.normalization, weighted=data.weighted)
     return GraphSize(data.num_nodes, num_entries, entries)
 
 

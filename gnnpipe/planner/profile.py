@@ -22,7 +22,7 @@ from gnnpipe.files.writing import write_file
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.normalize import Normalization
-from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.graph.prepared import PreparedGraph, prepare_file
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import MODELS
 from gnnpipe.planner.costs import row_cost
@@ -204,7 +204,7 @@ def _prepared(
                 continue
             cut = CutSpec(1, chunks, row_cost(widths[0]))
             path = folder / f"{kind}-{chunks}.safetensors"
-            prepare(data, cut, kind).save(path)
+            prepare_file(data, cut, kind, path)
             graphs.append((kind, path))
     return graphs
 

@@ -18,7 +18,7 @@ from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.fingerprint import known_fingerprint
 from gnnpipe.graph.lazy import LazyGraph, Step, at_hand, silently
-from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare
+from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare, prepare_file
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.nn.tasks import resolve_metric
@@ -224,7 +224,7 @@ def _prepared_file(graph: LazyGraph, recipe: Recipe, scratch: Path, step: Step) 
     def write(path: Path) -> None:
         data = graph.graph
         with step(f"cutting {data.num_nodes:,} nodes and {data.num_edges:,} edges"):
-            prepare(data, recipe.cut, recipe.normalization, num_rivals=recipe.num_rivals).save(path)
+            prepare_file(data, recipe.cut, recipe.normalization, path, num_rivals=recipe.num_rivals)
 
     cached = graph.prepared(recipe, write)
     if cached is not None:

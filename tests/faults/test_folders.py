@@ -402,10 +402,10 @@ def test_a_full_temporary_folder_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def full(self: object, path: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("gnnpipe.graph.prepared.PreparedGraph.save", full)
+    monkeypatch.setattr("gnnpipe.files.writing.TensorWriter.append", full)
     assert main(["train", "--out", "new", "--synthetic.num_nodes", "200", "--layers", "2"]) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if not line.endswith(" ..."))
     assert "TMPDIR: can't write the prepared graph to" in line

@@ -16,12 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
 from gnnpipe.config.run import PartBalance
+from gnnpipe.graph.blocks import edge_blocks
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.locality import Locality
 from gnnpipe.graph.cut.partition import Partition, node_cost, partition
+from gnnpipe.graph.cut.structure import Structure
 
 # Rows of a cell, a group of nodes with many edges among them: with the usual widths its rows take a few
 # hundred KiB, which a core's own cache holds.
@@ -86,20 +87,17 @@ def cut_graph(adjacency: Csr, spec: CutSpec) -> Cut:
     Chunks along a line keep the original order inside, which is local already.
     """
     work = node_cost(adjacency, spec.row_cost)
-    parts, chunks, chunk_method = _parts_and_chunks(adjacency, spec, work)
+    structure = Structure.of(adjacency)
+    parts, chunks, chunk_method = _parts_and_chunks(structure, spec, work)
     # ranges are numbered part by part, so that sorting by them makes parts contiguous, too
     num_ranges = spec.num_parts * spec.num_chunks
     range_of = parts.assignment * spec.num_chunks + chunks
-    # an edge for each entry: row `reader` aggregates row `owner`
-    reader = np.repeat(np.arange(adjacency.num_rows), np.diff(adjacency.rowptr.numpy()))
-    owner = adjacency.col.numpy()
-    reads_halo = np.zeros(adjacency.num_rows, dtype=bool)
-    reads_halo[reader[parts.assignment[reader] != parts.assignment[owner]]] = True
+    reads_halo, num_cut = _crossings(adjacency, parts.assignment, chunks)
     stops = np.cumsum(np.bincount(range_of, minlength=num_ranges)).tolist()
     ranges = [Chunk(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
     cost = np.bincount(range_of, weights=work, minlength=num_ranges)
     part_cost = cost.reshape(spec.num_parts, spec.num_chunks).sum(axis=1)
-    cell = np.zeros_like(range_of) if spec.local else _cells(adjacency, range_of, num_ranges)
+    cell = np.zeros_like(range_of) if spec.local else _cells(structure, range_of, num_ranges)
     return Cut(
         # lexsort's last key counts first: by range, then without halo before with halo, then by cell; it is
         # stable, so nodes that agree in all three keep their order
@@ -107,22 +105,32 @@ def cut_graph(adjacency: Csr, spec: CutSpec) -> Cut:
         rows_of_parts(ranges, spec.num_parts),
         parts.method,
         chunk_method,
-        cut_fraction=np.count_nonzero(chunks[reader] != chunks[owner]) / max(adjacency.num_entries, 1),
+        cut_fraction=num_cut / max(adjacency.num_entries, 1),
         part_imbalance=float(part_cost.max() / part_cost.mean()),
         chunk_imbalance=float(cost.max() / cost.mean()),
     )
 
 
-def _cells(adjacency: Csr, range_of: np.ndarray, num_ranges: int) -> np.ndarray:
+def _crossings(adjacency: Csr, part: np.ndarray, chunk: np.ndarray) -> tuple[np.ndarray, int]:
+    """For each node whether it reads another part, and the number of edges that join different chunks."""
+    reads_halo = np.zeros(adjacency.num_rows, dtype=bool)
+    num_cut = 0
+    for reader, owner in edge_blocks(adjacency):
+        reads_halo[reader[part[reader] != part[owner]]] = True
+        num_cut += int(np.count_nonzero(chunk[reader] != chunk[owner]))
+    return reads_halo, num_cut
+
+
+def _cells(structure: Structure, range_of: np.ndarray, num_ranges: int) -> np.ndarray:
     """The cell of each node, numbered from 0 in each range; a range of few nodes is one cell."""
-    cell = np.zeros(adjacency.num_rows, dtype=np.int64)
-    matrix = adjacency.to_scipy()
+    cell = np.zeros(structure.num_rows, dtype=np.int64)
     for range_index in range(num_ranges):
         nodes = np.flatnonzero(range_of == range_index)
         if len(nodes) >= 2 * ROWS_PER_CELL:
             # only edges inside the range count: its rows are read one range at a time
-            inside = Csr.from_scipy(sp.csr_matrix(matrix[nodes][:, nodes]))
-            cells = partition(inside, len(nodes) // ROWS_PER_CELL, np.ones(len(nodes)), rough=True)
+            cells = partition(
+                structure.inside(nodes), len(nodes) // ROWS_PER_CELL, np.ones(len(nodes)), rough=True
+            )
             cell[nodes] = cells.assignment
     return cell
 
@@ -133,48 +141,31 @@ def rows_of_parts(ranges: list[Chunk], num_parts: int) -> tuple[tuple[Chunk, ...
     return tuple(tuple(ranges[part * num_chunks : (part + 1) * num_chunks]) for part in range(num_parts))
 
 
-def cut_into_parts(adjacency: Csr, num_parts: int, balance: PartBalance, work: np.ndarray) -> Partition:
+def cut_into_parts(
+    graph: Csr | Structure, num_parts: int, balance: PartBalance, work: np.ndarray
+) -> Partition:
     """Cut into parts; none is empty while there are enough nodes."""
-    cost = work if balance == "work" else np.ones(adjacency.num_rows)
-    return partition(adjacency, num_parts, cost, allow_empty=False)
+    cost = work if balance == "work" else np.ones(graph.num_rows)
+    return partition(graph, num_parts, cost, allow_empty=False)
 
 
-def renumbered(matrix: Csr, rows: np.ndarray, cols: np.ndarray | None) -> Csr:
-    """Reorder a matrix to a new numbering.
-
-    Args:
-        matrix: matrix in the old numbering.
-        rows: old row of each new row.
-        cols: old column of each new column; None leaves columns as they are.
-    """
-    moved = matrix.to_scipy()[rows]
-    if cols is not None:
-        # entries name columns by their old number, so the permutation has to be inverted
-        new_id = np.empty_like(cols)
-        new_id[cols] = np.arange(len(cols))
-        moved.indices = new_id[moved.indices].astype(moved.indices.dtype)
-        moved.has_sorted_indices = False
-        moved.sort_indices()
-    return Csr.from_scipy(moved)
-
-
-def _parts_and_chunks(adjacency: Csr, spec: CutSpec, work: np.ndarray) -> tuple[Partition, np.ndarray, str]:
+def _parts_and_chunks(
+    structure: Structure, spec: CutSpec, work: np.ndarray
+) -> tuple[Partition, np.ndarray, str]:
     """The part of each node, its chunk inside the part, and the method that made the chunks."""
-    parts = cut_into_parts(adjacency, spec.num_parts, spec.part_balance, work)
+    parts = cut_into_parts(structure, spec.num_parts, spec.part_balance, work)
     if spec.local:
-        line = Locality(adjacency, work).cut(spec.num_chunks)
+        line = Locality(structure, work).cut(spec.num_chunks)
         return parts, line.chunk, line.method
     if spec.num_parts == 1:
-        whole = partition(adjacency, spec.num_chunks, work)
+        whole = partition(structure, spec.num_chunks, work)
         return parts, whole.assignment, whole.method
     # each part is cut by itself: chunk k of one part has nothing to do with chunk k of another
-    chunks = np.zeros(adjacency.num_rows, dtype=np.int64)
+    chunks = np.zeros(structure.num_rows, dtype=np.int64)
     methods = set()
-    matrix = adjacency.to_scipy()
     for part in range(spec.num_parts):
         nodes = np.flatnonzero(parts.assignment == part)
-        inside = Csr.from_scipy(sp.csr_matrix(matrix[nodes][:, nodes]))
-        groups = partition(inside, spec.num_chunks, work[nodes])
+        groups = partition(structure.inside(nodes), spec.num_chunks, work[nodes])
         chunks[nodes] = groups.assignment
         methods.add(groups.method)
     return parts, chunks, methods.pop() if len(methods) == 1 else "mixed"

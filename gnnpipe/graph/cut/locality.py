@@ -16,7 +16,8 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.cut.partition import cut_order, partition, undirected_structure
+from gnnpipe.graph.cut.partition import cut_order, partition
+from gnnpipe.graph.cut.structure import Structure
 
 # Above this METIS is not tried: it takes seconds for each number of chunks on a large graph, and its chunks
 # are seldom the narrowest.
@@ -40,17 +41,18 @@ class Locality:
     """Locality orders of one graph, made once and cut into any number of chunks.
 
     Args:
-        adjacency: adjacency; directions are ignored, as the backward pass reads along the same edges.
+        graph: adjacency, or its structure; directions are ignored, as the backward pass reads along the same
+            edges.
         cost: ``[num_nodes]``: work of each node; each chunk gets the same total.
     """
 
-    def __init__(self, adjacency: Csr, cost: np.ndarray) -> None:
-        self._adjacency, self._cost = adjacency, cost
-        self._structure = undirected_structure(adjacency)
+    def __init__(self, graph: Csr | Structure, cost: np.ndarray) -> None:
+        self._cost = cost
+        self._structure = graph if isinstance(graph, Structure) else Structure.of(graph)
         # data sets often come in an order that is local already, such as that of a mesh's generator
         self._orders = {
-            "line-given": np.arange(adjacency.num_rows),
-            "line-rcm": reverse_cuthill_mckee(self._structure, symmetric_mode=True),
+            "line-given": np.arange(self._structure.num_rows),
+            "line-rcm": reverse_cuthill_mckee(self._structure.to_scipy(), symmetric_mode=True),
         }
 
     def cut(self, num_chunks: int) -> LocalCut:
@@ -66,22 +68,21 @@ class Locality:
             return
         # METIS numbers its groups at random. Line them up: reverse Cuthill-McKee on the graph that has the
         # groups as nodes gives neighbours numbers that lie close.
-        group = partition(self._adjacency, num_chunks, self._cost).assignment
-        reader, owner = self._edges
-        group_graph = sp.csr_matrix(
-            (np.ones(len(reader)), (group[reader], group[owner])), shape=(num_chunks, num_chunks)
-        )
+        group = partition(self._structure, num_chunks, self._cost).assignment
+        num_edges = np.zeros(num_chunks * num_chunks)
+        for reader, owner in self._structure.edges():
+            num_edges += np.bincount(group[reader] * num_chunks + group[owner], minlength=len(num_edges))
+        group_graph = sp.csr_matrix(num_edges.reshape(num_chunks, num_chunks))
         position = np.empty(num_chunks, dtype=np.int64)
         position[reverse_cuthill_mckee(group_graph, symmetric_mode=True)] = np.arange(num_chunks)
         yield LocalCut(position[group], self._width(position[group]), "line-metis")
 
-    @property
-    def _edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Both ends of every edge, in both directions: int ``[num_edges]`` each."""
-        matrix = self._structure
-        return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)), matrix.indices
-
     def _width(self, chunk: np.ndarray) -> int:
         """Width of a cut, as in `LocalCut`."""
-        reader, owner = self._edges
-        return int(np.abs(chunk[reader] - chunk[owner]).max(initial=0))
+        return max(
+            (
+                int(np.abs(chunk[reader] - chunk[owner]).max(initial=0))
+                for reader, owner in self._structure.edges()
+            ),
+            default=0,
+        )

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from gnnpipe.errors import DataError
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.files.writing import write_arrays
+from gnnpipe.graph.blocks import edge_blocks
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.cut.structure import Structure
+from gnnpipe.graph.transpose import column_sizes
 from gnnpipe.system.failures import advice, reason
 from gnnpipe.system.killable import killable
 
@@ -25,6 +27,8 @@ LEAST_KAMINPAR_ENTRIES = 2_000_000
 KAMINPAR_SEED = 0
 # Largest cost of a group over the mean, less 1, that KaMinPar allows; it uses what it is given.
 IMBALANCE = 0.01
+# Groups whose readings of all nodes are noted at once, in a byte each.
+GROUPS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -45,23 +49,28 @@ class Partition:
 
 
 def partition(
-    adjacency: Csr, num_groups: int, cost: np.ndarray, *, allow_empty: bool = True, rough: bool = False
+    graph: Csr | Structure,
+    num_groups: int,
+    cost: np.ndarray,
+    *,
+    allow_empty: bool = True,
+    rough: bool = False,
 ) -> Partition:
-    """Cut with METIS; along a locality order where METIS is absent or the groups are tiny.
+    """Cut with METIS or KaMinPar; along a locality order where neither is there or the groups are tiny.
 
     Args:
-        adjacency: adjacency; directions and self loops are ignored.
+        graph: adjacency, of which directions and self loops are ignored, or its structure.
         num_groups: number of groups.
         cost: ``[num_nodes]``: cost of each node, such as `node_cost`; each group gets the same total.
-        allow_empty: whether METIS may leave a group empty; if not, the locality order replaces such a cut.
+        allow_empty: whether a group may be left empty; if not, the locality order replaces such a cut.
         rough: let METIS refine the cut once only, which takes half as long.
     """
-    num_nodes = adjacency.num_rows
+    num_nodes = graph.num_rows
     if num_groups == 1:
         return Partition(np.zeros(num_nodes, dtype=np.int64), 1, "whole")
-    structure = undirected_structure(adjacency)
+    structure = graph if isinstance(graph, Structure) else Structure.of(graph)
     cost = np.round(cost).astype(np.int64)  # METIS takes whole numbers
-    method = _method(structure.nnz)
+    method = _method(len(structure.indices))
     if method == "rcm" or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
         return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
     if method == "kaminpar":
@@ -74,13 +83,11 @@ def partition(
     return groups
 
 
-def metis_cut(
-    structure: sp.csr_matrix, num_groups: int, cost: np.ndarray, *, rough: bool = False
-) -> np.ndarray:
+def metis_cut(structure: Structure, num_groups: int, cost: np.ndarray, *, rough: bool = False) -> np.ndarray:
     """Cut with METIS.
 
     Args:
-        structure: as `undirected_structure` returns it.
+        structure: edges of the graph.
         num_groups: number of groups.
         cost: int ``[num_nodes]``: cost of each node.
         rough: refine the cut once only.
@@ -105,11 +112,11 @@ def metis_cut(
     return np.asarray(assignment, dtype=np.int64)
 
 
-def kaminpar_cut(structure: sp.csr_matrix, num_groups: int, cost: np.ndarray, threads: int = 1) -> np.ndarray:
+def kaminpar_cut(structure: Structure, num_groups: int, cost: np.ndarray, threads: int = 1) -> np.ndarray:
     """Cut with KaMinPar.
 
     Args:
-        structure: as `undirected_structure` returns it.
+        structure: edges of the graph.
         num_groups: number of groups.
         cost: int ``[num_nodes]``: cost of each node.
         threads: with one, the same graph gives the same cut; with several, another one each time.
@@ -141,12 +148,12 @@ def kaminpar_cut(structure: sp.csr_matrix, num_groups: int, cost: np.ndarray, th
     return np.asarray(assignment, dtype=np.int64)
 
 
-def _parhip(structure: sp.csr_matrix, cost: np.ndarray) -> Iterator[np.ndarray]:
+def _parhip(structure: Structure, cost: np.ndarray) -> Iterator[np.ndarray]:
     """A graph in ParHIP's binary format, array by array.
 
     flags, nodes, entries | where the neighbours of each node stand, in bytes | neighbours | costs
     """
-    num_nodes, num_entries = structure.shape[0], structure.nnz
+    num_nodes, num_entries = structure.num_rows, len(structure.indices)
     # the bits stand for what is absent: weights of edges, and more than 32 bits for a node's number
     yield np.array([1 | 8, num_nodes, num_entries], dtype=np.uint64)
     first = 8 * (3 + num_nodes + 1)
@@ -162,7 +169,7 @@ def node_cost(adjacency: Csr, row_cost: float) -> np.ndarray:
     out-degree: the forward pass reads the row's in-edges, the backward pass its out-edges.
     """
     in_degree = np.diff(adjacency.rowptr.numpy())
-    out_degree = np.bincount(adjacency.col.numpy(), minlength=adjacency.num_cols)
+    out_degree = column_sizes(adjacency)
     return row_cost + (in_degree + out_degree) / 2
 
 
@@ -173,28 +180,38 @@ def halo_counts(adjacency: Csr, groups: Partition) -> tuple[int, int]:
     row: alpha in the published formula (``2 L alpha N H`` numbers an epoch). On undirected graphs both are
     equal.
     """
-    matrix = adjacency.to_scipy().tocoo()
-    reader, owner = groups.assignment[matrix.row], groups.assignment[matrix.col]
-    remote = reader != owner
-    # A row counts once for each group that reads it, however many edges do: count distinct pairs of
-    # (row, reading group), each packed into one number. Backward, edges are read from the other end.
-    forward = matrix.col[remote].astype(np.int64) * groups.num_groups + reader[remote]
-    backward = matrix.row[remote].astype(np.int64) * groups.num_groups + owner[remote]
-    return np.unique(forward).size, np.unique(backward).size
+    forward = backward = 0
+    # seen[group, node]: whether a group reads a node; several groups at once, as their rows take little room
+    seen = np.zeros((GROUPS_AT_ONCE, adjacency.num_rows), dtype=bool)
+    for first in range(0, groups.num_groups, GROUPS_AT_ONCE):
+        forward += _num_pairs(seen, first, groups, edge_blocks(adjacency))
+        # backward, edges are read from the other end
+        turned = ((owner, reader) for reader, owner in edge_blocks(adjacency))
+        backward += _num_pairs(seen, first, groups, turned)
+    return forward, backward
 
 
-def undirected_structure(adjacency: Csr) -> sp.csr_matrix:
-    """The graph with every edge in both directions and no self loops; values mean nothing."""
-    matrix = adjacency.to_scipy()
-    structure = sp.csr_matrix(matrix + matrix.T)
-    structure.setdiag(0)
-    structure.eliminate_zeros()
-    structure.sort_indices()
-    return structure
+def _num_pairs(
+    seen: np.ndarray, first: int, groups: Partition, edges: Iterator[tuple[np.ndarray, np.ndarray]]
+) -> int:
+    """Number of pairs of a group and a node outside that it reads, however many edges do.
+
+    Args:
+        seen: bool ``[groups, num_nodes]`` to work in.
+        first: the group that ``seen[0]`` stands for.
+        groups: groups of the nodes.
+        edges: readers and the nodes that they read.
+    """
+    seen[:] = False
+    for reader, owner in edges:
+        group = groups.assignment[reader]
+        counts = (group != groups.assignment[owner]) & (group >= first) & (group < first + len(seen))
+        seen[group[counts] - first, owner[counts]] = True
+    return int(np.count_nonzero(seen))
 
 
-def _cut_locality_order(structure: sp.csr_matrix, num_groups: int, cost: np.ndarray) -> np.ndarray:
-    return cut_order(reverse_cuthill_mckee(structure, symmetric_mode=True), num_groups, cost)
+def _cut_locality_order(structure: Structure, num_groups: int, cost: np.ndarray) -> np.ndarray:
+    return cut_order(reverse_cuthill_mckee(structure.to_scipy(), symmetric_mode=True), num_groups, cost)
 
 
 def cut_order(order: np.ndarray, num_groups: int, cost: np.ndarray) -> np.ndarray:
