@@ -17,17 +17,23 @@ from typing import Any, TypeVar
 
 import torch
 
-from gnnpipe.config.catalog import IN_MEMORY, SYNTHETIC
-from gnnpipe.config.checks import check_config, check_plan_config
+from gnnpipe.config.catalog import GRAPH_FILE, IN_MEMORY, SYNTHETIC, dataset_names
+from gnnpipe.config.checks import (
+    check_config,
+    check_fields,
+    check_graph_config,
+    check_graph_folder,
+    check_plan_config,
+)
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.keywords import configured, values_of
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import check_resumed, stored_settings
-from gnnpipe.config.roots import check_root
-from gnnpipe.config.run import RunConfig
+from gnnpipe.config.roots import check_root, place_key
+from gnnpipe.config.run import GraphConfig, RunConfig
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.sources.datasets import as_graph
+from gnnpipe.graph.sources.datasets import as_graph, load_dataset
 from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.question import question_of
 from gnnpipe.planner.search import Candidate, search
@@ -38,7 +44,7 @@ from gnnpipe.run import session
 from gnnpipe.run.reporter import Quiet, Reporter
 from gnnpipe.system.pages import ask_for_huge_pages
 
-_Config = TypeVar("_Config", RunConfig, PlanConfig)
+_Config = TypeVar("_Config", RunConfig, PlanConfig, GraphConfig)
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,9 @@ def train(
     folder is complete.
 
     Args:
-        data: a data set's name, a ``torch_geometric.data.Data`` with ``x``, ``y``, ``edge_index`` and perhaps
-            masks, or a `Graph`. By default the built-in graph. Other attributes of a Data, such as edge
-            weights, are not used; a warning names them.
+        data: a data set's name; a graph folder (a path); a `Graph`; or a ``torch_geometric.data.Data`` with
+            ``x``, ``y``, ``edge_index`` and perhaps ``edge_weight`` and masks. By default the built-in graph.
+            Other attributes of a Data are not used; a warning names them.
         config: settings. ``data`` and ``changes`` win over it.
         verbose: show the run as ``gnnpipe train`` does. By default on a terminal and in a notebook; else only
             warnings are shown, by Python's logging.
@@ -106,8 +112,9 @@ def resume(
 
     Args:
         folder: of the run.
-        data: the graph again, if the run was trained on one in memory. It must have as many nodes, edges,
-            features and classes as before; nothing else is compared.
+        data: the graph again, if the run was trained on one in memory, or its folder, if that has moved. It
+            must have as many nodes, edges, features and classes as before, and values to be predicted with
+            the same mean and deviation; nothing else is compared.
         verbose: as for `train`.
         changes: other settings from here on, such as ``epochs=400`` or another plan. The graph and the model
             stay.
@@ -135,10 +142,34 @@ def resume(
         kept = {key: value for key, value in settings.items() if key not in ("staleness", "optimizer")}
         asked = _asked(configured(RunConfig(), kept), None, data, changes)
     reporter = _reporter(verbose)
-    if "root" not in changes:
-        for line in check_root(asked.dataset, asked.root, [(path, settings.get("root"))]):
+    key = place_key(asked)
+    if key not in changes and data is None:
+        for line in check_root(asked, [(path, settings.get(key))]):
             reporter.remark(line)
     return _trained(replace(asked, out=str(path), resume=str(path)), data, reporter, before)
+
+
+def load(data: str | os.PathLike[str] = SYNTHETIC, **changes: Any) -> Graph:
+    """Load a graph, checked and ready to train on.
+
+    Args:
+        data: a data set's name, or a graph folder, which ``gnnpipe import`` has written.
+        changes: fields of `gnnpipe.config.run.GraphConfig`, such as ``root="data/Planetoid"``,
+            ``features="degree"`` or ``undirected=True``.
+
+    Raises:
+        UserError: a ValueError that says what can't be used, and what can.
+    """
+    if _in_memory(data):
+        raise ConfigError(
+            f"data: an object of type {type(data).__name__} can't be loaded; name a data set or a graph "
+            "folder"
+        )
+    asked = _asked(GraphConfig(), None, data, changes)
+    check_graph_config(asked)
+    check_graph_folder(asked)
+    check_fields(asked)
+    return load_dataset(asked)
 
 
 def open(folder: str | os.PathLike[str]) -> Run:  # noqa: A001 (it is written gnnpipe.open)
@@ -189,14 +220,26 @@ def _asked(default: _Config, config: _Config | None, data: Any, changes: Mapping
             "as data, the first argument"
         )
     if data is not None:
-        if "dataset" in changes:
-            raise ConfigError("dataset: data names the graph already; leave one of the two out")
-        changes = {**changes, "dataset": IN_MEMORY if _in_memory(data) else data}
+        for key in ("dataset", "graph"):
+            if key in changes:
+                raise ConfigError(f"{key}: data names the graph already; leave one of the two out")
+        changes = {**changes, **_named(data)}
     return configured(configured(default, values_of(config or default)), changes)
 
 
 def _in_memory(data: Any) -> bool:
-    return data is not None and not isinstance(data, str)
+    return data is not None and not isinstance(data, str | os.PathLike)
+
+
+def _named(data: Any) -> dict[str, object]:
+    """The fields that name a graph: a data set of that name, a folder, or one that is in memory."""
+    if _in_memory(data):
+        return {"dataset": IN_MEMORY, "graph": None}
+    name = os.fspath(data)
+    is_name = isinstance(data, str) and name.lower() in {known.lower() for known in dataset_names()}
+    is_folder = not isinstance(data, str) or os.sep in name or (Path(name) / GRAPH_FILE).exists()
+    in_folder = is_folder and not is_name
+    return {"dataset": SYNTHETIC, "graph": name} if in_folder else {"dataset": name, "graph": None}
 
 
 def _checked(config: RunConfig) -> Resolved:
@@ -218,14 +261,15 @@ def _trained(asked: RunConfig, data: Any, reporter: Reporter, before: Resolved |
 
     Args:
         asked: as the caller gave it, unchecked.
-        data: a graph in memory; anything else is a name, which ``asked`` has.
+        data: a graph in memory; anything else is a name or a folder, which ``asked`` has.
         reporter: told of the run.
         before: the settings of the run that goes on, as they were; None for a new run.
     """
     config = _checked(asked)
+    check_graph_folder(asked)
     if before is not None:
         check_resumed(config, before)
-    graph: Graph | None = as_graph(data, config) if _in_memory(data) else None
+    graph: Graph | None = as_graph(data, config, reporter.step) if _in_memory(data) else None
     ask_for_huge_pages()
     with _threads_kept():
         return Run(session.train(config, reporter, before, graph).path)

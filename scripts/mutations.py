@@ -85,9 +85,9 @@ CHANGES = (
     ),
     Change(
         "of two epochs that are as good the later one is the best",
-        "records/progress.py",
-        "<= self.best_val",
-        "< self.best_val",
+        "nn/metrics.py",
+        "else score > other",
+        "else score >= other",
         "tests/records/test_folder.py tests/records/test_progress.py",
     ),
     Change(

@@ -27,21 +27,27 @@ def random_graph(
     num_classes: int = 3,
     undirected: bool = False,
     multilabel: bool = False,
+    num_values: int = 0,
     sparse_features: bool = False,
 ) -> Graph:
-    """A random graph, by default directed. It may have self loops and parallel edges."""
+    """A random graph, by default directed. It may have self loops and parallel edges.
+
+    With ``num_values``, labels are as many values to be predicted, in the thousands.
+    """
     generator = torch.Generator().manual_seed(seed)
     edge_index = torch.randint(num_nodes, (2, num_edges), generator=generator)
     features = torch.randn(num_nodes, num_features, generator=generator)
     if sparse_features:
         features[torch.rand(features.shape, generator=generator) > 0.08] = 0.0
-    if multilabel:
+    if num_values:
+        labels = 1000 + 300 * torch.randn(num_nodes, num_values, generator=generator)
+    elif multilabel:
         labels = (torch.rand(num_nodes, num_classes, generator=generator) > 0.5).float()
     else:
         labels = torch.randint(num_classes, (num_nodes,), generator=generator)
     masks = random_split(num_nodes, seed=seed) if num_nodes >= 5 else one_node_each(num_nodes)
     return Graph.from_edge_index(
-        edge_index, features, labels, masks, num_classes=num_classes, undirected=undirected
+        edge_index, features, labels, masks, num_classes=num_values or num_classes, undirected=undirected
     )
 
 

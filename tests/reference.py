@@ -64,6 +64,9 @@ def exact_epochs(case: Case) -> Outcome:
 
 def mean_loss(logits: Tensor, data: Graph) -> Tensor:
     chosen, labels = logits[data.train_mask], data.labels[data.train_mask]
+    if data.regression:
+        labels = labels.view(len(labels), -1)
+        return F.mse_loss(chosen, (labels - labels.mean(dim=0)) / labels.std(dim=0, correction=0))
     if labels.dim() == 2:
         return F.binary_cross_entropy_with_logits(chosen, labels)
     return F.cross_entropy(chosen, labels)

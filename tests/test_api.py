@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,7 @@ from gnnpipe.cli.main import main
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import OptimizerConfig, RunConfig, SyntheticConfig
 from gnnpipe.errors import ConfigError, DataError, PlanError
+from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.records.folder import RunFolder
 from tests.cli.commands import BIN, environment, run
@@ -136,11 +139,15 @@ def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("data", "changes", "message"),
     [
-        (as_data(x=None), {}, r"dataset: in-memory has no features \(x\), which training needs"),
+        (
+            as_data(x=None),
+            {},
+            "features: in-memory has none; --features degree or --features laplacian:16 makes",
+        ),
         (as_data(val_mask=None), {}, "in-memory has train_mask, but no val_mask; all three are needed"),
         (as_data(x=torch.full((400, 3), torch.nan)), {}, "features: 1200 of 1200 entries are NaN"),
-        (as_data(y=None), {}, r"dataset: in-memory has no labels \(y\), which training needs"),
-        (as_data(y=torch.rand(400)), {}, "labels: .* is no class number"),
+        (as_data(y=None), {}, "labels: in-memory has none; to train, give those of some nodes"),
+        (as_data(y=torch.rand(400)), {"task": "classes"}, "labels: .* is no class number"),
         (
             as_data(train_mask=torch.ones(100, dtype=torch.bool)),
             {},
@@ -151,8 +158,10 @@ def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> 
             {},
             "data: an object of type HeteroData can't be used; give a data set's name, a torch_geometric",
         ),
+        (nx.path_graph(4), {}, r"data: an object of type Graph can't .* Graph, which gnnpipe.Graph.from_net"),
         ([as_data()], {}, r"data: an object of type list can't be used; .* dataset\[0\]"),
         (planted_partition(GRAPH), {"undirected": True}, "undirected: the edges of a Graph are taken as"),
+        (planted_partition(GRAPH), {"task": "regression"}, "task: the labels of a Graph are taken as they"),
     ],
 )
 def test_graphs_in_memory_are_checked(data: Any, changes: dict[str, Any], message: str) -> None:
@@ -161,9 +170,10 @@ def test_graphs_in_memory_are_checked(data: Any, changes: dict[str, Any], messag
 
 
 def test_unused_attributes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Edge weights above all, without which the graph is another one."""
+    """Above all what looks like edge weights, without which the graph is another one."""
     gnnpipe.train(as_data(edge_attr=torch.rand(as_data().num_edges)), out=tmp_path / "run", **SMALL)
-    assert caplog.messages == ["in-memory: not used: edge_attr"]
+    hint = "one column; weights of edges are to be named edge_weight"
+    assert caplog.messages == [f"in-memory: not used: edge_attr ({hint})"]
 
 
 def test_a_folder_that_is_taken_stays_as_it_was(finished: gnnpipe.Run) -> None:
@@ -380,3 +390,164 @@ def test_every_process_of_torchrun_returns_the_run(tmp_path: Path) -> None:
     done = run([str(BIN / "torchrun"), "--nproc-per-node", "2", "script.py"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines().count("True 4") == 4
+
+
+def graph_folder(monkeypatch: pytest.MonkeyPatch, path: Path, **changes: Any) -> Path:
+    """A folder that is taken for one of the built-in graph, mapped and with features of half precision."""
+    graph = planted_partition(GRAPH)
+    assert isinstance(graph.features, torch.Tensor)
+    path.mkdir(parents=True)
+    (path / "graph.yaml").write_text("format: 1\n")
+    np.save(path / "features.npy", graph.features.half().numpy())
+    raw = RawGraph(
+        graph.adjacency,
+        np.load(path / "features.npy", mmap_mode="r"),
+        graph.labels,
+        (graph.train_mask, graph.val_mask, graph.test_mask),
+        name="mine",
+    )
+    monkeypatch.setattr("gnnpipe.graph.sources.datasets.open_graph", lambda _: replace(raw, **changes))
+    return path
+
+
+def test_a_graph_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by a path, by text, or by --graph; its features stay where they are."""
+    folder = graph_folder(monkeypatch, tmp_path / "my-graph")
+    graph = gnnpipe.load(folder)
+    assert isinstance(graph.features, torch.Tensor)
+    assert (graph.name, graph.num_nodes, graph.features.dtype) == ("mine", 400, torch.float16)
+    settings = {key: value for key, value in SMALL.items() if key != "synthetic"}
+    monkeypatch.chdir(tmp_path)
+    runs = [
+        gnnpipe.train(folder, out=tmp_path / "path", **settings),
+        gnnpipe.train("my-graph", out=tmp_path / "text", **settings),
+        gnnpipe.train(graph=folder, out=tmp_path / "field", **settings),
+        gnnpipe.train(graph, out=tmp_path / "loaded", **settings),
+    ]
+    flags = ["--layers", "4", "--hidden", "8", "--epochs", "4", "--eval-every", "2", "--threads", "1"]
+    assert main(["train", "--graph", "my-graph", *flags, "--out", "flag", "--checkpoint-every", "2"]) == 0
+    runs.append(gnnpipe.open(tmp_path / "flag"))
+    assert all(numbers(run) == numbers(runs[0]) for run in runs)
+    assert all(run.config.graph == str(folder) for run in runs if run is not runs[3])
+    assert len(gnnpipe.resume(runs[0], epochs=6).records()) == 6
+    assert main(["train", "--resume", "flag", "--epochs", "6"]) == 0
+    assert numbers(runs[0]) == numbers(gnnpipe.open(tmp_path / "flag"))
+
+
+def test_a_graph_folder_may_move_but_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = graph_folder(monkeypatch, tmp_path / "graph")
+    settings = {key: value for key, value in SMALL.items() if key != "synthetic"}
+    run = gnnpipe.train(folder, out=tmp_path / "run", **settings)
+    moved = folder.rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match=r"graph: .* is no graph folder \(graph.yaml is absent\)"):
+        gnnpipe.resume(run, epochs=6)
+    assert len(gnnpipe.resume(run, moved, epochs=6).records()) == 6
+    graph_folder(monkeypatch, tmp_path / "other", features=np.ones((400, 3)))
+    with pytest.raises(
+        DataError, match="data: the run was trained on a graph with num_features 64, and this"
+    ):
+        gnnpipe.resume(run, tmp_path / "other", epochs=8)
+    with pytest.raises(ConfigError, match=r"graph: .* was trained on the graph folder .*, and that can't"):
+        gnnpipe.resume(run, "synthetic", epochs=8)
+
+
+def test_a_graph_folder_that_came_with_a_run_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = graph_folder(monkeypatch, tmp_path / "run" / "graph")
+    settings = {key: value for key, value in SMALL.items() if key != "synthetic"}
+    done = gnnpipe.train(folder, out=tmp_path / "done", **settings)
+    for path in done.folder.iterdir():
+        path.rename(folder.parent / path.name)
+    run = folder.parent
+    for call in (
+        lambda: gnnpipe.resume(run, epochs=6),
+        lambda: gnnpipe.resume(run, root="there", epochs=6),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"(graph: '.*' lies in '.*', whose files may be|root: there say)"
+        ):
+            call()
+    assert main(["train", "--resume", str(run), "--epochs", "6"]) == 2
+    assert f"--graph {folder} if you trust them" in capsys.readouterr().err
+    assert main(["train", "--config", str(run / "config.yaml"), "--out", str(tmp_path / "new")]) == 2
+    assert f"--graph {folder} if you trust them" in capsys.readouterr().err
+    assert len(gnnpipe.resume(run, folder, epochs=6).records()) == 6
+    assert main(["train", "--resume", str(run), "--epochs", "8", "--graph", str(folder)]) == 0
+
+
+def test_what_a_graph_folder_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training needs features and labels; plans and volumes need their sizes only."""
+    folder = graph_folder(monkeypatch, tmp_path / "graph", features=None, labels=None, masks=None)
+    for changes, message in (
+        (
+            {},
+            "features: mine has none; --features degree or --features laplacian:16 makes some from the edges",
+        ),
+        ({"features": "degree"}, "labels: mine has none; to train, give those of some nodes"),
+    ):
+        with pytest.raises(DataError, match=message):
+            gnnpipe.train(folder, **changes)
+    found = gnnpipe.plan(folder, devices=2, layers=4, hidden=16)
+    assert {(item.plan.num_stages, item.plan.num_parts) for item in found} == {(1, 2), (2, 1)}
+    flags = ["--graph", str(folder), "--devices", "2", "--layers", "4", "--hidden", "16"]
+    assert main(["plan", *flags]) == 0
+    said = capsys.readouterr().out
+    assert f"gnnpipe train --graph {folder}" in said
+    assert "mine has none; as many columns as --hidden are planned for (16)" in said
+    assert main(["volume", *flags, "--features", "laplacian:3"]) == 0
+    assert "mine has none; as many classes as --hidden are planned for (16)" in capsys.readouterr().out
+    labels = torch.arange(400) % 3
+    graph_folder(monkeypatch, tmp_path / "labelled", features=None, labels=labels, masks=None)
+    settings = {key: value for key, value in SMALL.items() if key != "synthetic"}
+    run = gnnpipe.train(tmp_path / "labelled", features="degree", out=tmp_path / "run", **settings)
+    assert run.config.features == "degree"
+    with pytest.raises(
+        ConfigError, match=r"features: laplacian:2 is not what .* was trained with \(degree\)"
+    ):
+        gnnpipe.resume(run, features="laplacian:2", epochs=6)
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "message"),
+    [
+        (
+            "there/graph",
+            {},
+            r"graph: 'there/graph' is no graph folder \(graph.yaml is absent\); gnnpipe import",
+        ),
+        (Path("Cora"), {}, r"graph: 'Cora' is no graph folder"),
+        ("Cora", {"graph": "there"}, "graph: data names the graph already; leave one of the two out"),
+        (
+            None,
+            {"graph": "there", "dataset": "Cora"},
+            "dataset: Cora says nothing about the graph folder 'there'",
+        ),
+        (None, {"graph": "there", "root": "here"}, "root: here says nothing about the graph folder 'there'"),
+        (None, {"features": "degre"}, "features: 'degre' is not known; use degree, or laplacian:16"),
+        (None, {"task": "values"}, "task: 'values' is not known; choose one of auto, classes, regression"),
+        (None, {"metric": "mae"}, "metric: 'mae' does not fit multiclass labels"),
+    ],
+)
+def test_mistakes_about_graphs(data: Any, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, DataError), match=message):
+        gnnpipe.train(data, out=tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_load() -> None:
+    graph = gnnpipe.load(synthetic=GRAPH, features="degree", split=1)
+    assert isinstance(graph, gnnpipe.Graph)
+    assert graph.notes == ("features: 1 made from the edges (degree), in place of the 64 given",)
+    with pytest.raises(ConfigError, match="layers is not known"):
+        gnnpipe.load("synthetic", layers=3)
+    with pytest.raises(ConfigError, match="split: -1 is out of range"):
+        gnnpipe.load(split=-1)
+    with pytest.raises(ConfigError, match="data: an object of type Graph can't be loaded; name a data"):
+        gnnpipe.load(graph)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="dataset: 'Coar' is not known; did you mean 'Cora'"):
+        gnnpipe.load("Coar")
+    with pytest.raises(ConfigError, match="num-nodes: 9 stands for a graph that is not at hand, but --graph"):
+        gnnpipe.plan(graph="there", num_nodes=9, num_edges=9)

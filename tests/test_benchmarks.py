@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -178,3 +179,13 @@ def test_stages_of_the_published_system_take_dense_ends_for_layers() -> None:
     assert num_convolutions("gcn", 8) == [4] * 8
     assert num_convolutions("gcnii", 8) == [4, 5, 4, 4, 4, 4, 4, 3]
     assert num_convolutions("gcnii", 4) == [8, 9, 8, 7]
+
+
+def test_readers_of_tables_agree(tmp_path: Path) -> None:
+    pytest.importorskip("polars", reason="polars is only there to be compared with")
+    tables = importlib.import_module("benchmarks.import.tables")
+    tables.make_files(tmp_path, 1000)
+    for name in tables.FORMS:
+        found = [tables.measure(library, tmp_path / name) for library in tables.READERS]
+        assert found[0]["rows"] == found[1]["rows"] == 1000
+        assert found[0]["checksum"] == found[1]["checksum"]

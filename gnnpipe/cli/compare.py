@@ -31,8 +31,8 @@ EPILOG = """Examples: gnnpipe compare runs/a runs/b
           gnnpipe compare --plans 1x4 1x4+stale 2x2 4x1 --dataset Cora --epochs 100 --out runs/plans"""
 
 USUAL = (
-    "plans", "json", "dataset", "root", "model", "layers", "hidden", "dropout", "epochs", "lr", "device",
-    "out",
+    "plans", "json", "dataset", "graph", "root", "model", "layers", "hidden", "dropout", "epochs", "lr",
+    "device", "out",
 )  # fmt: skip
 """Flags that ``--help`` explains; most comparisons need no others."""
 
@@ -90,7 +90,7 @@ def run(arguments: list[str]) -> int:
     folders = [Path(path) for path in chosen.runs or ()]
     _check_operands(folders, plans)
     config = build(RunConfig, chosen)
-    check_root(arguments, config.dataset, config.root)
+    check_root(arguments, config)
     if plans:
         with _stdout_kept_clean() if chosen.json else nullcontext():
             folders = _run_missing(config, plans)

@@ -30,12 +30,13 @@ MOST_PRINTED = 2000
 
 
 COMMANDS = {
+    "import": "read a graph of your own into a graph folder",
     "train": "train a deep GNN on one graph over several processes",
     "compare": "put runs or plans side by side, and run what is missing",
     "plan": "say which plan to use, by simulation",
     "profile": "measure what this machine can do, for plan",
     "volume": "print what every plan would send, without training",
-    "show": "show what a run reached, as a table and pictures",
+    "show": "show what a run reached, or what is in a graph folder",
     "cache": "list or remove the prepared graphs that train --cache keeps",
 }
 
@@ -51,12 +52,15 @@ EXAMPLES = """\
 examples:
   gnnpipe train --stages 2                                 the built-in graph, two processes
   gnnpipe train --dataset Cora --model gcnii --layers 32   a data set that torch_geometric knows
+  gnnpipe import my-folder --out graphs/mine               tables or arrays of your own, checked and counted
+  gnnpipe train --graph graphs/mine                        train on them
   gnnpipe train --config runs/demo/config.yaml --seed 1    an earlier run again, with another seed
   torchrun --nproc-per-node 2 -m gnnpipe train --stages 2  under a launcher of your own
   gnnpipe plan --dataset Cora --devices 8                  which plan to use, and how fast it would be
   gnnpipe volume --dataset Cora --devices 4                what each plan would send in an epoch
   gnnpipe compare --plans 2x1 1x2 --layers 8 --epochs 20   a pipeline against graph parallelism
   gnnpipe show runs/demo                                   what a run reached
+  gnnpipe show graphs/mine                                 what is in a graph folder
 
 gnnpipe COMMAND --help explains a command and its flags; where there are many, --help all explains all.
 """
@@ -125,7 +129,9 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _find(name: str) -> Callable[[list[str]], int]:
     """Import one command; the others import what it does not need."""
-    if name == "train":
+    if name == "import":
+        from gnnpipe.cli.import_graph import run
+    elif name == "train":
         from gnnpipe.cli.train import run
     elif name == "compare":
         from gnnpipe.cli.compare import run

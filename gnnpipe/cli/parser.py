@@ -247,6 +247,7 @@ _MESSAGES = (
         r"argument --(\S+): expected .*argument",
         "{0}: its value is missing; write it behind --{0}, or leave the flag out",
     ),
+    (r"the following arguments are required: (\S+)", "{0}: it is missing; --help says what belongs there"),
     (
         r"argument --(\S+?)/\S+: ignored explicit argument '(.*)'",
         "{0}: '{1}' can't be used; write --{0} or --no-{0}",

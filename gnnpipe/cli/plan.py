@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> int:
     """Plan as ``arguments`` say; return the exit code."""
     parser = make_parser("plan", PlanConfig, DESCRIPTION, EPILOG)
     config = check_plan_config(parse(parser, PlanConfig, arguments))
-    check_root(arguments, config.dataset, config.root)
+    check_root(arguments, config)
     hardware = load_hardware(config.hardware)
     from gnnpipe.planner.question import question_of  # PyTorch takes seconds to import
     from gnnpipe.planner.search import search

@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
     """Measure as ``arguments`` say; return the exit code."""
     parser = make_parser("profile", ProfileConfig, DESCRIPTION, EPILOG)
     config = check_profile_config(parse(parser, ProfileConfig, arguments))
-    check_root(arguments, config.dataset, config.root)
+    check_root(arguments, config)
     path = Path(config.out)
     if path.exists() and not config.overwrite:
         raise ConfigError(f"out: '{path}' exists; give --overwrite, or another --out")

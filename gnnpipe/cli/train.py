@@ -24,8 +24,8 @@ processes itself; under torchrun it uses those that it is given. Every run leave
 records, best weights and checkpoints, from which --resume goes on."""
 
 USUAL = (
-    "dataset", "root", "model", "layers", "hidden", "dropout", "stages", "parts", "chunks", "plan", "epochs",
-    "lr", "device", "out", "resume",
+    "dataset", "graph", "root", "model", "layers", "hidden", "dropout", "stages", "parts",
+    "chunks", "plan", "epochs", "lr", "device", "out", "resume",
 )  # fmt: skip
 """Flags that ``--help`` explains; most runs need no others."""
 
@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
     if config.resume:
         _check_goes_on(config.out, arguments, overwrite=config.overwrite)
         before, config = _resumed(config.resume, arguments)
-    check_root(arguments, config.dataset, config.root, config.resume)
+    check_root(arguments, config, config.resume)
     config = check_config(config)
     if before is not None:
         check_resumed(config, before)

@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     """Print the volumes as ``arguments`` say; return the exit code."""
     parser = make_parser("volume", VolumeConfig, DESCRIPTION, EPILOG)
     config = check_volume_config(parse(parser, VolumeConfig, arguments))
-    check_root(arguments, config.dataset, config.root)
+    check_root(arguments, config)
     from gnnpipe.planner.volumes import volumes  # PyTorch takes seconds to import
     from gnnpipe.report.busy import busy
     from gnnpipe.report.volumes import print_volumes

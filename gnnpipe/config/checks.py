@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from gnnpipe.config.catalog import find_source, is_synthetic
+from gnnpipe.config.catalog import GRAPH_FILE, find_source
 from gnnpipe.config.commands import PlanConfig, ProfileConfig, SizesConfig, VolumeConfig
+from gnnpipe.config.features import parse_features
+from gnnpipe.config.importing import ImportConfig
 from gnnpipe.config.presets import check_statistics, resolve
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import DENSE_ENDS, GraphConfig, Model, RunConfig
@@ -61,9 +64,11 @@ def check_config(config: RunConfig) -> Resolved:
         ConfigError: a value that can't be used.
         DataError: an unknown data set.
     """
-    _check_dataset(config)
+    check_graph_config(config)
     resolved = resolve(config)
-    _check_fields(resolved)
+    if resolved.graph is not None:  # a run may go on from another folder
+        resolved = replace(resolved, graph=str(Path(resolved.graph).absolute()))
+    check_fields(resolved)
     check_statistics(resolved, resolved.staleness)
     _check_contradictions(resolved)
     return resolved
@@ -102,7 +107,8 @@ def check_profile_config(config: ProfileConfig) -> ProfileConfig:
         ConfigError: a value that can't be used.
         DataError: an unknown data set.
     """
-    _check_dataset(config)
+    check_graph_config(config)
+    check_graph_folder(config)
     for model in config.models:
         check_choice("models", model, get_args(Model))
     for key in ("models", "hidden"):
@@ -114,12 +120,54 @@ def check_profile_config(config: ProfileConfig) -> ProfileConfig:
     return config
 
 
-def _check_dataset(config: GraphConfig) -> None:
-    if not is_synthetic(config.dataset):
+def check_import_config(config: ImportConfig) -> ImportConfig:
+    """Check what ``gnnpipe import`` was asked, as far as that needs no files.
+
+    Raises:
+        ConfigError: a value that can't be used.
+    """
+    check_fields(config)
+    if config.features is not None:
+        parse_features(config.features)
+    return config
+
+
+def check_graph_config(config: GraphConfig) -> None:
+    """Check the graph that is asked for, as far as that needs no files.
+
+    Raises:
+        ConfigError: a value that can't be used.
+        DataError: an unknown data set.
+    """
+    if config.features is not None:
+        parse_features(config.features)
+    if config.graph is not None:
+        _check_alone(config, config.graph)
+    elif not config.is_synthetic:
         find_source(config.dataset)
 
 
-def _check_fields(
+def check_graph_folder(config: GraphConfig) -> None:
+    """Raise ConfigError if a graph folder is named that holds no graph."""
+    graph = config.graph
+    if graph is not None and not (Path(graph) / GRAPH_FILE).is_file():
+        raise ConfigError(
+            f"graph: '{shown(graph)}' is no graph folder ({GRAPH_FILE} is absent); gnnpipe import SOURCE "
+            f"--out {shown(graph)} makes one"
+        )
+
+
+def _check_alone(config: GraphConfig, graph: str) -> None:
+    for key, default in (("dataset", GraphConfig.dataset), ("root", None)):
+        value = getattr(config, key)
+        if value != default:
+            raise ConfigError(
+                f"{key}: {shown(value)} says nothing about the graph folder '{shown(graph)}'; leave one of "
+                "the two out"
+            )
+
+
+def check_fields(
     config: DataclassInstance, bounds: Mapping[str, tuple[float, float]] = _BOUNDS, prefix: str = ""
 ) -> None:
     """Check every word of a Literal and every number that has bounds, also in nested configs."""
@@ -128,7 +176,7 @@ def _check_fields(
         key, value, hint = prefix + field.name, getattr(config, field.name), hints[field.name]
         flag, words = key if prefix else key.replace("_", "-"), _words(hint)
         if is_dataclass(value) and not isinstance(value, type):
-            _check_fields(value, bounds, f"{key}.")
+            check_fields(value, bounds, f"{key}.")
         elif value is None and NoneType in get_args(hint):
             continue
         elif words:
@@ -180,21 +228,23 @@ def _check_contradictions(config: Resolved) -> None:
 
 def _check_planned(config: SizesConfig) -> None:
     """Check a graph and a model that are planned for."""
-    _check_dataset(config)
-    _check_fields(config, _PLANNED)
+    check_graph_config(config)
+    check_fields(config, _PLANNED)
     _check_sizes(config)
+    check_graph_folder(config)
 
 
 def _check_sizes(config: SizesConfig) -> None:
-    """Refuse sizes beside a data set, which has its own."""
-    if config.num_nodes is not None and config.dataset != type(config).dataset:
+    """Refuse sizes beside a data set or a graph folder, which has its own."""
+    given = f"--graph {shown(config.graph)}" if config.graph else f"--dataset {config.dataset}"
+    if config.num_nodes is not None and (config.graph or config.dataset != type(config).dataset):
         raise ConfigError(
-            f"num-nodes: {config.num_nodes} stands for a graph that is not at hand, but --dataset "
-            f"{config.dataset} was given; leave one of them out"
+            f"num-nodes: {config.num_nodes} stands for a graph that is not at hand, but {given} was given; "
+            "leave one of them out"
         )
     for key in ("num_edges", "alpha", "num_features", "num_classes"):
         if config.num_nodes is None and getattr(config, key) is not None:
             raise ConfigError(
-                f"{key.replace('_', '-')}: {getattr(config, key)} says nothing about --dataset "
-                f"{config.dataset}, which has its own; leave it out, or give --num-nodes"
+                f"{key.replace('_', '-')}: {getattr(config, key)} says nothing about {given}, which has "
+                "its own; leave it out, or give --num-nodes"
             )

@@ -12,6 +12,7 @@ from gnnpipe.config.run import (
     ExchangeConfig,
     GraphConfig,
     HaloMode,
+    LabelTask,
     MakeSplit,
     Metric,
     Model,
@@ -25,6 +26,7 @@ class StructureConfig(GraphConfig):
 
     split: int = field(default=0, init=False)
     make_split: MakeSplit = field(default="random", init=False)
+    task: LabelTask = field(default="auto", init=False)
     normalize_features: bool = field(default=False, init=False)
     metric: Metric = field(default="auto", init=False)
 

@@ -12,9 +12,11 @@ from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.reading import Content, read_yaml_text
 from gnnpipe.system.failures import reason
 
-# Settings that weights, tables and records depend on. The data set's root is none: its files may have moved.
+# Settings that weights, tables and records depend on. The root of a data set, and the folder of a graph, are
+# none: their files may have moved.
 FIXED = (
-    "dataset", "split", "make_split", "undirected", "normalize_features", "metric", "synthetic",
+    "dataset", "split", "make_split", "undirected", "task", "features", "normalize_features", "metric",
+    "synthetic",
     "model", "layers", "hidden", "gcnii", "seed",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")
@@ -69,6 +71,12 @@ def check_resumed(config: Resolved, before: Resolved) -> None:
                 f"({shown(old)}), and "
                 "that can't change on the way; leave it out, or start another run"
             )
+    if (config.graph is None) != (before.graph is None):
+        trained_on = f"the graph folder '{shown(before.graph)}'" if before.graph else before.dataset
+        raise ConfigError(
+            f"graph: '{config.resume}' was trained on {trained_on}, and that can't change on the way; leave "
+            "it out, or start another run"
+        )
     if config.optimizer.name != before.optimizer.name:
         raise ConfigError(
             f"optimizer.name: {config.optimizer.name} can't go on with the moments of "

@@ -9,34 +9,43 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from gnnpipe.config.catalog import IN_MEMORY, find_source, is_synthetic
+from gnnpipe.config.catalog import IN_MEMORY, find_source
+from gnnpipe.config.run import GraphConfig
 from gnnpipe.errors import ConfigError, shown
 
 OF_A_RUN = ("records.jsonl", "plan.json", "summary.json", "checkpoints")
 
 
-def check_root(dataset: str, root: str | None, sources: Sequence[tuple[Path, str | None]]) -> list[str]:
+def place_key(config: GraphConfig) -> Literal["graph", "root"]:
+    """The field that says where a config's data are read from."""
+    return "root" if config.graph is None else "graph"
+
+
+def check_root(config: GraphConfig, sources: Sequence[tuple[Path, str | None]]) -> list[str]:
     """Lines that tell the user where data are read from, if a file and not the user named the folder.
 
     Args:
-        dataset: name of the data set.
-        root: folder of the data set, whoever named it; None for the default.
-        sources: folders that settings came from, each with the root that its file names.
+        config: names the data, whoever gave it.
+        sources: folders that settings came from, each with the folder that its file names: the value of
+            `place_key`.
 
     Raises:
         ConfigError: the data folder lies in one of ``sources``.
     """
-    if is_synthetic(dataset) or dataset == IN_MEMORY:
+    key = place_key(config)
+    given = getattr(config, key)
+    if key == "root" and (config.is_synthetic or config.dataset == IN_MEMORY):
         return []
-    place = root or str(Path("data") / find_source(dataset).class_name)
+    place = given or str(Path("data") / find_source(config.dataset).class_name)
     lines = []
     for folder, said in sources:
-        asked = root is not None and said == root
+        asked = given is not None and said == given
         if (asked or _is_run(folder)) and _is_inside(place, folder) and not _is_own_config(folder):
             raise ConfigError(
-                f"root: '{shown(place)}' lies in '{folder}', whose files may be somebody else's; give "
-                f"--root {shown(place)} if you trust them"
+                f"{key}: '{shown(place)}' lies in '{folder}', whose files may be somebody else's; give "
+                f"--{key} {shown(place)} if you trust them"
             )
         if asked:
             lines.append(f"data are read from '{shown(os.path.realpath(place))}', as '{folder}' says")

@@ -6,13 +6,17 @@ This module imports nothing heavy: ``gnnpipe train --help`` reads it and stops.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Literal
+
+from gnnpipe.config.catalog import is_synthetic
 
 Model = Literal["gcn", "sage", "gcnii", "resgcn"]
 DENSE_ENDS: tuple[Model, ...] = ("gcnii", "resgcn")
 """Models with dense layers before the first and after the last convolution. `gnnpipe.nn.models`, which builds
 them, imports PyTorch, so the names are repeated here."""
-Metric = Literal["auto", "accuracy", "f1", "roc_auc", "macro_f1", "balanced_accuracy"]
+Metric = Literal["auto", "accuracy", "f1", "roc_auc", "macro_f1", "balanced_accuracy", "r2", "mae", "rmse"]
+LabelTask = Literal["auto", "classes", "regression"]
 MakeSplit = Literal["random", "per-class"]
 Device = Literal["auto", "cpu", "cuda"]
 Order = Literal["shuffled", "antithetic", "fixed"]
@@ -138,6 +142,8 @@ class GraphConfig:
     dataset: str = "synthetic"
     """Name of the data set: synthetic (built in) or one that torch_geometric knows, for example Cora,
     Physics, Photo, squirrel, tolokers, Flickr, Reddit, Yelp; ogbn-arxiv, ogbn-products, ogbn-papers100M."""
+    graph: str | None = None
+    """Folder of a graph of your own, which ``gnnpipe import`` has written; instead of --dataset."""
     root: str | None = None
     """Folder that the torch_geometric data set class is given; its files are looked for there, and
     downloaded if absent. For ogbn-* the folder where OGB's archive was unpacked. By default data/CLASS."""
@@ -147,16 +153,35 @@ class GraphConfig:
     """The split made where a data set ships none. random: 60/20/20 %; per-class: 20 training nodes of each
     class, 500 for validation, 1000 for testing (Planetoid's way)."""
     undirected: bool = False
-    """Add the reverse of every edge."""
+    """Add the reverse of every edge. Edges then count once, however often they occur. An edge with a weight
+    gives it to its reverse; two nodes that are joined both ways already, and self loops, stay as they are."""
+    task: LabelTask = "auto"
+    """Whether labels are classes, or values to be predicted (regression). auto: values if a label is no whole
+    number. Nodes without a value have NaN (without a class, -1 or NaN), and are in no split."""
+    features: str | None = None
+    """Features that are made from the edges, for a graph that has none, or in place of those that it has.
+    degree: logarithms of the numbers of edges that come in and go out; laplacian:16: eigenvectors of the
+    normalised Laplacian, here 16, which tell where in the graph a node is."""
     normalize_features: bool = False
     """Subtract the smallest entry of all features, then divide every row by its sum where that is above 1, as
     torch_geometric's NormalizeFeatures does."""
     metric: Metric = "auto"
     """The metric that is reported and chooses the best epoch. auto: micro-F1 for several labels a node, ROC
-    AUC for two classes, else accuracy. macro_f1 and balanced_accuracy (mean recall) count every class alike,
-    however few nodes it has."""
+    AUC for two classes, R2 for values to be predicted, else accuracy. macro_f1 and balanced_accuracy (mean
+    recall) count every class alike, however few nodes it has. mae and rmse (mean absolute error, root of the
+    mean squared error) are in the units of the values, and the lowest is the best."""
 
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+    @property
+    def data_name(self) -> str:
+        """Name of what is loaded, for printed lines and folders: that of the folder, or the data set's."""
+        return PurePath(self.graph).name if self.graph else self.dataset
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the graph is the built-in one."""
+        return self.graph is None and is_synthetic(self.dataset)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ def _as_plain(kind: Any, value: Any) -> Any:
 def _as_list(hint: Any, value: Any) -> list[Any] | None:
     """The value as the list that a tuple's hint describes; None if it is not one."""
     kinds = [kind for kind in get_args(hint) if kind is not Ellipsis]
+    if kinds == [str] and isinstance(value, str):
+        value = [value]  # one file needs no brackets
     if not isinstance(value, list) or (Ellipsis not in get_args(hint) and len(value) != len(kinds)):
         return None
     kind = kinds[0]
@@ -115,4 +117,6 @@ def _example(hint: Any) -> str:
     if get_origin(kind) is Literal:
         words = get_args(kind)
         return f"a list of {', '.join(words)}, such as [{words[0]},{words[-1]}]"
+    if kind is str:
+        return "a word, or a list such as [people.csv,labels.csv]"
     return "a list such as [64,128]" if kind is int else "a list such as [0.9, 0.999]"

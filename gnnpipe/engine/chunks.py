@@ -143,7 +143,7 @@ class ChunkLabels:
     """Labels and masks of one chunk, on the last stage."""
 
     labels: Tensor
-    """``[n]`` class numbers, or ``[n, num_classes]`` of 0 and 1."""
+    """``[n]`` class numbers, or ``[n, num_classes]`` of 0 and 1, or standardised values."""
     masks: dict[str, Tensor]
     """bool ``[n]`` for train, val and test."""
     train_rows: Tensor

@@ -64,6 +64,7 @@ class Stage:
         self.place, self.device, self.hidden = place, device, spec.hidden
         self._settings, self._links = settings, links
         self.num_train = int(graph.masks["train"].sum())
+        self._regression = graph.facts.task == "regression"
         self.num_rows = graph.facts.part_nodes[place.part]
         self.halo = Halo(links, Clock(device), place)
         both = (graph.halo_forward, graph.halo_backward)
@@ -239,7 +240,9 @@ class Stage:
             return self.initial.packed(h, kept.initial.rows), None
         truth = self.labels[index]
         # the gradient of the loss is at hand as soon as the logits are, and waits for the chunk's way back
-        loss, kept.gradient = chunk_loss(h, truth.labels, truth.train_rows, self.num_train)
+        loss, kept.gradient = chunk_loss(
+            h, truth.labels, truth.train_rows, self.num_train, regression=self._regression
+        )
         return h, loss
 
     # Backward: the same seams from the last layer to the first. A layer puts the chunk at the seam behind it

@@ -1,4 +1,4 @@
-"""Reading NumPy's files, CSV tables and zip archives, each refused if it claims more than it holds."""
+"""Checks of NumPy's files, zip archives and gzip files: each is refused if it claims more than it holds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import gzip
 import io
 import math
 import os
-import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,52 +21,7 @@ from gnnpipe.errors import shown
 from gnnpipe.files.reading import RATIO, SMALL, open_file
 from gnnpipe.system.resources import available_memory
 
-
-@contextmanager
-def arrays(path: Path) -> Iterator[Any]:
-    """The arrays of an npz file by name; each is read when it is asked for.
-
-    Raises:
-        OSError: the file can't be read.
-        ValueError: it is no npz file, holds objects (which would be unpickled), or claims more than it holds.
-    """
-    with open_file(path, link=True) as file:
-        check_arrays(file)
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                yield archive
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(shown(str(error))) from None
-
-
-def read_array(path: Path) -> np.ndarray:
-    """The array of an npy file; raises OSError or ValueError as `arrays` does."""
-    with open_file(path, link=True) as file:
-        check_arrays(file)
-        array: np.ndarray = np.load(file, allow_pickle=False)
-        return array
-
-
-def read_table(path: Path) -> np.ndarray:
-    """Rows of numbers from a CSV file without a header, gzipped or not; an empty cell is NaN.
-
-    Returns:
-        float64 ``[num_rows, num_columns]``, which holds every node id exactly (below 2^53).
-
-    Raises:
-        OSError, ValueError: the file can't be read, or a cell is no number.
-    """
-    opened = unzipped(path) if path.suffix == ".gz" else open_file(path, link=True)
-    with opened as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
-        text = io.TextIOWrapper(file, encoding="utf-8")
-        return np.loadtxt(_filled(text), delimiter=",", ndmin=2, comments=None)
-
-
-def _filled(lines: Iterable[str]) -> Iterator[str]:
-    """Write ``nan`` into empty lines, which NumPy would skip: a table of one column has a row there."""
-    for line in lines:
-        yield line if line.strip() else "nan"
+OBJECTS = "it holds Python objects, which would be unpickled"
 
 
 def check_arrays(file: IO[bytes]) -> None:
@@ -83,15 +38,44 @@ def check_arrays(file: IO[bytes]) -> None:
     file.seek(0)
 
 
+@dataclass(frozen=True)
+class Header:
+    """Header of an npy file."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    """Whether the first index varies fastest."""
+    dtype: np.dtype[Any]
+    offset: int
+    """Bytes of the file before the numbers."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 def check_array(file: IO[bytes], size: int) -> None:
     """Check that an npy header claims just the bytes that follow it, and that they fit into memory.
+
+    Raises:
+        ValueError: it does not, or the array holds Python objects.
+    """
+    header = read_header(file, size)
+    if header.dtype.hasobject:
+        raise ValueError(OBJECTS)
+    check_memory(header.nbytes)
+
+
+def read_header(file: IO[bytes], size: int) -> Header:
+    """The header of an npy file; of arrays of objects the bytes are not counted.
 
     Args:
         file: the npy file, or a member of an archive.
         size: bytes of the whole file, header included.
 
     Raises:
-        ValueError: it does not, or the array holds Python objects.
+        ValueError: it is no header, or claims other bytes than follow it.
     """
     file.seek(0)
     try:
@@ -99,20 +83,25 @@ def check_array(file: IO[bytes], size: int) -> None:
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"arrays of format {version} are not read")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(file)
+        header = Header(*read(file), file.tell())
     except Exception as error:  # NumPy parses a header as Python, which fails in many ways
         raise ValueError(f"an array's header can't be read ({shown(str(error))})") from None
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, which would be unpickled")
-    claimed, stored = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if claimed != stored or min(shape, default=0) < 0:  # two negative sizes have a positive product
+    shape, stored = header.shape, size - header.offset
+    claimed = header.nbytes
+    if not header.dtype.hasobject and (claimed != stored or min(shape, default=0) < 0):
+        # two negative sizes have a positive product
         raise ValueError(f"an array of shape {shape} takes {claimed:,} bytes, but {stored:,} are there")
-    check_memory(claimed)
+    return header
 
 
 @contextmanager
-def checked_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive that unpacks into at most `RATIO` times its size; raises ValueError for others."""
+def checked_zip(file: IO[bytes], *, in_memory: bool = True) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive that unpacks into at most `RATIO` times its size; raises ValueError for others.
+
+    Args:
+        file: the archive.
+        in_memory: whether all its content has to fit into memory.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
@@ -120,7 +109,8 @@ def checked_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
             total = sum(info.file_size for info in archive.infolist())
             if total > max(SMALL, RATIO * size):
                 raise ValueError(f"{size:,} bytes of it would unfold into {total:,}")
-            check_memory(total)
+            if in_memory:
+                check_memory(total)
             yield archive
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise ValueError(shown(str(error))) from None

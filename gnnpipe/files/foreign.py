@@ -5,7 +5,7 @@ or use `pickle` itself (Planetoid's files). While `safely` lasts, each of these 
 this module:
 
     torch.load, torch_geometric.io.fs.torch_load   `_safe_torch_load`: tensors and listed types only
-    numpy.load                                     `_safe_array_load`: never objects
+    numpy.load                                     `_safe_array_load`: never objects but lists of nodes
     pickle.load, pickle.loads                      `PlainUnpickler`: arrays and plain containers only
     pickle.Unpickler                               refused
 """
@@ -18,6 +18,7 @@ import math
 import os
 import pickle
 import re
+import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +32,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.errors import shown
-from gnnpipe.files.arrays import check_arrays, check_memory, checked_zip
+from gnnpipe.files.arrays import OBJECTS, check_arrays, check_memory, checked_zip, read_header
 from gnnpipe.files.reading import open_file
 
 
@@ -211,14 +212,41 @@ def _tensors(content: Any) -> Iterator[Tensor]:
 
 
 def _safe_array_load(load: Callable[..., Any]) -> Callable[..., Any]:
-    """`numpy.load` of arrays that are as large as their headers say, never of objects."""
+    """`numpy.load` of arrays that are as large as their headers say, of objects only splits of nodes."""
 
-    def array_load(file: Any, mmap_mode: Any = None, *_: Any, **__: Any) -> Any:
+    def array_load(file: Any, mmap_mode: Any = None, *_: Any, allow_pickle: bool = False, **__: Any) -> Any:
         with _opened(file) as opened:
+            size = opened.seek(0, os.SEEK_END)
+            if allow_pickle and _is_of_objects(opened, size):
+                return _splits(opened.read(), size)
             check_arrays(opened)
         return load(file, mmap_mode, allow_pickle=False)
 
     return array_load
+
+
+def _is_of_objects(file: IO[bytes], size: int) -> bool:
+    """Whether it is an npy file of objects; it is then read up to their pickle."""
+    file.seek(0)
+    return file.read(6) == b"\x93NUMPY" and read_header(file, size).dtype.hasobject
+
+
+def _splits(content: bytes, size: int) -> np.ndarray:
+    """An array of dictionaries of node lists by name, as LINKX's authors save (``fb100-Penn94-splits.npy``).
+
+    Raises:
+        ValueError: it holds anything else; UnpicklingError if it names what is not plain.
+    """
+    value = PlainUnpickler(io.BytesIO(content)).load()
+    entries = list(value.flat) if isinstance(value, np.ndarray) and value.dtype.hasobject else [None]
+    lists = [nodes for entry in entries if isinstance(entry, dict) for nodes in entry.values()]
+    plain = all(isinstance(nodes, np.ndarray) and nodes.dtype.kind in "iu" for nodes in lists)
+    if not plain or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{OBJECTS}, and these are no splits of nodes")
+    # a pickle may name one array many times
+    if sum(nodes.nbytes for nodes in lists) > size:
+        raise ValueError(f"{size:,} bytes of it would unfold into more")
+    return np.array(entries, dtype=object)
 
 
 @contextmanager
@@ -269,3 +297,25 @@ def check_written_inside(folder: Path, root: Path) -> None:
             f"'{link}' is a link, and files would be written through it; put a real folder there, or name "
             "the place that it leads to"
         )
+
+
+def read_tensors(path: Path) -> Any:
+    """The content of a ``.pt`` file: tensors, plain containers and torch_geometric's Data.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is no such file, names another class, or claims more than it holds.
+    """
+    from torch_geometric.data import data, storage
+
+    # torch_geometric puts Data itself on PyTorch's safe list, but not all that a Data refers to
+    parts = [data.DataEdgeAttr, data.DataTensorAttr, storage.BaseStorage, storage.GlobalStorage]
+    parts += [storage.NodeStorage, storage.EdgeStorage]
+    try:
+        with torch.serialization.safe_globals(parts), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse .* tensor support is in beta")
+            return _safe_torch_load(torch.load)(path, "cpu")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # PyTorch fails in many ways at a damaged file
+        raise ValueError(shown(str(error)) or type(error).__name__) from None

@@ -4,7 +4,7 @@ Nothing is unpickled, no YAML tag makes an object, and no header makes us take m
 fill. Links are not followed inside a run's folder; a file that a user has named may be one. Everything that
 is wrong with a file ends as an OSError or a ValueError with a message of one line; callers add the flag.
 
-`gnnpipe.files.arrays` reads arrays, and `gnnpipe.files.foreign` guards torch_geometric's classes.
+`gnnpipe.files.mapped` reads and maps arrays, and `gnnpipe.files.foreign` guards torch_geometric's classes.
 """
 
 from __future__ import annotations

@@ -24,20 +24,26 @@ SECONDS_TO_BE_MADE = 3600.0
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
+def scratch_folder(inside: Path | None = None) -> Iterator[Path]:
     """A new folder, removed at the end. Folders of dead processes are removed first.
 
+    Args:
+        inside: folder to make it in, as one on the disk of what will be made of its files; by default the
+            folder that TMPDIR names.
+
     Raises:
-        ConfigError: no folder can be made where TMPDIR says.
+        ConfigError: no folder can be made there.
     """
-    sweep()
+    sweep(inside)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=inside))
         alive = _make_lock(folder)
     except OSError as error:
+        key = "TMPDIR" if inside is None else "out"
+        cure = "set TMPDIR to" if inside is None else "choose"
         raise ConfigError(
-            f"TMPDIR: no folder can be made for temporary files ({error.strerror or error}); set TMPDIR to a "
-            "folder that may be written to"
+            f"{key}: no folder can be made for temporary files ({error.strerror or error}); {cure} a folder "
+            "that may be written to"
         ) from None
     try:
         yield folder
@@ -47,10 +53,11 @@ def scratch_folder() -> Iterator[Path]:
         os.close(alive)
 
 
-def sweep() -> None:
+def sweep(inside: Path | None = None) -> None:
     """Remove the scratch folders of dead processes of this user; links are not followed."""
     try:
-        entries = [entry for entry in os.scandir(tempfile.gettempdir()) if entry.name.startswith(PREFIX)]
+        folders = os.scandir(inside or tempfile.gettempdir())
+        entries = [entry for entry in folders if entry.name.startswith(PREFIX)]
     except OSError:
         return
     for entry in entries:

@@ -69,6 +69,12 @@ def json_text(item: object, indent: int | None = None) -> str:
     return json.dumps(item, indent=indent, allow_nan=False, default=to_object)
 
 
+def to_plain(item: object) -> dict[str, object]:
+    """Plain values of a dataclass that holds dataclasses, as YAML can hold them too; raises ValueError."""
+    plain: dict[str, object] = json.loads(json_text(item))
+    return plain
+
+
 @dataclass(frozen=True)
 class _Field:
     """A field of a dataclass, and its form in JSON."""

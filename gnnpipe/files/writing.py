@@ -185,6 +185,13 @@ def rename(path: Path, target: Path) -> None:
     path.rename(target)
 
 
+def replace_folder(path: Path, target: Path, aside: Path) -> None:
+    """Rename a folder that is complete; a folder that stands at ``target`` is first renamed to ``aside``."""
+    if target.exists():
+        target.rename(aside)
+    path.rename(target)
+
+
 def is_leftover(name: str) -> bool:
     """Whether it is the name of an unfinished file, whose process was killed before the rename."""
     return name.startswith(PREFIX) and name.endswith(PART)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,22 +15,31 @@ from torch import Tensor
 from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.csr import Csr
 
-# Stands for "no label" among class numbers. Among floats NaN does, and in all columns of several labels.
-UNLABELLED = -1
 # Below this share of non-zeros sparse features are both smaller and faster (a CSR entry takes 8 bytes).
 SPARSE_FEATURES_BELOW = 0.1
+# Features in these formats stay as they are, and become float32 row by row when the graph is prepared.
+_HALVES = (torch.float16, torch.bfloat16)
 # Formats with values that float32 holds exactly.
-_EXACT = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16)
+_EXACT = (torch.float32, *_HALVES, torch.bool, torch.uint8, torch.int8, torch.int16)
+# Entries that are checked at a time, as features may be mapped from disk and larger than the memory.
+_BLOCK = 2**22
 
 
 def as_tensor(values: Any, what: str) -> Tensor:
-    """An array or a tensor of real numbers, as a tensor on the CPU; raises DataError for anything else."""
+    """An array or a tensor of real numbers, as a tensor on the CPU; raises DataError for anything else.
+
+    An array in this machine's byte order is not copied. The tensor must not be written to.
+    """
+    values = values.to_numpy() if hasattr(values, "to_numpy") else values  # of pandas and polars
+    if isinstance(values, list | tuple):
+        values = _as_array(values, what)
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "biuf":
             raise DataError(f"{what}: it holds {_kind(values)}; real numbers are needed")
-        return torch.from_numpy(
-            np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False))
-        )
+        native = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False))
+        with warnings.catch_warnings():  # PyTorch has no tensors that can't be written to, and says so
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return torch.from_numpy(native)
     if not isinstance(values, Tensor) or values.is_complex():
         raise DataError(f"{what}: it holds {_kind(values)}; real numbers are needed")
     return values.detach().cpu()
@@ -48,7 +60,7 @@ def as_integers(values: Any, what: str) -> Tensor:
         bad = ~((values == values.trunc()) & (values.abs() <= most))
         if bad.any():
             raise DataError(
-                f"{what}: {_number(values[bad][0])} is no whole number that {_name(values.dtype)} holds "
+                f"{what}: {number_text(values[bad][0])} is no whole number that {_name(values.dtype)} holds "
                 "exactly; whole numbers are needed"
             )
     return values.to(torch.int64)
@@ -80,94 +92,17 @@ def as_mask(values: Any, what: str, num_nodes: int) -> Tensor:
     if bad.any():
         node = int(bad.nonzero()[0])
         raise DataError(
-            f"{what}: {_number(mask[node])} of node {node} is neither 0 nor 1; a mask says of each node "
+            f"{what}: {number_text(mask[node])} of node {node} is neither 0 nor 1; a mask says of each node "
             "whether it belongs to the split"
         )
     return mask == 1
 
 
-def as_labels(values: Any) -> Tensor:
-    """Labels in the form that `Graph` keeps.
-
-    Returns:
-        One label a node: int64 ``[num_nodes]`` class numbers, -1 for nodes without a label. Several labels a
-        node: float32 ``[num_nodes, num_labels]`` of 0 and 1, NaN in the rows of nodes without labels.
-
-    Raises:
-        DataError: a label is no class number, or neither 0 nor 1 where a node may have several.
-    """
-    labels = as_tensor(values, "labels")
-    # a single column holds class numbers, not one label of several
-    labels = labels.squeeze(-1) if labels.dim() == 2 and labels.shape[1] == 1 else labels
-    if labels.dim() == 2:
-        return _several_labels(labels)
-    if labels.dim() != 1:
-        raise DataError(
-            f"labels: expected shape [num_nodes] or [num_nodes, num_labels], got {list(labels.shape)}"
-        )
-    if labels.unique().tolist() == [-1, 1]:
-        raise DataError(
-            "labels: all are -1 or 1, but -1 means that a node has no label; number the two classes 0 and 1"
-        )
-    if labels.is_floating_point():
-        bad = ~((labels == labels.trunc()) & (labels.abs() < 2**53)) & ~labels.isnan()
-        if bad.any():
-            node = int(bad.nonzero()[0])
-            raise DataError(
-                f"labels: {_number(labels[node])} of node {node} is no class number; number the classes 0, "
-                "1, 2 and so on (values to be predicted as they are, regression, are not supported)"
-            )
-        labels = labels.nan_to_num(nan=UNLABELLED)
-    return labels.to(torch.int64)
-
-
-def labelled(labels: Tensor) -> Tensor:
-    """bool ``[num_nodes]``: whether each node has a label; ``labels`` as `as_labels` returns them."""
-    return ~labels.isnan().any(dim=1) if labels.dim() == 2 else labels != UNLABELLED
-
-
-def masks_with_labels(
-    masks: tuple[Any, Any, Any], labels: Tensor
-) -> tuple[tuple[Tensor, Tensor, Tensor], list[str]]:
-    """The masks without the nodes that have no label, and a note for each mask that shrank.
-
-    Raises:
-        DataError: an argument is no mask, or no node of a mask has a label.
-    """
-    has_label, notes = labelled(labels), []
-    kept = []
-    for split, given in zip(("train", "val", "test"), masks, strict=True):
-        mask = as_mask(given, f"{split}_mask", len(labels))
-        left, total = int((mask & has_label).sum()), int(mask.sum())
-        if total and not left:
-            raise DataError(
-                f"{split}_mask: none of its {total:,} nodes has a label; mark nodes that have one"
-            )
-        if left < total:
-            notes.append(f"{split}_mask: {total - left:,} of {total:,} nodes have no label and are left out")
-        kept.append(mask & has_label)
-    return (kept[0], kept[1], kept[2]), notes
-
-
-def label_notes(labels: Tensor, num_classes: int) -> list[str]:
-    """Notes about labels that may be meant in another way than they are taken."""
-    known = labels[labelled(labels)]
-    if labels.dim() == 2:
-        if labels.shape[1] < 2 or not len(known) or bool((known.sum(dim=1) != 1).any()):
-            return []
-        return [
-            f"labels: each node has one of {labels.shape[1]}, but columns are taken as labels that a node "
-            "may have several of; give class numbers to train one class a node"
-        ]
-    inside = known[(known >= 0) & (known < num_classes)]
-    absent = (torch.bincount(inside, minlength=num_classes) == 0).nonzero().flatten()
-    if not len(absent):
-        return []
-    return [f"labels: {len(absent):,} of {num_classes:,} classes have no node, first class {int(absent[0])}"]
-
-
 def as_features(values: Any) -> tuple[Tensor | Csr, tuple[str, ...]]:
-    """float32 features, sparse where most entries are zero, and notes about the conversion.
+    """Features as `Graph` keeps them, and notes about the conversion.
+
+    They become float32, and sparse where most entries are zero. Halves (float16, bfloat16) stay what they
+    are, and so does an array that is mapped from disk, which is not copied.
 
     Raises:
         DataError: an entry is not finite, or too large for float32.
@@ -178,43 +113,75 @@ def as_features(values: Any) -> tuple[Tensor | Csr, tuple[str, ...]]:
         values = sp.coo_matrix((values.values().numpy(), values.indices().numpy()), tuple(values.shape))
     if sp.issparse(values):
         matrix = sp.csr_matrix(values)
-        entries, notes = _as_float32(as_tensor(matrix.data, "features"))
+        entries, notes = exact_float32(as_tensor(matrix.data, "features"), "features")
         features: Tensor | Csr = Csr.from_scipy(
             sp.csr_matrix((entries.numpy(), matrix.indices, matrix.indptr), matrix.shape)
         )
     else:
-        features, notes = _as_float32(as_tensor(values, "features"))
-        if features.dim() != 2:
-            raise DataError(f"features: expected shape [num_nodes, num_features], got {list(features.shape)}")
-        if torch.count_nonzero(features).item() < SPARSE_FEATURES_BELOW * features.numel():
-            features = Csr.from_scipy(sp.csr_matrix(features.numpy()))
+        given, notes = as_tensor(values, "features"), ()
+        if given.dim() != 2:
+            raise DataError(f"features: expected shape [num_nodes, num_features], got {list(given.shape)}")
+        if given.dtype not in _HALVES:
+            given, notes = exact_float32(given, "features")
+        if not _is_mapped(values) and _is_mostly_zero(given):
+            features = Csr.from_scipy(sp.csr_matrix(given.float().numpy()))
         else:
-            features = features.contiguous()
+            features = given.contiguous()
     check_finite(features)
     return features, notes
+
+
+def as_weights(values: Any, num_edges: int) -> tuple[Tensor | None, tuple[str, ...]]:
+    """float32 ``[num_edges]`` weights of edges, and notes about the conversion; None if all are 1.
+
+    Raises:
+        DataError: there are more or fewer weights than edges, or one is not finite.
+    """
+    given = as_tensor(values, "weight")
+    given = given.squeeze(-1) if given.dim() == 2 and given.shape[1] == 1 else given
+    if given.shape != (num_edges,):
+        raise DataError(
+            f"weight: expected shape [{num_edges}], one number for each edge, got {list(given.shape)}"
+        )
+    weight, notes = exact_float32(given, "weight")
+    bad = ~torch.isfinite(weight)
+    if bad.any():
+        edge = int(bad.nonzero()[0])
+        raise DataError(
+            f"weight: {number_text(given[edge])} of edge {edge} is not finite as float32 ({int(bad.sum()):,} "
+            "such weights); replace it, or leave the edge out"
+        )
+    return (None, ()) if bool((weight == 1).all()) else (weight, notes)
 
 
 def check_finite(features: Tensor | Csr) -> None:
     """Raise DataError where an entry is NaN or infinite, naming the first one."""
     value = features.value if isinstance(features, Csr) else features
-    bad = ~torch.isfinite(value)
-    count = int(bad.sum())
+    count, first = 0, -1
+    for start, block in _blocks(value):
+        bad = ~torch.isfinite(block)
+        found = int(bad.sum())
+        if found and first < 0:
+            first = start + int(bad.flatten().nonzero()[0])
+        count += found
     if not count:
         return
-    index = bad.nonzero()[0]  # [entry] of sparse features, [node, column] of dense ones
     if isinstance(features, Csr):
-        node = int(torch.searchsorted(features.rowptr, index.to(features.rowptr.dtype), right=True)) - 1
-        column, first = int(features.col[index]), float(value[index])
+        index = torch.tensor(first, dtype=features.rowptr.dtype)
+        node = int(torch.searchsorted(features.rowptr, index, right=True)) - 1
+        column = int(features.col[first])
+        number = float(value[first])
     else:
-        node, column = index.tolist()
-        first = float(value[node, column])
+        node, column = divmod(first, features.shape[1])
+        number = float(features[node, column])
     raise DataError(
-        f"features: {count} of {value.numel()} entries are NaN or infinite as float32, first {first} of node "
-        f"{node}, column {column}; replace them before training"
+        f"features: {count} of {value.numel()} entries are NaN or infinite as float32, first {number} of "
+        f"node {node}, column {column}; replace them before training"
     )
 
 
-def _as_float32(values: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+def exact_float32(values: Tensor, what: str) -> tuple[Tensor, tuple[str, ...]]:
+    """float32 numbers, and a note if some are rounded."""
     rounded = values.to(torch.float32)
     if values.dtype in _EXACT:
         return rounded, ()
@@ -222,26 +189,37 @@ def _as_float32(values: Tensor) -> tuple[Tensor, tuple[str, ...]]:
     if not num_changed:
         return rounded, ()
     return rounded, (
-        f"features: {num_changed / values.numel():.1%} of the entries are rounded from {_name(values.dtype)} "
+        f"{what}: {num_changed / values.numel():.1%} of the entries are rounded from {_name(values.dtype)} "
         "to float32",
     )
 
 
-def _several_labels(labels: Tensor) -> Tensor:
-    """float32 ``[num_nodes, num_labels]``; a row that is all NaN, or all -1, stands for no labels."""
-    known = (labels == 0) | (labels == 1)
-    no_label = labels.isnan() if labels.is_floating_point() else labels == UNLABELLED
-    absent = no_label.all(dim=1) | (labels == UNLABELLED).all(dim=1)
-    bad = ~known & ~absent.unsqueeze(1)
-    if bad.any():
-        node, column = bad.nonzero()[0].tolist()
-        value = _number(labels[node, column])
-        raise DataError(
-            f"labels: {value} lies outside 0 to 1 (node {node}, column {column}); where a node may have "
-            "several labels each is 0 or 1, or all of a node's are NaN, for none"
-        )
-    converted = labels.to(torch.float32)
-    return converted.masked_fill(absent.unsqueeze(1), torch.nan) if bool(absent.any()) else converted
+def _blocks(value: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Blocks of consecutive rows, and the number of entries in front of each."""
+    if value.dim() and value.stride(0) == 0:
+        value = value[:1]  # all rows are one and the same
+    width = max(1, value.numel() // max(1, len(value)))
+    step = max(1, _BLOCK // width)
+    for start in range(0, len(value), step):
+        yield start * width, value[start : start + step]
+
+
+def _is_mostly_zero(features: Tensor) -> bool:
+    return torch.count_nonzero(features).item() < SPARSE_FEATURES_BELOW * features.numel()
+
+
+def _is_mapped(values: Any) -> bool:
+    """Whether an array lies in a file that is mapped into memory."""
+    while isinstance(values, np.ndarray):
+        values = values.base
+    return isinstance(values, mmap.mmap)
+
+
+def _as_array(values: Sequence[Any], what: str) -> np.ndarray:
+    try:
+        return np.array(values)
+    except ValueError:  # NumPy's words are about its own insides
+        raise DataError(f"{what}: its rows are not of equal length; give an array of numbers") from None
 
 
 def _kind(values: Any) -> str:
@@ -249,7 +227,7 @@ def _kind(values: Any) -> str:
     return f"values of type {shown(str(dtype).removeprefix('torch.'))}"
 
 
-def _number(value: Tensor) -> str:
+def number_text(value: Tensor) -> str:
     """The shortest text that names the value in its format: 4.206 for a float32, not 4.205999851."""
     return str(value.float().item() if value.dtype == torch.bfloat16 else value.numpy()[()])
 

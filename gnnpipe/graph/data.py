@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from gnnpipe.config.catalog import IN_MEMORY
 from gnnpipe.errors import DataError
-from gnnpipe.graph.convert import (
-    as_features,
-    as_ids,
-    as_labels,
-    as_tensor,
-    check_finite,
-    label_notes,
-    masks_with_labels,
-)
+from gnnpipe.graph.choices import Choices
+from gnnpipe.graph.convert import check_finite
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.labels import check_rows
+from gnnpipe.graph.normalized_features import normalized_features
+from gnnpipe.graph.pieces import (
+    NO_NODES,
+    adjacency_from,
+    features_from,
+    features_made,
+    labels_from,
+    num_nodes_of,
+)
+from gnnpipe.graph.sources.objects import of_networkx, of_pyg, of_scipy
+from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.system.steps import Step, silently
 
-# Normalising makes sparse features dense up to this size.
-MOST_FILLED_BYTES = 2**30
-NO_NODES = "graph: it has no nodes; at least one is needed"
+# Entries of an adjacency that are checked at a time, as it may be mapped from disk.
+_BLOCK = 2**24
 
-Task = Literal["multiclass", "binary", "multilabel"]
+Task = Literal["multiclass", "binary", "multilabel", "regression"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Graph:
     """One graph with features, labels and masks; checked as it is made.
 
     Raises:
         DataError: if shapes disagree, an edge names a node that does not exist, a feature is not finite, a
-            label lies outside the classes, or masks overlap or are empty.
+            label lies outside the classes, masks overlap, or that of training or validation is empty.
     """
 
     name: str
@@ -45,18 +50,20 @@ class Graph:
     """``[num_nodes, num_nodes]``: entry (i, j) counts the edges from j to i, so row i lists the nodes that
     node i aggregates from."""
     features: Tensor | Csr
-    """float32 ``[num_nodes, num_features]``, dense or sparse."""
+    """``[num_nodes, num_features]``: float32, dense or sparse; or float16 or bfloat16. May be mapped from
+    disk."""
     labels: Tensor
-    """int64 ``[num_nodes]`` class numbers, or float32 ``[num_nodes, num_classes]`` of 0 and 1. Nodes without
-    a label are in no mask and have -1 or NaN."""
+    """int64 ``[num_nodes]`` class numbers, or float32 ``[num_nodes, num_classes]`` of 0 and 1. For regression
+    float32 ``[num_nodes]`` or ``[num_nodes, num_classes]``. Nodes without a label are in no mask and have -1
+    or NaN."""
     num_classes: int
-    """Number of classes (or of labels that a node may have)."""
+    """Number of classes, or of labels that a node may have, or of values to be predicted."""
     train_mask: Tensor
     """bool ``[num_nodes]``."""
     val_mask: Tensor
     """bool ``[num_nodes]``."""
     test_mask: Tensor
-    """bool ``[num_nodes]``."""
+    """bool ``[num_nodes]``; empty where test labels are hidden."""
     notes: tuple[str, ...] = ()
     """Lines for the user: each names something that was left out or changed while loading."""
     weighted: bool = False
@@ -66,13 +73,20 @@ class Graph:
     """Ids of the nodes in the files they came from; None where they are 0, 1, 2 and so on."""
     class_names: tuple[str, ...] = ()
     """Name of each class; empty where classes are just numbers."""
+    regression: bool = False
+    """Whether labels are values to be predicted, and not classes."""
 
     def __post_init__(self) -> None:
         """Check everything that a user's data may get wrong; raises DataError."""
-        _check_adjacency(self.adjacency)
+        _check_adjacency(self.adjacency, weighted=self.weighted)
         _check_features(self.features, self.num_nodes)
         _check_masks(self.masks, self.num_nodes)
         _check_labels(self)
+
+    def __repr__(self) -> str:
+        """Name and sizes; the arrays themselves would fill a screen."""
+        sizes = ("num_nodes", "num_edges", "num_features", "num_classes", "task", "weighted")
+        return f"Graph({', '.join(f'{key}={getattr(self, key)!r}' for key in ('name', *sizes))})"
 
     @property
     def num_nodes(self) -> int:
@@ -81,7 +95,7 @@ class Graph:
 
     @property
     def num_edges(self) -> int:
-        """Number of directed edges; parallel edges count once."""
+        """Number of directed edges; without weights, parallel edges count once."""
         return self.adjacency.num_entries
 
     @property
@@ -96,7 +110,9 @@ class Graph:
 
     @property
     def task(self) -> Task:
-        """Kind of classification, from the shape of the labels and the number of classes."""
+        """What is predicted, from the shape of the labels and the number of classes."""
+        if self.regression:
+            return "regression"
         if self.labels.dim() == 2:
             return "multilabel"
         return "binary" if self.num_classes == 2 else "multiclass"
@@ -104,143 +120,202 @@ class Graph:
     @classmethod
     def from_edge_index(
         cls,
-        edge_index: Tensor,
-        features: Tensor | sp.spmatrix,
-        labels: Tensor,
-        masks: tuple[Tensor, Tensor, Tensor],
+        edge_index: Any,
+        features: Any,
+        labels: Any,
+        masks: tuple[Any, Any, Any] | None = None,
         *,
+        weight: Any = None,
         num_classes: int | None = None,
         name: str = "graph",
-        undirected: bool = False,
         notes: tuple[str, ...] = (),
+        **choices: Any,
     ) -> Graph:
-        """Build from the tensors of PyG's ``Data``.
+        """Build from arrays or tensors, as those of PyG's ``Data``.
 
         Args:
-            edge_index: int64 ``[2, num_edges]``, row 0 the sources and row 1 the targets.
+            edge_index: whole numbers ``[2, num_edges]``, row 0 the sources and row 1 the targets.
             features: ``[num_nodes, num_features]``, dense or a sparse matrix (SciPy's or torch's). A dense
-                matrix with few non-zeros is stored sparse.
-            labels: ``[num_nodes]`` class numbers or ``[num_nodes, num_classes]`` of 0 and 1. -1 or NaN stands
-                for no label; nodes without one are taken out of the masks.
-            masks: training, validation and test masks, ``[num_nodes]`` of bool, or of 0 and 1.
+                matrix with few non-zeros is stored sparse. Or ``"degree"`` or ``"laplacian:16"``, to make
+                them from the edges (`gnnpipe.graph.made_features`).
+            labels: ``[num_nodes]`` class numbers, ``[num_nodes, num_classes]`` of 0 and 1, or
+                numbers to be predicted as they are. NaN stands for no label, as does -1 among classes; nodes
+                without one are taken out of the masks. Text names classes, None stands for none.
+            masks: training, validation and test masks, ``[num_nodes]`` of bool, or of 0 and 1; None in place
+                of the last where test labels are hidden. None for a seeded split.
+            weight: weights of the edges, ``[num_edges]``.
             num_classes: number of classes; by default the largest label plus one.
             name: name of the graph in printed lines.
-            undirected: add the reverse of every edge.
             notes: lines for the user about the arguments themselves.
+            choices: fields of `Choices`: ``undirected``, ``task``, ``split``, ``make_split``.
 
         Raises:
             DataError: an argument can't be converted without loss, or the class refuses the result.
+            ConfigError: a choice is not known.
         """
-        rows, feature_notes = as_features(features)
-        num_nodes = rows.num_rows if isinstance(rows, Csr) else rows.shape[0]
-        if num_nodes == 0:
-            raise DataError(NO_NODES)
-        adjacency, edge_notes = _adjacency(edge_index, num_nodes, undirected)
-        labels = as_labels(labels)
-        _check_rows(labels, num_nodes)
-        kept, mask_notes = masks_with_labels(masks, labels)
-        classes = num_classes or _count_classes(labels)
-        notes = (*notes, *edge_notes, *feature_notes, *label_notes(labels, classes), *mask_notes)
-        return cls(name, adjacency, rows, labels, classes, *kept, notes=notes)
+        if isinstance(features, str):
+            features, choices = None, choices | {"features": features}
+        raw = RawGraph(edge_index, features, labels, masks, notes, weight)
+        return cls.from_raw(raw, name, Choices.given(choices), num_classes)
+
+    @classmethod
+    def from_pyg(cls, data: Any, *, name: str = IN_MEMORY, **choices: Any) -> Graph:
+        """Build from a ``torch_geometric.data.Data``.
+
+        Args:
+            data: with ``edge_index``, ``x``, ``y`` and perhaps ``edge_weight`` and the three masks. A note
+                names what else it has.
+            name: name of the graph in printed lines.
+            choices: fields of `Choices`, such as ``features="degree"`` for a Data without ``x``.
+
+        Raises:
+            DataError, ConfigError: as `from_edge_index`.
+        """
+        return cls.from_raw(of_pyg(data, name), name, Choices.given(choices))
+
+    @classmethod
+    def from_scipy(
+        cls,
+        adjacency: Any,
+        features: Any,
+        labels: Any,
+        masks: tuple[Any, Any, Any] | None = None,
+        *,
+        rows: Literal["sources", "targets"],
+        **arguments: Any,
+    ) -> Graph:
+        """Build from a SciPy sparse matrix.
+
+        Args:
+            adjacency: ``[num_nodes, num_nodes]``. Entries that are not all 1 are the edges' weights.
+            features: as for `from_edge_index`, and so are ``labels`` and ``masks``.
+            rows: side of an edge that rows stand for: entry (i, j) is an edge from i to j with ``"sources"``,
+                and one from j to i with ``"targets"``: node i then aggregates from those that its row lists.
+                Nothing to choose in a symmetric matrix.
+            arguments: other arguments of `from_edge_index`.
+
+        Raises:
+            DataError, ConfigError: as `from_edge_index`.
+        """
+        edge_index, weight = of_scipy(adjacency, rows)
+        return cls.from_edge_index(edge_index, features, labels, masks, weight=weight, **arguments)
+
+    @classmethod
+    def from_networkx(
+        cls,
+        graph: Any,
+        *,
+        label: str,
+        features: str | Sequence[str] = "degree",
+        split: str | None = None,
+        weight: str | None = None,
+        name: str | None = None,
+        **choices: Any,
+    ) -> Graph:
+        """Build from a networkx graph: directed if its class is, and parallel edges if it is a multigraph's.
+
+        Args:
+            graph: nodes may be anything; their names are kept as `ids`.
+            label: attribute of the nodes that is their label: a number, or text, whose different values are
+                the classes. None or an absent attribute stands for no label.
+            features: attributes of the nodes, each a number or a list of numbers; or ``"degree"`` or
+                ``"laplacian:16"``, to make features from the edges.
+            split: attribute of the nodes that says train, val or test; None for a seeded split.
+            weight: attribute of the edges that is their weight; None if every edge counts 1.
+            name: name of the graph in printed lines; by default its own.
+            choices: fields of `Choices`.
+
+        Raises:
+            DataError, ConfigError: as `from_edge_index`; or a node lacks an attribute that another has.
+        """
+        raw = of_networkx(graph, label, features, split, weight)
+        if raw.features is None:
+            choices["features"] = features
+        return cls.from_raw(raw, name or raw.name or "graph", Choices.given(choices))
+
+    @classmethod
+    def from_raw(
+        cls,
+        raw: RawGraph,
+        name: str,
+        choices: Choices,
+        num_classes: int | None = None,
+        assumed_width: int | None = None,
+        step: Step = silently,
+    ) -> Graph:
+        """Check what the files of a data set hold, or the arguments of another constructor.
+
+        Args:
+            raw: the content.
+            name: of the graph.
+            choices: what to do with it.
+            num_classes: number of classes; by default the largest label plus one.
+            assumed_width: columns of features and number of classes where the content has none, for work that
+                needs their sizes alone. None: it must have them.
+            step: shows what is being done.
+
+        Raises:
+            DataError: as `from_edge_index`.
+        """
+        num_nodes = num_nodes_of(raw, name)
+        adjacency = adjacency_from(raw, num_nodes, undirected=choices.undirected)
+        features, feature_notes = features_from(raw, name, adjacency, choices.features, assumed_width, step)
+        wanted = (choices, num_nodes, num_classes, assumed_width)
+        labels, outputs, masks, label_notes = labels_from(raw, name, *wanted)
+        return cls(
+            name,
+            adjacency.matrix,
+            features,
+            labels.values,
+            outputs,
+            *masks,
+            notes=(*raw.notes, *adjacency.notes, *feature_notes, *label_notes),
+            weighted=adjacency.weighted,
+            ids=raw.ids,
+            class_names=raw.class_names or labels.names,
+            regression=labels.kind == "values",
+        )
+
+    def with_made_features(self, spec: str, step: Step = silently) -> Graph:
+        """The same graph with features that are made from its edges, and a note that says so.
+
+        Args:
+            spec: degree, or laplacian:16; see `gnnpipe.graph.made_features`.
+            step: shows what is being done.
+
+        Raises:
+            ConfigError, DataError: as `made_features`.
+        """
+        made, note = features_made(self.adjacency, spec, self.num_features, step)
+        return replace(self, features=made, notes=(*self.notes, note))
 
     def with_normalized_features(self) -> Graph:
         """The same graph with features as torch_geometric's NormalizeFeatures makes them.
 
-        The smallest entry of the whole matrix is subtracted from all, then each row is divided by its sum,
-        where that is above 1.
-
         Raises:
-            DataError: subtracting would make sparse features dense and larger than `MOST_FILLED_BYTES`, or
-                the sum of a row is too large for float32.
+            DataError: as `normalized_features`.
         """
-        if not isinstance(self.features, Csr):
-            return replace(self, features=_normalized(self.features))
-        matrix = self.features.to_scipy()
-        least = float(matrix.min()) if min(matrix.shape) else 0.0  # counts the zeros that are not stored
-        if least != 0:
-            size = 4 * self.num_nodes * self.num_features
-            if size > MOST_FILLED_BYTES:
-                raise DataError(
-                    f"normalize-features: the smallest entry is {least:g}, and to shift all by it makes "
-                    f"sparse features dense ({size / 2**30:.1f} GiB); leave it out, or shift them first"
-                )
-            return replace(self, features=_normalized(torch.from_numpy(matrix.toarray())))
-        # nothing to subtract: the zeros that are not stored stay zero, and scaling keeps the matrix sparse
-        total = np.asarray(matrix.sum(axis=1)).ravel()
-        _check_sums(torch.from_numpy(total))
-        return replace(self, features=Csr.from_scipy(sp.diags(1 / np.maximum(total, 1)) @ matrix))
+        return replace(self, features=normalized_features(self.features))
 
 
-def _normalized(features: Tensor) -> Tensor:
-    if not features.numel():
-        return features
-    shifted = features - features.min()
-    total = shifted.sum(dim=1, keepdim=True)
-    _check_sums(total)
-    return shifted / total.clamp(min=1.0)
-
-
-def _check_sums(total: Tensor) -> None:
-    bad = ~torch.isfinite(total).flatten()
-    if bad.any():
-        raise DataError(
-            f"normalize-features: the entries of node {int(bad.nonzero()[0])} are too large to be added up "
-            "in float32; scale the features down first"
-        )
-
-
-def _adjacency(edge_index: Tensor, num_nodes: int, undirected: bool) -> tuple[Csr, tuple[str, ...]]:
-    """The adjacency (row: target, column: source, entry: number of parallel edges) and notes about it."""
-    edge_index = as_tensor(edge_index, "edge_index")
-    if edge_index.dim() != 2 or edge_index.shape[0] != 2:
-        raise DataError(f"edge_index: expected shape [2, num_edges], got {list(edge_index.shape)}")
-    source, target = as_ids(edge_index, "edge_index", num_nodes).numpy()
-    # conversion from coordinates sums duplicates, so that an entry counts parallel edges
-    ones = np.ones(len(source), dtype=np.float32)
-    matrix = sp.coo_matrix((ones, (target, source)), shape=(num_nodes, num_nodes)).tocsr()
-    repeated = len(source) - matrix.nnz
-    if undirected:
-        matrix = (matrix + matrix.T).tocsr()
-        matrix.data[:] = 1.0
-    weigh = "once, as --undirected is given" if undirected else "as often as it occurs"
-    note = f"edges: {repeated:,} of {len(source):,} repeat others; each counts {weigh}"
-    return Csr.from_scipy(matrix), (note,) if repeated else ()
-
-
-def _check_rows(labels: Tensor, num_nodes: int) -> None:
-    if labels.shape[0] != num_nodes:
-        raise DataError(f"labels: {labels.shape[0]} rows for {num_nodes} nodes; give one for each node")
-
-
-def _count_classes(labels: Tensor) -> int:
-    """Columns of several labels, or the largest class number plus one; raises DataError for absurd ones."""
-    if labels.dim() == 2:
-        return labels.shape[1]
-    largest = int(labels.max()) if labels.numel() else -1
-    if largest >= labels.shape[0]:  # more classes than nodes: these are ids, or years, not classes
-        raise DataError(
-            f"labels: {largest} can't be a class of a graph with {labels.shape[0]} nodes; "
-            "number the classes 0, 1, 2 and so on, or give num_classes"
-        )
-    return largest + 1
-
-
-def _check_adjacency(adjacency: Csr) -> None:
+def _check_adjacency(adjacency: Csr, *, weighted: bool) -> None:
     if adjacency.num_rows == 0:
         raise DataError(NO_NODES)
     if adjacency.num_rows != adjacency.num_cols:
         raise DataError(
             f"adjacency: expected a square matrix, got {adjacency.num_rows} x {adjacency.num_cols}"
         )
-    value = adjacency.value
-    if value.numel() and not bool((torch.isfinite(value) & (value >= 0)).all()):
-        raise DataError("adjacency: an entry is negative or not finite; entries count edges")
-    col = adjacency.col
-    if col.numel() and (int(col.min()) < 0 or int(col.max()) >= adjacency.num_cols):
-        raise DataError(
-            f"adjacency: node id {int(col.max())} is out of range for {adjacency.num_cols} nodes; "
-            "renumber the edges"
-        )
+    for start in range(0, adjacency.num_entries, _BLOCK):
+        value, col = adjacency.value[start : start + _BLOCK], adjacency.col[start : start + _BLOCK]
+        if not torch.isfinite(value).all():
+            raise DataError("adjacency: an entry is not finite; weights of edges are numbers")
+        if not weighted and int((value < 0).sum()):
+            raise DataError("adjacency: an entry is negative, but entries count edges unless it is weighted")
+        if int(col.min()) < 0 or int(col.max()) >= adjacency.num_cols:
+            raise DataError(
+                f"adjacency: node id {int(col.max())} is out of range for {adjacency.num_cols} nodes; "
+                "renumber the edges"
+            )
 
 
 def _check_features(features: Tensor | Csr, num_nodes: int) -> None:
@@ -258,7 +333,7 @@ def _check_masks(masks: dict[str, Tensor], num_nodes: int) -> None:
             raise DataError(
                 f"{name}_mask: expected bool [{num_nodes}], got {str(mask.dtype)[6:]} {list(mask.shape)}"
             )
-        if not mask.any():
+        if not mask.any() and name != "test":  # hidden test labels
             raise DataError(f"{name}_mask: it is empty; mark at least one node")
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
         num_shared = int((masks[first] & masks[second]).sum())
@@ -271,11 +346,18 @@ def _check_masks(masks: dict[str, Tensor], num_nodes: int) -> None:
 
 def _check_labels(data: Graph) -> None:
     labels, num_nodes = data.labels, data.num_nodes
-    _check_rows(labels, num_nodes)
+    check_rows(labels, num_nodes)
+    columns = labels.shape[1] if labels.dim() == 2 else 1
+    if (data.regression or labels.dim() == 2) and columns != data.num_classes:
+        raise DataError(f"labels: {columns} columns for num_classes {data.num_classes}")
+    if data.class_names and len(data.class_names) != data.num_classes:
+        raise DataError(f"class_names: {len(data.class_names)} names for {data.num_classes} classes")
     used = labels[data.train_mask | data.val_mask | data.test_mask]
+    if data.regression:
+        if not torch.isfinite(used).all():
+            raise DataError("labels: a value in the masks is not finite; leave its node out of the masks")
+        return
     low, high = (0, 1) if labels.dim() == 2 else (0, data.num_classes - 1)
-    if labels.dim() == 2 and labels.shape[1] != data.num_classes:
-        raise DataError(f"labels: {labels.shape[1]} columns for num_classes {data.num_classes}")
     outside = (used < low) | (used > high) | ~torch.isfinite(used)
     if outside.any():
         raise DataError(

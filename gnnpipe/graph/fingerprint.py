@@ -12,7 +12,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from gnnpipe.config.catalog import is_synthetic
+from gnnpipe.config.catalog import GRAPH_FILE
 from gnnpipe.config.run import GraphConfig
 from gnnpipe.files.reading import CONFIG_BYTES, read_bytes
 from gnnpipe.files.writing import tensor_bytes
@@ -21,7 +21,7 @@ from gnnpipe.graph.data import Graph
 # Bytes that are hashed at once: an array that is mapped from disk is never in memory as a whole.
 BLOCK_BYTES = 1 << 25
 # Fields of a config that say where a graph is or what is measured on it, and nothing about its content.
-NOT_CONTENT = ("root", "metric")
+NOT_CONTENT = ("graph", "root", "metric")
 
 
 def fingerprint(graph: Graph) -> str:
@@ -33,16 +33,23 @@ def fingerprint(graph: Graph) -> str:
     return digest.hexdigest()
 
 
-def known_fingerprint(config: GraphConfig) -> Callable[[], str] | None:
+def known_fingerprint(config: GraphConfig, assumed_width: int | None = None) -> Callable[[], str] | None:
     """Computes the fingerprint of a config's graph without loading it; None where that can't be.
 
     The built-in graph is decided by its settings, and a graph folder by the checksums in its graph.yaml.
+
+    Args:
+        config: names the graph.
+        assumed_width: as for `gnnpipe.graph.sources.datasets.load_dataset`.
     """
     settings = {field.name: getattr(config, field.name) for field in fields(GraphConfig)}
-    settings |= {"synthetic": asdict(config.synthetic)}
+    settings |= {"synthetic": asdict(config.synthetic), "assumed_width": assumed_width}
     content = {key: value for key, value in settings.items() if key not in NOT_CONTENT}
-    if is_synthetic(config.dataset):
-        return lambda: _of_settings(content)
+    if config.is_synthetic:
+        return lambda: _of_settings({**content, "assumed_width": None})
+    if config.graph:
+        folder, name = Path(config.graph), config.data_name  # the graph may be named for its folder
+        return lambda: folder_fingerprint(folder, {**content, "name": name})
     return None
 
 
@@ -56,7 +63,7 @@ def folder_fingerprint(folder: Path, content: dict[str, object]) -> str:
     Raises:
         OSError: graph.yaml can't be read.
     """
-    checksums = xxhash.xxh3_128(read_bytes(folder / "graph.yaml", CONFIG_BYTES, link=True)).hexdigest()
+    checksums = xxhash.xxh3_128(read_bytes(folder / GRAPH_FILE, CONFIG_BYTES, link=True)).hexdigest()
     return _of_settings({**content, "checksums": checksums})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -14,15 +14,9 @@ from gnnpipe.graph.cache import Cache, Recipe, opened
 from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.fingerprint import fingerprint
+from gnnpipe.system.steps import Step, silently
 
-Step = Callable[[str], AbstractContextManager[None]]
-"""Shows, as long as its context is open, what is being done."""
 T = TypeVar("T")
-
-
-def silently(_: str) -> AbstractContextManager[None]:
-    """A `Step` that shows nothing."""
-    return nullcontext()
 
 
 def to_stderr(line: str) -> None:
@@ -57,7 +51,10 @@ class LazyGraph:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the content, by which a cache knows the graph."""
-        return self._known() if self._known else fingerprint(self.graph)
+        if self._known:
+            with suppress(OSError):  # loading the graph then says what is wrong with its files
+                return self._known()
+        return fingerprint(self.graph)
 
     @cached_property
     def structure(self) -> Structure:

@@ -24,6 +24,7 @@ from gnnpipe.graph.cut.partition import halo_counts, node_cost
 from gnnpipe.graph.data import Graph, Task
 from gnnpipe.graph.moved import MovedDense, moved, pack, turned, unpack
 from gnnpipe.graph.normalize import Normalization, normalized
+from gnnpipe.graph.standard import standardized
 from gnnpipe.graph.transpose import is_symmetric
 
 
@@ -41,7 +42,7 @@ class GraphFacts:
     """Stored entries of the feature matrix: all where it is dense, the non-zeros where it is sparse."""
     num_classes: int
     task: Task
-    """Kind of classification."""
+    """What is predicted."""
     part_method: str
     """Method that made the parts: metis, rcm or whole."""
     chunk_method: str
@@ -63,6 +64,11 @@ class GraphFacts:
     part each; None where that cut does not exist."""
     notes: list[str]
     """Lines for the user: each names something that was left out or changed while loading."""
+    value_mean: tuple[float, ...] = ()
+    """With regression, mean of each value over the training nodes; a model predicts (value - mean) /
+    deviation."""
+    value_deviation: tuple[float, ...] = ()
+    """With regression, standard deviation of each value over the training nodes."""
 
     @property
     def alpha(self) -> float:
@@ -87,7 +93,7 @@ class PreparedGraph:
     features: Tensor | Csr
     """float32 ``[num_nodes, num_features]``, dense or sparse."""
     labels: Tensor
-    """As in `Graph`."""
+    """As in `Graph`; values to be predicted are standardised, ``[num_nodes, num_classes]``."""
     masks: dict[str, Tensor]
     """bool ``[num_nodes]`` for train, val and test."""
     halo_forward: tuple[Tensor, ...]
@@ -133,6 +139,7 @@ class PreparedGraph:
         facts = parse_json(metadata["facts"])
         # ranges cover all rows without gaps, so their stops suffice
         stops = facts.pop("range_stops")
+        facts |= {key: tuple(facts[key]) for key in ("value_mean", "value_deviation")}
         matrix = unpack("matrix", tensors)
         assert isinstance(matrix, Csr)
         matrix_t = unpack("matrix_t", tensors) if "matrix_t.col" in tensors else matrix
@@ -218,6 +225,7 @@ def prepare_file(
 
 
 def _draft(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals: int) -> _Draft:
+    data, standard = standardized(data)
     # counted first: afterwards memory holds the matrix
     rival = _rival_halo(data.adjacency, spec, num_rivals)
     cut = cut_graph(data.adjacency, spec)
@@ -247,6 +255,8 @@ def _draft(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals:
         sizes[1],
         rival,
         list(data.notes),
+        standard.mean,
+        standard.deviation,
     )
     order, chunk_edges = torch.from_numpy(cut.order), _count_chunk_edges(matrix, cut.ranges)
     return _Draft(data, facts, cut.ranges, order, matrix, symmetric, halo_forward, halo_backward, chunk_edges)

@@ -1,13 +1,74 @@
-"""Seeded splits into training, validation and test nodes, for data sets that ship none."""
+"""The split into training, validation and test nodes: one that ships with a data set, or a seeded one."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from gnnpipe.graph.convert import labelled
+from gnnpipe.errors import DataError
+from gnnpipe.graph.choices import Choices
+from gnnpipe.graph.convert import as_tensor
+from gnnpipe.graph.labels import Labels, labelled, masks_with_labels
 
 Masks = tuple[Tensor, Tensor, Tensor]
+# Fewest labelled nodes for a seeded split: with fewer, one of the three masks may be empty.
+LEAST_FOR_SPLIT = 5
+_SPLITS = ("train", "val", "test")
+
+
+def chosen_masks(
+    shipped: Masks | None, labels: Labels, choices: Choices, name: str
+) -> tuple[Masks, list[str]]:
+    """Masks of labelled nodes, and notes about those that are left out.
+
+    Args:
+        shipped: masks ``[num_nodes]``, or ``[num_nodes, num_splits]`` with a column for each split; None in
+            place of the test mask where there is none. None to make a seeded split of the labelled nodes.
+        labels: of the nodes.
+        choices: which split.
+        name: of the graph, for messages.
+
+    Raises:
+        DataError: there are fewer splits, or too few nodes have labels for a seeded one; also as
+            `masks_with_labels`.
+    """
+    if shipped is None:
+        return _made(labels, choices, name)
+    if not isinstance(shipped, tuple | list) or len(shipped) != len(_SPLITS):
+        found = (
+            len(shipped)
+            if isinstance(shipped, tuple | list)
+            else f"an object of type {type(shipped).__name__}"
+        )
+        raise DataError(f"masks: {found} can't be used; give three: for training, validation and testing")
+    none = torch.zeros(len(labels.values), dtype=torch.bool)
+    given = [
+        none if mask is None and key == "test" else mask for key, mask in zip(_SPLITS, shipped, strict=True)
+    ]
+    columns = [as_tensor(mask, f"{key}_mask") for key, mask in zip(_SPLITS, given, strict=True)]
+    num_splits = min((mask.shape[1] for mask in columns if mask.dim() == 2), default=1)
+    if not 0 <= choices.split < num_splits:
+        raise DataError(
+            f"split: {choices.split} does not exist; {name} ships {num_splits} (use 0 to {num_splits - 1})"
+        )
+    train, val, test = (
+        (mask[:, choices.split] if mask.dim() == 2 else mask).contiguous() for mask in columns
+    )
+    return masks_with_labels((train, val, test), labels.values)
+
+
+def _made(labels: Labels, choices: Choices, name: str) -> tuple[Masks, list[str]]:
+    has_label = labelled(labels.values)
+    if int(has_label.sum()) < LEAST_FOR_SPLIT:
+        raise DataError(
+            f"labels: {int(has_label.sum())} nodes have one, and {name} ships no split; {LEAST_FOR_SPLIT} "
+            "are needed to make one"
+        )
+    if choices.make_split == "per-class" and labels.kind == "classes":
+        return per_class_split(labels.values, seed=choices.split), []
+    notes = ["make-split: per-class needs one class a node, so the split is random"]
+    masks = random_split(len(has_label), seed=choices.split, among=has_label)
+    return masks, notes if choices.make_split == "per-class" else []
 
 
 def random_split(

@@ -1,8 +1,10 @@
-"""Metrics that are fed chunk by chunk. Counts of nodes by class travel between ranks; division comes last."""
+"""Metrics that are fed chunk by chunk. Sums over nodes travel between ranks; division comes last."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,15 +12,25 @@ from torch import Tensor
 from gnnpipe.config.run import Metric
 
 SPLITS = ("train", "val", "test")
+OF_VALUES: tuple[Metric, ...] = ("r2", "mae", "rmse")
+"""Metrics of values to be predicted."""
+LOWER_IS_BETTER: tuple[Metric, ...] = ("mae", "rmse")
+"""Metrics that are errors; of the others the highest is the best."""
+
+
+def is_better(metric: Metric, score: float, other: float) -> bool:
+    """Whether a score is strictly better than another."""
+    return score < other if metric in LOWER_IS_BETTER else score > other
 
 
 @dataclass(frozen=True)
 class Scores:
-    """A metric on each split, from 0 to 1."""
+    """A metric on each split: from 0 to 1; R2 is 1 at most, and errors are 0 or more."""
 
     train: float
     val: float
-    test: float
+    test: float | None
+    """None where test labels are hidden."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +57,116 @@ class Classes:
     test: ClassCounts
 
 
-@dataclass
-class Tally:
+class Tally(Protocol):
     """Sums over the nodes of one split that were added so far."""
+
+    num_nodes: int
+    """Number of those nodes."""
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Add the nodes of a chunk: logits ``[n, num_classes]`` and labels."""
+
+    def merge(self, other: Tally) -> None:
+        """Add the nodes of another tally."""
+
+    def score(self, metric: Metric) -> float:
+        """The metric over all nodes that were added."""
+
+    def counts_by_class(self) -> ClassCounts | None:
+        """Numbers of nodes by class; None where labels are no classes."""
+
+
+@dataclass
+class ClassTally:
+    """Counts by class, and with ``ranks`` the scores of two classes, for ROC AUC."""
 
     counts: Tensor
     """int64 ``[3, num_classes]``: the rows of `ClassCounts`: count, correct, predicted."""
+    ranks: bool
+    num_nodes: int = 0
     scores: list[Tensor] = field(default_factory=list)
-    """float64, for ROC AUC: logit of class 1 minus logit of class 0 of each node; a tensor for each chunk."""
+    """float64: logit of class 1 minus logit of class 0 of each node; a tensor for each chunk."""
     positive: list[Tensor] = field(default_factory=list)
     """bool: whether each of those nodes is of class 1."""
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Add the nodes of a chunk."""
+        self.num_nodes += len(logits)
+        self.counts += _counts(logits, labels, self.counts.shape[1]).cpu()
+        if self.ranks:
+            # the difference itself: as a probability the confident ones would tie at 1
+            self.scores.append((logits[:, 1].double() - logits[:, 0].double()).cpu())
+            self.positive.append((labels == 1).cpu())
+
+    def merge(self, other: Tally) -> None:
+        """Add the nodes of another tally."""
+        assert isinstance(other, ClassTally)
+        self.num_nodes += other.num_nodes
+        self.counts += other.counts
+        self.scores += other.scores
+        self.positive += other.positive
+
+    def score(self, metric: Metric) -> float:
+        """The metric over all nodes that were added."""
+        # per class: precision = correct / predicted, recall = correct / count,
+        # F1 = 2 correct / (count + predicted)
+        count, correct, predicted = self.counts.double()
+        if metric == "roc_auc":
+            return roc_auc(torch.cat(self.scores), torch.cat(self.positive)) if self.scores else 0.0
+        if metric == "f1":
+            return float(2 * correct.sum() / (count.sum() + predicted.sum()).clamp(min=1))
+        if metric == "macro_f1":
+            occurs = (count + predicted) > 0  # F1 of a class that nobody has and nobody got is undefined
+            return _mean(2 * correct[occurs] / (count + predicted)[occurs])
+        if metric == "balanced_accuracy":
+            return _mean(correct[count > 0] / count[count > 0])
+        return float(correct.sum() / count.sum().clamp(min=1))
+
+    def counts_by_class(self) -> ClassCounts | None:
+        """Numbers of nodes by class."""
+        return ClassCounts(*map(tuple, self.counts.tolist()))
+
+
+@dataclass
+class ValueTally:
+    """Sums from which R2 and mean errors follow, of values that are standardised."""
+
+    sums: Tensor
+    """float64 ``[4, num_values]``: of the values y, of y^2, of (prediction - y)^2 and of |prediction - y|."""
+    deviation: Tensor
+    """float64 ``[num_values]``: one standardised unit in the units of the values."""
+    num_nodes: int = 0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Add the nodes of a chunk."""
+        self.num_nodes += len(logits)
+        truth = labels.double()
+        off = logits.double() - truth
+        sums = [part.sum(dim=0) for part in (truth, truth.square(), off.square(), off.abs())]
+        self.sums += torch.stack(sums).cpu()
+
+    def merge(self, other: Tally) -> None:
+        """Add the nodes of another tally."""
+        assert isinstance(other, ValueTally)
+        self.num_nodes += other.num_nodes
+        self.sums += other.sums
+
+    def score(self, metric: Metric) -> float:
+        """The metric over all nodes that were added: its mean over the values of a node."""
+        total, squares, squared_errors, errors = self.sums
+        if metric == "mae":
+            return float((errors / self.num_nodes * self.deviation).mean())
+        if metric == "rmse":
+            return float(((squared_errors / self.num_nodes).sqrt() * self.deviation).mean())
+        spread = squares - total.square() / self.num_nodes
+        # R2 of values that are all alike is 1 where they are predicted, else 0, by convention
+        alike = spread <= 1e-12 * squares
+        r2 = 1 - squared_errors / spread.masked_fill(alike, 1.0)
+        return float(r2.where(~alike, (squared_errors == 0).double()).mean())
+
+    def counts_by_class(self) -> ClassCounts | None:
+        """None: values are no classes."""
+        return None
 
 
 class SplitMetrics:
@@ -62,25 +174,19 @@ class SplitMetrics:
 
     Args:
         metric: metric to compute.
-        num_classes: number of classes or labels.
+        num_classes: number of classes, labels or values.
+        deviation: of each value, one standardised unit in its own units; empty for classes.
     """
 
-    def __init__(self, metric: Metric, num_classes: int) -> None:
+    def __init__(self, metric: Metric, num_classes: int, deviation: Sequence[float] = ()) -> None:
         self.metric = metric
-        self._num_classes = num_classes
-        self._by_split = {name: Tally(torch.zeros(3, num_classes, dtype=torch.int64)) for name in SPLITS}
+        self._by_split = {name: _tally(metric, num_classes, deviation) for name in SPLITS}
 
     def update(self, logits: Tensor, labels: Tensor, masks: dict[str, Tensor]) -> None:
         """Add a chunk: logits ``[n, num_classes]``, its labels and masks."""
         for name, mask in masks.items():
-            if not mask.any():
-                continue
-            rows, truth, split = logits[mask], labels[mask], self._by_split[name]
-            split.counts += _counts(rows, truth, self._num_classes).cpu()
-            if self.metric == "roc_auc":
-                # the difference itself: as a probability the confident ones would tie at 1
-                split.scores.append((rows[:, 1].double() - rows[:, 0].double()).cpu())
-                split.positive.append((truth == 1).cpu())
+            if mask.any():
+                self._by_split[name].add(logits[mask], labels[mask])
 
     def state(self) -> dict[str, Tally]:
         """The tallies by split, which travel to other ranks for `merge`."""
@@ -88,36 +194,29 @@ class SplitMetrics:
 
     def merge(self, state: dict[str, Tally]) -> None:
         """Add the tallies of another rank."""
-        for name, split in self._by_split.items():
-            split.counts += state[name].counts
-            split.scores += state[name].scores
-            split.positive += state[name].positive
+        for name, tally in self._by_split.items():
+            tally.merge(state[name])
 
     def compute(self) -> Scores:
         """The metric over all nodes that were added."""
-        return Scores(**{name: self._of(split) for name, split in self._by_split.items()})
+        by_split = {
+            name: tally.score(self.metric) if tally.num_nodes else None
+            for name, tally in self._by_split.items()
+        }
+        train, val = (by_split[name] or 0.0 for name in ("train", "val"))  # a run has nodes of both
+        return Scores(train, val, by_split["test"])
 
-    def classes(self) -> Classes:
-        """Counts by class over all nodes that were added."""
-        val, test = (
-            ClassCounts(*map(tuple, self._by_split[name].counts.tolist())) for name in ("val", "test")
-        )
-        return Classes(val, test)
+    def classes(self) -> Classes | None:
+        """Counts by class over all nodes that were added; None where labels are no classes."""
+        val, test = (self._by_split[name].counts_by_class() for name in ("val", "test"))
+        return None if val is None or test is None else Classes(val, test)
 
-    def _of(self, split: Tally) -> float:
-        # per class: precision = correct / predicted, recall = correct / count,
-        # F1 = 2 correct / (count + predicted)
-        count, correct, predicted = split.counts.double()
-        if self.metric == "roc_auc":
-            return roc_auc(torch.cat(split.scores), torch.cat(split.positive)) if split.scores else 0.0
-        if self.metric == "f1":
-            return float(2 * correct.sum() / (count.sum() + predicted.sum()).clamp(min=1))
-        if self.metric == "macro_f1":
-            occurs = (count + predicted) > 0  # F1 of a class that nobody has and nobody got is undefined
-            return _mean(2 * correct[occurs] / (count + predicted)[occurs])
-        if self.metric == "balanced_accuracy":
-            return _mean(correct[count > 0] / count[count > 0])
-        return float(correct.sum() / count.sum().clamp(min=1))
+
+def _tally(metric: Metric, num_classes: int, deviation: Sequence[float]) -> Tally:
+    if metric in OF_VALUES:
+        units = torch.tensor(deviation, dtype=torch.float64)
+        return ValueTally(torch.zeros(4, num_classes, dtype=torch.float64), units)
+    return ClassTally(torch.zeros(3, num_classes, dtype=torch.int64), metric == "roc_auc")
 
 
 def _mean(values: Tensor) -> float:
@@ -125,7 +224,7 @@ def _mean(values: Tensor) -> float:
 
 
 def _counts(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """int64 ``[3, num_classes]``, as `Tally.counts`."""
+    """int64 ``[3, num_classes]``, as `ClassTally.counts`."""
     if labels.dim() == 2:
         truth, predicted = labels > 0, logits > 0
         return torch.stack([truth.sum(dim=0), (truth & predicted).sum(dim=0), predicted.sum(dim=0)])

@@ -6,11 +6,17 @@ from gnnpipe.config.run import Metric
 from gnnpipe.errors import ConfigError
 from gnnpipe.graph.data import Task
 
-DEFAULT_METRIC: dict[Task, Metric] = {"multilabel": "f1", "binary": "roc_auc", "multiclass": "accuracy"}
+DEFAULT_METRIC: dict[Task, Metric] = {
+    "multilabel": "f1",
+    "binary": "roc_auc",
+    "multiclass": "accuracy",
+    "regression": "r2",
+}
 _ALLOWED: dict[Task, tuple[Metric, ...]] = {
     "multilabel": ("f1", "macro_f1"),
     "binary": ("roc_auc", "accuracy", "macro_f1", "balanced_accuracy"),
     "multiclass": ("accuracy", "macro_f1", "balanced_accuracy"),
+    "regression": ("r2", "mae", "rmse"),
 }
 
 

@@ -114,7 +114,7 @@ def profile(config: ProfileConfig) -> Profile:
     num_ranks = torch.cuda.device_count() if device.type == "cuda" else cores()
     crowd = num_ranks if device.type == "cpu" and 1 < num_ranks <= FEW_CORES else 0
     warm_up(_rank)
-    data = load_dataset(config)
+    data = load_dataset(config, max(config.hidden))
     check_memory(data, config, num_ranks + crowd, device)
     measured = _measured_by_ranks(data, config, num_ranks, crowd)
     rates, off = fit(measured.alone)

@@ -40,7 +40,7 @@ class Question:
     train_share: float = USUAL_TRAIN_SHARE
     """Share of the nodes that are training nodes."""
     several_labels: bool = False
-    """Whether a node may have several labels."""
+    """Whether labels are rows: several labels a node, or values to be predicted."""
     notes: tuple[str, ...] = ()
     """Remarks on what was left out or changed when the graph was loaded."""
 
@@ -59,8 +59,11 @@ def question_of(config: PlanConfig, data: Graph | LazyGraph | None = None) -> Qu
         return _of_sizes(config, config.num_nodes)
     if isinstance(data, LazyGraph):
         return _of_data(config, data)
-    known = None if data else known_fingerprint(config)
-    with at_hand(config.dataset, config.cache, lambda: data or load_dataset(config), known=known) as graph:
+    # features and classes that the folder lacks are taken to be as many
+    width = config.hidden
+    known = None if data else known_fingerprint(config, width)
+    name, cache = config.data_name, config.cache
+    with at_hand(name, cache, lambda: data or load_dataset(config, width), known=known) as graph:
         return _of_data(config, graph)
 
 
@@ -90,7 +93,7 @@ def _of_data(config: PlanConfig, graph: LazyGraph) -> Question:
         entries,
         2 if is_directed(graph) or not keeps_symmetry(spec.normalization) else 1,
         float(data.train_mask.float().mean()),
-        data.task == "multilabel",
+        data.task in ("multilabel", "regression"),
         data.notes,
     )
 

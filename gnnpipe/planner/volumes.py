@@ -60,8 +60,10 @@ def volumes(config: VolumeConfig) -> Volumes:
     """
     if config.num_nodes is not None:
         return _of_sizes(config, config.num_nodes)
-    known = known_fingerprint(config)
-    with at_hand(config.dataset, config.cache, lambda: load_dataset(config), known=known) as graph:
+    width = config.hidden
+    known = known_fingerprint(config, width)
+    name, cache = config.data_name, config.cache
+    with at_hand(name, cache, lambda: load_dataset(config, width), known=known) as graph:
         data = graph.graph
         spec = spec_for(config, data)
         plans = []

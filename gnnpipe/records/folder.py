@@ -70,7 +70,7 @@ class RunFolder:
             ConfigError: the folder exists and ``overwrite`` is not set, it holds anything but a run, or none
                 can be made there.
         """
-        folder = cls(Path(config.out) if config.out else _new_name(config.dataset, config.model))
+        folder = cls(Path(config.out) if config.out else _new_name(config.data_name, config.model))
         with folder._writing():
             check_may_take(folder.path, overwrite=config.overwrite)
         return folder

@@ -57,6 +57,8 @@ class GraphSize:
     feature_entries: int | None = None
     num_classes: int | None = None
     task: str | None = None
+    value_mean: tuple[float, ...] | None = None
+    value_deviation: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gnnpipe.config.run import Metric
+from gnnpipe.nn.metrics import LOWER_IS_BETTER, is_better
 from gnnpipe.records.record import Best, BytesSent, EpochRecord
 
 
@@ -15,6 +17,8 @@ from gnnpipe.records.record import Best, BytesSent, EpochRecord
 class Progress:
     """Totals over the epochs so far; all of them follow from the records."""
 
+    metric: Metric = "accuracy"
+    """Metric of the scores; it says which of two is better."""
     best: Best | None = None
     """The best epoch, with weights that are kept; None until one was evaluated."""
     since: int = 0
@@ -28,8 +32,9 @@ class Progress:
 
     @property
     def best_val(self) -> float:
-        """Validation score of the best epoch; minus infinity without one."""
-        return -math.inf if self.best is None else self.best.val
+        """Validation score of the best epoch; without one, an infinity that any score betters."""
+        worst = math.inf if self.metric in LOWER_IS_BETTER else -math.inf
+        return worst if self.best is None else self.best.val
 
     def add(self, record: EpochRecord) -> Best | None:
         """Count an epoch; returns its scores if it is the best yet, else None."""
@@ -41,7 +46,7 @@ class Progress:
             for total, by_kind in zip(self.sent, sent, strict=True):
                 total.update(by_kind)
         self.skipped = self.skipped + 1 if record.loss is None else 0
-        if record.scores is None or record.scores.val <= self.best_val:
+        if record.scores is None or not is_better(self.metric, record.scores.val, self.best_val):
             return None
         self.best = _as_best(record)
         return self.best

@@ -79,7 +79,8 @@ class Best:
     """The epoch whose weights are kept: the first of those that score best on validation nodes."""
 
     val: Annotated[float, Key("best_val")]
-    test: Annotated[float, Key("test_at_best_val")]
+    test: Annotated[float | None, Key("test_at_best_val")]
+    """None where test labels are hidden."""
     epoch: Annotated[int, Key("best_epoch")]
     """Counted from 0."""
     classes: Classes | None

@@ -20,7 +20,7 @@ from gnnpipe.files.typed_json import SPREAD, json_text
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.record import BytesSent
 from gnnpipe.records.taking import SUMMARY, check_is_run
-from gnnpipe.report.console import METRIC_NAMES, wide_console
+from gnnpipe.report.console import METRIC_NAMES, score_text, wide_console
 from gnnpipe.report.damage import as_written
 from gnnpipe.report.pictures import PIECES, combined, draw_comparison, median_breakdown
 from gnnpipe.schedule.timeline import Breakdown
@@ -38,7 +38,8 @@ class Column:
     """Folder of the run."""
     plan: str
     metric: Metric
-    test_at_best_val: float
+    test_at_best_val: float | None
+    """None where test labels are hidden."""
     best_val: float
     median_epoch_seconds: float
     bytes: int
@@ -163,7 +164,7 @@ def _rows(runs: list[Compared]) -> list[tuple[str, list[str]]]:
         ("run", lambda run: Path(run.column.run).name),
         (
             f"test {METRIC_NAMES[columns[0].metric]} at best validation",
-            lambda run: f"{run.column.test_at_best_val:.4f}",
+            lambda run: score_text(run.column.test_at_best_val),
         ),
         ("median epoch", lambda run: f"{run.column.median_epoch_seconds:.3f} s"),
         ("speed-up", lambda run: f"{run.speed_up:.2f} x"),

@@ -37,7 +37,12 @@ METRIC_NAMES: dict[Metric, str] = {
     "roc_auc": "ROC AUC",
     "macro_f1": "macro-F1",
     "balanced_accuracy": "balanced accuracy",
+    "r2": "R2",
+    "mae": "MAE",
+    "rmse": "RMSE",
 }
+HIDDEN = "hidden"
+"""Stands for a test score where test labels are hidden."""
 
 
 class PatientConsole(Console):
@@ -99,7 +104,7 @@ class ConsoleReporter:
         self._seconds += record.seconds
         self._count += 1
         if record.scores is not None:
-            values = " ".join(f"{split} {score:.4f}" for split, score in vars(record.scores).items())
+            values = " ".join(f"{split} {score_text(score)}" for split, score in vars(record.scores).items())
             self._last_metrics = f"{METRIC_NAMES[self._metric]} {values}"
         rate = self._count / self._seconds
         text = f"loss {_number(record.loss)}  {self._last_metrics}  {rate:.2f} epochs/s"
@@ -137,6 +142,11 @@ class ConsoleReporter:
         return self._progress
 
 
+def score_text(score: float | None) -> str:
+    """A score as text; None stands for hidden test labels."""
+    return HIDDEN if score is None else f"{score:.4f}"
+
+
 def _number(loss: float | None) -> str:
     """A loss as text; None stands for an epoch that was skipped as its numbers were not finite."""
     return "not a number" if loss is None else f"{loss:.4f}"
@@ -152,7 +162,7 @@ def describe_start(plan: PlanFile, halo: HaloMode) -> list[str]:
     facts, shape, foreseen = plan.graph, plan.plan, plan.predictions
     lines = [
         f"{facts.name}: {facts.num_nodes:,} nodes, {facts.num_edges:,} edges, "
-        f"{facts.num_features:,} features, {facts.num_classes} classes",
+        f"{facts.num_features:,} features, {_outputs(plan)}",
         *(f"note: {line}" for line in facts.notes),
     ]
     if shape.num_parts > 1:
@@ -196,6 +206,13 @@ def describe_estimate(gradient: GradientQuality, loss: float | None) -> str:
     )
 
 
+def _outputs(plan: PlanFile) -> str:
+    facts = plan.graph
+    if facts.task == "regression":
+        return f"{_counted(facts.num_classes, 'value')} to predict"
+    return f"{facts.num_classes} classes"
+
+
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
@@ -230,7 +247,7 @@ def summary_rows(summary: Summary, plan: StoredPlan) -> list[tuple[str, str]]:
     rows = [
         (
             f"test {metric} at best validation",
-            f"{summary.best.test:.4f} (validation {summary.best.val:.4f}, "
+            f"{score_text(summary.best.test)} (validation {summary.best.val:.4f}, "
             f"epoch {summary.best.epoch + 1} of {summary.epochs})",
         ),
         *class_rows(summary.best.classes),

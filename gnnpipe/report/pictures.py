@@ -220,8 +220,10 @@ def _draw_layers(axes: Any, epoch: int, gradient: GradientQuality) -> None:
 def _draw_metric(axes: Any, records: Sequence[EpochRecord], name: str) -> None:
     evaluated = [(record.epoch + 1, record.scores) for record in records if record.scores is not None]
     for split, color in (("train", "#999999"), ("val", "#e69f00"), ("test", "#009e73")):
-        values = [getattr(scores, split) for _, scores in evaluated]
-        axes.plot([epoch for epoch, _ in evaluated], values, label=split, color=color, marker=".")
+        points = [(epoch, getattr(scores, split)) for epoch, scores in evaluated]
+        known = [(epoch, score) for epoch, score in points if score is not None]  # hidden test labels: none
+        if known or split != "test":
+            axes.plot(*zip(*known, strict=True), label=split, color=color, marker=".")
     axes.set(title=f"{name} (exact, whole graph)", xlabel="epoch", ylabel=name)
     axes.legend()
 

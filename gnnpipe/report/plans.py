@@ -126,7 +126,8 @@ def train_command(best: Candidate, config: PlanConfig) -> str:
     plan = best.plan
     words = ["gnnpipe", "train"]
     if config.num_nodes is None:
-        words += ["--dataset", config.dataset]
+        words += ["--graph", config.graph] if config.graph else ["--dataset", config.dataset]
+        words += ["--features", config.features] if config.features else []
         words += ["--root", config.root] if config.root else []
         words += ["--undirected"] if config.undirected else []
         default, mine = asdict(PlanConfig().synthetic), asdict(config.synthetic)

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from gnnpipe.config.catalog import is_synthetic
+from gnnpipe.config.checks import check_graph_folder
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.synthetic import check_synthetic
 from gnnpipe.planner.hardware import load_hardware
@@ -35,10 +35,12 @@ def check_early(config: Resolved) -> None:
 
 
 def check_plan(config: Resolved) -> None:
-    """Refuse a plan that fits no graph, or does not fit the built-in one; raises UserError."""
+    """Refuse a graph folder without a graph, and a plan that fits no graph, or does not fit the built-in one;
+    raises UserError."""
+    check_graph_folder(config)
     if config.hardware:
         load_hardware(config.hardware)
-    if is_synthetic(config.dataset):
+    if config.is_synthetic:
         check_synthetic(config.synthetic)
     if config.plan == "auto":
         return
@@ -47,6 +49,6 @@ def check_plan(config: Resolved) -> None:
     looks_exactly = config.staleness.lookahead == "exact"
     if looks_exactly and not is_exact:
         check_exact_parts(config.parts)
-    if is_synthetic(config.dataset):
+    if config.is_synthetic:
         chunks = 1 if is_exact or looks_exactly or config.chunks is None else config.chunks
         make_plan(config.stages, config.parts, chunks, config.layers, config.synthetic.num_nodes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class Evaluation:
     scores: Scores
     """NaN on each split if a logit is not finite."""
     classes: Classes | None
-    """Counts by class; None if there are too many classes, or a logit is not finite."""
+    """Counts by class; None if there are none or too many, or a logit is not finite."""
 
 
 def evaluate(
@@ -36,6 +36,7 @@ def evaluate(
     num_classes: int,
     gather: Callable[[Any], list[Any]],
     refill: int | None = None,
+    deviation: Sequence[float] = (),
 ) -> Evaluation:
     """Compute the metric on each split with the weights that the stages hold now. All ranks get the result.
 
@@ -46,8 +47,9 @@ def evaluate(
         num_classes: number of classes, or of labels where a node may have several.
         gather: hands every rank's value to every rank. The state of the metrics travels, and no logits.
         refill: epoch that is to read this sweep's rows as its historical ones, if any.
+        deviation: of values to be predicted, as for `SplitMetrics`.
     """
-    metrics = SplitMetrics(metric, num_classes)
+    metrics = SplitMetrics(metric, num_classes, deviation)
     finite = True
     # stages but the last have neither logits nor labels, but their share of the sweep runs all the same
     for (data, logits), truth in zip(sweep(stage, messages, refill), stage.labels, strict=True):
@@ -60,7 +62,7 @@ def evaluate(
     parts = [counted for counted in gathered if counted is not None]
     if not all(finite for finite, _ in parts):
         return Evaluation(Scores(math.nan, math.nan, math.nan), None)
-    whole = SplitMetrics(metric, num_classes)
+    whole = SplitMetrics(metric, num_classes, deviation)
     for _, state in parts:
         whole.merge(state)
     return Evaluation(whole.compute(), whole.classes() if num_classes <= MOST_CLASSES_RECORDED else None)

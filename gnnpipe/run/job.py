@@ -17,7 +17,7 @@ from gnnpipe.graph.cache import Recipe
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.fingerprint import known_fingerprint
-from gnnpipe.graph.lazy import LazyGraph, Step, at_hand, silently
+from gnnpipe.graph.lazy import LazyGraph, at_hand
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare, prepare_file
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
@@ -32,12 +32,13 @@ from gnnpipe.records.record import Best
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.system.failures import advice, reason
+from gnnpipe.system.steps import Step, silently
 
 # Settings that neither the plan nor the model depends on.
 NOT_OF_A_PLAN = (
-    "root", "dropout", "devices", "threads", "cuda_graphs", "epochs", "lr", "weight_decay", "optimizer",
-    "eval_every", "check_gradient", "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts",
-    "on_nonfinite", "on_write_error", "out", "overwrite", "resume", "cache",
+    "graph", "root", "dropout", "devices", "threads", "cuda_graphs", "epochs", "lr", "weight_decay",
+    "optimizer", "eval_every", "check_gradient", "timeout", "checkpoint_every", "keep_checkpoints",
+    "max_restarts", "on_nonfinite", "on_write_error", "out", "overwrite", "resume", "cache",
 )  # fmt: skip
 
 
@@ -174,13 +175,10 @@ def graph_of(
     """
 
     def load() -> Graph:
-        if data is not None:
-            return data
-        with reporter.step(f"loading {config.dataset}"):
-            return load_dataset(config)
+        return data or load_dataset(config, step=reporter.step)
 
     known = None if data else known_fingerprint(config)
-    return at_hand(config.dataset, config.cache, load, reporter.step, reporter.say, known)
+    return at_hand(config.data_name, config.cache, load, reporter.step, reporter.say, known)
 
 
 def prepare_job(
@@ -195,7 +193,7 @@ def prepare_job(
         step: shows what is being done.
         graph: the graph, with its cache, as `graph_of` makes it; None to load it.
     """
-    graph = graph or LazyGraph(lambda: load_dataset(config))
+    graph = graph or LazyGraph(lambda: load_dataset(config, step=step))
     outline = outline_of(config, graph)
     plan, spec = outline.plan, outline.spec
     path = _prepared_file(graph, recipe_of(plan, spec, config.part_balance), scratch, step)
@@ -243,24 +241,29 @@ def _prepared_file(graph: LazyGraph, recipe: Recipe, scratch: Path, step: Step) 
 def _check_both_classes(data: Graph) -> None:
     """Raise DataError if a split has labels of one kind only: ROC AUC compares nodes of two classes."""
     for name, mask in data.masks.items():
-        if data.labels[mask].unique().numel() < 2:
+        hidden = name == "test" and not mask.any()
+        if not hidden and data.labels[mask].unique().numel() < 2:
             raise DataError(
                 f"metric: roc_auc is undefined, as all {name} labels are alike; use --metric accuracy "
                 "or another --split"
             )
 
 
-def about_model(job: Job, best: Best) -> dict[str, str]:
+def about_model(job: Job, best: Best, facts: GraphFacts) -> dict[str, str]:
     """Metadata of model.safetensors: the model, and what its weights reach.
+
+    With regression also how to read its rows: a value is mean + deviation x the row's entry.
 
     Args:
         job: the run.
         best: the epoch of the weights.
+        facts: numbers of the graph.
     """
     spec = job.spec
+    values = {"value_mean": list(facts.value_mean), "value_deviation": list(facts.value_deviation)}
     about = {
         "gnnpipe": gnnpipe.__version__,
-        "dataset": job.config.dataset,
+        "dataset": job.config.data_name,
         "model": spec.model,
         "layers": spec.layers,
         "hidden": spec.hidden,
@@ -268,8 +271,9 @@ def about_model(job: Job, best: Best) -> dict[str, str]:
         "classes": spec.num_classes,
         "metric": job.metric,
         "best_val": best.val,
-        "test_at_best_val": best.test,
+        "test_at_best_val": "hidden" if best.test is None else best.test,
         "best_epoch": best.epoch,
+        **(values if facts.value_mean else {}),
     }
     return {key: str(value) for key, value in about.items()}
 

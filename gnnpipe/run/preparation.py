@@ -85,7 +85,7 @@ def prepare_run(
     if not claimed:
         return job, ()
     plan = describe_plan(job, facts, predictions)
-    if claimed.start and request.data:
+    if claimed.start and (request.data or config.graph):
         check_same_graph(claimed.folder.plan(), plan)
     reporter.start(config, plan)
     _warn_about_device(job, predictions, reporter)

@@ -77,11 +77,12 @@ def check_same_graph(before: StoredPlan, plan: PlanFile) -> None:
         plan: plan for the graph that is given now.
 
     Raises:
-        DataError: another number of nodes, edges, features, their entries or classes, or another task.
+        DataError: another number of nodes, edges, features, their entries or classes, another task, or other
+            values to be predicted.
     """
     for field in fields(GraphSize):
         old, new = getattr(before.graph, field.name), getattr(plan.graph, field.name)
-        if old != new:
+        if old != new and not (old is None and not new):  # older versions know nothing of values
             raise DataError(
                 f"data: the run was trained on a graph with {field.name} {shown(old)}, and this one has "
                 f"{new}; give the same graph"

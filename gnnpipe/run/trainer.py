@@ -72,7 +72,8 @@ class Trainer:
         self._folder = RunFolder(job.out)
         self._recorder = Recorder(self._folder, config.on_write_error, reporter.warn)
         self._keeper = Keeper(job, world, self._state, self._recorder)
-        self._progress = Progress()
+        self._progress = Progress(job.metric)
+        self._facts = graph.facts
         self._ages = ages_of(job, graph, self._settings)
         self._check = gradient_check_of(job, stage, graph, self._messages, world.links)
         self._watch = Watch(stale=reads_stale_rows(job))
@@ -314,6 +315,7 @@ class Trainer:
                     job.spec.num_classes,
                     self._world.gather,
                     epoch + 1 if shares else None,
+                    self._facts.value_deviation,
                 )
         self._world.links.take_bytes()
         check_finite("a logit", evaluation.scores.val, epoch)
@@ -328,7 +330,7 @@ class Trainer:
                     weights[f"{layer.spec.name}.{name}"] = tensor.detach().cpu().clone().contiguous()
         shares = self._world.collect(weights)
         if shares is not None:
-            self._recorder.model(shares, about_model(self._job, best))
+            self._recorder.model(shares, about_model(self._job, best, self._facts))
 
     def _finish(self, last: EpochRecord | None) -> None:
         """Write the summary, on rank 0."""

@@ -312,7 +312,7 @@ def test_nothing_is_meant_by_a_strange_word() -> None:
             ["train", "--staleness", "papre"],
             "staleness: 'papre' is not known; did you mean 'paper'? Choose",
         ),
-        (["trian"], "command: 'trian' is not known; did you mean 'train'? Use one of train, compare"),
+        (["trian"], "command: 'trian' is not known; did you mean 'train'? Use one of import, train"),
     ],
 )
 def test_the_hint_stands_in_front_of_the_list(

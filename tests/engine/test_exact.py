@@ -52,6 +52,15 @@ def test_multilabel() -> None:
     assert_same_training(train(case), exact_epochs(case))
 
 
+@pytest.mark.parametrize("num_values", [1, 3])
+def test_values_to_be_predicted(num_values: int) -> None:
+    """They are learnt in units of their deviation: the loss begins at a few, and not at a million."""
+    case = Case(random_graph(30, 90, num_values=num_values), "gcnii")
+    ours = train(case)
+    assert_same_training(ours, exact_epochs(case))
+    assert ours.losses[0] < 10
+
+
 def test_wide_and_narrow_layers() -> None:
     """Products before and after the aggregation."""
     for hidden in (3, 20):

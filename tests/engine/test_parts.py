@@ -73,12 +73,13 @@ def assert_bytes_as_predicted(case: Case, stages: int, parts: list[Outcome]) -> 
 
 
 def exact_cases(num_parts: int) -> list[Case]:
-    """Every layer kind; directed and not; sparse features; nodes without edges."""
+    """Every layer kind; directed and not; sparse features; nodes without edges; values to be predicted."""
     graphs = [
         random_graph(60, 200, num_features=24, sparse_features=True),
         random_graph(60, 150, undirected=True),
     ]
-    return [Case(graph, model, layers=3, parts=num_parts) for graph in graphs for model in MODELS]
+    cases = [Case(graph, model, layers=3, parts=num_parts) for graph in graphs for model in MODELS]
+    return [*cases, Case(random_graph(60, 150, num_values=2), "gcnii", layers=3, parts=num_parts)]
 
 
 def train_exact(rank: int, num_ranks: int, num_parts: int) -> list[Outcome]:

@@ -18,8 +18,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from gnnpipe.files.arrays import arrays, unzipped
+from gnnpipe.files.arrays import unzipped
 from gnnpipe.files.foreign import PlainUnpickler, safely
+from gnnpipe.files.mapped import map_arrays
 from gnnpipe.files.plain_yaml import dump_yaml
 from gnnpipe.files.reading import (
     map_tensors,
@@ -167,9 +168,10 @@ def npz(path: Path, *, compressed: bool = True, **members: bytes) -> Path:
 def test_arrays_hold_what_their_headers_say(tmp_path: Path) -> None:
     good = np.arange(12.0).reshape(3, 4)
     np.savez_compressed(tmp_path / "good.npz", a=good, b=np.array("text"), c=np.empty((0, 3)))
-    with arrays(tmp_path / "good.npz") as found:
+    with map_arrays(tmp_path / "good.npz", tmp_path) as found:
         assert np.array_equal(found["a"], good)
         assert set(found) == {"a", "b", "c"}
+        assert found["c"].shape == (0, 3)
     for name, content, message in (
         ("ten", npy((TEN_GIB // 8,), b"x" * 80), r"takes 10,737,418,240 bytes, but 80 are there"),
         ("huge", npy((10**18, 10**18), b""), "takes .* bytes, but 0 are there"),
@@ -180,8 +182,8 @@ def test_arrays_hold_what_their_headers_say(tmp_path: Path) -> None:
         ("deep", npy((1,), b"", "<f8")[:-20] + b"(" * 20, r"\w"),
     ):
         path = npz(tmp_path / f"{name}.npz", a=content)
-        with pytest.raises(ValueError, match=message), arrays(path):
-            pass
+        with pytest.raises(ValueError, match=message), map_arrays(path, tmp_path) as found:
+            found["a"]
         with safely(), pytest.raises(ValueError, match=message):
             np.load(path, allow_pickle=True)
         if name not in ("none", "deep"):
@@ -196,7 +198,10 @@ def test_a_zip_bomb_is_not_unfolded(tmp_path: Path) -> None:
         member.write(npy(((300 << 20) // 8,), b""))
         for _ in range(300):
             member.write(bytes(1 << 20))
-    with pytest.raises(ValueError, match=r"bytes of it would unfold into 314,57\d,\d\d\d"), arrays(path):
+    with (
+        pytest.raises(ValueError, match=r"bytes of it would unfold into 314,57\d,\d\d\d"),
+        map_arrays(path, tmp_path),
+    ):
         pass
 
 

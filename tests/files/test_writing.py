@@ -40,6 +40,7 @@ OURS = {
     ("storage", "save"),
     ("storage", "rename"),
     ("scratch", "rename"),
+    ("download", "rename"),
     ("pictures", "savefig"),
     ("streams", "open"),  # the descriptors 1 and 2, which are open already
 }

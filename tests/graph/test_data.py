@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch_geometric.transforms import NormalizeFeatures
 
 from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
+from gnnpipe.graph.prepared import prepare
 from tests.graphs import dense, one_node_each, random_graph
 
 # 0 -> 1 -> 2 -> 3, 0 -> 2, and 3 -> 3 twice
@@ -38,6 +41,13 @@ def test_rows_list_what_a_node_reads() -> None:
     assert torch.equal(dense(data.adjacency), expected)
     assert expected[3, 3] == 2
     assert (data.num_nodes, data.num_edges, data.num_features, data.num_classes) == (4, 5, 2, 3)
+
+
+def test_it_is_printed_by_its_sizes() -> None:
+    assert repr(make()) == (
+        "Graph(name='graph', num_nodes=4, num_edges=5, num_features=2, num_classes=3, task='multiclass', "
+        "weighted=False)"
+    )
 
 
 def test_undirected() -> None:
@@ -88,7 +98,7 @@ def test_features_are_normalised_as_torch_geometric_does(kind: str, form: str) -
 
 
 def test_sparse_features_too_large_to_fill_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gnnpipe.graph.data.MOST_FILLED_BYTES", 31)
+    monkeypatch.setattr("gnnpipe.graph.normalized_features.MOST_FILLED_BYTES", 31)
     features = sp.csr_matrix(np.array([[0, -1.5], [0, 0], [2, 0], [0, 0]], dtype=np.float32))
     with pytest.raises(DataError, match=r"normalize-features: the smallest entry is -1\.5, and to shift"):
         make(features=features).with_normalized_features()
@@ -214,13 +224,16 @@ ODD_FEATURE[2, 1] = float("nan")
             {"edge_index": torch.tensor([[True], [False]])},
             "edge_index: true and false are no numbers of nodes",
         ),
-        ({"labels": torch.tensor([4.206, 2.43, 1.0, 0.0])}, "labels: 4.206.* of node 0 is no class number"),
+        (
+            {"labels": torch.tensor([4.206, 2.43, 1.0, 0.0]), "task": "classes"},
+            "labels: 4.206 of node 0 is no class number",
+        ),
         ({"labels": torch.tensor([0, 1, float("inf"), 0])}, "labels: inf of node 2 is no class number"),
         (
             {"labels": torch.tensor([0, 1, 2, 0], dtype=torch.complex64)},
             "labels: it holds values of type complex",
         ),
-        ({"labels": np.array(["a", "b", "c", "d"])}, "labels: it holds values of type <U1"),
+        ({"labels": np.array([b"a", b"b", b"c", b"d"])}, "labels: it holds values of type \\|S1"),
         (
             {"labels": torch.tensor([-1, 1, 1, -1])},
             "labels: all are -1 or 1, but -1 means that a node has no",
@@ -230,7 +243,10 @@ ODD_FEATURE[2, 1] = float("nan")
             {"labels": torch.tensor([[1, float("nan")]] * 4)},
             r"labels: nan lies outside 0 to 1 \(node 0, column 1",
         ),
-        ({"labels": torch.tensor([[1.0, 1.0000001]] * 4)}, "labels: 1.0000001.* lies outside 0 to 1"),
+        (
+            {"labels": torch.tensor([[1.0, 1.0000001]] * 4), "task": "classes"},
+            "labels: 1.0000001.* lies outside 0 to 1",
+        ),
         (
             {"masks": numbers([1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 1, 0])},
             "val_mask: 2.0 of node 1 is neither 0 nor 1",
@@ -275,3 +291,64 @@ def test_features_of_another_length() -> None:
             data.val_mask,
             data.test_mask,
         )
+
+
+def mapped(tmp_path: Path, features: np.ndarray) -> np.ndarray:
+    np.save(tmp_path / "features.npy", features)
+    return np.load(tmp_path / "features.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_mapped_features_are_not_copied(tmp_path: Path, dtype: str, zeros: bool) -> None:
+    """Nor made sparse: the file is all that there is of them."""
+    given = mapped(tmp_path, np.zeros((4, 30), dtype) if zeros else np.random.rand(4, 30).astype(dtype))
+    features = make(features=given).features
+    assert isinstance(features, torch.Tensor)
+    assert features.data_ptr() == given.ctypes.data
+    assert str(features.dtype) == f"torch.{dtype}"
+
+
+def test_halves_stay_and_are_trained_on_as_floats() -> None:
+    halves = torch.rand(4, 2).half()
+    data = make(features=halves)
+    assert isinstance(data.features, torch.Tensor)
+    assert data.features.dtype == torch.float16
+    prepared = prepare(data, CutSpec(1, 1, 1.0), "gcn")
+    assert isinstance(prepared.features, torch.Tensor)
+    assert torch.equal(prepared.features, halves.float()[prepared.node_id])
+    assert torch.allclose(data.with_normalized_features().features, pyg_normalized(halves.float()))  # type: ignore[arg-type]
+
+
+def test_features_are_checked_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gnnpipe.graph.convert._BLOCK", 3)
+    features = torch.ones(9, 2)
+    features[7, 1] = features[8, 0] = float("inf")
+    for given in (features, sp.csr_matrix(features.numpy()), features.half()):
+        with pytest.raises(
+            DataError,
+            match="features: 2 of 18 entries are NaN or infinite as float32, first inf of node 7, c",
+        ):
+            make(features=given, labels=torch.arange(9) % 3, masks=one_node_each(9))
+
+
+class Frame:
+    """What a table of pandas or polars offers."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+
+    def to_numpy(self) -> np.ndarray:
+        return self._values
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._values.shape
+
+
+def test_tables_are_arrays() -> None:
+    data = make(features=Frame(np.ones((4, 2))), labels=Frame(np.array([0.5, 1, np.nan, 2])),
+                edge_index=Frame(EDGES.numpy()))  # fmt: skip
+    assert data.task == "regression"
+    with pytest.raises(DataError, match="labels: it holds values of type object; real numbers are needed"):
+        make(labels=Frame(np.array([1, "a", 2, 3], dtype=object)))

@@ -27,7 +27,8 @@ from tests.graphs import dense, one_node_each, private_root
 
 def test_unknown_name() -> None:
     with pytest.raises(
-        DataError, match=r"dataset: 'Coar' is not known; did you mean 'Cora'\? Choose one of synthetic, Cora"
+        DataError,
+        match=r"dataset: 'Coar' is not known; did you mean 'Cora'\? Choose one of synthetic; Cora, CiteSeer",
     ):
         load_dataset(RunConfig(dataset="Coar"))
 
@@ -213,17 +214,24 @@ def of_pyg(monkeypatch: pytest.MonkeyPatch, **contents: Any) -> Graph:
 
 
 def test_what_a_pyg_graph_has_and_nobody_uses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = of_pyg(monkeypatch, edge_weight=torch.tensor([0.5, 2.0, 1.0]), node_year=torch.zeros(5))
-    assert data.notes == ("Cora: not used: edge_weight, node_year",)
+    data = of_pyg(monkeypatch, edge_attr=torch.tensor([[0.5], [2.0], [1.0]]), node_year=torch.zeros(5))
+    hint = "one column; weights of edges are to be named edge_weight"
+    assert data.notes == (f"Cora: not used: edge_attr ({hint}), node_year",)
     assert data.adjacency.value.tolist() == [1.0] * 3
+
+
+def test_weights_of_a_pyg_graph_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = of_pyg(monkeypatch, edge_weight=torch.tensor([0.5, 2.0, 1.0]))
+    assert data.weighted
+    assert (data.notes, data.adjacency.value.tolist()) == ((), [0.5, 2.0, 1.0])
 
 
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
         ({"val_mask": None}, "dataset: Cora has train_mask, but no val_mask; all three are needed"),
-        ({"x": None}, r"dataset: Cora has no features \(x\), which training needs"),
-        ({"y": None}, r"dataset: Cora has no labels \(y\)"),
+        ({"x": None}, "features: Cora has none; --features degree or --features laplacian:16 makes some"),
+        ({"y": None}, "labels: Cora has none; to train, give those of some nodes"),
         ({"val_mask": torch.zeros(5, dtype=torch.bool)}, "val_mask: it is empty; mark at least one node"),
         ({"val_mask": torch.tensor([0, 2, 0, 0, 0])}, "val_mask: 2 of node 1 is neither 0 nor 1"),
         ({"y": torch.tensor([0.0, 4.206, 1, 0, 1])}, "labels: 4.206 of node 1 is no class number"),

@@ -147,7 +147,7 @@ def test_several_labels_a_node(tmp_path: Path) -> None:
         ),
         ({"feats": np.full((12, 2), "x")}, "feats.npy: it holds values of type <U1"),
         ({"feats": np.array([[Bomb()] * 2] * 12)}, "it holds Python objects, which would be unpickled"),
-        ({"feats": FEATURES[:5]}, "node id 5 is out of range for 5 nodes"),
+        ({"feats": FEATURES[:5]}, "adj_full.npz: it is 12 x 12, and feats.npy has 5 rows"),
         (
             {"adj": {**weighted(), "indices": np.full(13, 40)}},
             "indices: node id 40 is out of range",
@@ -155,7 +155,7 @@ def test_several_labels_a_node(tmp_path: Path) -> None:
         ({"adj": {**weighted(), "indices": np.full(13, 0.5)}}, "indices: 0.5 is no whole number"),
         ({"adj": {**weighted(), "indptr": np.arange(13) * 2}}, "indptr: it does not rise from 0 to 13"),
         ({"adj": {**weighted(), "indptr": np.arange(3)}}, "indptr: 2 rows for a matrix of 12"),
-        ({"adj": {"data": np.ones(3)}}, "can't read Flickr from"),
+        ({"adj": {"data": np.ones(3)}}, "adj_full.npz: indices, indptr, shape absent"),
     ],
 )
 def test_what_a_saint_file_may_not_hold(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_too_few_labels_to_make_a_split_of(tmp_path: Path) -> None:
     ("labels", "message"),
     [
         (np.linspace(0, 4.5, NUM_NODES), "labels: 0.4.* of node 1 is no class number"),
-        (np.array(["a"] * NUM_NODES), "labels: it holds values of type <U1"),
+        (np.array([1j] * NUM_NODES), "labels: it holds values of type complex128"),
         (np.arange(NUM_NODES - 1), "labels: 11 rows for 12 nodes|out of range"),
     ],
 )
@@ -347,9 +347,7 @@ def test_what_an_ogb_file_may_not_hold(changes: dict[str, Any], message: str, tm
     assert "\n" not in str(caught.value)
 
 
-def test_absent_ogb_files_are_named_with_where_they_belong(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"ogbn-arxiv is not in '.*ogbn_arxiv'.*download .*/arxiv.zip"):
-        load_ogb(tmp_path)
+def test_an_empty_raw_folder_is_not_downloaded_again(tmp_path: Path) -> None:
     (tmp_path / "ogbn_arxiv" / "raw").mkdir(parents=True)
     with pytest.raises(DataError, match="holds no edge"):
         load_ogb(tmp_path)

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from gnnpipe.config.run import Metric
 from gnnpipe.errors import ConfigError
-from gnnpipe.nn.metrics import ClassCounts, SplitMetrics
+from gnnpipe.nn.metrics import ClassCounts, SplitMetrics, is_better
 from gnnpipe.nn.tasks import resolve_metric
 
 
@@ -128,3 +128,73 @@ def test_parts_together_are_the_whole(metric: Metric) -> None:
         part.update(logits[rows], labels[rows], {name: mask[rows] for name, mask in masks.items()})
         merged.merge(part.state())
     assert vars(merged.compute()) == pytest.approx(vars(whole.compute()))
+
+
+def values(num_nodes: int, num_values: int) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
+    """Predictions, labels, both in units of the deviation, and the deviation."""
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randn(num_nodes, num_values, generator=generator)
+    logits = labels + 0.3 * torch.randn(num_nodes, num_values, generator=generator)
+    return logits, labels, [2.0 * (column + 1) for column in range(num_values)]
+
+
+@pytest.mark.parametrize("num_values", [1, 3])
+def test_metrics_of_values_are_in_their_units(num_values: int) -> None:
+    logits, labels, deviation = values(50, num_values)
+    scale = np.array(deviation)
+    y, predicted = labels.double().numpy() * scale + 1000, logits.double().numpy() * scale + 1000
+    expected = {
+        "mae": np.abs(predicted - y).mean(axis=0).mean(),
+        "rmse": np.sqrt(((predicted - y) ** 2).mean(axis=0)).mean(),
+        "r2": (1 - ((predicted - y) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)).mean(),
+    }
+    masks = {name: torch.arange(50) % 3 == index for index, name in enumerate(("train", "val", "test"))}
+    everything = {name: torch.ones(50, dtype=torch.bool) for name in masks}
+    for metric, value in expected.items():
+        whole, parts = (SplitMetrics(metric, num_values, deviation) for _ in range(2))  # type: ignore[arg-type]
+        whole.update(logits, labels, everything)
+        assert whole.compute().test == pytest.approx(value, rel=1e-6)
+        assert whole.classes() is None
+        for rows in (slice(0, 7), slice(7, 8), slice(8, 50)):
+            part = SplitMetrics(metric, num_values, deviation)  # type: ignore[arg-type]
+            part.update(logits[rows], labels[rows], {name: mask[rows] for name, mask in masks.items()})
+            parts.merge(part.state())
+        whole = SplitMetrics(metric, num_values, deviation)  # type: ignore[arg-type]
+        whole.update(logits, labels, masks)
+        assert vars(parts.compute()) == pytest.approx(vars(whole.compute()), rel=1e-12)
+
+
+def test_r2_of_values_that_are_all_alike() -> None:
+    ones = torch.ones(6, 1)
+    masks = {name: torch.ones(6, dtype=torch.bool) for name in ("train", "val", "test")}
+    for predicted, expected in ((ones, 1.0), (2 * ones, 0.0)):
+        metrics = SplitMetrics("r2", 1, [1.0])
+        metrics.update(predicted, ones, masks)
+        assert metrics.compute().test == expected
+
+
+def test_errors_are_better_when_they_are_lower() -> None:
+    assert is_better("mae", 1.0, 2.0)
+    assert is_better("rmse", 0.0, 1.0)
+    assert is_better("r2", 0.9, -3.0)
+    assert is_better("accuracy", 0.5, 0.4)
+    for metric in ("mae", "r2", "accuracy"):
+        assert not is_better(metric, 0.5, 0.5)  # type: ignore[arg-type]
+
+
+def test_metrics_that_fit_values() -> None:
+    assert resolve_metric("auto", "regression") == "r2"
+    assert resolve_metric("mae", "regression") == "mae"
+    with pytest.raises(ConfigError, match="'accuracy' does not fit regression labels; use r2 or mae or rmse"):
+        resolve_metric("accuracy", "regression")
+    with pytest.raises(ConfigError, match="'mae' does not fit binary labels"):
+        resolve_metric("mae", "binary")
+
+
+def test_a_split_without_nodes_has_no_score() -> None:
+    masks = {name: torch.full((4,), name != "test") for name in ("train", "val", "test")}
+    for metric, deviation in (("accuracy", []), ("roc_auc", []), ("r2", [1.0, 2.0])):
+        metrics = SplitMetrics(metric, 2, deviation)  # type: ignore[arg-type]
+        labels = torch.rand(4, 2) if deviation else torch.tensor([0, 1, 0, 1])
+        metrics.update(torch.rand(4, 2), labels, masks)
+        assert metrics.compute().test is None

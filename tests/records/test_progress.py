@@ -41,3 +41,11 @@ def test_skipped_epochs_count_in_a_row() -> None:
         progress.add(record(epoch, None, loss=loss))
         counts.append(progress.skipped)
     assert counts == [0, 1, 2, 0, 1]
+
+
+def test_of_errors_the_lowest_is_the_best() -> None:
+    progress = Progress("mae")
+    better = [bool(progress.add(record(epoch, val))) for epoch, val in enumerate([3.0, 4.0, 2.0, 2.0])]
+    assert better == [True, False, True, False]
+    assert progress.best == Best(val=2.0, test=1.0, epoch=2, classes=None)
+    assert Progress("rmse").best_val == float("inf")

@@ -74,6 +74,6 @@ def test_predictions_of_a_pipeline() -> None:
 def test_roc_auc_needs_both_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = random_graph(30, 60, num_classes=2)
     one_class = replace(data, labels=torch.zeros_like(data.labels))
-    monkeypatch.setattr("gnnpipe.run.job.load_dataset", lambda config: one_class)
+    monkeypatch.setattr("gnnpipe.run.job.load_dataset", lambda config, step: one_class)
     with pytest.raises(DataError, match="metric: roc_auc is undefined, as all train labels are alike; use"):
         prepare_job(check_config(RunConfig()), tmp_path, tmp_path / "out")

@@ -1,10 +1,11 @@
 """Data sets by name: raw files with readers of our own, or torch_geometric's classes.
 
-reader    files come from             and are read by
-pyg       torch_geometric's class     the class, too
-npz       the class                   `raw_files.read_npz`: sparse features stay sparse
-saint     the class                   `raw_files.read_saint`
-ogb       the user                    `ogb.read_ogb`
+reader      files come from           and are read by
+pyg         torch_geometric's class   the class, too
+npz         the class                 `npz.read_as_torch_geometric`: sparse features stay sparse
+saint       the class                 `saint.read`
+attributed  the class                 `attributed.read`: without pandas, features stay sparse
+ogb         OGB, or the user          `ogb.read.read_ogb`
 """
 
 from __future__ import annotations
@@ -14,104 +15,111 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import scipy.sparse as sp
 from filelock import FileLock
 
-from gnnpipe.config.catalog import IN_MEMORY, Source, find_source, is_synthetic
+from gnnpipe.config.catalog import IN_MEMORY, Source, find_source
 from gnnpipe.config.run import GraphConfig
 from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.files.foreign import check_written_inside, safely
 from gnnpipe.files.reading import open_file
+from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.files.writing import open_lock
-from gnnpipe.graph.convert import as_labels, as_tensor, labelled
+from gnnpipe.graph.choices import Choices
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.sources.ogb import read_ogb
+from gnnpipe.graph.folder.read import open_graph
+from gnnpipe.graph.sources.formats import attributed, npz, saint
+from gnnpipe.graph.sources.objects import of_pyg
+from gnnpipe.graph.sources.ogb.read import read_ogb
 from gnnpipe.graph.sources.raw import RawGraph
-from gnnpipe.graph.sources.raw_files import read_npz, read_saint
 from gnnpipe.graph.sources.synthetic import planted_partition
-from gnnpipe.graph.splits import Masks, per_class_split, random_split
-
-# Fewest labelled nodes for a seeded split: with fewer, one of the three masks may be empty.
-LEAST_FOR_SPLIT = 5
-# Masks of a torch_geometric Data.
-_MASKS = ("train_mask", "val_mask", "test_mask")
+from gnnpipe.system.steps import Step, silently
 
 
-def load_dataset(config: GraphConfig) -> Graph:
-    """Load ``config.dataset`` and check it.
+def load_dataset(config: GraphConfig, assumed_width: int | None = None, step: Step = silently) -> Graph:
+    """Load the data set, or the graph folder, that a config names, and check it.
+
+    Args:
+        config: names it, and says what is wanted of it.
+        assumed_width: as for `Graph.from_raw`.
+        step: shows what is being done.
 
     Raises:
         DataError: unknown name, files that are absent and can't be downloaded, a split that does not
             exist, or contents that `Graph` refuses.
     """
-    if is_synthetic(config.dataset):
-        data = planted_partition(config.synthetic, split=config.split)
-    else:
-        source = find_source(config.dataset)
-        read = {"pyg": _read_pyg, "npz": _read_npz, "saint": _read_saint, "ogb": _read_ogb}[source.reader]
-        root = config.root or str(Path("data") / source.class_name)
-        try:
-            with _alone(root), safely():
-                raw = read(source, root)
-        except DataError:
-            raise
-        except Exception as error:  # a class that meets unexpected files may fail in any way
-            raise DataError(
-                f"root: can't read {source.name} from '{shown(root)}' ({type(error).__name__}: "
-                f"{shown(str(error))}); give the folder that the torch_geometric class is given, "
-                "or delete its files and load them anew"
-            ) from error
-        data = _built(raw, config, source.name)
-    return data.with_normalized_features() if config.normalize_features else data
+    if config.is_synthetic:
+        with step("making the built-in graph"):
+            graph = planted_partition(config.synthetic, split=config.split)
+        return _changed(graph, config, step)
+    with step(f"loading {config.data_name}"):
+        raw = open_graph(Path(config.graph)) if config.graph else _read(config)
+    name = raw.name or config.data_name if config.graph else find_source(config.dataset).name
+    graph = Graph.from_raw(raw, name, Choices.of(config), None, assumed_width, step)
+    return graph.with_normalized_features() if config.normalize_features else graph
 
 
-def as_graph(data: Any, config: GraphConfig) -> Graph:
+def as_graph(data: Any, config: GraphConfig, step: Step = silently) -> Graph:
     """The graph that a program holds in memory, checked like a loaded one.
 
     Args:
-        data: a ``torch_geometric.data.Data``; or a Graph, which keeps its edges and masks.
-        config: split, normalisation of features, and whether to add reversed edges.
+        data: a ``torch_geometric.data.Data``; or a Graph, which keeps its edges, labels and masks.
+        config: split, task, features, and whether to add reversed edges.
+        step: shows what is being done.
 
     Raises:
         DataError: ``data`` is another kind of object, or has contents that `Graph` refuses.
-        ConfigError: reversed edges are wanted of a Graph.
+        ConfigError: something is wanted of a Graph that it is made with.
     """
     import torch_geometric.data
 
     if isinstance(data, torch_geometric.data.Data):
-        graph = _built(_raw(data, IN_MEMORY), config, IN_MEMORY)
-    elif not isinstance(data, Graph):
+        raw = of_pyg(data, IN_MEMORY)
+        graph = Graph.from_raw(raw, IN_MEMORY, Choices.of(config), step=step)
+        return graph.with_normalized_features() if config.normalize_features else graph
+    if not isinstance(data, Graph):
+        maker = {"networkx": "from_networkx", "scipy": "from_scipy"}.get(type(data).__module__.split(".")[0])
         raise DataError(
             f"data: an object of type {type(data).__name__} can't be used; give a data set's name, a "
-            "torch_geometric Data such as the first of a Dataset, dataset[0], or a Graph"
+            "torch_geometric Data such as the first of a Dataset, dataset[0], a graph folder, or a Graph"
+            + (f", which gnnpipe.Graph.{maker} makes of it" if maker else "")
         )
-    elif config.undirected:
-        raise ConfigError(
-            "undirected: the edges of a Graph are taken as they are; leave it out, or give undirected to "
-            "Graph.from_edge_index"
-        )
-    else:
-        graph = data
+    for key, default, what in (("undirected", False, "edges"), ("task", "auto", "labels")):
+        if getattr(config, key) != default:
+            raise ConfigError(
+                f"{key}: the {what} of a Graph are taken as they are; leave it out, or give {key} to "
+                "Graph.from_edge_index"
+            )
+    return _changed(data, config, step)
+
+
+def _changed(graph: Graph, config: GraphConfig, step: Step) -> Graph:
+    """A graph that is made already, with other features if that is asked for."""
+    if config.features is not None:
+        graph = graph.with_made_features(config.features, step)
     return graph.with_normalized_features() if config.normalize_features else graph
 
 
-def _built(raw: RawGraph, config: GraphConfig, name: str) -> Graph:
-    """The checked graph of a data set's raw content."""
-    features, labels = raw.features, raw.labels
-    if features is None or labels is None:
-        raise DataError(f"dataset: {name} has no {'features' if features is None else 'labels'}")
-    return Graph.from_edge_index(
-        as_tensor(raw.edge_index, "edge_index"),
-        features if sp.issparse(features) else as_tensor(features, "features"),
-        as_tensor(labels, "labels"),
-        _choose_masks(raw, config),
-        name=name,
-        undirected=config.undirected,
-        notes=raw.notes,
-    )
+def _read(config: GraphConfig) -> RawGraph:
+    """The content of a data set's files. All that are known by name have classes."""
+    source = find_source(config.dataset)
+    read = _READERS[source.reader]
+    root = config.root or str(Path("data") / source.class_name)
+    try:
+        with _alone(root), safely():
+            raw = read(source, root)
+            return replace(raw, task=raw.task or "classes")
+    except DataError:
+        raise
+    except Exception as error:  # a class that meets unexpected files may fail in any way
+        raise DataError(
+            f"root: can't read {source.name} from '{shown(root)}' ({type(error).__name__}: "
+            f"{shown(str(error))}); give the folder that the torch_geometric class is given, "
+            "or delete its files and load them anew"
+        ) from error
 
 
 def _alone(root: str) -> FileLock:
@@ -124,36 +132,6 @@ def _alone(root: str) -> FileLock:
     path = Path(tempfile.gettempdir()) / f"gnnpipe-{user}-{name}.lock"
     os.close(open_lock(path, own=True))  # refuses a link that another user has put there
     return FileLock(path)
-
-
-def _choose_masks(raw: RawGraph, config: GraphConfig) -> Masks:
-    """The split number ``config.split`` of the data set; a seeded split where it ships none.
-
-    Raises:
-        DataError: it ships fewer splits, or too few nodes have labels for a seeded one.
-    """
-    if raw.masks is None:
-        labels = as_labels(raw.labels)
-        has_label = labelled(labels)
-        if int(has_label.sum()) < LEAST_FOR_SPLIT:
-            raise DataError(
-                f"labels: {int(has_label.sum())} nodes have one, and {config.dataset} ships no split; "
-                f"{LEAST_FOR_SPLIT} are needed to make one"
-            )
-        if config.make_split == "per-class" and labels.dim() == 1:
-            return per_class_split(labels, seed=config.split)
-        return random_split(len(labels), seed=config.split, among=has_label)
-    # a mask [num_nodes] holds for every split, one of [num_nodes, num_splits] has a column for each
-    num_splits = min((mask.shape[1] for mask in raw.masks if mask.dim() == 2), default=1)
-    if not 0 <= config.split < num_splits:
-        raise DataError(
-            f"split: {config.split} does not exist; {config.dataset} ships {num_splits} "
-            f"(use 0 to {num_splits - 1})"
-        )
-    train, val, test = (
-        (mask[:, config.split] if mask.dim() == 2 else mask).contiguous() for mask in raw.masks
-    )
-    return train, val, test
 
 
 def _open(source: Source, root: str, *, process: bool) -> Any:
@@ -209,38 +187,40 @@ def _inside(dataset: Any, make: Callable[[Any], None], kind: str) -> None:
 
 
 def _read_pyg(source: Source, root: str) -> RawGraph:
-    return _raw(_open(source, root, process=True)[0], source.name)
-
-
-def _raw(data: Any, name: str) -> RawGraph:
-    """The fields of a torch_geometric Data that training uses, and a note that names the others."""
-    for key, words in (("x", "features"), ("y", "labels"), ("edge_index", "edges")):
-        if key not in data:
-            raise DataError(f"dataset: {name} has no {words} ({key}), which training needs")
-    unused = sorted(set(data.keys()) - {"x", "y", "edge_index", *_MASKS})
-    notes = (f"{name}: not used: {', '.join(unused)}",) if unused else ()
-    return RawGraph(data.edge_index, data.x, data.y, _shipped_masks(data, name), notes)
-
-
-def _shipped_masks(data: Any, name: str) -> Masks | None:
-    """The three masks of a torch_geometric Data; None if it has none, DataError if it has some of them."""
-    present = [mask for mask in _MASKS if mask in data]
-    if not present:
-        return None
-    if len(present) < len(_MASKS):
-        absent = next(mask for mask in _MASKS if mask not in present)
-        raise DataError(f"dataset: {name} has {present[0]}, but no {absent}; all three are needed")
-    train, val, test = (as_tensor(data[mask], mask) for mask in _MASKS)
-    return train, val, test
+    return of_pyg(_open(source, root, process=True)[0], source.name)
 
 
 def _read_npz(source: Source, root: str) -> RawGraph:
-    return read_npz(Path(_open(source, root, process=False).raw_paths[0]))
+    path = Path(_open(source, root, process=False).raw_paths[0])
+    with scratch_folder() as scratch:
+        return npz.read_as_torch_geometric(path, scratch)
 
 
 def _read_saint(source: Source, root: str) -> RawGraph:
-    return read_saint(Path(_open(source, root, process=False).raw_dir))
+    folder = Path(_open(source, root, process=False).raw_dir)
+    with scratch_folder() as scratch:
+        return saint.read(folder, scratch, _silently)
+
+
+def _read_attributed(source: Source, root: str) -> RawGraph:
+    folder = Path(_open(source, root, process=False).raw_dir)
+    with scratch_folder() as scratch:
+        return attributed.read(folder, scratch)
 
 
 def _read_ogb(source: Source, root: str) -> RawGraph:
-    return read_ogb(source.name, Path(root))
+    with scratch_folder() as scratch:  # arrays that are mapped from there outlive the folder
+        return read_ogb(source.name, Path(root), scratch)
+
+
+_READERS = {
+    "pyg": _read_pyg,
+    "npz": _read_npz,
+    "saint": _read_saint,
+    "attributed": _read_attributed,
+    "ogb": _read_ogb,
+}
+
+
+def _silently(line: str) -> None:
+    """Say nothing: the user named the data set, and so its format."""

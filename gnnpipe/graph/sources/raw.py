@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
+from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.splits import Masks
 
@@ -17,11 +19,15 @@ class RawGraph:
     """The content of a data set's files, before `Graph` or the writer of a graph folder checks it.
 
     Each array may be a NumPy array that is mapped from disk and larger than the memory: go through it in
-    blocks, and never copy it whole.
+    blocks, and never copy it whole. A mapped array is what its file holds: it was not changed in memory
+    since (mode ``c``), as its pages may be dropped and read again.
     """
 
-    edge_index: Tensor | np.ndarray
-    """Whole numbers ``[2, num_edges]``: sources and targets, as numbers of nodes from 0 on."""
+    edge_index: Tensor | np.ndarray | Csr
+    """Whole numbers ``[2, num_edges]``: sources and targets, as numbers of nodes from 0 on. Or an adjacency
+    that is ready, as `Graph.adjacency`: that of a graph folder is checked and mapped from disk, must not be
+    written to, and must not be sorted or converted anew. Without weights and parallel edges its values are
+    one 1 that is expanded (stride 0), which takes no memory."""
     features: Tensor | np.ndarray | sp.csr_matrix | None
     """``[num_nodes, num_features]``; None where the files have none."""
     labels: Tensor | np.ndarray | None
@@ -32,10 +38,18 @@ class RawGraph:
     notes: tuple[str, ...] = ()
     """Lines for the user: each names something that was left out or changed."""
     weight: Tensor | np.ndarray | None = None
-    """``[num_edges]``: weight of each edge; None where the files have none, and each edge counts 1."""
+    """``[num_edges]``: weight of each edge; None where the files have none, and each edge counts 1. Of an
+    adjacency that is ready, its own values; None where these count parallel edges."""
     num_nodes: int | None = None
     """Number of nodes, where it is known otherwise than by the features."""
     ids: NodeIds | None = None
     """Ids of the nodes in the files; None where they are 0, 1, 2 and so on."""
     class_names: tuple[str, ...] = ()
     """Name of each class in the files; empty where classes are numbers."""
+    name: str = ""
+    """Name of the graph in printed lines; empty where the files don't say."""
+    task: Literal["classes", "regression"] | None = None
+    """Whether labels are classes (0/1 columns included), or values to be predicted; None where only their
+    values tell."""
+    num_classes: int | None = None
+    """Number of classes, where there may be more than the labels show."""

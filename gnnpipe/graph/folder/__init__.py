@@ -1,0 +1,10 @@
+"""Graph folders: a graph as npy files that are mapped, beside a graph.yaml that says what they hold.
+
+graph.yaml                       format, name, notes, statistics; type, shape and checksum of each file
+rowptr.npy col.npy               edges in compressed rows: row i lists the nodes that i aggregates from
+weight.npy or count.npy          weight of each entry; or the number of parallel edges that it stands for
+features.npy                     or feature_rowptr.npy, feature_col.npy, feature_value.npy where sparse
+labels.npy                       class numbers, 0/1 columns, or values
+train_mask.npy val_mask.npy test_mask.npy
+ids.npy ids_start.npy            ids of the nodes in the source; likewise class_names.npy
+"""

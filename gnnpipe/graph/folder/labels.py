@@ -1,0 +1,206 @@
+"""Labels of a graph folder: which kind they are, and their numbers, in two passes over blocks of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from gnnpipe.errors import DataError
+from gnnpipe.files.npy import ArrayWriter, StoredArray
+from gnnpipe.graph.folder.edges import numpy_of, release
+from gnnpipe.graph.folder.report import ClassSize, LabelFacts
+
+ROWS = 1 << 18
+"""Nodes that are handled at once."""
+MOST_LISTED = 20
+"""Classes that a report lists."""
+Kind = Literal["classes", "multilabel", "regression"]
+
+
+@dataclass(frozen=True)
+class WrittenLabels:
+    """Labels that are in the folder."""
+
+    stored: StoredArray
+    """The file."""
+    facts: LabelFacts
+    """What was counted."""
+    classes: np.ndarray | None
+    """int32 ``[num_nodes]``: class of each node, -1 for none; None where labels are no classes."""
+
+
+def write_labels(
+    path: Path,
+    labels: Tensor | np.ndarray,
+    task: Literal["classes", "regression"] | None,
+    names: Sequence[str] = (),
+    num_classes: int = 0,
+) -> WrittenLabels:
+    """Write labels as class numbers (int64, -1 for none), or 0/1 columns or values (float32, NaN for none).
+
+    Args:
+        path: file to write.
+        labels: ``[num_nodes]`` or ``[num_nodes, num_labels]``; -1 or NaN where a node has none.
+        task: what they are; None: values if a label is no whole number.
+        names: names of the classes, if they have any.
+        num_classes: number of classes, where there may be more than the labels show.
+
+    Raises:
+        DataError: a label is no class number, or none of these.
+    """
+    given = numpy_of(labels)
+    if given.dtype.kind not in "biuf" or given.ndim not in (1, 2):
+        raise DataError(
+            f"labels: expected numbers [num_nodes] or [num_nodes, num_labels], got {given.dtype} "
+            f"{list(given.shape)}"
+        )
+    given = given[:, 0] if given.ndim == 2 and given.shape[1] == 1 else given
+    kind = _kind(given, task)
+    if kind == "classes":
+        return _write_classes(path, given, names, max(num_classes, len(names)))
+    return _write_values(path, given, kind, names)
+
+
+def rows(values: np.ndarray, size: int = ROWS) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks of rows, copied, each with the number of its first row."""
+    for start in range(0, len(values), size):
+        block = np.array(values[start : start + size])
+        release(values)
+        yield start, block
+
+
+def _kind(labels: np.ndarray, task: Literal["classes", "regression"] | None) -> Kind:
+    if task == "regression":
+        return "regression"
+    bad = next(_odd(labels), None)
+    if bad is None:
+        return "classes" if labels.ndim == 1 else "multilabel"
+    if task is None and bad.value % 1:
+        return "regression"
+    what, cure = "class number", "number the classes 0, 1, 2 and so on"
+    if labels.ndim == 2:
+        what, cure = "0 or 1", "where a node may have several labels each is 0 or 1, or all are NaN, for none"
+    raise DataError(
+        f"labels: {bad.value:g} of node {bad.node}{bad.column} is no {what}; {cure}; or use "
+        "--task regression for values to be predicted as they are"
+    )
+
+
+@dataclass(frozen=True)
+class _Odd:
+    """A label that is no class."""
+
+    value: float
+    node: int
+    column: str
+
+
+def _odd(labels: np.ndarray) -> Iterator[_Odd]:
+    """Labels that are no classes (or neither 0 nor 1, in columns): in each block, one that is not whole
+    if there is any, else the first."""
+    fractions: list[_Odd] = []
+    whole: list[_Odd] = []
+    for start, block in rows(labels):
+        if block.dtype.kind == "b":
+            continue
+        with np.errstate(invalid="ignore"):
+            bad = _is_odd(block)
+            part = bad & (block % 1 != 0) if block.dtype.kind == "f" else np.zeros_like(bad)
+        for chosen, kept in ((part, fractions), (bad, whole)):
+            if chosen.any() and not kept:
+                at = np.unravel_index(int(np.flatnonzero(chosen)[0]), block.shape)
+                column = f", column {at[1]}" if block.ndim == 2 else ""
+                kept.append(_Odd(float(block[at]), start + int(at[0]), column))
+        if fractions:
+            break
+    yield from fractions or whole
+
+
+def _is_odd(block: np.ndarray) -> np.ndarray:
+    if block.ndim == 2:
+        odd = (block != 0) & (block != 1) & ~np.isnan(block)
+        odd[_no_labels(block)] = False
+        return odd
+    if block.dtype.kind != "f":
+        return np.asarray((block < -1) | (block >= 2**53))
+    return np.asarray(~np.isnan(block) & ((block % 1 != 0) | (block < -1) | (np.abs(block) >= 2**53)))
+
+
+def _no_labels(block: np.ndarray) -> np.ndarray:
+    """bool ``[num_rows]``: rows that are all NaN, or all -1."""
+    return np.asarray(np.isnan(block).all(axis=1) | (block == -1).all(axis=1))
+
+
+def _write_classes(path: Path, labels: np.ndarray, names: Sequence[str], num_classes: int) -> WrittenLabels:
+    writer, num_nodes = ArrayWriter(path, np.int64), len(labels)
+    classes = np.full(num_nodes, -1, dtype=np.int32)
+    try:
+        for start, block in rows(labels):
+            number = np.where(np.isnan(block), -1, block).astype(np.int64)
+            most = int(number.max())
+            if most >= max(num_nodes, num_classes):  # more classes than nodes: these are ids, or years
+                node = start + int(number.argmax())
+                raise DataError(
+                    f"labels: {most} of node {node} can't be a class of a graph with {num_nodes:,} nodes; "
+                    "number the classes 0, 1, 2 and so on, or use --task regression for values"
+                )
+            classes[start : start + len(block)] = number
+            writer.append(number)
+        stored = writer.finish()
+    finally:
+        writer.close()
+    sizes = np.bincount(classes[classes >= 0], minlength=num_classes)
+    unlabelled = int(np.count_nonzero(classes < 0))
+    if not num_classes and len(sizes) == 2 and not sizes[0] and unlabelled:
+        raise DataError(
+            "labels: all are -1 or 1, but -1 means that a node has no label; number the two classes 0 and 1"
+        )
+    facts = LabelFacts("classes", len(sizes), _largest(sizes, names), unlabelled, None)
+    return WrittenLabels(stored, facts, classes)
+
+
+def _write_values(path: Path, labels: np.ndarray, kind: Kind, names: Sequence[str]) -> WrittenLabels:
+    columns = labels.shape[1:]
+    writer = ArrayWriter(path, np.float32, columns)
+    sums, unlabelled, low, high = np.zeros(columns), 0, np.inf, -np.inf
+    try:
+        for start, block in rows(labels, max(1, ROWS // max(1, *columns, 1))):
+            values = _float32(block, start)
+            if kind == "multilabel":
+                values[_no_labels(values)] = np.nan
+            missing = np.isnan(values)
+            unlabelled += int(np.count_nonzero(missing.any(axis=1) if columns else missing))
+            sums = sums + np.where(missing, 0, values).sum(axis=0, dtype=np.float64)
+            low = min(low, float(np.min(values, initial=np.inf, where=~missing)))
+            high = max(high, float(np.max(values, initial=-np.inf, where=~missing)))
+            writer.append(values)
+        stored = writer.finish()
+    finally:
+        writer.close()
+    listed = _largest(sums.astype(np.int64), names) if kind == "multilabel" else ()
+    spread = (low, high) if kind == "regression" and low <= high else None
+    num_columns = columns[0] if columns else 1
+    return WrittenLabels(stored, LabelFacts(kind, num_columns, listed, unlabelled, spread), None)
+
+
+def _float32(block: np.ndarray, start: int) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        values = block.astype(np.float32)
+    bad = np.isinf(values)
+    if bad.any():
+        at = np.unravel_index(int(np.flatnonzero(bad)[0]), block.shape)
+        raise DataError(
+            f"labels: {block[at]} of node {start + int(at[0])} is infinite in float32; mend it, or write NaN "
+            "where a node has no label"
+        )
+    return values
+
+
+def _largest(sizes: np.ndarray[Any, Any], names: Sequence[str]) -> tuple[ClassSize, ...]:
+    order = np.argsort(-sizes, kind="stable")[:MOST_LISTED].tolist()
+    return tuple(ClassSize(names[c] if c < len(names) else str(c), int(sizes[c])) for c in order)

@@ -1,0 +1,317 @@
+"""Writing a graph folder: whole or not at all, with bounded memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+
+from gnnpipe import __version__
+from gnnpipe.config.importing import ImportConfig
+from gnnpipe.errors import DataError, shown
+from gnnpipe.files.plain_yaml import dump_yaml
+from gnnpipe.files.scratch import scratch_folder
+from gnnpipe.files.typed_json import to_plain
+from gnnpipe.files.writing import make_folder, replace_folder, write_file
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.data import Graph
+from gnnpipe.graph.folder.adjacency import AdjacencyWriter, Counted, Counts
+from gnnpipe.graph.folder.buckets import CAPACITY, sorted_keys
+from gnnpipe.graph.folder.edges import MOST_NODES, KeyStream, largest_id, num_given
+from gnnpipe.graph.folder.form import FORMAT, GRAPH, MASKS, GraphFile, Task
+from gnnpipe.graph.folder.labels import Kind, write_labels
+from gnnpipe.graph.folder.merge import merged, parallel, without_known_reverses
+from gnnpipe.graph.folder.nodes import Stored, write_features, write_ids, write_masks
+from gnnpipe.graph.folder.notes import edge_notes, shortened
+from gnnpipe.graph.folder.place import check_may_write, check_space
+from gnnpipe.graph.folder.read import map_adjacency
+from gnnpipe.graph.folder.report import EdgeFacts, FeatureFacts, GraphReport, LabelFacts, SplitFacts
+from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.made_features import made_features
+from gnnpipe.graph.pieces import NO_NODES
+from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.system.steps import Step, silently
+
+Facts = TypeVar("Facts")
+
+
+def write_graph(
+    raw: RawGraph,
+    out: Path,
+    config: ImportConfig,
+    scratch: Path,
+    step: Step = silently,
+    *,
+    source: str = "",
+    capacity: int = CAPACITY,
+) -> GraphReport:
+    """Write a graph folder.
+
+    Args:
+        raw: content of the source.
+        out: the folder; it appears when it is complete.
+        config: what becomes of duplicates, self loops, labels and absent features.
+        scratch: folder on the disk of ``out`` for what is unfinished; the caller removes it.
+        step: shows what is being done.
+        source: name of the source, for graph.yaml.
+        capacity: edges that are sorted in memory at once.
+
+    Raises:
+        DataError: the source's content does not make a graph.
+        ConfigError: something stands at ``out`` that may not be replaced, or the disk has no room.
+        OSError: a file can't be written.
+    """
+    check_may_write(out, overwrite=config.overwrite)
+    began = time.monotonic()
+    with step("counting nodes"):
+        num_nodes, node_notes = _count_nodes(raw)
+    make_folder(scratch / "graph")
+    work = _Work(raw, config, scratch, step, capacity, num_nodes)
+    check_space(scratch, work.bytes_needed())
+    with step("copying labels"):
+        labels = work.write_labels()
+    edges = work.write_edges(labels.classes)
+    features = work.write_features(edges)
+    others = work.write_others()
+    written = (labels, edges, features, others)
+    stored = {name: array for part in written for name, array in part.stored.items()}
+    report = GraphReport(
+        num_nodes=num_nodes,
+        edges=edges.facts,
+        labels=labels.facts,
+        features=features.facts,
+        splits=others.facts,
+        ids=None if raw.ids is None else "numbers" if raw.ids.start is None else "text",
+        bytes_on_disk=sum(array.bytes for array in stored.values()),
+        seconds=round(time.monotonic() - began, 3),
+    )
+    content = GraphFile(
+        format=FORMAT,
+        written_by=f"gnnpipe {__version__}",
+        name=config.name or raw.name or out.name,
+        source=source or raw.name,
+        num_nodes=num_nodes,
+        num_classes=None if labels.facts is None else labels.facts.num_classes,
+        task=None if labels.facts is None else _task(labels.facts.kind),
+        arrays=stored,
+        report=report,
+        notes=shortened([*raw.notes, *node_notes, *(note for part in written for note in part.notes)]),
+    )
+    write_file(work.folder / GRAPH, dump_yaml(to_plain(content)))
+    make_folder(out.absolute().parent, link=True)
+    replace_folder(work.folder, out, scratch / "replaced")
+    return report
+
+
+def save_graph(graph: Graph, path: Path, *, overwrite: bool = False, step: Step = silently) -> GraphReport:
+    """Write a graph in memory as a graph folder.
+
+    Args:
+        graph: the graph.
+        path: the folder.
+        overwrite: whether to replace a graph folder that stands there.
+        step: shows what is being done.
+
+    Raises:
+        ConfigError, OSError: as `write_graph`.
+    """
+    check_may_write(path, overwrite=overwrite)
+    is_regression = str(graph.task) == "regression"
+    raw = RawGraph(
+        graph.adjacency,
+        graph.features.to_scipy() if isinstance(graph.features, Csr) else graph.features,
+        graph.labels,
+        (graph.train_mask, graph.val_mask, graph.test_mask),
+        graph.notes,
+        weight=graph.adjacency.value if graph.weighted else None,
+        num_nodes=graph.num_nodes,
+        ids=graph.ids,
+        class_names=graph.class_names,
+        name=graph.name,
+        task="regression" if is_regression else "classes",
+        num_classes=None if is_regression else graph.num_classes,
+    )
+    parent = path.absolute().parent
+    make_folder(parent, link=True)
+    with scratch_folder(parent) as scratch:
+        return write_graph(raw, path, ImportConfig(overwrite=overwrite), scratch, step, source="a program")
+
+
+@dataclass(frozen=True)
+class _Written(Generic[Facts]):
+    """A part of a graph folder."""
+
+    stored: Stored
+    """Its files."""
+    facts: Facts
+    """Its statistics."""
+    notes: tuple[str, ...] = ()
+    """What was left out or changed."""
+    classes: np.ndarray | None = None
+    """Of labels that are classes: int32 ``[num_nodes]``, -1 for none."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A graph folder that is being written: the arguments of `write_graph`."""
+
+    raw: RawGraph
+    config: ImportConfig
+    scratch: Path
+    step: Step
+    capacity: int
+    num_nodes: int
+
+    @property
+    def folder(self) -> Path:
+        """The folder, until it is complete."""
+        return self.scratch / "graph"
+
+    @property
+    def num_keys(self) -> int:
+        """Edges to be sorted."""
+        return num_given(self.raw) * (2 if self.config.undirected else 1)
+
+    def bytes_needed(self) -> int:
+        """Disk space for the folder and the buckets of edges, about."""
+        weight = 0 if self.raw.weight is None else 4
+        features = self.raw.features
+        dense = 0 if features is None or sp.issparse(features) else 4 * features.shape[0] * features.shape[1]
+        return self.num_keys * (8 + 2 * weight + 4 + weight) + dense + 32 * self.num_nodes
+
+    def write_labels(self) -> _Written[LabelFacts | None]:
+        """Write the labels and the names of their classes, if there are any."""
+        raw, task = self.raw, self.config.task
+        if raw.labels is None:
+            return _Written({}, None, ("labels: the source has none; training needs some",))
+        written = write_labels(
+            self.folder / "labels.npy",
+            raw.labels,
+            raw.task if task == "auto" else task,
+            raw.class_names,
+            raw.num_classes or 0,
+        )
+        stored = {"labels": written.stored}
+        if raw.class_names:
+            stored |= write_ids(self.folder, "class_names", NodeIds.of_text(raw.class_names))
+        return _Written(stored, written.facts, (), written.classes)
+
+    def write_edges(self, classes: np.ndarray | None) -> _Written[EdgeFacts]:
+        """Sort the edges and write them as compressed rows."""
+        config, weighted = self.config, self.raw.weight is not None
+        stream = KeyStream(
+            self.raw, self.num_nodes, undirected=config.undirected, loops=config.self_loops == "keep"
+        )
+        writer = AdjacencyWriter(self.folder, self.num_nodes, stream.bits, self.num_keys, classes)
+        with self.step(f"sorting {self.num_keys:,} edges"):
+            keys = sorted_keys(stream, stream.end, self.scratch, self.capacity)
+            if config.undirected:
+                keys = without_known_reverses(keys)
+            if weighted and config.duplicates == "keep":
+                entries = parallel(keys)
+            else:
+                entries = merged(keys, first=config.duplicates == "drop")
+            stored, counted = writer.write(entries, _file_of_counts(config))
+        facts = self._edge_facts(stream, counted)
+        notes = list(edge_notes(facts, stream.num_rounded, weighted=weighted))
+        if weighted and "weight" not in stored and facts.num_edges:
+            notes.append("weight: all are 1, so edges are taken as having no weights")
+        return _Written(stored, facts, tuple(notes))
+
+    def _edge_facts(self, stream: KeyStream, counted: Counted) -> EdgeFacts:
+        return EdgeFacts(
+            num_given=num_given(self.raw),
+            num_edges=counted.num_entries,
+            num_loops=stream.num_loops,
+            loops=self.config.self_loops,
+            num_repeated=counted.num_written - counted.num_edges,
+            duplicates=self.config.duplicates,
+            reversed=self.config.undirected,
+            directed=counted.directed,
+            num_isolated=counted.num_isolated,
+            in_degree=counted.in_degree,
+            histogram=counted.histogram,
+            homophily=counted.homophily,
+            weights=counted.weights,
+        )
+
+    def write_features(self, edges: _Written[EdgeFacts]) -> _Written[FeatureFacts | None]:
+        """Copy the features, or make those that ``--features`` asks for."""
+        features, spec = self.raw.features, self.config.features
+        notes: list[str] = []
+        if spec is not None:
+            instead = "the source has none" if features is None else "those of the source are left out"
+            notes.append(f"features: {instead}; they are made from the edges ({shown(spec)})")
+            with self.step(f"computing features ({spec})"):
+                features = made_features(map_adjacency(self.folder, edges.stored), spec)
+        if features is None:
+            words = "features: the source has none; train with --features degree or --features laplacian:16"
+            return _Written({}, None, (words,))
+        with self.step("copying features"):
+            written = write_features(self.folder, features, self.num_nodes)
+        return _Written(written.stored, written.facts, (*notes, *written.notes))
+
+    def write_others(self) -> _Written[SplitFacts | None]:
+        """Copy masks and ids."""
+        raw = self.raw
+        stored: Stored = {}
+        splits = None
+        if raw.masks is not None:
+            stored, splits = write_masks(self.folder, raw.masks, self.num_nodes)
+        if raw.ids is not None:
+            stored |= write_ids(self.folder, "ids", raw.ids)
+        return _Written(stored, splits)
+
+
+def _count_nodes(raw: RawGraph) -> tuple[int, tuple[str, ...]]:
+    """The number of nodes that all parts of the source agree on, and notes; raises DataError."""
+    counts = dict(_node_counts(raw))
+    notes: tuple[str, ...] = ()
+    if counts:
+        first = next(iter(counts))
+        num_nodes = counts[first]
+        other = next((what for what, count in counts.items() if count != num_nodes), None)
+        if other is not None:
+            raise DataError(
+                f"{other}: there are {counts[other]:,} nodes, and {num_nodes:,} by {first}; give each node a "
+                "row in all of them"
+            )
+    else:
+        num_nodes = largest_id(raw) + 1
+        notes = (f"nodes: {num_nodes:,}, by the largest id of an edge, as nothing else says how many",)
+    if num_nodes < 1:
+        raise DataError(NO_NODES)
+    if num_nodes > MOST_NODES:
+        raise DataError(f"nodes: {num_nodes:,} are more than can be numbered; the most is {MOST_NODES:,}")
+    return num_nodes, notes
+
+
+def _node_counts(raw: RawGraph) -> Iterator[tuple[str, int]]:
+    """Each part of the source that says how many nodes there are."""
+    if raw.num_nodes is not None:
+        yield "num_nodes", raw.num_nodes
+    if isinstance(raw.edge_index, Csr):
+        yield "edges", raw.edge_index.num_rows
+    for what, part in (("features", raw.features), ("labels", raw.labels)):
+        if part is not None:
+            yield what, part.shape[0]
+    for name, mask in zip(MASKS, raw.masks or (), strict=False):
+        yield name, mask.shape[0]
+    if raw.ids is not None:
+        yield "ids", len(raw.ids)
+
+
+def _file_of_counts(config: ImportConfig) -> Counts:
+    """What the numbers of parallel edges become where edges have no weights."""
+    if config.duplicates == "sum":
+        return "weight"
+    return None if config.duplicates == "drop" or config.undirected else "count"
+
+
+def _task(kind: Kind) -> Task:
+    return "regression" if kind == "regression" else "classes"

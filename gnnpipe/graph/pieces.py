@@ -1,0 +1,109 @@
+"""The pieces of a `Graph` from the content of a data set's files, or from the arrays of a program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnpipe.config.features import MADE
+from gnnpipe.errors import DataError, shown
+from gnnpipe.graph.adjacency import Adjacency, adjacency_of
+from gnnpipe.graph.choices import Choices
+from gnnpipe.graph.convert import as_features, as_tensor
+from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.labels import Labels, as_labels, check_rows, class_notes, count_outputs
+from gnnpipe.graph.made_features import made_features
+from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.splits import Masks, chosen_masks, random_split
+from gnnpipe.system.steps import Step
+
+NO_NODES = "graph: it has no nodes; at least one is needed"
+
+
+def num_nodes_of(raw: RawGraph, name: str) -> int:
+    """Number of nodes: that of the adjacency, or as the content says, or of rows of features or labels."""
+    if isinstance(raw.edge_index, Csr):
+        return raw.edge_index.num_rows
+    if raw.num_nodes is not None:
+        found = raw.num_nodes
+    elif raw.features is not None:
+        found = _num_rows(raw.features, "features")
+    elif raw.labels is not None:
+        found = _num_rows(raw.labels, "labels")
+    else:
+        raise DataError(f"graph: {name} does not say how many nodes it has; give features or labels")
+    if found < 1:
+        raise DataError(NO_NODES)
+    return found
+
+
+def _num_rows(values: Any, what: str) -> int:
+    shape = np.shape(values)
+    return int(shape[0]) if shape else len(as_tensor(values, what))
+
+
+def adjacency_from(raw: RawGraph, num_nodes: int, *, undirected: bool) -> Adjacency:
+    """The adjacency of a data set, perhaps with the reverse of every edge."""
+    if not isinstance(raw.edge_index, Csr):
+        return adjacency_of(raw.edge_index, num_nodes, raw.weight, undirected=undirected)
+    ready = Adjacency(raw.edge_index, raw.weight is not None)
+    return ready.with_reverse() if undirected else ready
+
+
+def features_from(
+    raw: RawGraph, name: str, adjacency: Adjacency, spec: str | None, assumed: int | None, step: Step
+) -> tuple[Tensor | Csr, tuple[str, ...]]:
+    """The features of a data set, or those that are made or assumed; and notes about them."""
+    num_nodes = adjacency.matrix.num_rows
+    if spec is not None:
+        num_given = 0 if raw.features is None else raw.features.shape[-1]
+        made, note = features_made(adjacency.matrix, spec, num_given, step)
+        return made, (note,)
+    if raw.features is not None:
+        return as_features(raw.features)
+    if assumed is None:
+        raise DataError(f"features: {name} has none; {MADE}")
+    note = f"features: {name} has none; as many columns as --hidden are planned for ({assumed})"
+    return torch.zeros(1, assumed).expand(num_nodes, assumed), (note,)
+
+
+def features_made(matrix: Csr, spec: str, num_given: int, step: Step) -> tuple[Tensor, str]:
+    """Features that are made from the edges, and a note.
+
+    Args:
+        matrix: the adjacency.
+        spec: degree, or laplacian:16.
+        num_given: columns of the features that they take the place of.
+        step: shows what is being done.
+    """
+    with step(f"making features of {matrix.num_rows:,} nodes ({spec})"):
+        made = made_features(matrix, spec)
+    note = f"features: {made.shape[1]:,} made from the edges ({spec})"
+    return made, f"{note}, in place of the {num_given:,} given" if num_given else note
+
+
+def labels_from(
+    raw: RawGraph, name: str, choices: Choices, num_nodes: int, num_classes: int | None, assumed: int | None
+) -> tuple[Labels, int, Masks, list[str]]:
+    """Labels, their number of classes or values, and the masks of labelled nodes; and notes about them."""
+    if raw.labels is None and assumed is None:
+        raise DataError(
+            f"labels: {name} has none; to train, give those of some nodes, and NaN for the others"
+        )
+    if raw.labels is None:
+        note = f"labels: {name} has none; as many classes as --hidden are planned for ({assumed})"
+        labels = Labels(torch.zeros(1, dtype=torch.int64).expand(num_nodes), "classes")
+        return labels, assumed or 0, random_split(num_nodes, 0), [note]
+    labels = as_labels(raw.labels, raw.task or "auto" if choices.task == "auto" else choices.task)
+    check_rows(labels.values, num_nodes)
+    masks, mask_notes = chosen_masks(raw.masks, labels, choices, name)
+    named = len(raw.class_names or labels.names) if labels.kind == "classes" else 0
+    if num_classes is not None and not (isinstance(num_classes, int) and num_classes > 0):
+        raise DataError(
+            f"num_classes: '{shown(num_classes)}' can't be used; expected a whole number above 0, or None"
+        )
+    outputs = num_classes or named or count_outputs(labels)
+    return labels, outputs, masks, [*labels.notes, *class_notes(labels, outputs), *mask_notes]

@@ -1,0 +1,238 @@
+"""Graphs that a Python program holds as objects of other packages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from torch import Tensor
+
+from gnnpipe.config.features import DEGREE, LAPLACIAN
+from gnnpipe.errors import DataError, check_choice, did_you_mean, shown
+from gnnpipe.graph.convert import as_tensor
+from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.labels import named_classes
+from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.splits import Masks
+
+# Masks of a torch_geometric Data.
+_MASKS = ("train_mask", "val_mask", "test_mask")
+# Words for the split of a node, in lower case.
+_SPLITS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+
+
+def of_pyg(data: Any, name: str) -> RawGraph:
+    """The fields of a torch_geometric Data that training uses, and a note that names the others.
+
+    Raises:
+        DataError: it is another kind of object, or has no edges, or some of the masks only.
+    """
+    import torch_geometric.data
+
+    if not isinstance(data, torch_geometric.data.Data):
+        raise DataError(
+            f"data: an object of type {type(data).__name__} can't be used; give a torch_geometric Data such "
+            "as the first of a Dataset, dataset[0]"
+        )
+    if "edge_index" not in data:
+        raise DataError(f"dataset: {name} has no edges (edge_index), which training needs")
+    used = {"x", "y", "edge_index", "edge_weight", "num_nodes", *_MASKS}
+    unused = [_unused(data, key) for key in sorted(set(data.keys()) - used)]
+    notes = (f"{name}: not used: {', '.join(unused)}",) if unused else ()
+    features, labels, weight, num_nodes = (data.get(key) for key in ("x", "y", "edge_weight", "num_nodes"))
+    return RawGraph(
+        data.edge_index, features, labels, _shipped_masks(data, name), notes, weight, num_nodes, name=name
+    )
+
+
+def of_scipy(adjacency: Any, rows: str) -> tuple[np.ndarray, np.ndarray]:
+    """``edge_index`` and the entries of a sparse matrix.
+
+    Args:
+        adjacency: the matrix.
+        rows: side of an edge that its rows stand for: sources or targets.
+
+    Raises:
+        DataError: it is no sparse matrix, or not square.
+        ConfigError: another word.
+    """
+    check_choice("rows", rows, ("sources", "targets"))
+    if not sp.issparse(adjacency):
+        raise DataError(
+            f"adjacency: an object of type {type(adjacency).__name__} can't be used; give a sparse matrix of "
+            "SciPy"
+        )
+    if adjacency.shape[0] != adjacency.shape[1]:
+        raise DataError(
+            f"adjacency: expected a square matrix, got {adjacency.shape[0]} x {adjacency.shape[1]}"
+        )
+    matrix = sp.coo_matrix(adjacency)
+    ends = (matrix.row, matrix.col) if rows == "sources" else (matrix.col, matrix.row)
+    return np.stack(ends).astype(np.int64), matrix.data
+
+
+def of_networkx(
+    graph: Any, label: str, features: str | Sequence[str], split: str | None, weight: str | None
+) -> RawGraph:
+    """The content of a networkx graph; see `Graph.from_networkx`.
+
+    Raises:
+        DataError: it is another kind of object, an attribute is absent, or has a value that can't be used.
+    """
+    _check_networkx(graph)
+    nodes, attributes = list(graph), [values for _, values in graph.nodes(data=True)]
+    number = {node: index for index, node in enumerate(nodes)}
+    edges = list(graph.edges(data=True))
+    ends = np.array([(number[source], number[target]) for source, target, _ in edges], dtype=np.int64)
+    ends = ends.reshape(-1, 2).T
+    weights = None if weight is None else _weights(edges, weight)
+    if not graph.is_directed():
+        loop = ends[0] == ends[1]  # its own reverse
+        ends = np.concatenate([ends, ends[::-1, ~loop]], axis=1)
+        weights = None if weights is None else np.concatenate([weights, weights[~loop]])
+    labels, class_names = _labels(nodes, attributes, label)
+    names = _feature_names(features, attributes)
+    return RawGraph(
+        ends,
+        _features(nodes, attributes, names) if names else None,
+        labels,
+        None if split is None else _masks(nodes, attributes, split),
+        (),
+        weights,
+        len(nodes),
+        _ids(nodes),
+        class_names,
+        str(graph.name or ""),
+    )
+
+
+def _unused(data: Any, key: str) -> str:
+    """A field's name; and how to have it used, if it looks like weights of the edges."""
+    value = data[key]
+    if key == "edge_attr" and isinstance(value, Tensor) and value.numel() == data.edge_index.shape[-1]:
+        return "edge_attr (one column; weights of edges are to be named edge_weight)"
+    return key
+
+
+def _shipped_masks(data: Any, name: str) -> Masks | None:
+    """The three masks of a torch_geometric Data; None if it has none, DataError if it has some of them."""
+    present = [mask for mask in _MASKS if mask in data]
+    if not present:
+        return None
+    if len(present) < len(_MASKS):
+        absent = next(mask for mask in _MASKS if mask not in present)
+        raise DataError(f"dataset: {name} has {present[0]}, but no {absent}; all three are needed")
+    train, val, test = (as_tensor(data[mask], mask) for mask in _MASKS)
+    return train, val, test
+
+
+def _check_networkx(graph: Any) -> None:
+    try:
+        import networkx
+    except ImportError:
+        raise DataError("graph: networkx is not installed; pip install networkx") from None
+    if not isinstance(graph, networkx.Graph):
+        raise DataError(
+            f"graph: an object of type {type(graph).__name__} can't be used; give a graph of networkx"
+        )
+
+
+def _weights(edges: list[tuple[Any, Any, dict[str, Any]]], weight: str) -> np.ndarray:
+    found = np.empty(len(edges), dtype=np.float64)
+    for index, (source, target, attributes) in enumerate(edges):
+        value = attributes.get(weight)
+        if not isinstance(value, Real):
+            what = "has none" if value is None else f"has '{shown(value)}', which is no number"
+            hint = did_you_mean(str(weight), map(str, attributes)) or "; give every edge one"
+            raise DataError(f"weight: edge {shown((source, target))} {what} as '{shown(weight)}'{hint}")
+        found[index] = float(value)
+    return found
+
+
+def _column(nodes: list[Any], attributes: list[dict[str, Any]], key: str, what: str) -> list[Any]:
+    """The values of an attribute, node by node; None where it is absent, NaN or NaT."""
+    if not any(key in values for values in attributes):
+        known = sorted({str(name) for values in attributes for name in values})
+        listed = f"nodes have {', '.join(known[:20])}" if known else "nodes have no attributes"
+        hint = did_you_mean(str(key), known)
+        listed = f"{hint} {listed.capitalize()}" if hint else f"; {listed}"
+        raise DataError(f"{what}: no node has an attribute '{shown(key)}'{listed}")
+    values = (attributes[index].get(key) for index in range(len(nodes)))
+    return [None if isinstance(value, Real) and math.isnan(value) else value for value in values]
+
+
+def _labels(
+    nodes: list[Any], attributes: list[dict[str, Any]], key: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as numbers, NaN for none; and the names of classes that are text."""
+    values = _column(nodes, attributes, key, "label")
+    known = [value for value in values if value is not None]
+    if known and all(isinstance(value, str) for value in known):
+        return named_classes(values)
+    return _numbers(nodes, values, key, "label"), ()
+
+
+def _numbers(nodes: list[Any], values: list[Any], key: str, what: str) -> np.ndarray:
+    """float64 ``[num_nodes, num_columns]`` of numbers, or of lists of equally many; NaN for None."""
+    width = next((np.size(value) for value in values if value is not None), 1)
+    found = np.full((len(values), width), np.nan)
+    for index, value in enumerate(values):
+        if value is None:
+            continue
+        row = np.asarray(value)
+        if row.dtype.kind not in "biuf" or row.size != width:
+            raise DataError(
+                f"{what}: '{shown(value)}' of node {shown(nodes[index])} ('{shown(key)}') can't be used; "
+                f"expected {'a number' if width == 1 else f'{width} numbers'}, as the others have"
+            )
+        found[index] = row.ravel()
+    return found
+
+
+def _feature_names(features: str | Sequence[str], attributes: list[dict[str, Any]]) -> list[str]:
+    """Attributes that are features; none where features are to be made."""
+    if not isinstance(features, str):
+        return list(features) if isinstance(features, Sequence) else [features]
+    made = features == DEGREE or features.startswith(f"{LAPLACIAN}:")
+    return [] if made and not any(features in values for values in attributes) else [features]
+
+
+def _features(nodes: list[Any], attributes: list[dict[str, Any]], names: Iterable[str]) -> np.ndarray:
+    columns = []
+    for name in names:
+        values = _column(nodes, attributes, name, "features")
+        if None in values:
+            node = nodes[values.index(None)]
+            raise DataError(
+                f"features: node {shown(node)} has no '{shown(name)}', which others have; give every node one"
+            )
+        columns.append(_numbers(nodes, values, name, "features"))
+    return np.concatenate(columns, axis=1)
+
+
+def _masks(nodes: list[Any], attributes: list[dict[str, Any]], key: str) -> Masks:
+    masks = np.zeros((3, len(nodes)), dtype=bool)
+    for index, value in enumerate(_column(nodes, attributes, key, "split")):
+        if value is None:
+            continue
+        if str(value).lower() not in _SPLITS:
+            raise DataError(
+                f"split: '{shown(value)}' of node {shown(nodes[index])} can't be used; use train, val or test"
+            )
+        masks[_SPLITS[str(value).lower()], index] = True
+    train, val, test = (as_tensor(mask, "split") for mask in masks)
+    return train, val, test
+
+
+def _ids(nodes: list[Any]) -> NodeIds | None:
+    """The names of the nodes; None if they are 0, 1, 2 and so on."""
+    if all(isinstance(node, Integral) and abs(int(node)) < 2**63 for node in nodes):
+        numbers = np.array([int(node) for node in nodes], dtype=np.int64)
+        return None if np.array_equal(numbers, np.arange(len(nodes))) else NodeIds(numbers)
+    texts = [str(node) for node in nodes]
+    # 1 and "1" are two nodes
+    return NodeIds.of_text(texts if len(set(texts)) == len(texts) else [repr(node) for node in nodes])

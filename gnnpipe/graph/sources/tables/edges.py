@@ -1,0 +1,162 @@
+"""Edges of a table, as numbers of nodes in a file of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gnnpipe.config.importing import UnknownNodes
+from gnnpipe.errors import DataError, shown
+from gnnpipe.files.spool import Spool, release
+from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers
+from gnnpipe.graph.sources.tables.find import Edges
+from gnnpipe.graph.sources.tables.ids import (
+    Ids,
+    TextSet,
+    Values,
+    WholeSet,
+    concatenated,
+    distinct,
+    id_type,
+    ids_in,
+)
+from gnnpipe.graph.sources.tables.table import Batch, Table, joined
+
+# Text is looked up in groups of as many rows as there are nodes, as the hash table is made for each, but at
+# least and at most of these numbers.
+_LEAST_GROUP, _MOST_GROUP = 1 << 20, 1 << 23
+# Edges that are looked at to tell whether any has its reverse.
+_SAMPLED = 2_000_000
+_BLOCK = 1 << 22
+
+
+def collect_ids(table: Table, columns: tuple[str, ...], found: WholeSet | TextSet, known: Ids | None) -> None:
+    """Add the ids in some columns to a set, except those that are known."""
+    is_text = isinstance(found, TextSet)
+
+    def collect(batches: Iterator[Batch]) -> None:
+        for batch in batches:
+            for column in columns:
+                values = ids_in(batch, column, is_text=is_text)
+                found.add(values if known is None else known.only(values, known.find(values) < 0))
+
+    table.passed(dict.fromkeys(columns, id_type(is_text=is_text)), collect)
+
+
+@dataclass(frozen=True)
+class EdgeArrays:
+    """Edges as numbers of nodes."""
+
+    index: np.ndarray
+    """int32 or int64 ``[2, num_edges]``, mapped from a file."""
+    weight: np.ndarray | None
+    """float32 ``[num_edges]``, mapped from a file."""
+    dropped: int
+    """Number of edges left out, as an end is no node."""
+
+
+def read_edges(edges: Edges, ids: Ids, unknown: UnknownNodes, scratch: Path, name: str) -> EdgeArrays:
+    """Number the ends of all edges.
+
+    Args:
+        edges: the table.
+        ids: all nodes.
+        unknown: ``drop`` leaves edges to other nodes out, all else refuses them.
+        scratch: folder for the files.
+        name: beginning of their names; files of an earlier attempt have another.
+
+    Raises:
+        DataError: an id or a weight is missing or damaged, or an end is no node.
+        TextIdsError: an id is text, and the nodes' are whole numbers.
+    """
+    types = dict.fromkeys((edges.source, edges.target), id_type(is_text=ids.is_text))
+    if edges.weight:
+        types[edges.weight] = arrow().float64()
+    attempt = iter(range(len(types) + 1))
+
+    def number(batches: Iterator[Batch]) -> EdgeArrays:
+        again = next(attempt)
+        width = np.int32 if len(ids) < 2**31 else np.int64
+        # a row of the file is an edge: appended to as edges come, whatever their number
+        spool = Spool(scratch / f"{name}-edges-{again}", width, 2)
+        weights = Spool(scratch / f"{name}-weights-{again}", np.float32) if edges.weight else None
+        dropped = 0
+        least = min(max(len(ids), _LEAST_GROUP), _MOST_GROUP) if ids.is_text else 1
+        try:
+            for group in joined(batches, least):
+                ends = np.stack([_numbers(group, end, ids) for end in (edges.source, edges.target)], axis=1)
+                is_known = (ends >= 0).all(axis=1)
+                if not is_known.all():
+                    if unknown != "drop":
+                        raise _unknown(group, edges, ends)
+                    dropped += int((~is_known).sum())
+                    ends = ends[is_known]
+                spool.append(ends)
+                if weights is not None and edges.weight:
+                    weights.append(
+                        np.concatenate([_weights(batch, edges.weight) for batch in group])[is_known]
+                    )
+        finally:
+            spool.close()
+            if weights is not None:
+                weights.close()
+        return EdgeArrays(spool.mapped().T, weights.mapped() if weights is not None else None, dropped)
+
+    return edges.table.passed(types, number)
+
+
+def _numbers(group: list[Batch], column: str, ids: Ids) -> np.ndarray:
+    """The nodes that a column names, -1 for others."""
+    values: list[Values] = [ids_in(batch, column, is_text=ids.is_text) for batch in group]
+    return ids.find(values[0] if len(values) == 1 else concatenated(values, is_text=ids.is_text))
+
+
+def _unknown(group: list[Batch], edges: Edges, ends: np.ndarray) -> DataError:
+    """The error of the first edge with an end that is no node."""
+    row = int((ends < 0).any(axis=1).argmax())
+    column = edges.source if ends[row, 0] < 0 else edges.target
+    for batch in group:
+        if row < len(batch):
+            break
+        row -= len(batch)
+    value = shown(str(batch.columns[column][row].as_py()))
+    return DataError(
+        f"{batch.place(row, column)}: node '{value}' is in no node table; mend it, or give --unknown add "
+        "(a node without label, of features 0) or --unknown drop (leave such edges out)"
+    )
+
+
+def _weights(batch: Batch, column: str) -> np.ndarray:
+    numbers, bad = as_numbers(batch.columns[column])
+    with np.errstate(over="ignore"):
+        weights = numbers.astype(np.float32)
+    bad |= ~np.isfinite(weights)
+    if bad.any():
+        row = int(bad.argmax())
+        cell = batch.columns[column][row].as_py()
+        what = "the weight is missing" if cell is None or cell == "" else f"'{shown(str(cell))}' is no weight"
+        raise DataError(
+            f"{batch.place(row, column)}: {what}; give each edge a finite number, or --weight none to count "
+            "each as 1"
+        )
+    return weights
+
+
+def goes_one_way(index: np.ndarray) -> bool:
+    """Whether no edge has its reverse, among a few million edges at most; loops aside."""
+    num_edges = index.shape[1]
+    every = max(1, num_edges // _SAMPLED)
+    ways: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for begin in range(0, num_edges, _BLOCK):
+        source, target = index[:, begin : begin + _BLOCK].astype(np.uint64)
+        pair = (np.minimum(source, target) << np.uint64(32)) | np.maximum(source, target)
+        # both directions of a pair have the same hash, so that both are sampled or none
+        sampled = ((pair * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)) % np.uint64(every) == 0
+        ways[0].append(distinct(pair[sampled & (source < target)]))
+        ways[1].append(distinct(pair[sampled & (source > target)]))
+        release(index)
+    rising, falling = (distinct(np.concatenate([np.zeros(0, np.uint64), *way])) for way in ways)
+    return len(rising) + len(falling) > 0 and not len(np.intersect1d(rising, falling, assume_unique=True))

@@ -1,0 +1,156 @@
+"""Features in long form: a row for each entry of a sparse matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from gnnpipe.config.importing import UnknownNodes
+from gnnpipe.errors import DataError, shown
+from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers
+from gnnpipe.graph.sources.tables.edges import collect_ids
+from gnnpipe.graph.sources.tables.find import Entries
+from gnnpipe.graph.sources.tables.ids import (
+    Ids,
+    TextIdsError,
+    WholeIds,
+    id_type,
+    ids_in,
+    looks_like_text,
+    make_ids,
+    new_set,
+)  # fmt: skip
+from gnnpipe.graph.sources.tables.table import Batch
+
+# Numbers of features become columns as they are if the largest is at most this many times their number.
+_GAPS, _FEW_COLUMNS = 4, 1_000
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a table in long form."""
+
+    nodes: np.ndarray
+    """int32 ``[num_rows]``, -1 where it is none."""
+    features: np.ndarray
+    """int32 ``[num_rows]``: columns of the matrix."""
+    values: np.ndarray
+    """float32 ``[num_rows]``."""
+
+
+def read_entries(entries: Entries, ids: Ids, unknown: UnknownNodes, notes: list[str]) -> sp.csr_matrix:
+    """The feature matrix, float32 ``[num_nodes, num_features]``.
+
+    Args:
+        entries: the table.
+        ids: all nodes.
+        unknown: ``drop`` leaves rows of other nodes out, all else refuses them.
+        notes: gets a line for rows and nodes that are left out.
+
+    Raises:
+        DataError: a cell is missing or damaged, an entry occurs twice, or a row names no node.
+        TextIdsError: an id is text, and the nodes' are whole numbers.
+    """
+    columns, width = _columns(entries)
+    rows = _read(entries, ids, columns, unknown)
+    num_unknown = int((rows.nodes < 0).sum())
+    if num_unknown:
+        notes.append(f"{entries.table.name}: {num_unknown:,} rows name no node, and are left out")
+    keep = _each_once(entries, rows, width)
+    num_again = len(rows.nodes) - num_unknown - len(keep)
+    if num_again:
+        notes.append(f"{entries.table.name}: {num_again:,} rows repeat others, and are left out")
+    where = (rows.nodes[keep], rows.features[keep])
+    matrix = sp.csr_matrix((rows.values[keep], where), shape=(len(ids), width), dtype=np.float32)
+    without = int((np.diff(matrix.indptr) == 0).sum())
+    if without:
+        notes.append(
+            f"{entries.table.name}: {without:,} of {len(ids):,} nodes have no row; their features are 0"
+        )
+    return matrix
+
+
+def _columns(entries: Entries) -> tuple[Ids, int]:
+    """The ids of the features, and the number of columns."""
+    column = (entries.feature,)
+    is_text = bool(looks_like_text([(entries.table, entries.feature)]))
+    found = new_set(is_text=is_text)
+    try:
+        collect_ids(entries.table, column, found, None)
+    except TextIdsError:
+        is_text, found = True, new_set(is_text=True)
+        collect_ids(entries.table, column, found, None)
+    features = make_ids(found.result(), is_text=is_text)
+    if not len(features):
+        raise DataError(f"{entries.table.name}: it names columns, but has no rows")
+    if isinstance(features, WholeIds) and features.values[0] >= 0:
+        largest = int(features.values[-1])
+        if largest < _GAPS * len(features) + _FEW_COLUMNS:  # columns without an entry stay, and are all 0
+            return WholeIds(np.arange(largest + 1)), largest + 1
+    return features, len(features)
+
+
+def _read(entries: Entries, ids: Ids, features: Ids, unknown: UnknownNodes) -> _Rows:
+    types = {entries.id: id_type(is_text=ids.is_text), entries.feature: id_type(is_text=features.is_text)}
+    if entries.value:
+        types[entries.value] = arrow().float64()
+
+    def read(batches: Iterator[Batch]) -> _Rows:
+        nodes, columns, values = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+        for batch in batches:
+            found = ids.find(ids_in(batch, entries.id, is_text=ids.is_text))
+            if unknown != "drop" and (found < 0).any():
+                row = int((found < 0).argmax())
+                value = shown(str(batch.columns[entries.id][row].as_py()))
+                raise DataError(
+                    f"{batch.place(row, entries.id)}: node '{value}' is in no node table; mend it, or give "
+                    "--unknown add or drop"
+                )
+            nodes.append(found.astype(np.int32))
+            columns.append(
+                features.find(ids_in(batch, entries.feature, is_text=features.is_text)).astype(np.int32)
+            )
+            values.append(_values(batch, entries.value))
+        return _Rows(np.concatenate(nodes), np.concatenate(columns), np.concatenate(values))
+
+    return entries.table.passed(types, read)
+
+
+def _values(batch: Batch, column: str | None) -> np.ndarray:
+    if column is None:
+        return np.ones(len(batch), np.float32)
+    numbers, bad = as_numbers(batch.columns[column])
+    with np.errstate(over="ignore"):
+        values = numbers.astype(np.float32)
+    bad |= ~np.isfinite(values)
+    if bad.any():
+        row = int(bad.argmax())
+        cell = batch.columns[column][row].as_py()
+        what = "the value is missing" if cell is None or cell == "" else f"'{shown(str(cell))}' is no value"
+        raise DataError(f"{batch.place(row, column)}: {what}; give each row a finite number, or take it out")
+    return values
+
+
+def _each_once(entries: Entries, rows: _Rows, width: int) -> np.ndarray:
+    """Positions of the rows of known nodes, of equal rows the first; ordered by node and feature.
+
+    Raises:
+        DataError: two rows give a feature of a node different values.
+    """
+    key = np.where(rows.nodes < 0, -1, rows.nodes.astype(np.int64) * width + rows.features)
+    order = np.argsort(key, kind="stable")
+    order = order[np.searchsorted(key[order], 0) :]
+    again = np.zeros(len(order), bool)
+    again[1:] = key[order[1:]] == key[order[:-1]]
+    differs = again[1:] & (rows.values[order[1:]] != rows.values[order[:-1]])
+    if differs.any():
+        at = int(differs.argmax())
+        places = [entries.table.place(int(order[position])) for position in (at, at + 1)]
+        raise DataError(
+            f"{places[0]} and {places[1]}: they give a feature of the same node two values, "
+            f"{rows.values[order[at]]:g} and {rows.values[order[at + 1]]:g}; take one of the rows out"
+        )
+    return order[~again]
