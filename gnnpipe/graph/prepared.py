@@ -36,7 +36,7 @@ class GraphFacts:
     """Name of the graph in printed lines and folders."""
     num_nodes: int
     num_edges: int
-    """Directed edges as loaded; parallel edges count once."""
+    """Directed edges as loaded; parallel edges count once, unless they have weights."""
     num_features: int
     feature_entries: int
     """Stored entries of the feature matrix: all where it is dense, the non-zeros where it is sparse."""

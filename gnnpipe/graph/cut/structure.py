@@ -29,6 +29,11 @@ class Structure:
         """Number of nodes."""
         return len(self.indptr) - 1
 
+    @property
+    def num_entries(self) -> int:
+        """Number of edges, each counted from both ends."""
+        return len(self.indices)
+
     @classmethod
     def of(cls, adjacency: Csr) -> Structure:
         """The structure of an adjacency."""
