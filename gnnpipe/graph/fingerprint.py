@@ -27,8 +27,17 @@ NOT_CONTENT = ("graph", "root", "metric")
 def fingerprint(graph: Graph) -> str:
     """128 bits of XXH3 in hexadecimal digits, over every field of a graph: arrays, their types and shapes,
     name, notes and all. It tells apart what differs by accident; it is no protection against forgery."""
+    return _hashed(graph)
+
+
+def array_fingerprint(array: Tensor) -> str:
+    """The same for one array."""
+    return _hashed(array)
+
+
+def _hashed(value: object) -> str:
     digest = xxhash.xxh3_128()
-    for piece in _pieces(graph):
+    for piece in _pieces(value):
         digest.update(piece)
     return digest.hexdigest()
 
