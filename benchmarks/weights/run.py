@@ -70,7 +70,9 @@ def main() -> None:
         )
         note(f"{name}, torch_geometric", lambda seed: pyg(graph, layers, seed, weighted=True))
         note(f"{name}, gnnpipe, without weights", lambda seed: ours(plain.data, layers, seed, options.work))
-        note(f"{name}, torch_geometric, without weights", lambda seed: pyg(graph, layers, seed, weighted=False))
+        note(
+            f"{name}, torch_geometric, without weights", lambda seed: pyg(graph, layers, seed, weighted=False)
+        )
     versions = {
         "torch": torch.__version__,
         "torch_geometric": torch_geometric.__version__,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gnnpipe.files.writing import new_file, write_all
+from gnnpipe.files.writing import new_file, remove, write_all
 
 
 class Spool:
@@ -63,7 +63,7 @@ class Spool:
     def remove(self) -> None:
         """Delete the file."""
         self.close()
-        self._path.unlink()
+        remove(self._path)
 
 
 def new_mapped(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.ndarray:

@@ -72,6 +72,7 @@ def adjacency_of(
         matrix = _in_order(source, target, weights.numpy(), num_nodes)
         repeated = _num_repeated(matrix)
         weigh = "with its own weight"
+        notes = (*notes, f"edges: weights from {float(weights.min()):g} to {float(weights.max()):g} are used")
     if repeated:
         notes = (*notes, f"edges: {repeated:,} of {len(source):,} repeat others; each counts {weigh}")
     found = Adjacency(matrix, weights is not None, notes)

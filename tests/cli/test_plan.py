@@ -118,9 +118,9 @@ def test_profile(tmp_path: Path) -> None:
     assert "warning" not in planned.stderr
 
 
-def test_what_a_graph_has_and_nobody_uses_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_a_graph_was_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = saint(tmp_path / "graph", adj=weighted()).root
-    said = "adj_full.npz: edge weights (0.5 to 0.5) are not used; every edge counts 1"
+    said = "edges: weights from 0.5 to 0.5 are used"
     flags = ["--dataset", "Flickr", "--root", str(root), "--layers", "4", "--devices", "2"]
     for command in ("plan", "volume"):
         assert main([command, *flags]) == 0

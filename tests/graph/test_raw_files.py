@@ -86,10 +86,11 @@ def test_a_saint_graph_is_what_its_files_say(tmp_path: Path) -> None:
     assert data.notes == ()
 
 
-def test_weights_of_edges_that_are_not_used_are_said(tmp_path: Path) -> None:
+def test_weights_of_edges_are_used_and_said(tmp_path: Path) -> None:
     data = load_dataset(saint(tmp_path, adj=weighted()))
-    assert data.notes == ("adj_full.npz: edge weights (0.5 to 0.5) are not used; every edge counts 1",)
-    assert torch.equal(dense(data.adjacency), expected())
+    assert data.weighted
+    assert data.notes == ("edges: weights from 0.5 to 0.5 are used",)
+    assert torch.equal(dense(data.adjacency), expected() / 2)
 
 
 def test_nodes_without_a_class_are_not_trained_on(tmp_path: Path) -> None:
