@@ -17,7 +17,8 @@ from benchmarks.common import rounded, write
 from benchmarks.cutting import graphs
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut import partition as cutting
-from gnnpipe.graph.cut.partition import Partition, halo_counts, node_cost, undirected_structure
+from gnnpipe.graph.cut.partition import Partition, halo_counts, node_cost
+from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.system.versions import hardware
 
 SIZES, GROUPS = (1_000_000, 3_000_000, 10_000_000), (2, 8, 32)
@@ -38,7 +39,7 @@ def main() -> None:
     chosen = parser.parse_args()
     rows = []
     for name, adjacency in _graphs(chosen.kinds, chosen.sizes, chosen.web):
-        structure = undirected_structure(adjacency)
+        structure = Structure.of(adjacency)
         for groups in chosen.groups:
             for method, threads in METHODS.items():
                 row = {"graph": name, "edges": adjacency.num_entries, "nodes": adjacency.num_rows}
@@ -58,7 +59,7 @@ def main() -> None:
     )
 
 
-def measure(adjacency: Csr, structure: object, groups: int, threads: int) -> dict[str, object]:
+def measure(adjacency: Csr, structure: Structure, groups: int, threads: int) -> dict[str, object]:
     """Cut into groups of equal work and describe the result."""
     cost = np.round(node_cost(adjacency, ROW_COST)).astype(np.int64)
     began, busy = time.perf_counter(), time.process_time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -29,13 +30,12 @@ def main() -> None:
     if not arrays.exists():
         child = [sys.executable, "-m", "benchmarks.preparing-cache.start", "make", str(arrays)]
         subprocess.run([*child, str(chosen.nodes), str(DEGREE), str(FEATURES)], check=True)
-    rows = {}
-    for name in ("without", "making", "found"):
-        number = 1 if name == "making" else chosen.starts
-        cache = [] if name == "without" else [str(work / "cache")]
-        found = [start(work / "run", arrays, cache) for _ in range(number)]
-        rows[name] = {key: statistics.median(one[key] for one in found) for key in found[0]}
-        print(name, rows[name], flush=True)
+    cache = str(work / "cache")
+    started = {"without": [], "making": [start(work / "run", arrays, [cache])], "found": []}
+    for _ in range(chosen.starts):  # in turns, as other programs may be running
+        started["found"].append(start(work / "run", arrays, [cache]))
+        started["without"].append(start(work / "run", arrays, []))
+    rows = {name: medians(found) for name, found in started.items()}
     cached = sum(path.stat().st_size for path in (work / "cache").rglob("*") if path.is_file())
     result = {
         "nodes": chosen.nodes,
@@ -43,10 +43,14 @@ def main() -> None:
         "features": FEATURES,
         "seconds": rows,
         "bytes_in_the_cache": cached,
-        "losses_equal": len({row["loss"] for row in rows.values()}) == 1,
+        "losses_equal": len({one["loss"] for found in started.values() for one in found}) == 1,
         "environment": environment(work / "run", "python -m benchmarks.preparing-cache.run --work FOLDER"),
     }
     write(Path(__file__).with_name("result.json"), rounded(result))
+
+
+def medians(found: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(one[key] for one in found) for key in found[0]}
 
 
 def start(out: Path, arrays: Path, cache: list[str]) -> dict[str, float]:
@@ -54,13 +58,24 @@ def start(out: Path, arrays: Path, cache: list[str]) -> dict[str, float]:
 
     Returns:
         ``before``: seconds from the start of the process to the start of the first epoch. ``load``: those of
-        them until the graph was in memory, imports included.
+        them until the graph was in memory, imports included. ``core_seconds``: of all processes, with the
+        epoch and its evaluation.
     """
-    began = time.time()
+    began, busy = time.time(), _core_seconds()
     command = [sys.executable, "-m", "benchmarks.preparing-cache.start", "train", str(arrays), str(out)]
     process = subprocess.run([*command, *cache], check=True, stdout=subprocess.PIPE, text=True)
     told = json.loads(process.stdout.splitlines()[-1])
-    return {"before": told["first_epoch"] - began, "load": told["loaded"] - began, "loss": told["loss"]}
+    return {
+        "before": told["first_epoch"] - began,
+        "load": told["loaded"] - began,
+        "core_seconds": _core_seconds() - busy,
+        "loss": told["loss"],
+    }
+
+
+def _core_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -157,19 +157,6 @@ class Store:
                 return made
             time.sleep(SECONDS_BETWEEN_TRIES)
 
-    def find(self, name: str, check: Check) -> Found | None:
-        """An entry that is there and intact; None if not. Waits while another process makes it."""
-        folder = self.folder / name
-        if not (folder / LOCK).exists():
-            return None
-        lock = self._wait_for(folder)
-        with suppress(ValueError):
-            about = _intact(folder, check)
-            if about is not None:
-                return self._keep(lock, folder, about, is_new=False)
-        os.close(lock)
-        return None
-
     def _wait_for(self, folder: Path) -> int:
         """Lock an entry as one of its users, as soon as nobody makes it."""
         lock = locked(folder, fcntl.LOCK_SH)

@@ -65,7 +65,6 @@ class Cache:
 
     def __init__(self, store: Store, say: Callable[[str], None]) -> None:
         self._store, self._say = store, say
-        self._usable = True
 
     def prepared(self, graph: str, name: str, recipe: Recipe, make: Callable[[Path], None]) -> Path | None:
         """The file of a prepared graph, which is made if it is not there yet.

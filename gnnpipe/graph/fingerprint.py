@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, is_dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,30 +21,45 @@ from gnnpipe.graph.data import Graph
 # Bytes that are hashed at once: an array that is mapped from disk is never in memory as a whole.
 BLOCK_BYTES = 1 << 25
 # Fields of a config that say where a graph is or what is measured on it, and nothing about its content.
-NOT_CONTENT = ("root", "metric")
+NOT_CONTENT = ("graph", "root", "metric")
 
 
 def fingerprint(graph: Graph) -> str:
     """128 bits of XXH3 in hexadecimal digits, over every field of a graph: arrays, their types and shapes,
     name, notes and all. It tells apart what differs by accident; it is no protection against forgery."""
+    return _hashed(graph)
+
+
+def array_fingerprint(array: Tensor) -> str:
+    """The same for one array."""
+    return _hashed(array)
+
+
+def _hashed(value: object) -> str:
     digest = xxhash.xxh3_128()
-    for piece in _pieces(graph):
+    for piece in _pieces(value):
         digest.update(piece)
     return digest.hexdigest()
 
 
-def known_fingerprint(config: GraphConfig) -> Callable[[], str] | None:
+def known_fingerprint(config: GraphConfig, assumed_width: int | None = None) -> Callable[[], str] | None:
     """Computes the fingerprint of a config's graph without loading it; None where that can't be.
 
     The built-in graph is decided by its settings, and a graph folder by the checksums in its graph.yaml.
+
+    Args:
+        config: names the graph.
+        assumed_width: as for `gnnpipe.graph.sources.datasets.load_dataset`.
     """
     settings = {field.name: getattr(config, field.name) for field in fields(GraphConfig)}
-    settings |= {"synthetic": asdict(config.synthetic)}
+    settings |= {"synthetic": asdict(config.synthetic), "assumed_width": assumed_width}
     content = {key: value for key, value in settings.items() if key not in NOT_CONTENT}
-    if config.graph is not None:
-        content.pop("graph")
-        return partial(folder_fingerprint, Path(config.graph), content)
-    return partial(_of_settings, content) if config.is_synthetic else None
+    if config.is_synthetic:
+        return lambda: _of_settings({**content, "assumed_width": None})
+    if config.graph:
+        folder, name = Path(config.graph), config.data_name  # the graph may be named for its folder
+        return lambda: folder_fingerprint(folder, {**content, "name": name})
+    return None
 
 
 def folder_fingerprint(folder: Path, content: dict[str, object]) -> str:

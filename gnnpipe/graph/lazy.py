@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from gnnpipe.files.store import Label
 from gnnpipe.graph.cache import Cache, Recipe, opened
+from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.fingerprint import fingerprint
 from gnnpipe.system.steps import Step, silently
@@ -50,7 +51,15 @@ class LazyGraph:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the content, by which a cache knows the graph."""
-        return self._known() if self._known else fingerprint(self.graph)
+        if self._known:
+            with suppress(OSError):  # loading the graph then says what is wrong with its files
+                return self._known()
+        return fingerprint(self.graph)
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Its edges without directions, which all cuts are made from."""
+        return Structure.of(self.graph.adjacency)
 
     def remember(self, what: str, cut: str, ingredients: object, kind: type[T], make: Callable[[], T]) -> T:
         """A small answer about the graph, from the cache if it is there: see `Cache.remember`."""

@@ -6,12 +6,14 @@ or write, memory that is none of ours.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from gnnpipe.files.reading import parse_json
 from gnnpipe.files.typed_json import from_object
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.prepared import GraphFacts, PreparedGraph
@@ -24,7 +26,7 @@ def check_prepared(path: Path) -> None:
     """Check that a file holds a prepared graph, with numbers of rows that exist; raises ValueError."""
     try:
         graph = PreparedGraph.load(path)
-        from_object(GraphFacts, asdict(graph.facts))
+        from_object(GraphFacts, parse_json(json.dumps(asdict(graph.facts))))
     except ValueError:
         raise
     except Exception as error:  # other keys, types and shapes than ours fail in many ways

@@ -10,7 +10,6 @@ from gnnpipe.config.run import PartBalance
 from gnnpipe.graph.blocks import edge_blocks
 from gnnpipe.graph.cut.chunks import cut_into_parts
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
-from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.lazy import LazyGraph
 from gnnpipe.graph.normalize import is_undirected
@@ -54,7 +53,7 @@ def count_cut(graph: LazyGraph, num_parts: int, balance: PartBalance, hidden: in
         f"{num_parts} parts of equal {balance}",
         ingredients,
         CutCounts,
-        lambda: _count(graph.graph, num_parts, balance, cost),
+        lambda: _count(graph, num_parts, balance, cost),
     )
 
 
@@ -63,14 +62,14 @@ def is_directed(graph: LazyGraph) -> bool:
     return graph.remember("direction", "", {}, _Direction, lambda: _direction(graph.graph)).directed
 
 
-def _count(graph: Graph, num_parts: int, balance: PartBalance, cost: float) -> CutCounts:
-    adjacency = graph.adjacency
-    groups = cut_into_parts(Structure.of(adjacency), num_parts, balance, node_cost(adjacency, cost))
+def _count(graph: LazyGraph, num_parts: int, balance: PartBalance, cost: float) -> CutCounts:
+    adjacency = graph.graph.adjacency
+    groups = cut_into_parts(graph.structure, num_parts, balance, node_cost(adjacency, cost))
     across = sum(
         int(np.count_nonzero(groups.assignment[reader] != groups.assignment[owner]))
         for reader, owner in edge_blocks(adjacency)
     )
-    return CutCounts(groups.method, *halo_counts(adjacency, groups), across / max(graph.num_edges, 1))
+    return CutCounts(groups.method, *halo_counts(adjacency, groups), across / max(adjacency.num_entries, 1))
 
 
 def _direction(graph: Graph) -> _Direction:

@@ -59,9 +59,11 @@ def question_of(config: PlanConfig, data: Graph | LazyGraph | None = None) -> Qu
         return _of_sizes(config, config.num_nodes)
     if isinstance(data, LazyGraph):
         return _of_data(config, data)
-    known = None if data else known_fingerprint(config)
-    load = lambda: data or load_dataset(config, config.hidden)  # noqa: E731
-    with at_hand(config.data_name, config.cache, load, known=known) as graph:
+    # features and classes that the folder lacks are taken to be as many
+    width = config.hidden
+    known = None if data else known_fingerprint(config, width)
+    name, cache = config.data_name, config.cache
+    with at_hand(name, cache, lambda: data or load_dataset(config, width), known=known) as graph:
         return _of_data(config, graph)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 from gnnpipe.config.commands import VolumeConfig
 from gnnpipe.errors import PlanError
@@ -61,9 +60,10 @@ def volumes(config: VolumeConfig) -> Volumes:
     """
     if config.num_nodes is not None:
         return _of_sizes(config, config.num_nodes)
-    known = known_fingerprint(config)
-    load = partial(load_dataset, config, config.hidden)
-    with at_hand(config.data_name, config.cache, load, known=known) as graph:
+    width = config.hidden
+    known = known_fingerprint(config, width)
+    name, cache = config.data_name, config.cache
+    with at_hand(name, cache, lambda: load_dataset(config, width), known=known) as graph:
         data = graph.graph
         spec = spec_for(config, data)
         plans = []

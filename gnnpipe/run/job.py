@@ -36,9 +36,9 @@ from gnnpipe.system.steps import Step, silently
 
 # Settings that neither the plan nor the model depends on.
 NOT_OF_A_PLAN = (
-    "root", "dropout", "devices", "threads", "cuda_graphs", "epochs", "lr", "weight_decay", "optimizer",
-    "eval_every", "check_gradient", "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts",
-    "on_nonfinite", "on_write_error", "out", "overwrite", "resume", "cache",
+    "graph", "root", "dropout", "devices", "threads", "cuda_graphs", "epochs", "lr", "weight_decay",
+    "optimizer", "eval_every", "check_gradient", "timeout", "checkpoint_every", "keep_checkpoints",
+    "max_restarts", "on_nonfinite", "on_write_error", "out", "overwrite", "resume", "cache",
 )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def recipe_of(plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes") -> Re
 
 
 def prepare_graph(data: Graph, plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes") -> PreparedGraph:
-    """Cut, renumber and normalise a graph for a plan, in memory; raises DataError as `prepare` does."""
+    """Cut, renumber and normalise a graph for a plan."""
     recipe = recipe_of(plan, spec, balance)
     return prepare(data, recipe.cut, recipe.normalization, num_rivals=recipe.num_rivals)
 
@@ -175,9 +175,7 @@ def graph_of(
     """
 
     def load() -> Graph:
-        if data is not None:
-            return data
-        return load_dataset(config, step=reporter.step)
+        return data or load_dataset(config, step=reporter.step)
 
     known = None if data else known_fingerprint(config)
     return at_hand(config.data_name, config.cache, load, reporter.step, reporter.say, known)

@@ -21,6 +21,8 @@ from gnnpipe.errors import (
     how_it_ended,
 )
 from gnnpipe.files.scratch import scratch_folder
+from gnnpipe.graph.fingerprint import array_fingerprint
+from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.taking import CONFIG, launch_id
 from gnnpipe.run.job import Job, graph_of
@@ -104,7 +106,7 @@ def _share_job(
 
     Raises:
         UserError: what a user can mend.
-        PlanError: the hosts came to different plans.
+        PlanError: the hosts came to different plans, or cuts.
     """
     # of all hosts, as after a restart rank 0 may be on another one
     launches = tuple(world.gather(launch_id()))
@@ -119,19 +121,34 @@ def _share_job(
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")
-    prepared = world.gather((host, job, failure))
-    for _, _, refusal in prepared:
+    prepared = world.gather((host, job, failure, _order_of(job) if job else None))
+    for _, _, refusal, _ in prepared:
         if refusal is not None:
             raise refusal
-    jobs = [(of_host, prepared_job) for of_host, prepared_job, _ in prepared if prepared_job is not None]
+    _check_alike([(other, order) for _, other, _, order in prepared if other is not None])
+    jobs = [(of_host, prepared_job) for of_host, prepared_job, _, _ in prepared if prepared_job is not None]
     first = jobs[0][1]  # rank 0's
-    if any(other.plan != first.plan for _, other in jobs):
-        raise PlanError("the hosts came to different plans; install the same versions on all, with pymetis")
     # The graph's file is this host's own; the folder and the checkpoint are those of rank 0.
     mine = next(prepared_job for of_host, prepared_job in jobs if of_host == host)
     job = replace(mine, out=first.out, start=first.start)
     _check_folder_is_shared(job, world)
     return job
+
+
+def _order_of(job: Job) -> str:
+    """A hash of the order of the prepared graph's rows: another cut gives another one."""
+    return array_fingerprint(PreparedGraph.load(job.graph).node_id)
+
+
+def _check_alike(jobs: list[tuple[Job, str | None]]) -> None:
+    """Raise PlanError unless all hosts have the same plan and have cut the graph the same way: ranks of
+    several hosts would take each other's rows for other nodes'."""
+    first, order = jobs[0]
+    same = "install the same versions on all, with pymetis, and with kaminpar on all hosts or on none"
+    if any(other.plan != first.plan for other, _ in jobs):
+        raise PlanError(f"the hosts came to different plans; {same}")
+    if any(other_order != order for _, other_order in jobs):
+        raise PlanError(f"the hosts cut the graph in different ways; {same}")
 
 
 def _check_folder_is_shared(job: Job, world: World) -> None:

@@ -43,7 +43,7 @@ def test_old_entries_are_removed(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "removed 1 of 2 entries, 2.0 KiB\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b" * 32, "mine"]
     with Store(tmp_path, nullcontext, lambda _: None) as store:
-        assert store.find("b" * 32, lambda _: None)
+        store.use("b" * 32, Label("", "", ""), lambda _: pytest.fail("it is there"), lambda _: None)
         assert main(["cache", "clear", str(tmp_path)]) == 0
         out = capsys.readouterr().out
         assert f"{'b' * 32} stays: a running process uses it" in out

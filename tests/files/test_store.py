@@ -177,12 +177,12 @@ def test_an_entry_in_use_stays(tmp_path: Path) -> None:
         assert found is not None
         assert remove_entry(tmp_path / NAME) == "in use"
         with opened(tmp_path) as other:  # a second one uses it meanwhile
-            assert other.find(NAME, fine) is not None
+            again = other.use(NAME, LABEL, written("two"), fine)
+            assert again is not None
+            assert not again.is_new
         assert found.path.read_text() == "one"
     assert remove_entry(tmp_path / NAME) == "removed"
     assert not (tmp_path / NAME).exists()
-    with opened(tmp_path) as store:
-        assert store.find(NAME, fine) is None
 
 
 def test_a_damaged_entry_that_is_in_use_is_left_alone(

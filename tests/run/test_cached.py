@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import gnnpipe
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig, StalenessConfig, SyntheticConfig
+from gnnpipe.errors import DataError
 from gnnpipe.graph.data import Graph
+from gnnpipe.graph.folder.write import save_graph
 from gnnpipe.graph.lazy import LazyGraph
 from gnnpipe.graph.prepared import PreparedGraph
 from gnnpipe.graph.sources.synthetic import planted_partition
@@ -85,7 +88,7 @@ def test_a_second_start_does_not_load_the_built_in_graph(
     assert path.is_relative_to(tmp_path / "cache")
     assert lines[0].startswith("cached in")
 
-    def refuse(_: object) -> Graph:
+    def refuse(*_: object, **__: object) -> Graph:
         raise AssertionError
 
     monkeypatch.setattr(job_module, "load_dataset", refuse)
@@ -93,6 +96,37 @@ def test_a_second_start_does_not_load_the_built_in_graph(
     assert again == path
     assert lines[0].startswith("prepared graph from the cache")
     assert second.facts == first.facts
+
+
+def test_a_second_start_does_not_load_a_graph_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_graph(random_graph(40, 150), tmp_path / "mine")
+    config = RunConfig(graph=str(tmp_path / "mine"), cache=str(tmp_path / "cache"), layers=2, hidden=4)
+    first, path, lines = prepare(config, tmp_path)
+    assert lines[0].startswith("cached in")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine").rename(tmp_path / "elsewhere" / "mine")
+    load = job_module.load_dataset
+    monkeypatch.setattr(job_module, "load_dataset", lambda *_, **__: pytest.fail("it is loaded"))
+    moved = replace(config, graph=str(tmp_path / "elsewhere" / "mine"))
+    second, again, _ = prepare(moved, tmp_path)
+    assert (again, second.facts) == (path, first.facts)
+    monkeypatch.setattr(job_module, "load_dataset", load)
+    assert prepare(replace(moved, features="degree"), tmp_path)[1] != path
+    save_graph(random_graph(40, 150, seed=2), Path(str(moved.graph)), overwrite=True)
+    assert prepare(moved, tmp_path)[1] != path
+    with pytest.raises(DataError, match="graph"):
+        prepare(config, tmp_path)
+
+
+def test_values_to_be_predicted_are_cached_with_their_units(tmp_path: Path) -> None:
+    graph = random_graph(40, 150)
+    labels = torch.arange(40.0).unsqueeze(1) * 3
+    values = replace(graph, labels=labels, num_classes=1, regression=True)
+    config = RunConfig(cache=str(tmp_path / "cache"), layers=2, hidden=4)
+    first, second = (prepare(config, tmp_path, values)[0] for _ in range(2))
+    assert second.facts == first.facts
+    assert second.facts.value_mean
+    assert torch.equal(second.labels, first.labels)
 
 
 def test_exact_plans_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def partition(
         return Partition(np.zeros(num_nodes, dtype=np.int64), 1, "whole")
     structure = graph if isinstance(graph, Structure) else Structure.of(graph)
     cost = np.round(cost).astype(np.int64)  # METIS takes whole numbers
-    method = _method(structure.num_entries)
+    method = _method(len(structure.indices))
     if method == "rcm" or num_nodes < LEAST_NODES_PER_METIS_PART * num_groups:
         return Partition(_cut_locality_order(structure, num_groups, cost), num_groups, "rcm")
     if method == "kaminpar":
