@@ -247,6 +247,7 @@ def test_labels(
     found = [None if value != value else value for value in labels(raw)]
     assert found == expected
     assert raw.class_names == names
+    assert raw.task == ("regression" if raw.labels.dtype == np.float32 else "classes")  # type: ignore[union-attr]
 
 
 def test_several_labels(written: Written) -> None:
@@ -257,9 +258,11 @@ def test_several_labels(written: Written) -> None:
     assert all(map(math.isnan, labels(raw)[2]))
     assert dense(raw) == [[5], [6], [7]]
     assert raw.labels.dtype == np.float32  # type: ignore[union-attr]
+    assert raw.task == "classes"
     with pytest.raises(DataError, match=r"5 of node 0, column f, is neither 0 nor 1"):
         written.read(label="l_a,f")
-    assert labels(written.read(label="l_a,f", task="regression", feature_columns="none"))[1] == [0, 6]
+    raw = written.read(label="l_a,f", task="regression", feature_columns="none")
+    assert (labels(raw)[1], raw.task) == ([0, 6], "regression")
 
 
 def test_encodings_of_features(written: Written) -> None:

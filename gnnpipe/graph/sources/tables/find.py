@@ -120,6 +120,8 @@ def _sort(
         others = [table for table in others if table not in edges]
     if not edges:
         found = "; ".join(f"{table.name} ({listed(table.columns)})" for table in tables) or "no table"
+        if notes:  # such as a list of edges that is damaged
+            found += f"; {'; '.join(notes[:3])}"
         raise DataError(
             f"{folder.name}: no file has columns that are known for the ends of edges; found {found}; say "
             "which they are with --source and --target"

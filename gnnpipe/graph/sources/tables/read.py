@@ -104,6 +104,7 @@ def _read_layout(layout: Layout, config: TablesConfig, scratch: Path, say: Say, 
         num_nodes=len(ids),
         ids=ids.node_ids(),
         class_names=labels.class_names if labels else (),
+        task=labels.task if labels else None,
     )
 
 
