@@ -20,6 +20,8 @@ from gnnpipe.graph.sources.tables.text import BLOCK, MOST_COLUMNS, Dialect, Head
 
 # Cells of a batch; its rows follow from the number of columns.
 _CELLS = 2_000_000
+# Bytes of a Parquet column that are read at once: by default all of a group of rows, which may be the file.
+_BUFFER = 1 << 20
 # Sizes that Parquet's own description of a file may reach.
 _THRIFT = 100 << 20
 
@@ -245,7 +247,10 @@ def _parquet(file: Any, path: Path) -> Any:
     """An open Parquet file that claims no more than it can hold; raises ValueError."""
     pa = arrow()
     parquet = pa.parquet.ParquetFile(
-        file, thrift_string_size_limit=_THRIFT, thrift_container_size_limit=MOST_COLUMNS * 100
+        file,
+        buffer_size=_BUFFER,
+        thrift_string_size_limit=_THRIFT,
+        thrift_container_size_limit=MOST_COLUMNS * 100,
     )
     about, size = parquet.metadata, os.fstat(file.fileno()).st_size
     if about.num_columns > MOST_COLUMNS:
