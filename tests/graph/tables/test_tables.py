@@ -250,6 +250,12 @@ def test_labels(
     assert raw.task == ("regression" if raw.labels.dtype == np.float32 else "classes")  # type: ignore[union-attr]
 
 
+def test_bytes_that_are_no_text_far_down(written: Written) -> None:
+    written.write("edges.csv", b"u,v\n" + b"a,b\n" * 1_100_000 + b"a,\xff\n")
+    with pytest.raises(DataError, match="line 1100002: byte 0xff is no UTF-8"):
+        written.read("edges.csv")
+
+
 def test_several_labels(written: Written) -> None:
     written.write("edges.csv", "u,v\n0,1\n")
     written.write("nodes.csv", "id,l_a,l_b,f\n0,1,true,5\n1,0,FALSE,6\n2,,,7\n")

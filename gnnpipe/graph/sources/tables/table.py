@@ -118,9 +118,9 @@ class Table:
             except BadCellError as bad:
                 kinds[bad.column] = arrow().string()
 
-    def place(self, position: int) -> str:
-        """Where a row, counted from 0 through all files, stands."""
-        for batch in self.batches({self.columns[0]: arrow().string()}):
+    def place(self, position: int, column: str) -> str:
+        """Where a row, counted from 0 through all files, stands; ``column`` is read to find it."""
+        for batch in self.batches({column: arrow().string()}):
             if position < batch.position + len(batch):
                 return batch.part.place(batch.first + position - batch.position)
         return self.name
@@ -218,7 +218,9 @@ def _text_batches(part: Part, types: Mapping[str, Any]) -> Iterator[Batch]:
 
 def _bad_cell(part: Part, error: Exception) -> Exception:
     """The error of a cell that is not of its column's type; other errors as they are."""
-    found = re.match(r"In CSV column #(\d+):.*conversion error to (?!string)", str(error), re.DOTALL)
+    found = re.match(
+        r"In CSV column #(\d+):.*conversion error to (?!string|large_string)", str(error), re.DOTALL
+    )
     return BadCellError(part, part.columns[int(found[1])]) if found else error
 
 
