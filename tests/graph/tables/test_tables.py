@@ -12,7 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gnnpipe.config.importing import TablesConfig
 from gnnpipe.errors import ConfigError, DataError
+from gnnpipe.graph.sources.detect import read_source
+from gnnpipe.graph.sources.tables import read_tables
 from tests.graph.tables.written import Written, dense, labels, masks, pairs
 from tests.graphs import SHARED_DATA
 
@@ -40,6 +43,7 @@ TWO = [(0, 1), (1, 2)]
         ("edges.csv", "a,b\n0,1\n1,2\n"),
         ("edges.csv", "u,v\n0,1.0\n1e0,2\n"),
         ("edges.tsv", "source\ttarget\n0\t1\n1\t2\n"),
+        ("EDGES.TSV", "a b\tc d\n0\t1\n1\t2\n"),
         ("edges.txt", "# FromNodeId\tToNodeId\n0\t1\n1\t2\n"),
         ("edges.txt", "# Nodes: 3 Edges: 2\n  0   1  \n# in between\n1 \t 2\n"),
         ("edges.txt", "% a comment\r\n0 1\r\n1 2"),
@@ -93,6 +97,18 @@ def test_parts_of_parquet(written: Written) -> None:
     written.said.clear()
     assert pairs(written.read("edges.parquet")) == TWO
     assert written.said[0] == "part-0.parquet and 1 more: source -> source, target -> target (guessed)"
+
+
+def test_folders_of_parquet_alone(written: Written, tmp_path: Path) -> None:
+    """As Spark writes them: a folder for each table."""
+    for name, table in [
+        ("edges", pa.table({"source": [0, 1], "target": [1, 2]})),
+        ("nodes", pa.table({"id": [0, 1, 2], "label": [1, 0, 1]})),
+    ]:
+        (tmp_path / "graph" / name).mkdir(parents=True)
+        pq.write_table(table, tmp_path / "graph" / name / "part-0.parquet")
+    raw = read_source(tmp_path / "graph", TablesConfig(), tmp_path, written.said.append)
+    assert (pairs(raw), labels(raw)) == (TWO, [1, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -361,9 +377,6 @@ needs_data = pytest.mark.skipif(not (SHARED_DATA / "tables").exists(), reason="t
 @needs_data
 def test_twitch(tmp_path: Path) -> None:
     raw = Written(SHARED_DATA / "tables" / "twitch")
-    from gnnpipe.config.importing import TablesConfig
-    from gnnpipe.graph.sources.tables import read_tables
-
     found = read_tables(raw.folder, TablesConfig(), tmp_path, raw.said.append)
     assert found.edge_index.shape == (2, 35_324)
     assert found.num_nodes == 7_126
@@ -379,9 +392,6 @@ def test_twitch(tmp_path: Path) -> None:
 
 @needs_data
 def test_lastfm(tmp_path: Path) -> None:
-    from gnnpipe.config.importing import TablesConfig
-    from gnnpipe.graph.sources.tables import read_tables
-
     found = read_tables(SHARED_DATA / "tables" / "lastfm", TablesConfig(), tmp_path, lambda _: None)
     assert found.edge_index.shape == (2, 27_806)
     assert found.features is None

@@ -141,19 +141,23 @@ class Table:
         return f"{part.path.name}, column {shown(column)}", "a cell"
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether a file's name says that it is Parquet."""
+    return path.name.lower().endswith((".parquet", ".pq"))
+
+
 def open_part(path: Path, header: Header) -> Part:
     """Look at a file's form and columns; raises DataError."""
     try:
         with open_file(path, link=True) as file:
-            is_parquet = file.read(4) == b"PAR1"
-            if is_parquet:
+            if file.read(4) == b"PAR1":
                 schema = _parquet(file, path).schema_arrow
                 return Part(
                     path, tuple(schema.names), None, dict(zip(schema.names, schema.types, strict=True))
                 )
     except failures() as error:
         raise _unreadable(path, error) from None
-    if path.name.endswith((".parquet", ".pq")):
+    if is_parquet(path):
         raise DataError(f"{path.name}: it is no Parquet file; copy or download it anew")
     dialect = text.sniff(path, header)
     return Part(path, dialect.names, dialect, {})
