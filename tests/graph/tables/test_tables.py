@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import math
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -415,3 +417,36 @@ def test_flags_that_name_nothing(written: Written) -> None:
     ]:
         with pytest.raises(ConfigError, match=message):
             written.read("edges.csv", **({"nodes": ("nodes.csv",)} | settings))
+
+
+MEASURE = """
+import subprocess
+import sys
+from pathlib import Path
+import pyarrow, pyarrow.compute, pyarrow.csv, pyarrow.parquet
+from gnnpipe.config.importing import TablesConfig
+from gnnpipe.graph.sources.tables import read_tables
+
+def resident(key):
+    return int(Path("/proc/self/status").read_text().split(key + ":")[1].split()[0]) / 1024
+
+base = resident("VmRSS")
+raw = read_tables(Path(sys.argv[1]), TablesConfig(), Path(sys.argv[2]), lambda _: None)
+print(raw.edge_index.shape[1], raw.num_nodes, resident("VmHWM") - base)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux' /proc")
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_memory_of_five_million_edges(written: Written, form: str) -> None:
+    ends = np.random.default_rng(0).integers(500_000, size=(2, 5_000_000))
+    table = pa.table({"u": ends[0], "v": ends[1]})
+    path = written.folder / f"edges.{form}"
+    (pq.write_table if form == "parquet" else pa.csv.write_csv)(table, path)
+    (written.folder / "scratch").mkdir()
+    command = [sys.executable, "-c", MEASURE, str(path), str(written.folder / "scratch")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    num_edges, num_nodes, mib = done.stdout.split()
+    assert (int(num_edges), int(num_nodes)) == (5_000_000, len(np.unique(ends)))
+    assert float(mib) < 300
