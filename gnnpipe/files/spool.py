@@ -73,7 +73,10 @@ def new_mapped(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.n
 
 
 def release(array: np.ndarray) -> None:
-    """Give pages of a mapped array back to the system: the file keeps their content."""
-    mapping = getattr(array, "_mmap", None)
-    if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+    """Give pages of a mapped array, or of a view of one, back to the system: the file keeps their content."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            base._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            return
+        base = base.base

@@ -107,9 +107,10 @@ def _reader(path: Path) -> Reader | None:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether it is a table, or a folder with one."""
+    """Whether it is a table, or a folder with one; a folder of Parquet files is one."""
     if path.is_dir():
-        return any(entry.is_file() and _has_table_ending(entry) for entry in path.iterdir())
+        files = (entry for entry in path.iterdir() if entry.is_file())
+        return any(map(_has_table_ending, files)) or any(path.glob("*/*.parquet")) or any(path.glob("*/*.pq"))
     head = start_of(path)
     is_text = bool(head) and not any(letter < 9 for letter in head)
     return head.startswith(_PARQUET) or (is_text and _has_table_ending(path)) or (is_text and b"\n" in head)

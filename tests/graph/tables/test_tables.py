@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import gzip
 import math
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from gnnpipe.config.importing import TablesConfig
 from gnnpipe.errors import ConfigError, DataError
+from gnnpipe.graph.sources.detect import read_source
+from gnnpipe.graph.sources.tables import read_tables
 from tests.graph.tables.written import Written, dense, labels, masks, pairs
 from tests.graphs import SHARED_DATA
 
@@ -40,6 +45,7 @@ TWO = [(0, 1), (1, 2)]
         ("edges.csv", "a,b\n0,1\n1,2\n"),
         ("edges.csv", "u,v\n0,1.0\n1e0,2\n"),
         ("edges.tsv", "source\ttarget\n0\t1\n1\t2\n"),
+        ("EDGES.TSV", "a b\tc d\n0\t1\n1\t2\n"),
         ("edges.txt", "# FromNodeId\tToNodeId\n0\t1\n1\t2\n"),
         ("edges.txt", "# Nodes: 3 Edges: 2\n  0   1  \n# in between\n1 \t 2\n"),
         ("edges.txt", "% a comment\r\n0 1\r\n1 2"),
@@ -93,6 +99,18 @@ def test_parts_of_parquet(written: Written) -> None:
     written.said.clear()
     assert pairs(written.read("edges.parquet")) == TWO
     assert written.said[0] == "part-0.parquet and 1 more: source -> source, target -> target (guessed)"
+
+
+def test_folders_of_parquet_alone(written: Written, tmp_path: Path) -> None:
+    """As Spark writes them: a folder for each table."""
+    for name, table in [
+        ("edges", pa.table({"source": [0, 1], "target": [1, 2]})),
+        ("nodes", pa.table({"id": [0, 1, 2], "label": [1, 0, 1]})),
+    ]:
+        (tmp_path / "graph" / name).mkdir(parents=True)
+        pq.write_table(table, tmp_path / "graph" / name / "part-0.parquet")
+    raw = read_source(tmp_path / "graph", TablesConfig(), tmp_path, written.said.append)
+    assert (pairs(raw), labels(raw)) == (TWO, [1, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -247,6 +265,13 @@ def test_labels(
     found = [None if value != value else value for value in labels(raw)]
     assert found == expected
     assert raw.class_names == names
+    assert raw.task == ("regression" if raw.labels.dtype == np.float32 else "classes")  # type: ignore[union-attr]
+
+
+def test_bytes_that_are_no_text_far_down(written: Written) -> None:
+    written.write("edges.csv", b"u,v\n" + b"a,b\n" * 1_100_000 + b"a,\xff\n")
+    with pytest.raises(DataError, match="line 1100002: byte 0xff is no UTF-8"):
+        written.read("edges.csv")
 
 
 def test_several_labels(written: Written) -> None:
@@ -257,9 +282,11 @@ def test_several_labels(written: Written) -> None:
     assert all(map(math.isnan, labels(raw)[2]))
     assert dense(raw) == [[5], [6], [7]]
     assert raw.labels.dtype == np.float32  # type: ignore[union-attr]
+    assert raw.task == "classes"
     with pytest.raises(DataError, match=r"5 of node 0, column f, is neither 0 nor 1"):
         written.read(label="l_a,f")
-    assert labels(written.read(label="l_a,f", task="regression", feature_columns="none"))[1] == [0, 6]
+    raw = written.read(label="l_a,f", task="regression", feature_columns="none")
+    assert (labels(raw)[1], raw.task) == ([0, 6], "regression")
 
 
 def test_encodings_of_features(written: Written) -> None:
@@ -352,9 +379,6 @@ needs_data = pytest.mark.skipif(not (SHARED_DATA / "tables").exists(), reason="t
 @needs_data
 def test_twitch(tmp_path: Path) -> None:
     raw = Written(SHARED_DATA / "tables" / "twitch")
-    from gnnpipe.config.importing import TablesConfig
-    from gnnpipe.graph.sources.tables import read_tables
-
     found = read_tables(raw.folder, TablesConfig(), tmp_path, raw.said.append)
     assert found.edge_index.shape == (2, 35_324)
     assert found.num_nodes == 7_126
@@ -370,9 +394,6 @@ def test_twitch(tmp_path: Path) -> None:
 
 @needs_data
 def test_lastfm(tmp_path: Path) -> None:
-    from gnnpipe.config.importing import TablesConfig
-    from gnnpipe.graph.sources.tables import read_tables
-
     found = read_tables(SHARED_DATA / "tables" / "lastfm", TablesConfig(), tmp_path, lambda _: None)
     assert found.edge_index.shape == (2, 27_806)
     assert found.features is None
@@ -396,3 +417,36 @@ def test_flags_that_name_nothing(written: Written) -> None:
     ]:
         with pytest.raises(ConfigError, match=message):
             written.read("edges.csv", **({"nodes": ("nodes.csv",)} | settings))
+
+
+MEASURE = """
+import subprocess
+import sys
+from pathlib import Path
+import pyarrow, pyarrow.compute, pyarrow.csv, pyarrow.parquet
+from gnnpipe.config.importing import TablesConfig
+from gnnpipe.graph.sources.tables import read_tables
+
+def resident(key):
+    return int(Path("/proc/self/status").read_text().split(key + ":")[1].split()[0]) / 1024
+
+base = resident("VmRSS")
+raw = read_tables(Path(sys.argv[1]), TablesConfig(), Path(sys.argv[2]), lambda _: None)
+print(raw.edge_index.shape[1], raw.num_nodes, resident("VmHWM") - base)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux' /proc")
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_memory_of_five_million_edges(written: Written, form: str) -> None:
+    ends = np.random.default_rng(0).integers(500_000, size=(2, 5_000_000))
+    table = pa.table({"u": ends[0], "v": ends[1]})
+    path = written.folder / f"edges.{form}"
+    (pq.write_table if form == "parquet" else pa.csv.write_csv)(table, path)
+    (written.folder / "scratch").mkdir()
+    command = [sys.executable, "-c", MEASURE, str(path), str(written.folder / "scratch")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    num_edges, num_nodes, mib = done.stdout.split()
+    assert (int(num_edges), int(num_nodes)) == (5_000_000, len(np.unique(ends)))
+    assert float(mib) < 300

@@ -19,8 +19,8 @@ from gnnpipe.graph.sources.tables.sets import TextSet, WholeSet, distinct
 from gnnpipe.graph.sources.tables.table import Batch, Table, joined
 
 # Edges that are looked at to tell whether any has its reverse.
-_SAMPLED = 2_000_000
-_BLOCK = 1 << 22
+_SAMPLED = 500_000
+_BLOCK = 1 << 20
 
 
 def collect_ids(table: Table, columns: tuple[str, ...], found: WholeSet | TextSet, known: Ids | None) -> None:

@@ -148,7 +148,7 @@ def _each_once(entries: Entries, rows: _Rows, width: int) -> np.ndarray:
     differs = again[1:] & (rows.values[order[1:]] != rows.values[order[:-1]])
     if differs.any():
         at = int(differs.argmax())
-        places = [entries.table.place(int(order[position])) for position in (at, at + 1)]
+        places = [entries.table.place(int(order[position]), entries.id) for position in (at, at + 1)]
         raise DataError(
             f"{places[0]} and {places[1]}: they give a feature of the same node two values, "
             f"{rows.values[order[at]]:g} and {rows.values[order[at + 1]]:g}; take one of the rows out"

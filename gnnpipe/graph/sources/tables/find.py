@@ -10,7 +10,8 @@ from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.graph.sources.tables import names
 from gnnpipe.graph.sources.tables.names import NONE, listed, no_column, usual, usual_ends
 from gnnpipe.graph.sources.tables.roles import Edges, Entries, Layout, Nodes
-from gnnpipe.graph.sources.tables.table import Part, Table, open_part
+from gnnpipe.graph.sources.tables.table import Part, Table, is_parquet, open_part
+from gnnpipe.graph.sources.tables.text import unpacked
 
 Say = Callable[[str], None]
 ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".edges", ".edgelist", ".el", ".parquet", ".pq")
@@ -56,7 +57,7 @@ def _table(path: Path, config: TablesConfig) -> Table:
     """A file, or a folder of Parquet files with the same columns."""
     if not path.is_dir():
         return Table((open_part(path, config.header),))
-    files = [file for file in _visible(path) if file.name.endswith((".parquet", ".pq"))]
+    files = [file for file in _visible(path) if is_parquet(file)]
     if not files:
         raise DataError(f"{path.name}: the folder holds no Parquet files")
     return _joined([open_part(file, config.header) for file in files])
@@ -90,13 +91,13 @@ def _tables_in(folder: Path, config: TablesConfig, taken: set[Path], notes: list
         if path.resolve() in taken:
             continue
         if path.is_dir():
-            if any(file.name.endswith((".parquet", ".pq")) for file in _visible(path)):
+            if any(map(is_parquet, _visible(path))):
                 tables.append(_table(path, config))
-        elif path.name.removesuffix(".gz").endswith(ENDINGS):
+        elif unpacked(path).endswith(ENDINGS):
             try:
                 part = open_part(path, config.header)
             except DataError as error:
-                if path.name.removesuffix(".gz").endswith(".txt"):  # such as a README
+                if unpacked(path).endswith(".txt"):  # such as a README
                     notes.append(f"not used: {error}")
                     continue
                 raise
@@ -120,6 +121,8 @@ def _sort(
         others = [table for table in others if table not in edges]
     if not edges:
         found = "; ".join(f"{table.name} ({listed(table.columns)})" for table in tables) or "no table"
+        if notes:  # such as a list of edges that is damaged
+            found += f"; {'; '.join(notes[:3])}"
         raise DataError(
             f"{folder.name}: no file has columns that are known for the ends of edges; found {found}; say "
             "which they are with --source and --target"

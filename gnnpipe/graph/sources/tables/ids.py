@@ -22,7 +22,7 @@ Values = Any
 # many entries of 4 bytes.
 _RANGE, _MOST_DIRECT = 8, 1 << 28
 # Least and most rows of a group whose text is looked up.
-_LEAST_GROUP, _MOST_GROUP = 1 << 20, 1 << 23
+_LEAST_GROUP, _MOST_GROUP = 1 << 18, 1 << 23
 # Rows that are looked at to tell text from numbers.
 _SAMPLE = 10_000
 # Words for the kinds of cells that `as_whole` tells apart.

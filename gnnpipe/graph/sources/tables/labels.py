@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ class Labels:
     NaN for none."""
     class_names: tuple[str, ...] = ()
     """Name of each class; empty where the file numbers them 0, 1, 2 and so on."""
+    task: Literal["classes", "regression"] = "classes"
+    """Whether they are classes (columns of 0 and 1 included), or values to be predicted."""
 
 
 def read_labels(tables: tuple[Nodes, ...], rows: list[Rows], ids: Ids, task: Task) -> Labels | None:
@@ -63,7 +66,7 @@ def read_labels(tables: tuple[Nodes, ...], rows: list[Rows], ids: Ids, task: Tas
                 )
     what = f"labels (column {listed(columns)})"
     if len(columns) > 1:
-        return Labels(_several(values, columns, ids, task))
+        return _several(values, columns, ids, task)
     single = values[:, 0]
     if names:
         if task == "regression":
@@ -133,8 +136,8 @@ def _mixed(batch: Batch, name: str, row: int) -> DataError:
     )
 
 
-def _several(values: np.ndarray, columns: list[str], ids: Ids, task: Task) -> np.ndarray:
-    """float32 labels of several columns: 0 and 1, or values where the task is regression."""
+def _several(values: np.ndarray, columns: list[str], ids: Ids, task: Task) -> Labels:
+    """Labels of several columns: 0 and 1, or values where the task is regression."""
     odd = ~(np.isnan(values) | (values == 0) | (values == 1))
     decimals = bool((odd & (values != np.trunc(values))).any())
     if odd.any() and not (task == "regression" or (decimals and task == "auto")):
@@ -144,7 +147,8 @@ def _several(values: np.ndarray, columns: list[str], ids: Ids, task: Task) -> np
             "neither 0 nor 1; name one column of classes with --label, or give --task regression to "
             "predict values"
         )
-    return values.astype(np.float32)
+    are_values = task == "regression" or bool(odd.any())
+    return Labels(values.astype(np.float32), task="regression" if are_values else "classes")
 
 
 def _numbers(values: np.ndarray, what: str, ids: Ids, task: Task) -> Labels:
@@ -159,7 +163,7 @@ def _numbers(values: np.ndarray, what: str, ids: Ids, task: Task) -> Labels:
             raise DataError(
                 f"{what}: {values[node]:g} of node {ids.name(node)} is no finite number of 32 bits"
             )
-        return Labels(narrow)
+        return Labels(narrow, task="regression")
     if not whole:
         node = int(((values != np.trunc(values)) & ~np.isnan(values)).argmax())
         raise DataError(

@@ -39,7 +39,7 @@ def read_nodes(tables: tuple[Nodes, ...], *, is_text: bool) -> tuple[Ids | None,
     for nodes in tables:
         values = _ids_of(nodes, is_text=is_text)
         if repeat := first_repeat(values, is_text=is_text):
-            first, second = (nodes.table.place(row) for row in repeat)
+            first, second = (nodes.table.place(row, nodes.id) for row in repeat)
             raise DataError(
                 f"{second}: node {shown(str(values[repeat[0]]))} occurs a second time (first in {first}); "
                 "take one row out"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from gnnpipe.config.importing import TablesConfig
+from gnnpipe.config.importing import ImportConfig, TablesConfig
 from gnnpipe.errors import DataError, UserError, shown
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.sources.tables.arrow import arrow, failures
@@ -91,7 +91,8 @@ def _read_layout(layout: Layout, config: TablesConfig, scratch: Path, say: Say, 
     num_listed = len(listed) if listed is not None else 0
     if listed is not None and len(ids) > num_listed:
         notes.append(f"nodes: {len(ids) - num_listed:,} are in no node table, and added without a label")
-    if goes_one_way(edges.index):
+    asked = isinstance(config, ImportConfig) and config.undirected
+    if not asked and goes_one_way(edges.index):
         say(f"{table}: no edge has its reverse; if edges have no direction, give --undirected")
     labels = read_labels(layout.nodes, rows, ids, config.task)
     return RawGraph(
@@ -104,6 +105,7 @@ def _read_layout(layout: Layout, config: TablesConfig, scratch: Path, say: Say, 
         num_nodes=len(ids),
         ids=ids.node_ids(),
         class_names=labels.class_names if labels else (),
+        task=labels.task if labels else None,
     )
 
 

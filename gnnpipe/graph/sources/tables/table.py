@@ -20,6 +20,8 @@ from gnnpipe.graph.sources.tables.text import BLOCK, MOST_COLUMNS, Dialect, Head
 
 # Cells of a batch; its rows follow from the number of columns.
 _CELLS = 2_000_000
+# Bytes of a Parquet column that are read at once: by default all of a group of rows, which may be the file.
+_BUFFER = 1 << 20
 # Sizes that Parquet's own description of a file may reach.
 _THRIFT = 100 << 20
 
@@ -116,9 +118,9 @@ class Table:
             except BadCellError as bad:
                 kinds[bad.column] = arrow().string()
 
-    def place(self, position: int) -> str:
-        """Where a row, counted from 0 through all files, stands."""
-        for batch in self.batches({self.columns[0]: arrow().string()}):
+    def place(self, position: int, column: str) -> str:
+        """Where a row, counted from 0 through all files, stands; ``column`` is read to find it."""
+        for batch in self.batches({column: arrow().string()}):
             if position < batch.position + len(batch):
                 return batch.part.place(batch.first + position - batch.position)
         return self.name
@@ -139,19 +141,23 @@ class Table:
         return f"{part.path.name}, column {shown(column)}", "a cell"
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether a file's name says that it is Parquet."""
+    return path.name.lower().endswith((".parquet", ".pq"))
+
+
 def open_part(path: Path, header: Header) -> Part:
     """Look at a file's form and columns; raises DataError."""
     try:
         with open_file(path, link=True) as file:
-            is_parquet = file.read(4) == b"PAR1"
-            if is_parquet:
+            if file.read(4) == b"PAR1":
                 schema = _parquet(file, path).schema_arrow
                 return Part(
                     path, tuple(schema.names), None, dict(zip(schema.names, schema.types, strict=True))
                 )
     except failures() as error:
         raise _unreadable(path, error) from None
-    if path.name.endswith((".parquet", ".pq")):
+    if is_parquet(path):
         raise DataError(f"{path.name}: it is no Parquet file; copy or download it anew")
     dialect = text.sniff(path, header)
     return Part(path, dialect.names, dialect, {})
@@ -216,7 +222,9 @@ def _text_batches(part: Part, types: Mapping[str, Any]) -> Iterator[Batch]:
 
 def _bad_cell(part: Part, error: Exception) -> Exception:
     """The error of a cell that is not of its column's type; other errors as they are."""
-    found = re.match(r"In CSV column #(\d+):.*conversion error to (?!string)", str(error), re.DOTALL)
+    found = re.match(
+        r"In CSV column #(\d+):.*conversion error to (?!string|large_string)", str(error), re.DOTALL
+    )
     return BadCellError(part, part.columns[int(found[1])]) if found else error
 
 
@@ -245,7 +253,10 @@ def _parquet(file: Any, path: Path) -> Any:
     """An open Parquet file that claims no more than it can hold; raises ValueError."""
     pa = arrow()
     parquet = pa.parquet.ParquetFile(
-        file, thrift_string_size_limit=_THRIFT, thrift_container_size_limit=MOST_COLUMNS * 100
+        file,
+        buffer_size=_BUFFER,
+        thrift_string_size_limit=_THRIFT,
+        thrift_container_size_limit=MOST_COLUMNS * 100,
     )
     about, size = parquet.metadata, os.fstat(file.fileno()).st_size
     if about.num_columns > MOST_COLUMNS:

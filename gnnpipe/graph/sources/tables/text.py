@@ -54,6 +54,11 @@ class Dialect:
     """Number of lines before ``start``."""
 
 
+def unpacked(path: Path) -> str:
+    """The name that a file has when it is unpacked, in small letters, to tell its kind by the ending."""
+    return path.name.lower().removesuffix(".gz")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """The bytes of a file, unpacked if it is packed with gzip; raises OSError or ValueError."""
@@ -122,7 +127,7 @@ def not_utf8(path: Path, number: int, error: UnicodeDecodeError) -> DataError:
 def _delimiter(path: Path, line: str) -> str:
     """The character that divides the cells of a line most often; outside CSV files it may be spaces."""
     plain = re.sub(r'"[^"]*"', "", line.rstrip("\r\n"))
-    name = path.name.removesuffix(".gz")
+    name = unpacked(path)
     if name.endswith((".tsv", ".tab")):
         return "\t"
     counts = {delimiter: plain.count(delimiter) for delimiter in _DELIMITERS}
