@@ -73,10 +73,14 @@ def new_mapped(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.n
 
 
 def release(array: np.ndarray) -> None:
-    """Give pages of a mapped array, or of a view of one, back to the system: the file keeps their content."""
+    """Give pages of a mapped array, or of a view of one, back to the system: the file keeps their content.
+
+    Arrays of a RawGraph are what their files hold: changes to a map in memory alone (mode ``c``) are lost.
+    """
     base: object = array
     while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-            base._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        mapping = getattr(base, "_mmap", None)
+        if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
             return
         base = base.base

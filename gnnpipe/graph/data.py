@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from gnnpipe.errors import DataError
 from gnnpipe.graph.choices import Choices
 from gnnpipe.graph.convert import check_finite
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.folder.write import save_graph
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.labels import check_rows
 from gnnpipe.graph.normalized_features import normalized_features
@@ -275,6 +277,19 @@ class Graph:
             class_names=raw.class_names or labels.names,
             regression=labels.kind == "values",
         )
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write a graph folder, which `gnnpipe.load` and ``--graph`` take.
+
+        Args:
+            folder: made whole or not at all.
+            overwrite: whether to replace a graph folder that stands there.
+
+        Raises:
+            ConfigError: something else stands there.
+            OSError: it can't be written.
+        """
+        save_graph(self, Path(folder), overwrite=overwrite)
 
     def with_made_features(self, spec: str, step: Step = silently) -> Graph:
         """The same graph with features that are made from its edges, and a note that says so.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.errors import DataError
+from gnnpipe.files.spool import release
 from gnnpipe.graph.convert import as_integers
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.sources.raw import RawGraph
@@ -197,16 +197,3 @@ def _check_weight(weight: np.ndarray, start: int) -> int:
 def numpy_of(values: Tensor | np.ndarray) -> np.ndarray:
     """The array of a tensor on the CPU; an array as it is."""
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-
-
-def release(values: np.ndarray) -> None:
-    """Give back the pages of a mapped file: they stay in the system's cache, but leave this process.
-
-    Arrays of a RawGraph are what their files hold: changes to a map in memory alone (mode ``c``) are lost.
-    """
-    base: object = values
-    while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-            base._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-            return
-        base = base.base

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gnnpipe.errors import DataError
 from gnnpipe.files.npy import ArrayWriter, StoredArray
-from gnnpipe.graph.folder.edges import numpy_of, release
+from gnnpipe.files.spool import release
+from gnnpipe.graph.folder.edges import numpy_of
 from gnnpipe.graph.folder.report import ClassSize, LabelFacts
 
 ROWS = 1 << 18
