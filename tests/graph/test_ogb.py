@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch_geometric.data
 
+from gnnpipe.cli.main import main
 from gnnpipe.config.importing import TablesConfig
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import DataError
@@ -191,6 +192,18 @@ def test_a_folder_is_imported(name: str, tmp_path: Path) -> None:
         if name == "papers100M":
             assert np.asarray(raw.features).dtype == np.float16
         shutil.rmtree(tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("name", ["arxiv", "products", "proteins", "mag"])
+def test_an_imported_set_is_the_one_by_name(name: str, tmp_path: Path) -> None:
+    {"proteins": proteins, "mag": mag}.get(name, lambda root: ogb(root, name, "time"))(tmp_path)
+    assert main(["import", str(tmp_path / name), "--out", str(tmp_path / "graph"), "--task", "classes"]) == 0
+    by_name = load(tmp_path, f"ogbn-{name}")
+    by_folder = load_dataset(RunConfig(graph=str(tmp_path / "graph")))
+    assert torch.equal(dense(by_folder.adjacency), dense(by_name.adjacency))
+    assert torch.equal(torch.as_tensor(by_folder.features), torch.as_tensor(by_name.features))
+    assert torch.equal(by_folder.labels, by_name.labels)
+    assert splits_of(by_folder) == splits_of(by_name)
 
 
 def test_tables_of_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

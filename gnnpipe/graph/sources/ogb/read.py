@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from gnnpipe.errors import DataError, shown
-from gnnpipe.files.mapped import Spool, map_arrays
+from gnnpipe.files.mapped import map_arrays
+from gnnpipe.files.spool import Spool
 from gnnpipe.graph.convert import as_integers
 from gnnpipe.graph.sources.formats.named import as_array, edges_of, largest_id, mask_of
 from gnnpipe.graph.sources.ogb.download import download
@@ -208,7 +209,7 @@ def _both_ways(edge_index: np.ndarray, scratch: Path) -> np.ndarray:
         block = edge_index[:, start : start + _BLOCK].T
         spool.append(block)
         spool.append(block[:, ::-1])
-    return spool.array().T
+    return spool.mapped().T
 
 
 def _split(
