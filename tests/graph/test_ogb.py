@@ -135,6 +135,7 @@ def test_of_mag_the_papers_are_read(tmp_path: Path) -> None:
     assert graph.notes == (
         "paper___cites___paper is read: papers and their citations; left out, as one kind of nodes and edges "
         "is trained: author___writes___paper",
+        "raw: not used: edge_reltype, node_year",
     )
 
 
@@ -157,6 +158,7 @@ def test_the_split_by_time_is_made_from_years(name: str, tmp_path: Path) -> None
     graph = load(tmp_path, name)
     assert splits_of(graph) == [[n for n in ROLE["tr"] if not np.isnan(labels[n])], ROLE["va"], ROLE["te"]]
     assert any("made from node_year, as OGB did: training to 2017" in note for note in graph.notes)
+    assert not any("not used" in note and "node_year" in note for note in graph.notes)
     (place / "raw" / "node_year.csv.gz").unlink(missing_ok=True)
     if name == "ogbn-arxiv":
         with pytest.raises(DataError, match=r"time' is not there; it holds train.csv.gz"):
