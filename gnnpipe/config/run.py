@@ -140,13 +140,15 @@ class GraphConfig:
     """The graph, how its nodes are split, and what is measured on them."""
 
     dataset: str = "synthetic"
-    """Name of the data set: synthetic (built in) or one that torch_geometric knows, for example Cora,
-    Physics, Photo, squirrel, tolokers, Flickr, Reddit, Yelp; ogbn-arxiv, ogbn-products, ogbn-papers100M."""
+    """Name of the data set: synthetic (built in), one that torch_geometric knows, for example Cora, Physics,
+    Photo, squirrel, tolokers, WikiCS, paris, penn94, CitationFull-DBLP, Flickr, Reddit, or one of OGB:
+    ogbn-arxiv, -products, -proteins, -mag (its papers), -papers100M. A wrong name lists all."""
     graph: str | None = None
     """Folder of a graph of your own, which ``gnnpipe import`` has written; instead of --dataset."""
     root: str | None = None
     """Folder that the torch_geometric data set class is given; its files are looked for there, and
-    downloaded if absent. For ogbn-* the folder where OGB's archive was unpacked. By default data/CLASS."""
+    downloaded if absent. For ogbn-* the folder where OGB's archive is, or will be, unpacked. By default
+    data/CLASS."""
     split: int = 0
     """Which of the data set's splits to use, or, where it ships none, the seed of the one that is made."""
     make_split: MakeSplit = "random"

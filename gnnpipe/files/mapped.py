@@ -3,7 +3,7 @@
     npy file                         mapped where it lies
     member of an npz file, stored    mapped where it lies, once its checksum is right
     member of an npz file, deflated  inflated into a file of the scratch folder, which is mapped
-    CSV table                        blocks of rows, which a `Spool` collects
+    CSV table                        blocks of rows, which a `gnnpipe.files.spool.Spool` collects
 
 Arrays below `SMALL_ARRAY` are read into memory instead. A mapped array stays valid when its file is removed.
 """
@@ -11,7 +11,6 @@ Arrays below `SMALL_ARRAY` are read into memory instead. A mapped array stays va
 from __future__ import annotations
 
 import io
-import math
 import os
 import re
 import shutil
@@ -21,7 +20,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -222,66 +221,6 @@ def _filled(text: bytes, delimiter: bytes) -> bytes:
     """The text with ``nan`` in empty cells."""
     rows = (line.split(delimiter) for line in text.removesuffix(b"\n").split(b"\n"))
     return b"\n".join(delimiter.join(cell if cell.strip() else b"nan" for cell in row) for row in rows)
-
-
-class Spool:
-    """Rows that are appended block by block: in memory while they are few, else in a file."""
-
-    def __init__(self, path: Path, dtype: Any, columns: int | None = None) -> None:
-        """Begin with no rows.
-
-        Args:
-            path: file for many rows; it must not exist.
-            dtype: format of the numbers; blocks are converted to it.
-            columns: columns of a row; None for rows of one number each.
-        """
-        self._path, self._dtype = path, np.dtype(dtype)
-        self._tail = () if columns is None else (columns,)
-        self._blocks: list[np.ndarray] = []
-        self._file: int | None = None
-        self._rows = 0
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return self._rows
-
-    def append(self, block: np.ndarray) -> None:
-        """Append ``[rows]`` or ``[rows, columns]``; raises OSError on a full disk, ValueError for a shape."""
-        if block.shape[1:] != self._tail:
-            raise ValueError(f"rows of shape {block.shape[1:]} do not fit those of shape {self._tail}")
-        self._rows += len(block)
-        block = np.ascontiguousarray(block, dtype=self._dtype)
-        if self._file is None:
-            self._blocks.append(block)
-            if self._rows * self._row_bytes > SMALL_ARRAY:
-                self._file = new_file(self._path)
-                for earlier in self._blocks:
-                    write_all(self._file, earlier.reshape(-1).view(np.uint8).data)
-                self._blocks = []
-        elif block.size:
-            write_all(self._file, block.reshape(-1).view(np.uint8).data)
-
-    def array(self) -> np.ndarray:
-        """All rows; nothing can be appended any more."""
-        shape = (self._rows, *self._tail)
-        if self._file is None:
-            return np.concatenate([np.empty((0, *self._tail), self._dtype), *self._blocks])
-        self._close()
-        with open_file(self._path) as file:
-            return _mapped(file, 0, Header(shape, False, self._dtype, 0))
-
-    def __del__(self) -> None:
-        """Close the file of a spool that was given up."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    @property
-    def _row_bytes(self) -> int:
-        return self._dtype.itemsize * math.prod(self._tail)
 
 
 def _mapped(file: IO[bytes], offset: int, header: Header) -> np.ndarray:

@@ -144,9 +144,9 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Content:
     return content
 
 
-def read_json(path: Path, *, link: bool = False, finite: bool = True) -> Content:
+def read_json(path: Path, *, link: bool = False, finite: bool = True, most: int = JSON_BYTES) -> Content:
     """The JSON object of a file; raises OSError as `open_file` does, and ValueError as `parse_json` does."""
-    return parse_json(read_bytes(path, JSON_BYTES, link=link), finite=finite)
+    return parse_json(read_bytes(path, most, link=link), finite=finite)
 
 
 def read_json_lines(path: Path) -> list[Content]:

@@ -22,6 +22,8 @@ class Spool:
         width: numbers of each row; 0 for a vector.
     """
 
+    _file = -1
+
     def __init__(self, path: Path, dtype: npt.DTypeLike, width: int = 0) -> None:
         self._path, self._dtype, self._width = path, np.dtype(dtype), width
         self._file = new_file(path)
@@ -43,6 +45,10 @@ class Spool:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def __del__(self) -> None:
+        """Release the file of a spool that was given up."""
+        self.close()
 
     def mapped(self) -> np.ndarray:
         """All rows, as a read-only array mapped from the file."""

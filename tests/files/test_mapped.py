@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnpipe.files import mapped
-from gnnpipe.files.mapped import Spool, map_array, map_arrays, table_blocks, text_blocks
+from gnnpipe.files.mapped import map_array, map_arrays, table_blocks, text_blocks
 
 
 @pytest.fixture
@@ -101,25 +101,6 @@ def test_a_line_that_never_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_spool_moves_to_its_file_when_it_grows(tmp_path: Path) -> None:
-    empty = Spool(tmp_path / "empty", np.int64, 2)
-    assert empty.array().shape == (0, 2)
-    few = Spool(tmp_path / "few", np.int32)
-    few.append(np.array([7]))
-    assert few.array().tolist() == [7]
-    assert not list(tmp_path.iterdir())
-    many = Spool(tmp_path / "many", np.float32, 3)
-    for start in range(5):
-        many.append(np.full((start, 3), float(start)))
-    assert len(many) == 10
-    with pytest.raises(ValueError, match="do not fit"):
-        many.append(np.zeros((2, 4)))
-    array = many.array()
-    assert isinstance(array, np.memmap)
-    assert array[:, 0].tolist() == [1, 2, 2, 3, 3, 3, 4, 4, 4, 4]
-
-
-@pytest.mark.usefixtures("small")
 def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1000))
     usage = mapped.shutil.disk_usage(tmp_path)
@@ -142,7 +123,8 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
 import re, sys
 from pathlib import Path
 import numpy as np
-from gnnpipe.files.mapped import Spool, map_arrays, table_blocks
+from gnnpipe.files.mapped import map_arrays, table_blocks
+from gnnpipe.files.spool import Spool
 folder = Path(sys.argv[1])
 # not ru_maxrss, which a process inherits from the one that started it
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
@@ -154,7 +136,7 @@ print(peak() - base)
 spool = Spool(folder / "rows", np.int64, 2)
 for block in table_blocks(folder / "t.csv"):
     spool.append(block)
-assert len(spool.array()) == 2_500_000
+assert len(spool.mapped()) == 2_500_000
 print(peak() - base)
 """
     run = subprocess.run(

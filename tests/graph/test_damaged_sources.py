@@ -18,7 +18,10 @@ import scipy.sparse as sp
 import torch
 
 from gnnpipe.config.importing import TablesConfig
+from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import DataError, UserError
+from gnnpipe.graph.choices import Choices
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.sources import detect
 from gnnpipe.graph.sources.detect import read_source
 from gnnpipe.graph.sources.raw import RawGraph
@@ -233,6 +236,8 @@ def test_a_thousand_damaged_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             message = ""
             try:
                 raw = read_source(path, TablesConfig(), scratch, lambda _: None)
+                if raw.features is not None and raw.labels is not None:
+                    Graph.from_raw(raw, whole.name, Choices.of(RunConfig()))
             except UserError as error:
                 message = str(error)
             except Exception as error:

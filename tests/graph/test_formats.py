@@ -137,6 +137,16 @@ def test_lists_of_nodes_as_splits_and_text_labels(tmp_path: Path, scratch: Path)
     assert np.asarray(raw.labels).tolist() == [1, 0, -1, 2, 0, 0, 1, 1, 2]
 
 
+def test_a_single_attribute_of_edges_may_be_meant_as_weight(tmp_path: Path, scratch: Path) -> None:
+    np.savez(tmp_path / "a.npz", **named(edge_weight=None, edge_attr=WEIGHT[:, None]))
+    raw = Read(tmp_path / "a.npz", scratch).raw
+    check(raw)
+    assert raw.notes == (
+        "a.npz: edge_attr has one column; name it edge_weight to have it used as weights",
+        "a.npz: not used: edge_attr",
+    )
+
+
 def test_python_objects_in_an_npz_are_left_alone(tmp_path: Path, scratch: Path) -> None:
     bomb = np.array([Payload(tmp_path / "proof")], dtype=object)
     np.savez(tmp_path / "a.npz", **named(idx_to_node=bomb))

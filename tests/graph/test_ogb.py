@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch_geometric.data
 
+from gnnpipe.cli.main import main
 from gnnpipe.config.importing import TablesConfig
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import DataError
@@ -134,6 +135,7 @@ def test_of_mag_the_papers_are_read(tmp_path: Path) -> None:
     assert graph.notes == (
         "paper___cites___paper is read: papers and their citations; left out, as one kind of nodes and edges "
         "is trained: author___writes___paper",
+        "raw: not used: edge_reltype, node_year",
     )
 
 
@@ -156,6 +158,7 @@ def test_the_split_by_time_is_made_from_years(name: str, tmp_path: Path) -> None
     graph = load(tmp_path, name)
     assert splits_of(graph) == [[n for n in ROLE["tr"] if not np.isnan(labels[n])], ROLE["va"], ROLE["te"]]
     assert any("made from node_year, as OGB did: training to 2017" in note for note in graph.notes)
+    assert not any("not used" in note and "node_year" in note for note in graph.notes)
     (place / "raw" / "node_year.csv.gz").unlink(missing_ok=True)
     if name == "ogbn-arxiv":
         with pytest.raises(DataError, match=r"time' is not there; it holds train.csv.gz"):
@@ -191,6 +194,18 @@ def test_a_folder_is_imported(name: str, tmp_path: Path) -> None:
         if name == "papers100M":
             assert np.asarray(raw.features).dtype == np.float16
         shutil.rmtree(tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("name", ["arxiv", "products", "proteins", "mag"])
+def test_an_imported_set_is_the_one_by_name(name: str, tmp_path: Path) -> None:
+    {"proteins": proteins, "mag": mag}.get(name, lambda root: ogb(root, name, "time"))(tmp_path)
+    assert main(["import", str(tmp_path / name), "--out", str(tmp_path / "graph"), "--task", "classes"]) == 0
+    by_name = load(tmp_path, f"ogbn-{name}")
+    by_folder = load_dataset(RunConfig(graph=str(tmp_path / "graph")))
+    assert torch.equal(dense(by_folder.adjacency), dense(by_name.adjacency))
+    assert torch.equal(torch.as_tensor(by_folder.features), torch.as_tensor(by_name.features))
+    assert torch.equal(by_folder.labels, by_name.labels)
+    assert splits_of(by_folder) == splits_of(by_name)
 
 
 def test_tables_of_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def test_weights_of_edges_are_kept(tmp_path: Path) -> None:
     data = load_dataset(saint(tmp_path, adj=weighted()))
     assert data.weighted
     assert torch.equal(dense(data.adjacency), expected() * 0.5)
-    assert data.notes == ()
+    assert data.notes == ("edges: weights from 0.5 to 0.5 are used",)
 
 
 def test_nodes_without_a_class_are_not_trained_on(tmp_path: Path) -> None:

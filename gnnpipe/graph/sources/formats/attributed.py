@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from gnnpipe.errors import DataError, shown
-from gnnpipe.files.mapped import Spool, map_arrays, table_blocks, text_blocks
+from gnnpipe.files.mapped import map_arrays, table_blocks, text_blocks
+from gnnpipe.files.spool import Spool
 from gnnpipe.graph.convert import as_integers
 from gnnpipe.graph.sources.formats.sparse import read_scipy
 from gnnpipe.graph.sources.raw import RawGraph
@@ -35,7 +36,7 @@ def read(folder: Path, scratch: Path) -> RawGraph:
             raise DataError(f"edgelist.txt: two columns are needed, and {block.shape[1]} are there")
         edges.append(as_integers(block, "edgelist.txt").numpy())
     labels = _labels(folder / "labels.txt")
-    return RawGraph(edges.array().T, features, labels, None, num_nodes=features.shape[0])
+    return RawGraph(edges.mapped().T, features, labels, None, num_nodes=features.shape[0])
 
 
 def _labels(path: Path) -> np.ndarray:

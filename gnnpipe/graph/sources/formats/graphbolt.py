@@ -24,8 +24,9 @@ from torch import Tensor
 
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.foreign import read_tensors
-from gnnpipe.files.mapped import Spool, map_array, table_blocks
+from gnnpipe.files.mapped import map_array, table_blocks
 from gnnpipe.files.reading import Content, read_yaml_text
+from gnnpipe.files.spool import Spool
 from gnnpipe.graph.convert import as_ids
 from gnnpipe.graph.sources.formats.named import (
     FEATURES,
@@ -85,11 +86,13 @@ class _Folder:
     def _table(self, path: Path) -> np.ndarray:
         blocks = table_blocks(path)
         first = next(blocks, np.empty((0, 2)))
-        spool = Spool(self.scratch / f"table-{path.name}", np.float64, first.shape[1])
+        spool = Spool(
+            self.scratch / f"table-{'-'.join(path.relative_to(self.path).parts)}", np.float64, first.shape[1]
+        )
         spool.append(first)
         for block in blocks:
             spool.append(block)
-        return spool.array()
+        return spool.mapped()
 
 
 def recognises(folder: Path) -> bool:

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from gnnpipe.errors import DataError, shown
-from gnnpipe.files.mapped import Spool, parsed_blocks, text_blocks
+from gnnpipe.files.mapped import parsed_blocks, text_blocks
+from gnnpipe.files.spool import Spool
 from gnnpipe.graph.convert import as_ids
 from gnnpipe.graph.sources.formats.named import weights_of
 from gnnpipe.graph.sources.raw import RawGraph
@@ -64,8 +65,8 @@ def read(path: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
         weights.append(values)
     if seen != num_entries:
         raise DataError(f"{path.name}: it claims {num_entries:,} entries and holds {seen:,}; it is damaged")
-    weight = weights_of(weights.array(), path.name)
-    return RawGraph(edges.array().T, None, None, None, weight=weight, num_nodes=rows)
+    weight = weights_of(weights.mapped(), path.name)
+    return RawGraph(edges.mapped().T, None, None, None, weight=weight, num_nodes=rows)
 
 
 def _head(blocks: Iterator[bytes], where: str) -> tuple[tuple[str, str], int, int, bytes]:

@@ -81,6 +81,7 @@ def graph_of_names(content: Mapping[str, Any], where: str, notes: tuple[str, ...
     num_nodes = _num_nodes(arrays, features, labels, edge_index)
     weight = arrays.take(WEIGHTS) if weight is None else weight
     masks = masks_of(arrays, num_nodes)
+    notes = (*notes, *_attributes_note(arrays, edge_index.shape[1]))
     return RawGraph(
         edge_index, features, labels, masks, (*notes, *arrays.unused()), weights_of(weight, where),
         num_nodes, class_names=class_names,
@@ -264,6 +265,15 @@ def _num_nodes(arrays: Arrays, features: Any, labels: Any, edge_index: np.ndarra
         said_text = shown(", ".join(map(str, number.flatten().tolist())))
         raise DataError(f"{arrays.where}: num_nodes says {said_text}{there}; mend one of them")
     return int(number)
+
+
+def _attributes_note(arrays: Arrays, num_edges: int) -> tuple[str, ...]:
+    """How to have a single attribute of each edge used, which may be meant as a weight."""
+    name = arrays.find(["edge_attr"])
+    shape = () if name is None else tuple(getattr(arrays.content[name], "shape", ()))
+    if shape not in ((num_edges,), (num_edges, 1)):
+        return ()
+    return (f"{arrays.where}: edge_attr has one column; name it edge_weight to have it used as weights",)
 
 
 def _split(arrays: Arrays, names: tuple[str, ...], num_nodes: int) -> Tensor | None:

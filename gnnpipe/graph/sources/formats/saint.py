@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.errors import DataError, shown
+from gnnpipe.files.arrays import check_memory
 from gnnpipe.files.mapped import map_array, map_arrays
 from gnnpipe.files.reading import read_json
 from gnnpipe.graph.convert import as_ids
@@ -24,6 +25,8 @@ from gnnpipe.graph.sources.formats.sparse import read_scipy
 from gnnpipe.graph.sources.raw import RawGraph
 
 LOOKS_FOR = "a folder with adj_full.npz, and class_map.json, role.json or feats.npy"
+# A parsed JSON file takes about this many times its size: a list has 8 bytes for "0, ".
+_PARSED = 6
 _FILES = ("feats.npy", "class_map.json", "role.json")
 _ROLES = (("tr", "train"), ("va", "val", "valid"), ("te", "test"))
 
@@ -103,7 +106,10 @@ def _label_values(values: list[Any]) -> Tensor:
 
 
 def _json(path: Path) -> Any:
+    """A JSON file of any size for which there is memory: AmazonProducts' class_map.json has 500 MB."""
+    size = path.stat().st_size
     try:
-        return read_json(path, link=True, finite=False)
+        check_memory(_PARSED * size)
+        return read_json(path, link=True, finite=False, most=size)
     except ValueError as error:
-        raise DataError(f"{path.name}: it is no JSON ({shown(str(error))})") from None
+        raise DataError(f"{path.name}: it is no JSON that can be read ({shown(str(error))})") from None

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from gnnpipe.errors import DataError, shown
-from gnnpipe.files.mapped import Spool, map_arrays
+from gnnpipe.files.mapped import map_arrays
+from gnnpipe.files.spool import Spool
 from gnnpipe.graph.convert import as_integers
 from gnnpipe.graph.sources.formats.named import as_array, edges_of, largest_id, mask_of
 from gnnpipe.graph.sources.ogb.download import download
@@ -29,7 +30,7 @@ from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.splits import Masks
 
 LOOKS_FOR = "a folder of OGB: raw/edge.csv.gz with node-feat and node-label, raw/data.npz, or raw/relations"
-PAPERS, CITES = "paper", "paper___cites___paper"
+PAPERS, CITES, YEARS = "paper", "paper___cites___paper", "node_year"
 _PARTS = ("train", "valid", "test")
 _SIZES = {"num-node-list", "num-edge-list"}
 _NODE_TABLES = ("node-feat", "node-label", "num-node-list")
@@ -47,7 +48,11 @@ class _Content:
     num_nodes: int
     years: np.ndarray | None
     """``[num_nodes]``: year of each node; None where the files don't say."""
-    notes: tuple[str, ...]
+    unused: set[str]
+    """Names of tables or arrays that are not used, or only where a split is made from years."""
+    where: str
+    """File or folder that they are in."""
+    notes: tuple[str, ...] = ()
 
 
 def read_ogb(name: str, root: Path, scratch: Path) -> RawGraph:
@@ -102,9 +107,11 @@ def _graph(folder: Path, release: Release, scratch: Path) -> RawGraph:
         content, inside = _read_papers(raw, scratch), PAPERS
     else:
         content, inside = _read_tables(raw, release, scratch), ""
-    masks, note = _split(folder, release, inside, content, scratch)
+    masks, notes = _split(folder, release, inside, content, scratch)
+    unused = content.unused - ({YEARS} if masks is not None and notes else set())
+    notes = (*content.notes, *_unused(unused, content.where), *notes)
     return RawGraph(
-        content.edge_index, content.features, content.labels, masks, (*content.notes, *note),
+        content.edge_index, content.features, content.labels, masks, notes,
         num_nodes=content.num_nodes,
     )  # fmt: skip
 
@@ -124,14 +131,14 @@ def _read_packed(raw: Path, scratch: Path) -> _Content:
             for key, size in sizes.items():
                 if key in file:
                     check_size(size_of(file[key], key), size, f"{path.name}: {key}")
-            years = file.get("node_year")
+            years = file.get(YEARS)
             unused = set(file) - {"edge_index", "node_feat", *sizes}
     except DataError:
         raise
     except (OSError, ValueError) as error:
         raise DataError(f"root: '{path}' can't be read ({shown(str(error))}); download it anew") from None
     labels = Tables(raw, scratch).read("node-label")
-    return _Content(edge_index, features, labels, len(features), _years(years), _unused(unused, path.name))
+    return _Content(edge_index, features, labels, len(features), _years(years), unused, path.name)
 
 
 def _read_tables(raw: Path, release: Release, scratch: Path) -> _Content:
@@ -155,10 +162,10 @@ def _read_tables(raw: Path, release: Release, scratch: Path) -> _Content:
         num_nodes = len(features)
     check_size(said, num_nodes, "num-node-list")
     check_size(tables.size("num-edge-list"), one_way.shape[1], "num-edge-list")
-    years = tables.read("node_year") if tables.find("node_year") else None
+    years = tables.read(YEARS) if tables.find(YEARS) else None
     edges = _both_ways(one_way, scratch) if release.one_way else one_way
-    notes = (*notes, *_unused(tables.names() - known, "raw"))
-    return _Content(edges, features, labels, num_nodes, _years(years), notes)
+    unused = tables.names() - known
+    return _Content(edges, features, labels, num_nodes, _years(years), unused, "raw", notes)
 
 
 def _read_papers(raw: Path, scratch: Path) -> _Content:
@@ -169,13 +176,16 @@ def _read_papers(raw: Path, scratch: Path) -> _Content:
     labels = Tables(raw / "node-label" / PAPERS, scratch).read("node-label")
     edges = cites.edges()
     check_size(cites.size("num-edge-list"), edges.shape[1], "num-edge-list")
-    years = nodes.read("node_year") if nodes.find("node_year") else None
+    years = nodes.read(YEARS) if nodes.find(YEARS) else None
+    unused = (cites.names() | nodes.names()) - {"edge", "node-feat", *_SIZES}
     others = sorted(path.name for path in (raw / "relations").iterdir() if path.name != CITES)
     note = (
         f"{CITES} is read: papers and their citations; left out, as one kind of nodes and edges is trained: "
         f"{shown(', '.join(others), 400)}"
     )
-    return _Content(edges, features, labels, len(features), _years(years), (note,) if others else ())
+    return _Content(
+        edges, features, labels, len(features), _years(years), unused, "raw", (note,) if others else ()
+    )
 
 
 def _mean_of_edges(tables: Tables, edge_index: np.ndarray, num_nodes: int, *, both_ways: bool) -> np.ndarray:
@@ -208,7 +218,7 @@ def _both_ways(edge_index: np.ndarray, scratch: Path) -> np.ndarray:
         block = edge_index[:, start : start + _BLOCK].T
         spool.append(block)
         spool.append(block[:, ::-1])
-    return spool.array().T
+    return spool.mapped().T
 
 
 def _split(
@@ -238,7 +248,7 @@ def _split_by_years(content: _Content, last: tuple[int, int]) -> tuple[Masks, tu
     years, labels = content.years, np.asarray(content.labels)
     if years is None or years.shape != (content.num_nodes,) or len(labels) != content.num_nodes:
         raise DataError(f"node_year: one year for each of {content.num_nodes} nodes is needed")
-    numbers = as_integers(years, "node_year")
+    numbers = as_integers(years, YEARS)
     known = torch.from_numpy(~np.isnan(labels) if labels.ndim == 1 else ~np.isnan(labels).any(axis=1))
     train, val = numbers <= last[0], (numbers > last[0]) & (numbers <= last[1])
     masks: tuple[Tensor, Tensor, Tensor] = (train & known, val & known, (numbers > last[1]) & known)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from gnnpipe.errors import DataError, shown
-from gnnpipe.files.mapped import Spool, map_array, map_arrays, table_blocks
+from gnnpipe.files.mapped import map_array, map_arrays, table_blocks
+from gnnpipe.files.spool import Spool
 from gnnpipe.graph.convert import as_integers
 from gnnpipe.graph.sources.formats.named import edges_of
 
@@ -76,7 +77,7 @@ class Tables:
             if block.shape[1] != 2:
                 raise DataError(f"{name}: expected two columns, got shape {list(block.shape)}")
             spool.append(as_integers(block, name).numpy())
-        return spool.array().T
+        return spool.mapped().T
 
     def size(self, name: str) -> int | None:
         """The only entry of a table of sizes; None where it is absent, DataError for several graphs."""
@@ -104,7 +105,7 @@ class Tables:
             if spool is None:
                 spool = Spool(self.scratch / f"{path.name}-rows", dtype, block.shape[1])
             spool.append(block)
-        return np.empty((0, 1), dtype) if spool is None else spool.array()
+        return np.empty((0, 1), dtype) if spool is None else spool.mapped()
 
 
 def size_of(counts: np.ndarray, what: str) -> int:
