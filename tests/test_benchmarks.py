@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +37,22 @@ def test_runs_of_pipeline_vs_graph_can_be_built() -> None:
     case = Case(random_graph(40, 200), chunks=3)
     who = SimpleNamespace(stages=1, parts=1, chunks=3, halo="exact")
     rank.Runner(case.spec, who, case.graph(), Links(), 0)
+
+
+def test_the_graph_that_is_imported_is_made_block_by_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = importlib.import_module("benchmarks.import.run")
+    monkeypatch.setattr(run, "BLOCK", 400)
+    run.make_npy(tmp_path, 50, 1000)
+    edges, rows, labels = (
+        np.load(tmp_path / f"{name}.npy") for name in ("edge_index", "node_feat", "node_label")
+    )
+    assert (edges.shape, rows.shape, labels.shape) == ((2, 1000), (50, run.COLUMNS), (50,))
+    assert set(edges.ravel().tolist()) == set(range(50))
+    in_degree = np.sort(np.bincount(edges[1]))[::-1]
+    assert in_degree[0] > 5 * in_degree[10]  # skewed: the first node has (1/50)^(1/4) = 38 % of the edges
+    assert rows.any(axis=1).all()
 
 
 def test_every_convergence_run_is_a_command() -> None:

@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> int:
         write_graph(raw, out, config, scratch, busy, source=source.name)
     for line in graph_lines(out):
         _say(line)
-    _say(f"train on it: gnnpipe train --graph {shlex.quote(str(out))}{_needed(out)}")
+    _say(next_command(out))
     return 0
 
 
@@ -69,11 +69,14 @@ def default_out(source: Path) -> Path:
     return Path(DEFAULT_PLACE) / name
 
 
-def _needed(out: Path) -> str:
-    """Flags that training needs, in front of those that a user may want."""
+def next_command(out: Path) -> str:
+    """The command that a graph is imported for, with the flags that this one needs."""
     from gnnpipe.graph.folder.read import read_graph_file
 
-    return "" if read_graph_file(out).report.features else " --features degree"
+    report, folder = read_graph_file(out).report, shlex.quote(str(out))
+    if report.labels is None:
+        return f"plan with it: gnnpipe plan --graph {folder} --devices 8 (to train, give labels)"
+    return f"train on it: gnnpipe train --graph {folder}{'' if report.features else ' --features degree'}"
 
 
 def _say(line: str) -> None:

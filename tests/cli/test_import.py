@@ -50,12 +50,19 @@ def test_features_are_made_of_the_edges(source: Path, capsys: pytest.CaptureFixt
     assert graph.features.shape[1] < 3
 
 
-def test_without_features_training_is_told_to_make_some(
+def test_the_next_command_has_the_flags_that_the_graph_needs(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.savez("bare.npz", edge_index=np.array([[0], [1]]), y=np.array([0, 1]))
     assert main(["import", "bare.npz"]) == 0
-    assert "train on it: gnnpipe train --graph graphs/bare --features degree\n" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith(
+        "train on it: gnnpipe train --graph graphs/bare --features degree\n"
+    )
+    np.savez("bare.npz", edge_index=np.array([[0], [1]]))
+    assert main(["import", "bare.npz", "--overwrite"]) == 0
+    assert capsys.readouterr().out.endswith(
+        "plan with it: gnnpipe plan --graph graphs/bare --devices 8 (to train, give labels)\n"
+    )
 
 
 @pytest.mark.parametrize(

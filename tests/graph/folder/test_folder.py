@@ -255,9 +255,9 @@ DAMAGE: list[tuple[Callable[[Path], Any], str]] = [
     (lambda p: change(p, num_nodes="many"), "graph.yaml of .* can't be used: num_nodes: 'many' is no whole"),
     (lambda p: change(p, num_nodes=7), r"rowptr has 7 rows; expected 8|has 6 rows; expected 7"),
     (lambda p: changed_array(p, "../../etc/passwd"), "names the array '../../etc/passwd'"),
-    (lambda p: changed_array(p, "col", shape=[-1]), r"says that col is <i4 \[-1\]; expected"),
+    (lambda p: changed_array(p, "col", shape=[-1]), r"col is <i4 \[-1\]; expected"),
     (lambda p: changed_array(p, "col", shape=[10**15]), r"has 6 rows; expected 1,000,000,000,000,000"),
-    (lambda p: changed_array(p, "col", dtype="|O"), r"says that col is \|O"),
+    (lambda p: changed_array(p, "col", dtype="|O"), r"col is \|O"),
     (lambda p: (p / "col.npy").unlink(), "col.npy of .* can't be used: No such file"),
     (lambda p: (p / "graph.yaml").unlink(), "holds no graph"),
     (lambda p: (p / "graph.yaml").write_text("a: &a [x]\nb: &b [*a, *a]"), "format is absent"),
@@ -265,9 +265,15 @@ DAMAGE: list[tuple[Callable[[Path], Any], str]] = [
     (flipped, "its checksum is .*, and was"),
     (linked, "it is a link"),
     (lambda p: replaced(p, "col", np.int32([0, 1, 2, 3, 4, 6])), "6 is out of range; expected 0 to 5"),
-    (lambda p: replaced(p, "rowptr", np.array([0, 2, 1, 6, 6, 6, 6])), "its starts fall"),
+    (lambda p: replaced(p, "rowptr", np.array([0, 2, 1, 6, 6, 6, 6])), "its starts don't rise from 0"),
+    (lambda p: replaced(p, "rowptr", np.array([1, 1, 2, 3, 4, 5, 6])), "its starts don't rise from 0"),
     (lambda p: replaced(p, "rowptr", np.array([0, 1, 2, 3, 4, 5, 5])), "its starts end at 5; expected 6"),
-    (lambda p: replaced(p, "weight", np.full(6, np.nan, np.float32)), "a weight is not finite"),
+    (lambda p: replaced(p, "weight", np.full(6, np.nan, np.float32)), "an entry is not finite"),
+    (lambda p: replaced(p, "val_mask", np.full((6, 2), 7, np.uint8).view(bool)), "is neither 0 nor 1"),
+    (lambda p: replaced(p, "ids_start", np.array([0, 1, 3, 4, 5, 14, 15])), "starts inside a letter"),
+    (lambda p: replaced(p, "ids", np.arange(6)), "ids are text, with ids_start, or numbers without"),
+    (lambda p: change(p, num_classes=10**12), "1,000,000,000,000 classes are out of range"),
+    (lambda p: change(p, format=0), "format 0 is none"),
     (lambda p: replaced(p, "ids_start", np.array([0, 1, 2, 3, 4, 5, 99])), "its starts end at 99"),
     (lambda p: replaced(p, "class_names", np.full(12, 255, np.uint8)), "class_names.npy .* can't be used"),
 ]  # fmt: skip
@@ -277,6 +283,25 @@ DAMAGE: list[tuple[Callable[[Path], Any], str]] = [
 def test_damage_is_named(tmp_path: Path, damage: Callable[[Path], Any], message: str) -> None:
     written(tmp_path, whole())
     damage(tmp_path / "g")
+    with pytest.raises(DataError, match=message):
+        open_graph(tmp_path / "g")
+
+
+@pytest.mark.parametrize(
+    ("column", "num_features", "message"),
+    [
+        (3, 3, "feature_col.npy .*: 3 is out of range; expected 0 to 2"),
+        (2, 2, "feature_col.npy .*: 2 is out of range; expected 0 to 1"),
+        (0, 10**12, "1,000,000,000,000 columns of features are out of range"),
+    ],
+)
+def test_damage_of_sparse_features(tmp_path: Path, column: int, num_features: int, message: str) -> None:
+    """SciPy believes indices, and would read beyond an array."""
+    written(tmp_path, replace(whole(), features=sp.csr_matrix(np.eye(6, 3))))
+    replaced(tmp_path / "g", "feature_col", np.array([0, 1, column], dtype=np.int32))
+    report = yaml.safe_load((tmp_path / "g" / "graph.yaml").read_text())["report"]
+    report["features"]["num_features"] = num_features
+    change(tmp_path / "g", report=report)
     with pytest.raises(DataError, match=message):
         open_graph(tmp_path / "g")
 
@@ -307,9 +332,12 @@ def test_many_mutated_folders_are_right_or_refused(tmp_path: Path, data: st.Data
 
 
 def check_a_mutation(tmp_path: Path, data: st.DataObject) -> None:
-    original = tmp_path / "g"
+    sparse = data.draw(st.booleans())
+    original = tmp_path / f"original-{sparse}"
     if not original.exists():
-        written(tmp_path, whole())
+        raw = whole()
+        written(tmp_path, replace(raw, features=sp.csr_matrix(np.float32(raw.features))) if sparse else raw)
+        (tmp_path / "g").rename(original)
     path = tmp_path / "mutant"
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(original, path)
@@ -338,7 +366,9 @@ def check_a_mutation(tmp_path: Path, data: st.DataObject) -> None:
     except DataError:
         return
     assert entries(graph) == entries(open_graph(original))
-    np.testing.assert_array_equal(graph.features, open_graph(original).features)
+    for features in (graph.features, open_graph(original).features):
+        rows = features.toarray() if sp.issparse(features) else features
+        np.testing.assert_array_equal(rows, whole().features)
 
 
 def test_statistics_are_printed(tmp_path: Path) -> None:
