@@ -30,11 +30,17 @@ def main() -> None:
     if not arrays.exists():
         child = [sys.executable, "-m", "benchmarks.preparing-cache.start", "make", str(arrays)]
         subprocess.run([*child, str(chosen.nodes), str(DEGREE), str(FEATURES)], check=True)
+    folder = work / f"folder-{chosen.nodes}"
+    if not folder.exists():
+        child = [sys.executable, "-m", "benchmarks.preparing-cache.start", "save", str(arrays), str(folder)]
+        subprocess.run(child, check=True)
     cache = str(work / "cache")
     started = {"without": [], "making": [start(work / "run", arrays, [cache])], "found": []}
     for _ in range(chosen.starts):  # in turns, as other programs may be running
         started["found"].append(start(work / "run", arrays, [cache]))
         started["without"].append(start(work / "run", arrays, []))
+    start(work / "run", folder, [cache])
+    started["found, graph folder"] = [start(work / "run", folder, [cache]) for _ in range(chosen.starts)]
     rows = {name: medians(found) for name, found in started.items()}
     cached = sum(path.stat().st_size for path in (work / "cache").rglob("*") if path.is_file())
     result = {
@@ -54,7 +60,7 @@ def medians(found: list[dict[str, float]]) -> dict[str, float]:
 
 
 def start(out: Path, arrays: Path, cache: list[str]) -> dict[str, float]:
-    """Start a run on the arrays in a new process.
+    """Start a run on arrays, or a graph folder, in a new process.
 
     Returns:
         ``before``: seconds from the start of the process to the start of the first epoch. ``load``: those of

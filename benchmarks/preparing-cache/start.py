@@ -16,6 +16,7 @@ import gnnpipe
 from gnnpipe.config.run import SyntheticConfig
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
+from gnnpipe.graph.folder.write import save_graph
 from gnnpipe.graph.sources.synthetic import planted_partition
 
 RUN = {
@@ -41,23 +42,39 @@ def make(path: str, nodes: str, degree: str, features: str) -> None:
     )
 
 
+def save(path: str, folder: str) -> None:
+    """Write the same graph as a graph folder."""
+    save_graph(_read(path), Path(folder), overwrite=True)
+
+
 def train(path: str, out: str, *cache: str) -> None:
-    """Train an epoch; print when the graph was loaded and when the epoch began, in seconds since 1970."""
-    with np.load(path) as arrays:
-        held = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    adjacency = Csr(held["rowptr"], held["col"], held["value"], len(held["labels"]))
-    fields = [held[name] for name in ARRAYS]
-    graph = Graph("built-in", adjacency, fields[0], fields[1], int(fields[1].max()) + 1, *fields[2:])
+    """Train an epoch; print when the graph was loaded and when the epoch began, in seconds since 1970.
+
+    Args:
+        path: arrays, which become a graph in memory, or a graph folder, which gnnpipe opens if it needs to.
+        out: folder of the run.
+        cache: folder of the cache, or nothing.
+    """
+    graph = None if Path(path).is_dir() else _read(path)
     loaded, records = time.time(), Path(out) / "records.jsonl"
     seen: list[float] = []
     watch = threading.Thread(target=_watch, args=(records, seen), daemon=True)
     shutil.rmtree(out, ignore_errors=True)
     watch.start()
-    run = gnnpipe.train(graph, out=out, cache=cache[0] if cache else None, **RUN)
+    changes = {"graph": path} if graph is None else {}
+    run = gnnpipe.train(graph, out=out, cache=cache[0] if cache else None, **RUN, **changes)
     watch.join(10)
     record = run.records()[0]
     first_epoch = seen[0] - float(str(record["seconds"]))
     print(json.dumps({"loaded": loaded, "first_epoch": first_epoch, "loss": record["loss"]}))
+
+
+def _read(path: str) -> Graph:
+    with np.load(path) as arrays:
+        held = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    adjacency = Csr(held["rowptr"], held["col"], held["value"], len(held["labels"]))
+    fields = [held[name] for name in ARRAYS]
+    return Graph("built-in", adjacency, fields[0], fields[1], int(fields[1].max()) + 1, *fields[2:])
 
 
 def _watch(records: Path, seen: list[float]) -> None:
@@ -69,4 +86,4 @@ def _watch(records: Path, seen: list[float]) -> None:
 
 
 if __name__ == "__main__":
-    {"make": make, "train": train}[sys.argv[1]](*sys.argv[2:])
+    {"make": make, "save": save, "train": train}[sys.argv[1]](*sys.argv[2:])
