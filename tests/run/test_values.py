@@ -18,6 +18,8 @@ from torch_geometric.data import Data
 import gnnpipe
 from gnnpipe.cli.main import main
 from gnnpipe.errors import DataError
+from gnnpipe.graph.cut.chunks import CutSpec
+from gnnpipe.graph.prepared import prepare, prepare_file
 from gnnpipe.nn.models import ModelSpec, build_stack
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.report.show import show
@@ -205,3 +207,16 @@ def test_weights_of_edges_and_values_together(model: Any, plan: dict[str, int], 
         losses.append(float(loss.detach()))
     # a handful of float32 steps: a hundred times the default tolerance
     assert [record["loss"] for record in run.records()] == pytest.approx(losses, rel=1e-4)
+
+
+@pytest.mark.parametrize("num_values", [1, 2])
+def test_prepared_in_memory_and_in_a_file_values_are_the_same(num_values: int, tmp_path: Path) -> None:
+    data, cut = graph(num_values), CutSpec(2, 2, 1.0)
+    held, stored = prepare(data, cut, "gcn"), prepare_file(data, cut, "gcn", tmp_path / "graph.safetensors")
+    assert held.facts == stored.facts
+    assert torch.equal(held.node_id, stored.node_id)
+    torch.testing.assert_close(held.labels, stored.labels, rtol=0, atol=0, equal_nan=True)
+    values = data.labels.view(60, -1)[held.node_id].double()
+    known = values[data.train_mask[held.node_id]]
+    expected = (values - known.mean(dim=0)) / known.std(dim=0, correction=0)
+    torch.testing.assert_close(held.labels.double(), expected, atol=1e-6, rtol=1e-6, equal_nan=True)
