@@ -107,7 +107,8 @@ def _largest(matrix: sp.csr_matrix, trivial: np.ndarray, num_columns: int, say: 
         if products % PRODUCTS_PER_REPORT == 0:
             say(f"laplacian:{num_columns}: {products:,} products with the adjacency of {size:,} nodes so far")
         vector = vector.ravel()
-        return matrix @ vector - 2 * trivial * (trivial @ vector)
+        # not trivial @ vector: BLAS would wake its threads for it, and wait for those where cores are busy
+        return matrix @ vector - 2 * trivial * (trivial * vector).sum()
 
     start = np.random.default_rng(0).standard_normal(size)  # the same one in every run
     try:

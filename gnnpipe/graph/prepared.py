@@ -193,6 +193,7 @@ def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals
         DataError: a weight is negative, as in `normalized`.
     """
     draft = _draft(data, spec, normalization, num_rivals)
+    data = draft.data  # values to be predicted are standardised there
     return PreparedGraph(
         draft.facts,
         draft.ranges,

@@ -64,7 +64,10 @@ def test_reverses_are_added_where_there_is_none(graph: tuple[int, list[Edge]]) -
 
 def test_edges_there_both_ways_are_said() -> None:
     found = made(3, [(0, 1, 2.0), (1, 0, 2.0), (1, 2, 3.0), (2, 2, 5.0)], undirected=True)
-    assert found.notes == ("undirected: 2 edges are there both ways already and stay as they are",)
+    assert found.notes == (
+        "edges: weights from 2 to 5 are used",
+        "undirected: 2 edges are there both ways already and stay as they are",
+    )
     assert entries(found.matrix) == [(1, 0, 2.0), (0, 1, 2.0), (2, 1, 3.0), (1, 2, 3.0), (2, 2, 5.0)]
 
 
@@ -74,7 +77,10 @@ def test_an_edge_of_weight_zero_stays() -> None:
 
 def test_parallel_weights_are_said() -> None:
     found = made(2, [(0, 1, 0.5), (0, 1, 2.0), (1, 1, 3.0)])
-    assert found.notes == ("edges: 1 of 3 repeat others; each counts with its own weight",)
+    assert found.notes == (
+        "edges: weights from 0.5 to 3 are used",
+        "edges: 1 of 3 repeat others; each counts with its own weight",
+    )
 
 
 def test_weights_that_are_all_one_are_none() -> None:
@@ -111,7 +117,7 @@ def test_weights_that_can_not_be_used(weight: Any, message: str) -> None:
 def test_rounded_weights_are_said() -> None:
     index = torch.tensor([[0, 1], [1, 0]])
     found = adjacency_of(index, 2, np.array([0.1, 0.5]))
-    assert found.notes == ("weight: 50.0% of the entries are rounded from float64 to float32",)
+    assert "weight: 50.0% of the entries are rounded from float64 to float32" in found.notes
     assert adjacency_of(index, 2, torch.tensor([[0.5], [2.0]])).matrix.value.tolist() == [2.0, 0.5]
 
 

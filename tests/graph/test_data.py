@@ -352,3 +352,15 @@ def test_tables_are_arrays() -> None:
     assert data.task == "regression"
     with pytest.raises(DataError, match="labels: it holds values of type object; real numbers are needed"):
         make(labels=Frame(np.array([1, "a", 2, 3], dtype=object)))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64", "int16", ">i4", "float16", "float64"])
+def test_any_format_of_numbers(dtype: str) -> None:
+    """Polars numbers rows with uint32, which PyTorch hardly computes with."""
+    weight = np.arange(6).astype(dtype)
+    masks = tuple(mask.numpy().astype(dtype) for mask in one_node_each(4))
+    labels = np.array([0, 1, 2, 0]).astype(dtype)
+    data = make(edge_index=EDGES.numpy().astype(dtype), labels=labels, masks=masks, weight=weight)
+    assert torch.equal(data.adjacency.value, make(weight=torch.arange(6)).adjacency.value)
+    assert torch.equal(data.labels, make().labels)
+    assert data.train_mask.tolist() == [True, False, False, False]

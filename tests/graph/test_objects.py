@@ -26,7 +26,8 @@ def test_pyg() -> None:
     data = Graph.from_pyg(Data(x=FEATURES, y=LABELS, edge_index=EDGES, edge_weight=weight))
     expected = to_dense_adj(EDGES, edge_attr=weight)[0].T  # of torch_geometric, sources as rows
     assert torch.equal(dense(data.adjacency), expected)
-    assert (data.name, data.weighted, data.num_edges, data.notes) == ("in-memory", True, 5, ())
+    assert (data.name, data.weighted, data.num_edges) == ("in-memory", True, 5)
+    assert data.notes == ("edges: weights from -3 to 2 are used",)
     assert sum(int(mask.sum()) for mask in data.masks.values()) == 6
 
 

@@ -13,10 +13,13 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
+from torch_geometric.data import Data
 
 import gnnpipe
 from gnnpipe.cli.main import main
 from gnnpipe.errors import DataError
+from gnnpipe.graph.cut.chunks import CutSpec
+from gnnpipe.graph.prepared import prepare, prepare_file
 from gnnpipe.nn.models import ModelSpec, build_stack
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.report.show import show
@@ -176,3 +179,44 @@ def test_two_classes_without_test_labels_have_an_auc(tmp_path: Path) -> None:
     data = gnnpipe.Graph.from_edge_index(edges(dense(whole.adjacency)), whole.features, whole.labels, masks)
     run = gnnpipe.train(data, out=tmp_path / "run", **SETTINGS)
     assert (run.summary["metric"], run.summary["test_at_best_val"]) == ("roc_auc", None)
+
+
+@pytest.mark.parametrize(
+    ("model", "plan"), [("sage", {"parts": 2}), ("gcnii", {"stages": 2}), ("resgcn", {})]
+)
+def test_weights_of_edges_and_values_together(model: Any, plan: dict[str, int], tmp_path: Path) -> None:
+    """Parallel edges and self loops too; as torch_geometric's layers compute them."""
+    generator = torch.Generator().manual_seed(0)
+    edge_index = torch.randint(60, (2, 400), generator=generator)
+    weight = 2 * torch.rand(400, generator=generator)
+    x = torch.randn(60, 5, generator=generator)
+    y = 1000 + 100 * torch.randn(60, generator=generator)
+    data = gnnpipe.Graph.from_pyg(Data(x=x, y=y, edge_index=edge_index, edge_weight=weight))
+    run = gnnpipe.train(data, out=tmp_path / "run", **SETTINGS | {"model": model} | plan)
+    stack = build_stack(ModelSpec(model, 2, 8, 5, 1))
+    w = leaves({f"{item.name}.{name}": p for item in stack for name, p in item().named_parameters()})
+    target = y[data.train_mask].unsqueeze(1)
+    target = (target - target.mean()) / target.std(correction=0)
+    optimizer = torch.optim.Adam(list(w.values()), lr=LR)
+    losses = []
+    for _ in range(EPOCHS):
+        optimizer.zero_grad()
+        loss = F.mse_loss(pyg_logits(model, 2, w, x, edge_index, weight)[data.train_mask], target)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    # a handful of float32 steps: a hundred times the default tolerance
+    assert [record["loss"] for record in run.records()] == pytest.approx(losses, rel=1e-4)
+
+
+@pytest.mark.parametrize("num_values", [1, 2])
+def test_prepared_in_memory_and_in_a_file_values_are_the_same(num_values: int, tmp_path: Path) -> None:
+    data, cut = graph(num_values), CutSpec(2, 2, 1.0)
+    held, stored = prepare(data, cut, "gcn"), prepare_file(data, cut, "gcn", tmp_path / "graph.safetensors")
+    assert held.facts == stored.facts
+    assert torch.equal(held.node_id, stored.node_id)
+    torch.testing.assert_close(held.labels, stored.labels, rtol=0, atol=0, equal_nan=True)
+    values = data.labels.view(60, -1)[held.node_id].double()
+    known = values[data.train_mask[held.node_id]]
+    expected = (values - known.mean(dim=0)) / known.std(dim=0, correction=0)
+    torch.testing.assert_close(held.labels.double(), expected, atol=1e-6, rtol=1e-6, equal_nan=True)
