@@ -52,9 +52,14 @@ class Csr:
 
     @classmethod
     def from_scipy(cls, matrix: sp.csr_matrix) -> Csr:
-        """Convert from SciPy: duplicates are summed, and indices are int32 below 2^31 entries."""
+        """Convert from SciPy: duplicates are summed, and indices are int32 below 2^31 entries.
+
+        ``matrix`` stays as it is.
+        """
         matrix = sp.csr_matrix(matrix, dtype=np.float32)
-        matrix.sum_duplicates()
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy()  # SciPy would sort the arrays of the argument, which others may share
+            matrix.sum_duplicates()
         index = np.int32 if matrix.nnz < 2**31 else np.int64
         return cls(
             torch.from_numpy(matrix.indptr.astype(index)),

@@ -20,6 +20,16 @@ from tests.graphs import dense, random_graph, small_blocks, weighted_adjacency
 SIZES = [1, 7, 2**16]
 
 
+def test_conversion_from_scipy_leaves_its_argument_alone() -> None:
+    """A weighted adjacency shares its arrays with SciPy's matrix of it."""
+    edges = torch.tensor([[2, 0, 1, 0], [0, 0, 0, 1]])
+    adjacency = weighted_adjacency(edges, torch.tensor([2.0, 3.0, 4.0, 5.0]), 3)
+    converted = Csr.from_scipy(adjacency.to_scipy())
+    assert converted.col.tolist() == [0, 1, 2, 0]
+    assert adjacency.col.tolist() == [2, 0, 1, 0]
+    assert adjacency.value.tolist() == [2, 3, 4, 5]
+
+
 def some_graphs() -> list[Csr]:
     return [
         random_graph(40, edges, seed=edges, undirected=undirected).adjacency
