@@ -69,6 +69,8 @@ class GraphFacts:
     deviation."""
     value_deviation: tuple[float, ...] = ()
     """With regression, standard deviation of each value over the training nodes."""
+    class_names: tuple[str, ...] = ()
+    """Name of each class; empty where classes are just numbers."""
 
     @property
     def alpha(self) -> float:
@@ -139,7 +141,7 @@ class PreparedGraph:
         facts = parse_json(metadata["facts"])
         # ranges cover all rows without gaps, so their stops suffice
         stops = facts.pop("range_stops")
-        facts |= {key: tuple(facts[key]) for key in ("value_mean", "value_deviation")}
+        facts |= {key: tuple(facts[key]) for key in ("value_mean", "value_deviation", "class_names")}
         matrix = unpack("matrix", tensors)
         assert isinstance(matrix, Csr)
         matrix_t = unpack("matrix_t", tensors) if "matrix_t.col" in tensors else matrix
@@ -258,6 +260,7 @@ def _draft(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals:
         list(data.notes),
         standard.mean,
         standard.deviation,
+        data.class_names,
     )
     order, chunk_edges = torch.from_numpy(cut.order), _count_chunk_edges(matrix, cut.ranges)
     return _Draft(data, facts, cut.ranges, order, matrix, symmetric, halo_forward, halo_backward, chunk_edges)

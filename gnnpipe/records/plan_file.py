@@ -59,6 +59,7 @@ class GraphSize:
     task: str | None = None
     value_mean: tuple[float, ...] | None = None
     value_deviation: tuple[float, ...] | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ def print_summary(folder: RunFolder) -> None:
         table.add_row(name, value)
     console = PatientConsole(highlight=False)
     console.print(table)
-    for line in class_warnings(summary.best.classes, summary.metric):
+    for line in class_warnings(summary.best.classes, summary.metric, plan.graph.class_names or ()):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -250,7 +250,7 @@ def summary_rows(summary: Summary, plan: StoredPlan) -> list[tuple[str, str]]:
             f"{score_text(summary.best.test)} (validation {summary.best.val:.4f}, "
             f"epoch {summary.best.epoch + 1} of {summary.epochs})",
         ),
-        *class_rows(summary.best.classes),
+        *class_rows(summary.best.classes, plan.graph.class_names or ()),
         ("median epoch", f"{summary.median_epoch_seconds:.3f} s"),
         ("sent per epoch", readable_bytes(sent)),
     ]

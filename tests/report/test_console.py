@@ -120,6 +120,12 @@ def test_a_minority_that_is_never_predicted_is_said() -> None:
     ]
 
 
+def test_classes_have_names() -> None:
+    counted = classes([1950, 50], [1950, 0], [2000, 0])
+    assert [name for name, _ in class_rows(counted, ("bot", "human"))[1:]] == ["  class bot", "  class human"]
+    assert class_warnings(counted, "accuracy", ("bot", "human"))[0].startswith("warning: class human (50 of")
+
+
 def test_a_minority_that_is_rarely_found_is_said() -> None:
     counted = classes([1950, 50], [1900, 20], [1930, 70])
     assert class_warnings(counted, "f1") == [
