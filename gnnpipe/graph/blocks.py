@@ -106,5 +106,7 @@ def picked_blocks(matrix: Csr, order: np.ndarray) -> Iterator[Rows]:
 def picked_dense(rows: Tensor, order: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
     """All rows of a dense tensor in another order and number format, block by block."""
     width = max(rows[:1].numel(), 1)
-    for ids in order.split(max(BLOCK_ENTRIES // width, 1)):
+    # larger blocks than those of edges: a row takes no room beside itself, and PyTorch's threads meet at the
+    # end of each block
+    for ids in order.split(max(16 * BLOCK_ENTRIES // width, 1)):
         yield rows[ids].to(dtype)

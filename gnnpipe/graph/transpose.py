@@ -68,10 +68,12 @@ def _piece(matrix: Csr, start: int, stop: int, num_entries: int) -> Rows:
     rowptr = np.zeros(matrix.num_rows + 1, dtype=np.int64 if num_entries >= 2**31 else np.int32)
     done = 0
     for first_row, last_row, rows in row_blocks(matrix):
-        chosen = (rows.col >= start) & (rows.col < stop)
-        rowptr[first_row + 1 : last_row + 1] = done + offsets(chosen)[rows.rowptr[1:]]
+        shifted = rows.col - start
+        # without a sign, columns in front of `start` are large numbers: one comparison is enough
+        chosen = np.flatnonzero(shifted.view(f"u{shifted.itemsize}") < stop - start)
+        rowptr[first_row + 1 : last_row + 1] = done + np.searchsorted(chosen, rows.rowptr[1:])
         last = int(rowptr[last_row])
-        np.subtract(rows.col[chosen], start, out=col[done:last], casting="same_kind")
+        col[done:last] = shifted[chosen]
         value[done:last] = rows.value[chosen]
         done = last
     columns = sp.csr_matrix((value, col, rowptr), shape=(matrix.num_rows, stop - start), copy=False)

@@ -102,7 +102,11 @@ def test_halo_counts_and_rows_of_both_passes(nodes: int, edges: int, num_groups:
     reads = [(i, j) for i, j in dense(adjacency).nonzero().tolist() if group[i] != group[j]]
     forward = {(group[i], j) for i, j in reads}
     backward = {(group[j], i) for i, j in reads}
-    assert halo_counts(adjacency, Partition(group, num_groups, "metis")) == (len(forward), len(backward))
+    for least in (0, 2**24):  # a few groups at once, and all of them
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gnnpipe.graph.cut.partition.LEAST_NOTED_BYTES", least)
+            counts = halo_counts(adjacency, Partition(group, num_groups, "metis"))
+        assert counts == (len(forward), len(backward))
     stops = np.cumsum(np.bincount(group, minlength=num_groups)).tolist()
     ranges = tuple((Chunk(start, stop),) for start, stop in zip([0, *stops[:-1]], stops, strict=True))
     halo, back = halo_rows(adjacency, ranges), halo_rows_back(adjacency, ranges)

@@ -27,8 +27,8 @@ LEAST_KAMINPAR_ENTRIES = 2_000_000
 KAMINPAR_SEED = 0
 # Largest cost of a group over the mean, less 1, that KaMinPar allows; it uses what it is given.
 IMBALANCE = 0.01
-# Groups whose readings of all nodes are noted at once, in a byte each.
-GROUPS_AT_ONCE = 8
+# Bytes in which readings of nodes by groups are noted at once; half of the graph's own, where that is more.
+LEAST_NOTED_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -181,9 +181,11 @@ def halo_counts(adjacency: Csr, groups: Partition) -> tuple[int, int]:
     equal.
     """
     forward = backward = 0
-    # seen[group, node]: whether a group reads a node; several groups at once, as their rows take little room
-    seen = np.zeros((GROUPS_AT_ONCE, adjacency.num_rows), dtype=bool)
-    for first in range(0, groups.num_groups, GROUPS_AT_ONCE):
+    # seen[group, node]: whether a group reads a node. As many groups at once as have room, as each time all
+    # edges are gone through.
+    room = max(LEAST_NOTED_BYTES, adjacency.nbytes // 2) // adjacency.num_rows
+    seen = np.zeros((min(max(room, 1), groups.num_groups), adjacency.num_rows), dtype=bool)
+    for first in range(0, groups.num_groups, len(seen)):
         forward += _num_pairs(seen, first, groups, edge_blocks(adjacency))
         # backward, edges are read from the other end
         turned = ((owner, reader) for reader, owner in edge_blocks(adjacency))

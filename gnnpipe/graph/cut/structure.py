@@ -78,7 +78,9 @@ class _Growing:
     """
 
     def __init__(self, num_rows: int, most: int, index: np.dtype) -> None:
-        self._indptr, self._indices = np.zeros(num_rows + 1, index), np.empty(most, index)
+        # ids of nodes may be 32-bit numbers where there are more entries than those can count
+        self._indptr = np.zeros(num_rows + 1, np.int32 if most < 2**31 else np.int64)
+        self._indices = np.empty(most, index)
         self._num_rows = 0
 
     def add(self, rowptr: np.ndarray, col: np.ndarray) -> None:
@@ -123,8 +125,7 @@ def _without_loops(adjacency: Csr) -> Structure:
 def _in_both_directions(pattern: Structure) -> Structure:
     """Add the reverse of every edge."""
     matrix = _csr(pattern)
-    index = np.int32 if 2 * matrix.num_entries < 2**31 else np.int64
-    found = _Growing(pattern.num_rows, 2 * matrix.num_entries, np.dtype(index))
+    found = _Growing(pattern.num_rows, 2 * matrix.num_entries, pattern.indices.dtype)
     for start, turned in transposed_pieces(matrix):
         for first, last in blocks(turned.rowptr):
             begin, end = turned.rowptr[first], turned.rowptr[last]
