@@ -24,7 +24,8 @@ def commands() -> list[str]:
 @pytest.mark.slow
 def test_commands(tmp_path: Path) -> None:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    assert len(commands()) == 13
+    assert len(commands()) == 16
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for command in commands():
         done = subprocess.run(
             command, shell=True, cwd=tmp_path, env=environment() | {"PATH": path},
