@@ -33,7 +33,7 @@ BOUNDARIES = "tests/engine/test_boundaries.py"
 GRADIENT_CHECK = "tests/engine/test_gradient_check.py"
 RESUME = "tests/faults/test_resume.py -k every_setting"
 NUMBERS = "tests/faults/test_numbers.py -k stale_halo"
-PARTITION = "tests/graph/test_partition.py"
+PARTITION = "tests/graph/cut/test_partition.py"
 SPLITS = "tests/graph/test_splits.py"
 METRICS = "tests/nn/test_metrics.py"
 DROPOUT = "tests/nn/test_dropout.py"
@@ -49,7 +49,7 @@ CHANGES = (
     ),
     Change(
         "self loops of the graph count beside the added ones",
-        "graph/normalize.py",
+        "graph/prepare/normalize.py",
         "kept = rows.col != ids[row]",
         "kept = rows.col >= 0",
         PYG,
@@ -251,7 +251,7 @@ CHANGES = (
     ),
     Change(
         "the width of a directed graph is that of one direction",
-        "graph/prepared.py",
+        "graph/prepare/prepared.py",
         "(reader - owner).abs().max()",
         "(reader - owner).max()",
         f"{LOOKAHEAD} {PARTITION}",
@@ -325,7 +325,7 @@ CHANGES = (
     ),
     Change(
         "messages are counted from reader to owner",
-        "graph/prepared.py",
+        "graph/prepare/prepared.py",
         "(across * num_chunks + reader % num_chunks) * num_chunks + owner % num_chunks",
         "(across * num_chunks + owner % num_chunks) * num_chunks + reader % num_chunks",
         f"{PARTITION} {AGES}",

@@ -42,7 +42,7 @@ from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.schedule.staleness import chunk_orders

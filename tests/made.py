@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gnnpipe.graph.prepared import GraphFacts
+from gnnpipe.graph.prepare.prepared import GraphFacts
 from gnnpipe.nn.metrics import ClassCounts, Classes, Scores
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.plan_file import Foreseen, PlanFile, StoredPlan

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.dropout import Dropout, dropout_key, keep_all
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.models import build_stack

@@ -22,7 +22,7 @@ from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import Chunk
-from gnnpipe.graph.prepared import GraphFacts, PreparedGraph
+from gnnpipe.graph.prepare.prepared import GraphFacts, PreparedGraph
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.schedule.plan import make_plan
 from gnnpipe.schedule.staleness import chunk_orders

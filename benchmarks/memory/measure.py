@@ -18,7 +18,7 @@ from gnnpipe.graph.data import Graph
 from gnnpipe.graph.splits import random_split
 from gnnpipe.nn.models import spec_for
 from gnnpipe.nn.tasks import resolve_metric
-from gnnpipe.planner.memory import LIBRARY_PAGES, PROCESS_BYTES
+from gnnpipe.planner.memory.peak import LIBRARY_PAGES, PROCESS_BYTES
 from gnnpipe.planner.predictions import predict
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.run.job import Job, describe_plan, plan_for, prepare_graph

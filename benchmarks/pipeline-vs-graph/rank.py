@@ -32,7 +32,7 @@ from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare
 from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.schedule.plan import make_plan

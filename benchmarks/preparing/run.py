@@ -21,9 +21,9 @@ import torch
 
 from benchmarks import common
 from benchmarks.preparing.graphs import rmat
-from gnnpipe.graph import prepared
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
+from gnnpipe.graph.prepare import prepared
 from gnnpipe.system.resources import cores, total_memory
 
 HERE = Path(__file__).parent

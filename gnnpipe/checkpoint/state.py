@@ -21,7 +21,7 @@ from gnnpipe.errors import CheckpointError
 from gnnpipe.files.reading import LINK, read_bytes, tensor_file_metadata
 from gnnpipe.files.writing import PART, remove
 from gnnpipe.files.writing import remove_leftovers as remove_files_begun
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.schedule.plan import Plan
 
 MODEL_BYTES = 64 << 30

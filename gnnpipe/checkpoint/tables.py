@@ -22,7 +22,7 @@ from gnnpipe.engine.layer import StageLayer
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import ForwardTable, GradientTable, TableSettings
 from gnnpipe.graph.cut.halo import part_range
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 
 
 def table_state(stage: Stage, settings: TableSettings) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from gnnpipe.comm.place import Place
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import Chunk
 from gnnpipe.graph.cut.halo import part_range
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.features import FeatureRows, SparseRows
 
 # Rows that read the halo get tiles of their own only where a chunk has at least this many of them and of the

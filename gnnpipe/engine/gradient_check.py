@@ -15,7 +15,7 @@ from gnnpipe.engine.engine import Engine
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.schedule.estimate import LayerSums
 from gnnpipe.schedule.plan import Plan

@@ -20,7 +20,7 @@ from gnnpipe.engine.layer_builder import LayerBuilder
 from gnnpipe.engine.masks import DropoutSettings, Masks
 from gnnpipe.engine.saved import ChunkPass
 from gnnpipe.engine.tables import GradientTable, TableSettings, fit_weights
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.dropout import keep_all
 from gnnpipe.nn.features import FeatureRows
 from gnnpipe.nn.layer import Drop

@@ -11,7 +11,7 @@ import torch
 from gnnpipe.config.run import GcniiConfig, Model, ModelConfig
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.normalize import Normalization
+from gnnpipe.graph.prepare.normalize import Normalization
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import Dense
 from gnnpipe.nn.layers.gcn import GcnLayer

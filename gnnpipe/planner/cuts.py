@@ -11,8 +11,8 @@ from gnnpipe.graph.blocks import edge_blocks
 from gnnpipe.graph.cut.chunks import cut_into_parts
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.lazy import LazyGraph
-from gnnpipe.graph.normalize import is_undirected
+from gnnpipe.graph.prepare.lazy import LazyGraph
+from gnnpipe.graph.prepare.normalize import is_undirected
 from gnnpipe.planner.costs import row_cost
 
 

@@ -21,7 +21,7 @@ from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.prepared import GraphFacts, PreparedGraph
+from gnnpipe.graph.prepare.prepared import GraphFacts, PreparedGraph
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.planner.hardware import REFERENCE, KindRates, Link, Rates
 from gnnpipe.schedule.plan import Plan, make_plan

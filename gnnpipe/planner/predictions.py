@@ -14,12 +14,12 @@ from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.halo import part_range
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.normalize import num_normalized_entries
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.normalize import num_normalized_entries
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.models import LayerSpec, ModelSpec
 from gnnpipe.planner.costs import GraphSize, LayerShape, layer_cost
 from gnnpipe.planner.hardware import Rates
-from gnnpipe.planner.rank_memory import (
+from gnnpipe.planner.memory.rank import (
     RankRows,
     adjacency_bytes,
     built_shapes,

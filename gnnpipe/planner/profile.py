@@ -21,8 +21,8 @@ from gnnpipe.files.typed_json import from_object, json_text
 from gnnpipe.files.writing import write_file
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.normalize import Normalization
-from gnnpipe.graph.prepared import PreparedGraph, prepare_file
+from gnnpipe.graph.prepare.normalize import Normalization
+from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare_file
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import MODELS
 from gnnpipe.planner.costs import row_cost
@@ -40,7 +40,7 @@ from gnnpipe.planner.measure import (
     middle_stage,
     with_fewer_edges,
 )
-from gnnpipe.planner.rank_memory import RankRows, rank_memory
+from gnnpipe.planner.memory.rank import RankRows, rank_memory
 from gnnpipe.system.memory import free_memory_bytes
 from gnnpipe.system.resources import cores, total_memory
 

@@ -9,9 +9,9 @@ import numpy as np
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.fingerprint import known_fingerprint
-from gnnpipe.graph.lazy import LazyGraph, at_hand
-from gnnpipe.graph.normalize import keeps_symmetry, num_self_loops
+from gnnpipe.graph.prepare.fingerprint import known_fingerprint
+from gnnpipe.graph.prepare.lazy import LazyGraph, at_hand
+from gnnpipe.graph.prepare.normalize import keeps_symmetry, num_self_loops
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.planner.costs import GraphSize

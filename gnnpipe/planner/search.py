@@ -16,15 +16,15 @@ from gnnpipe.config.run import Device, LayoutConfig, TableFormat, WireFormat
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import PlanError
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.lazy import LazyGraph, as_lazy
+from gnnpipe.graph.prepare.lazy import LazyGraph, as_lazy
 from gnnpipe.planner.hardware import GIB, Hardware, hardware_here
-from gnnpipe.planner.memory import on_device
+from gnnpipe.planner.memory.peak import on_device
+from gnnpipe.planner.memory.rank import RankRows, adjacency_bytes, checkpoint_memory, rank_memory
 from gnnpipe.planner.predictions import (
     convolution_costs,
     volume_of,
 )
 from gnnpipe.planner.question import Question, question_of
-from gnnpipe.planner.rank_memory import RankRows, adjacency_bytes, checkpoint_memory, rank_memory
 from gnnpipe.planner.simulate import simulate
 from gnnpipe.planner.workload import LEAST_ROWS_PER_CHUNK, best_chunks, work_of
 from gnnpipe.schedule.plan import Plan, make_plan

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from gnnpipe.config.commands import VolumeConfig
 from gnnpipe.errors import PlanError
-from gnnpipe.graph.fingerprint import known_fingerprint
-from gnnpipe.graph.lazy import LazyGraph, at_hand
+from gnnpipe.graph.prepare.fingerprint import known_fingerprint
+from gnnpipe.graph.prepare.lazy import LazyGraph, at_hand
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.planner.cuts import count_cut

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from gnnpipe.config.run import Metric
 from gnnpipe.files.typed_json import Key
-from gnnpipe.graph.prepared import GraphFacts
+from gnnpipe.graph.prepare.prepared import GraphFacts
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.schedule.plan import Plan
 

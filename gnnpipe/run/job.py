@@ -13,12 +13,12 @@ from gnnpipe.config.run import LayoutConfig, Metric, PartBalance
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import DataError, PlanError
-from gnnpipe.graph.cache import Recipe
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.fingerprint import known_fingerprint
-from gnnpipe.graph.lazy import LazyGraph, at_hand
-from gnnpipe.graph.prepared import GraphFacts, PreparedGraph, prepare, prepare_file
+from gnnpipe.graph.prepare.cache import Recipe
+from gnnpipe.graph.prepare.fingerprint import known_fingerprint
+from gnnpipe.graph.prepare.lazy import LazyGraph, at_hand
+from gnnpipe.graph.prepare.prepared import GraphFacts, PreparedGraph, prepare, prepare_file
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.nn.tasks import resolve_metric

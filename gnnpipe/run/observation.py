@@ -7,7 +7,7 @@ from gnnpipe.comm.stage_links import Messages
 from gnnpipe.engine.gradient_check import GradientCheck
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.run.job import Job, has_estimate
 from gnnpipe.schedule.freshness import Ages
 

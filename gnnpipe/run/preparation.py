@@ -15,8 +15,8 @@ from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
 from gnnpipe.errors import GnnpipeError, StoppedError
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.lazy import LazyGraph
-from gnnpipe.planner.memory import on_device
+from gnnpipe.graph.prepare.lazy import LazyGraph
+from gnnpipe.planner.memory.peak import on_device
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.folder import NOTHING_SAVED, RunFolder
 from gnnpipe.records.lock import held

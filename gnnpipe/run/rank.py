@@ -10,7 +10,7 @@ from gnnpipe.comm.world import World, join
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.engine.stage import Stage
 from gnnpipe.errors import GnnpipeError, LostRankError, StoppedError
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.run.job import Job
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.trainer import Trainer

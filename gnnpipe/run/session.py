@@ -15,7 +15,7 @@ from gnnpipe.config.resume import changes, with_stored_plan
 from gnnpipe.errors import LostRankError, StoppedError
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.lazy import LazyGraph
+from gnnpipe.graph.prepare.lazy import LazyGraph
 from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.search import planned
 from gnnpipe.records.folder import RunFolder

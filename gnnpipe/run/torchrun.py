@@ -21,8 +21,8 @@ from gnnpipe.errors import (
     how_it_ended,
 )
 from gnnpipe.files.scratch import scratch_folder
-from gnnpipe.graph.fingerprint import array_fingerprint
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.fingerprint import array_fingerprint
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.taking import CONFIG, launch_id
 from gnnpipe.run.job import Job, graph_of

@@ -20,7 +20,7 @@ from gnnpipe.engine.replay import replayed
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import REFRESH, refresh, table_errors
 from gnnpipe.errors import StoppedError, TrainingError
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.progress import Progress
 from gnnpipe.records.record import Best, EpochRecord, Summary

@@ -13,7 +13,7 @@ from gnnpipe.cli.main import main
 from gnnpipe.planner.hardware import SHIPPED, load_hardware
 from gnnpipe.planner.profile import FEW_CORES
 from tests.cli.commands import SMALL, gnnpipe
-from tests.graph.test_raw_files import saint, weighted
+from tests.graph.sources.test_raw_files import saint, weighted
 
 GRAPH = ["--synthetic.num_nodes", "600", "--layers", "8"]
 

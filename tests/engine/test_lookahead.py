@@ -13,7 +13,7 @@ from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.cut.locality import Locality
 from gnnpipe.graph.cut.partition import node_cost
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare
 from tests.engine.test_exact import MODELS, assert_same_training
 from tests.graphs import banded_graph, grid_graph, road_graph
 from tests.harness import Case, Outcome, run_ranks, train

@@ -16,7 +16,7 @@ from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.prepared import prepare
+from gnnpipe.graph.prepare.prepared import prepare
 from tests.graphs import dense, one_node_each, random_graph
 
 # 0 -> 1 -> 2 -> 3, 0 -> 2, and 3 -> 3 twice

@@ -21,10 +21,16 @@ from gnnpipe.engine import layer_builder
 from gnnpipe.engine.chunks import TileSizes
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.nn.autograd import Autograd
-from gnnpipe.planner import rank_memory as rank_memory_module
-from gnnpipe.planner.memory import FRAGMENTS, FRAGMENTS_OF_CHUNKS, LIBRARY_BYTES, LIBRARY_PAGES, PROCESS_BYTES
+from gnnpipe.planner.memory import rank as rank_memory_module
+from gnnpipe.planner.memory.peak import (
+    FRAGMENTS,
+    FRAGMENTS_OF_CHUNKS,
+    LIBRARY_BYTES,
+    LIBRARY_PAGES,
+    PROCESS_BYTES,
+)
+from gnnpipe.planner.memory.rank import RankRows, built_shapes, rank_memory
 from gnnpipe.planner.question import question_of
-from gnnpipe.planner.rank_memory import RankRows, built_shapes, rank_memory
 from gnnpipe.schedule.plan import make_plan
 from tests.graphs import random_graph
 from tests.harness import CPU, Case, train

@@ -14,7 +14,7 @@ from gnnpipe.config.commands import ProfileConfig
 from gnnpipe.config.run import SyntheticConfig
 from gnnpipe.errors import DataError, PlanError
 from gnnpipe.graph.cut.chunks import CutSpec
-from gnnpipe.graph.prepared import prepare
+from gnnpipe.graph.prepare.prepared import prepare
 from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.planner.hardware import SHIPPED, load_hardware
 from gnnpipe.planner.measure import (
@@ -26,7 +26,7 @@ from gnnpipe.planner.measure import (
     measure_layer,
     with_fewer_edges,
 )
-from gnnpipe.planner.memory import PROCESS_BYTES
+from gnnpipe.planner.memory.peak import PROCESS_BYTES
 from gnnpipe.planner.profile import check_memory
 
 

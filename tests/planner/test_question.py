@@ -11,7 +11,7 @@ from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import Model
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.prepared import prepare
+from gnnpipe.graph.prepare.prepared import prepare
 from gnnpipe.planner.question import question_of
 from tests.engine.test_exact import MODELS
 from tests.graphs import random_graph, weighted_graph

@@ -15,8 +15,8 @@ from gnnpipe.config.run import RunConfig, StalenessConfig, SyntheticConfig
 from gnnpipe.errors import DataError
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.folder.write import save_graph
-from gnnpipe.graph.lazy import LazyGraph
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.lazy import LazyGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.run import job as job_module
 from gnnpipe.run.job import NOT_OF_A_PLAN, graph_of, outline_of, prepare_job

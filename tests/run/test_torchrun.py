@@ -11,7 +11,7 @@ import torch
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig, SyntheticConfig
 from gnnpipe.errors import PlanError
-from gnnpipe.graph.prepared import PreparedGraph
+from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.run.job import prepare_job
 from gnnpipe.run.torchrun import _check_alike, _order_of
 

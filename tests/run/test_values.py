@@ -19,7 +19,7 @@ import gnnpipe
 from gnnpipe.cli.main import main
 from gnnpipe.errors import DataError
 from gnnpipe.graph.cut.chunks import CutSpec
-from gnnpipe.graph.prepared import prepare, prepare_file
+from gnnpipe.graph.prepare.prepared import prepare, prepare_file
 from gnnpipe.nn.models import ModelSpec, build_stack
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.report.show import show

@@ -19,7 +19,7 @@ from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import CheckpointError, ConfigError, DataError
 from gnnpipe.files.typed_json import from_object
-from gnnpipe.graph.prepared import GraphFacts
+from gnnpipe.graph.prepare.prepared import GraphFacts
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import PlanFile, Resumption

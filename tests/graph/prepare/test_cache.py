@@ -20,15 +20,15 @@ from safetensors.torch import load_file, save_file
 from gnnpipe.config.run import GraphConfig, SyntheticConfig
 from gnnpipe.errors import ConfigError
 from gnnpipe.files.store import Label
-from gnnpipe.graph import cache as cache_module
-from gnnpipe.graph.cache import Cache, Recipe, key_of, opened
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.fingerprint import fingerprint, folder_fingerprint, known_fingerprint
 from gnnpipe.graph.ids import NodeIds
-from gnnpipe.graph.prepared import PreparedGraph, prepare
-from gnnpipe.graph.stored import check_prepared
+from gnnpipe.graph.prepare import cache as cache_module
+from gnnpipe.graph.prepare.cache import Cache, Recipe, key_of, opened
+from gnnpipe.graph.prepare.fingerprint import fingerprint, folder_fingerprint, known_fingerprint
+from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare
+from gnnpipe.graph.prepare.stored import check_prepared
 from tests.graphs import random_graph
 
 RECIPE = Recipe(CutSpec(2, 3, 4.0), "gcn", 2)
@@ -86,7 +86,7 @@ def test_equal_graphs_have_equal_fingerprints(monkeypatch: pytest.MonkeyPatch) -
     assert before == fingerprint(random_graph(30, 90, seed=1))
     columns = graph.features.t().contiguous().t()  # type: ignore[union-attr]
     assert fingerprint(replace(graph, features=columns)) == before
-    monkeypatch.setattr("gnnpipe.graph.fingerprint.BLOCK_BYTES", 64)
+    monkeypatch.setattr("gnnpipe.graph.prepare.fingerprint.BLOCK_BYTES", 64)
     assert fingerprint(graph) == before
     ones = replace(graph, adjacency=graph.adjacency.with_value(torch.ones(1).expand(graph.num_edges)))
     written = replace(graph, adjacency=graph.adjacency.with_value(torch.ones(graph.num_edges)))

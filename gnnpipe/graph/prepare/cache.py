@@ -25,8 +25,8 @@ from gnnpipe.files.store import Label, Store
 from gnnpipe.files.typed_json import from_object, json_text
 from gnnpipe.files.writing import write_file
 from gnnpipe.graph.cut.chunks import CutSpec
-from gnnpipe.graph.normalize import Normalization
-from gnnpipe.graph.stored import check_prepared
+from gnnpipe.graph.prepare.normalize import Normalization
+from gnnpipe.graph.prepare.stored import check_prepared
 from gnnpipe.system.failures import advice, reason
 from gnnpipe.system.words import readable_bytes
 

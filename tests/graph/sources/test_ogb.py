@@ -19,7 +19,7 @@ from gnnpipe.graph.data import Graph
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.graph.sources.detect import read_source
 from gnnpipe.graph.sources.raw import RawGraph
-from tests.graph.test_raw_files import (
+from tests.graph.sources.test_raw_files import (
     FEATURES,
     LABELS,
     NUM_NODES,

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gnnpipe.config.run import TableFormat
-from gnnpipe.planner.rank_shape import RankShape
+from gnnpipe.planner.memory.shape import RankShape
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER, row_bytes
 
 # Resident memory of a rank that has joined its group and is idle; measured with PyTorch 2.13 on Linux, forked

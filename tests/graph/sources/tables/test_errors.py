@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gnnpipe.errors import DataError, UserError
-from tests.graph.tables.written import Written
+from tests.graph.sources.tables.written import Written
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gnnpipe.errors import ConfigError, DataError
 from gnnpipe.graph.sources.raw import RawGraph
-from tests.graph.tables.written import Written, dense, labels, pairs
+from tests.graph.sources.tables.written import Written, dense, labels, pairs
 
 WHOLE = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 40)
 LETTERS = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Z"], exclude_characters='"')

@@ -25,8 +25,8 @@ from gnnpipe.graph.data import Graph
 from gnnpipe.graph.sources import detect
 from gnnpipe.graph.sources.detect import read_source
 from gnnpipe.graph.sources.raw import RawGraph
-from tests.graph import test_formats as formats
-from tests.graph import test_ogb as ogb
+from tests.graph.sources import test_formats as formats
+from tests.graph.sources import test_ogb as ogb
 
 PER_SOURCE = 60
 MOST_KIB = 400 << 10

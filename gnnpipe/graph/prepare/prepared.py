@@ -22,9 +22,9 @@ from gnnpipe.graph.cut.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, 
 from gnnpipe.graph.cut.halo import Ranges, halo_rows, halo_rows_back, part_and_chunk_of, part_range
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
 from gnnpipe.graph.data import Graph, Task
-from gnnpipe.graph.moved import MovedDense, moved, pack, turned, unpack
-from gnnpipe.graph.normalize import Normalization, normalized
-from gnnpipe.graph.standard import standardized
+from gnnpipe.graph.prepare.moved import MovedDense, moved, pack, turned, unpack
+from gnnpipe.graph.prepare.normalize import Normalization, normalized
+from gnnpipe.graph.prepare.standard import standardized
 from gnnpipe.graph.transpose import is_symmetric
 
 

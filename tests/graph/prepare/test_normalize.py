@@ -15,7 +15,7 @@ from torch_geometric.utils import to_dense_adj
 from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.ids import NodeIds
-from gnnpipe.graph.normalize import (
+from gnnpipe.graph.prepare.normalize import (
     Normalization,
     is_undirected,
     keeps_symmetry,

@@ -18,7 +18,7 @@ from gnnpipe.graph.cut import partition as partition_module
 from gnnpipe.graph.cut.chunks import CutSpec, cut_graph
 from gnnpipe.graph.cut.partition import Partition, halo_counts, node_cost, partition
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.prepared import PreparedGraph, prepare
+from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare
 from gnnpipe.graph.sources.synthetic import planted_partition
 from tests.graphs import banded_graph, dense, local_graph, random_graph
 

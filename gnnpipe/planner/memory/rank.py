@@ -1,6 +1,6 @@
 """Shape of a rank, from which its memory follows: built from the plan, the model and the table settings.
 
-Plan, ModelSpec, TableSettings -> RankShape (here) -> bytes (`gnnpipe.planner.memory`)
+Plan, ModelSpec, TableSettings -> RankShape (here) -> bytes (`gnnpipe.planner.memory.peak`)
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gnnpipe.engine.tables import TableSettings
 from gnnpipe.nn.models import LayerSpec, ModelSpec, build_stack
 from gnnpipe.nn.runners import rows_behind, runner_of
 from gnnpipe.nn.running import AnyRunner
-from gnnpipe.planner.memory import checkpoint_per_rank, peak_memory
-from gnnpipe.planner.rank_shape import LayerColumns, RankShape, RowCounts
+from gnnpipe.planner.memory.peak import checkpoint_per_rank, peak_memory
+from gnnpipe.planner.memory.shape import LayerColumns, RankShape, RowCounts
 from gnnpipe.schedule.plan import Plan
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER
 

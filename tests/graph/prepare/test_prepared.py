@@ -14,8 +14,8 @@ import torch
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.normalize import Normalization
-from gnnpipe.graph.prepared import PreparedGraph, prepare, prepare_file
+from gnnpipe.graph.prepare.normalize import Normalization
+from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare, prepare_file
 from tests.graphs import random_graph, small_blocks, weighted_graph
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from gnnpipe.files.reading import parse_json
 from gnnpipe.files.typed_json import from_object
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.prepared import GraphFacts, PreparedGraph
+from gnnpipe.graph.prepare.prepared import GraphFacts, PreparedGraph
 
 # Entries that are looked at at once.
 BLOCK = 1 << 22

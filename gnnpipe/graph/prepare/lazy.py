@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from gnnpipe.files.store import Label
-from gnnpipe.graph.cache import Cache, Recipe, opened
 from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.graph.data import Graph
-from gnnpipe.graph.fingerprint import fingerprint
+from gnnpipe.graph.prepare.cache import Cache, Recipe, opened
+from gnnpipe.graph.prepare.fingerprint import fingerprint
 from gnnpipe.system.steps import Step, silently
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from gnnpipe.graph.cut.chunks import Chunk
 from gnnpipe.graph.cut.halo import halo_rows, halo_rows_back
 from gnnpipe.graph.cut.partition import Partition, halo_counts
 from gnnpipe.graph.cut.structure import Structure
-from gnnpipe.graph.moved import turned
+from gnnpipe.graph.prepare.moved import turned
 from gnnpipe.graph.transpose import is_symmetric
 from tests.graphs import dense, random_graph, small_blocks, weighted_adjacency
 

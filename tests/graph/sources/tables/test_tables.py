@@ -18,7 +18,7 @@ from gnnpipe.config.importing import TablesConfig
 from gnnpipe.errors import ConfigError, DataError
 from gnnpipe.graph.sources.detect import read_source
 from gnnpipe.graph.sources.tables import read_tables
-from tests.graph.tables.written import Written, dense, labels, masks, pairs
+from tests.graph.sources.tables.written import Written, dense, labels, masks, pairs
 from tests.graphs import SHARED_DATA
 
 
