@@ -141,6 +141,10 @@ def check_graph_config(config: GraphConfig) -> None:
     """
     if config.features is not None:
         parse_features(config.features)
+    if config.normalize_features and config.standardize_features:
+        raise ConfigError(
+            "normalize-features: standardize-features scales them too; leave one of the two out"
+        )
     if config.graph is not None:
         _check_alone(config, config.graph)
     elif not config.is_synthetic:

@@ -28,6 +28,7 @@ class StructureConfig(GraphConfig):
     make_split: MakeSplit = field(default="random", init=False)
     task: LabelTask = field(default="auto", init=False)
     normalize_features: bool = field(default=False, init=False)
+    standardize_features: bool = field(default=False, init=False)
     metric: Metric = field(default="auto", init=False)
 
 

@@ -15,8 +15,8 @@ from gnnpipe.system.failures import reason
 # Settings that weights, tables and records depend on. The root of a data set, and the folder of a graph, are
 # none: their files may have moved.
 FIXED = (
-    "dataset", "split", "make_split", "undirected", "task", "features", "normalize_features", "metric",
-    "synthetic",
+    "dataset", "split", "make_split", "undirected", "task", "features", "normalize_features",
+    "standardize_features", "metric", "synthetic",
     "model", "layers", "hidden", "gcnii", "seed",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")

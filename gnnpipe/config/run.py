@@ -167,6 +167,9 @@ class GraphConfig:
     normalize_features: bool = False
     """Subtract the smallest entry of all features, then divide every row by its sum where that is above 1, as
     torch_geometric's NormalizeFeatures does."""
+    standardize_features: bool = False
+    """Subtract the mean of each column of the features, over all nodes, and divide by its standard deviation:
+    for columns in units of their own, such as those of tables. Constant columns become 0."""
     metric: Metric = "auto"
     """The metric that is reported and chooses the best epoch. auto: micro-F1 for several labels a node, ROC
     AUC for two classes, R2 for values to be predicted, else accuracy. macro_f1 and balanced_accuracy (mean

@@ -18,7 +18,6 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.folder.write import save_graph
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.labels import check_rows
-from gnnpipe.graph.normalized_features import normalized_features
 from gnnpipe.graph.pieces import (
     NO_NODES,
     adjacency_from,
@@ -27,6 +26,7 @@ from gnnpipe.graph.pieces import (
     labels_from,
     num_nodes_of,
 )
+from gnnpipe.graph.scaled_features import normalized_features, standardized_features
 from gnnpipe.graph.sources.objects import of_networkx, of_pyg, of_scipy
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.system.steps import Step, silently
@@ -311,6 +311,14 @@ class Graph:
             DataError: as `normalized_features`.
         """
         return replace(self, features=normalized_features(self.features))
+
+    def with_standardized_features(self) -> Graph:
+        """The same graph with columns of features that have mean 0 and deviation 1 over all nodes.
+
+        Raises:
+            DataError: as `standardized_features`.
+        """
+        return replace(self, features=standardized_features(self.features))
 
 
 def _check_adjacency(adjacency: Csr, *, weighted: bool) -> None:

@@ -12,11 +12,15 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import NormalizeFeatures
 
-from gnnpipe.errors import DataError
+from gnnpipe.config.checks import check_graph_config
+from gnnpipe.config.run import GraphConfig
+from gnnpipe.errors import ConfigError, DataError
+from gnnpipe.graph.convert import as_features
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.prepared import prepare
+from gnnpipe.graph.scaled_features import standardized_features
 from tests.graphs import dense, one_node_each, random_graph
 
 # 0 -> 1 -> 2 -> 3, 0 -> 2, and 3 -> 3 twice
@@ -98,10 +102,30 @@ def test_features_are_normalised_as_torch_geometric_does(kind: str, form: str) -
 
 
 def test_sparse_features_too_large_to_fill_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gnnpipe.graph.normalized_features.MOST_FILLED_BYTES", 31)
+    monkeypatch.setattr("gnnpipe.graph.scaled_features.MOST_FILLED_BYTES", 31)
     features = sp.csr_matrix(np.array([[0, -1.5], [0, 0], [2, 0], [0, 0]], dtype=np.float32))
-    with pytest.raises(DataError, match=r"normalize-features: the smallest entry is -1\.5, and to shift"):
+    with pytest.raises(DataError, match=r"normalize-features: the smallest entry is -1\.5, and it has to"):
         make(features=features).with_normalized_features()
+
+
+@pytest.mark.parametrize("kind", ["dense", "halves", "sparse"])
+def test_standardised_columns(kind: str) -> None:
+    scale, shift = torch.tensor([1e4, 1, 1, 1, 0, 1]), torch.tensor([100, 0, -3, 0, 0.7, 0])
+    random = torch.Generator().manual_seed(0)
+    values = (torch.randn(500, 6, generator=random) * scale + shift).half().float()
+    values[:, 5] *= torch.rand(500, generator=random) < 0.01
+    given = {"dense": values, "halves": values.half(), "sparse": sp.csr_matrix(values.numpy())}[kind]
+    got = standardized_features(as_features(given)[0])
+    assert got.dtype == torch.float32
+    assert not got[:, 4].any()  # constant
+    varying = [0, 1, 2, 3, 5]
+    exact = values.double().numpy()[:, varying]
+    assert np.allclose(got.numpy()[:, varying], (exact - exact.mean(axis=0)) / exact.std(axis=0), atol=1e-5)
+
+
+def test_two_scalings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="leave one of the two out"):
+        check_graph_config(GraphConfig(normalize_features=True, standardize_features=True))
 
 
 def test_sums_beyond_float32_are_refused() -> None:

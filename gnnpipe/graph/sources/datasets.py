@@ -59,7 +59,7 @@ def load_dataset(config: GraphConfig, assumed_width: int | None = None, step: St
         raw = open_graph(Path(config.graph)) if config.graph else _read(config)
     name = raw.name or config.data_name if config.graph else find_source(config.dataset).name
     graph = Graph.from_raw(raw, name, Choices.of(config), None, assumed_width, step)
-    return graph.with_normalized_features() if config.normalize_features else graph
+    return _scaled(graph, config)
 
 
 def as_graph(data: Any, config: GraphConfig, step: Step = silently) -> Graph:
@@ -79,7 +79,7 @@ def as_graph(data: Any, config: GraphConfig, step: Step = silently) -> Graph:
     if isinstance(data, torch_geometric.data.Data):
         raw = of_pyg(data, IN_MEMORY)
         graph = Graph.from_raw(raw, IN_MEMORY, Choices.of(config), step=step)
-        return graph.with_normalized_features() if config.normalize_features else graph
+        return _scaled(graph, config)
     if not isinstance(data, Graph):
         maker = {"networkx": "from_networkx", "scipy": "from_scipy"}.get(type(data).__module__.split(".")[0])
         raise DataError(
@@ -100,6 +100,13 @@ def _changed(graph: Graph, config: GraphConfig, step: Step) -> Graph:
     """A graph that is made already, with other features if that is asked for."""
     if config.features is not None:
         graph = graph.with_made_features(config.features, step)
+    return _scaled(graph, config)
+
+
+def _scaled(graph: Graph, config: GraphConfig) -> Graph:
+    """A graph with its features scaled as the config says."""
+    if config.standardize_features:
+        return graph.with_standardized_features()
     return graph.with_normalized_features() if config.normalize_features else graph
 
 
