@@ -37,7 +37,7 @@ def normalized_features(features: Tensor | Csr) -> Tensor | Csr:
 
 
 def standardized_features(features: Tensor | Csr) -> Tensor:
-    """float32 features whose columns have mean 0 and standard deviation 1 over all nodes; constant ones are 0.
+    """float32 features whose columns have mean 0 and deviation 1 over all nodes; constant ones are 0.
 
     Raises:
         DataError: features are sparse, and larger than `MOST_FILLED_BYTES` once they are dense.
