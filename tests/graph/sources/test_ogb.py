@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,20 @@ def test_of_mag_the_papers_are_read(tmp_path: Path) -> None:
     )
 
 
+def write(root: Path, name: str) -> None:
+    """Write a set as its archive has it, or one that OGB does not know, as arxiv's."""
+    if name == "proteins":
+        proteins(root)
+    elif name == "mag":
+        mag(root)
+    elif name == "papers100M":
+        place = ogb(root, "papers100M-bin", **dict.fromkeys(("edge", "node-feat", "node-label")))
+        np.savez(place / "raw" / "data.npz", edge_index=EDGES, node_feat=FEATURES.astype(np.float16))
+        np.savez(place / "raw" / "node-label.npz", node_label=np.array(LABELS)[:, None])
+    else:
+        ogb(root, name, "sales_ranking" if name == "products" else "time")
+
+
 @pytest.mark.parametrize("name", ["ogbn-arxiv", "ogbn-mag", "ogbn-papers100M"])
 def test_the_split_by_time_is_made_from_years(name: str, tmp_path: Path) -> None:
     labels = np.array(LABELS, dtype=np.float32)
@@ -171,16 +186,7 @@ def test_the_split_by_time_is_made_from_years(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["arxiv", "products", "proteins", "mag", "papers100M", "my-own"])
 def test_a_folder_is_imported(name: str, tmp_path: Path) -> None:
     """Under its own name, or the archive's; as the folder, or as the one in it that is called raw."""
-    if name == "proteins":
-        proteins(tmp_path)
-    elif name == "mag":
-        mag(tmp_path)
-    elif name == "papers100M":
-        place = ogb(tmp_path, "papers100M-bin", **dict.fromkeys(("edge", "node-feat", "node-label")))
-        np.savez(place / "raw" / "data.npz", edge_index=EDGES, node_feat=FEATURES.astype(np.float16))
-        np.savez(place / "raw" / "node-label.npz", node_label=np.array(LABELS)[:, None])
-    else:
-        ogb(tmp_path, name, "sales_ranking" if name == "products" else "time")
+    write(tmp_path, name)
     folder = next(path for path in tmp_path.iterdir() if path.is_dir())
     for source in (folder, folder / "raw"):
         raw, said = imported(source, tmp_path / "scratch")
@@ -194,6 +200,15 @@ def test_a_folder_is_imported(name: str, tmp_path: Path) -> None:
         if name == "papers100M":
             assert np.asarray(raw.features).dtype == np.float16
         shutil.rmtree(tmp_path / "scratch")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["arxiv", "products", "proteins", "mag", "papers100M"])
+def test_every_set_trains(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "data", name)
+    flags = ["--layers", "2", "--epochs", "2", "--out", str(tmp_path / "run")]
+    assert main(["train", "--dataset", f"ogbn-{name}", "--root", str(tmp_path / "data"), *flags]) == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 2
 
 
 @pytest.mark.parametrize("name", ["arxiv", "products", "proteins", "mag"])
