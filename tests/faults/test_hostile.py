@@ -258,7 +258,7 @@ def test_indices_outside_of_the_graph(home: Path) -> None:
     }
     content = {f"{name}_{part}": value for name in ("attr", "adj") for part, value in parts.items()}
     np.savez(raw / "amazon_electronics_photo.npz", labels=np.zeros(2), **content)
-    with pytest.raises(DataError, match="attr_indices: node id 1000000000 is out of range for 2 nodes"):
+    with pytest.raises(DataError, match="adj_indices: node id 1000000000 is out of range for 2 nodes"):
         load_dataset(RunConfig(dataset="Photo", root=str(home / "root")))
 
 

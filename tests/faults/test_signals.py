@@ -186,7 +186,7 @@ def test_the_exit_code_tells_the_signal(
 def test_while_the_graph_is_loaded_a_signal_ends_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def loads_for_ever(_: object) -> None:
+    def loads_for_ever(*_: object, **__: object) -> None:
         tell(signal.SIGTERM)
         time.sleep(60)
 

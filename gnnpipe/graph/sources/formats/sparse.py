@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from gnnpipe.errors import DataError, shown
+from gnnpipe.files.arrays import OBJECTS
 from gnnpipe.graph.convert import as_ids, as_integers
 from gnnpipe.graph.sources.formats.named import as_array
 
@@ -78,6 +79,9 @@ def _parts(
     arrays: Mapping[str, np.ndarray], prefix: str, where: str, names: tuple[str, ...]
 ) -> list[np.ndarray]:
     absent = [f"{prefix}{name}" for name in names if f"{prefix}{name}" not in arrays]
+    unsafe = [name for name in absent if name in getattr(arrays, "objects", ())]
+    if unsafe:
+        raise DataError(f"{where}: {', '.join(unsafe)}: {OBJECTS}; save plain numbers instead")
     if absent:
         raise DataError(f"{where}: {', '.join(absent)} absent; a sparse matrix has {', '.join(names)}")
     return [as_array(arrays[f"{prefix}{name}"], f"{where}: {prefix}{name}") for name in names]
