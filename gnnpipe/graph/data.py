@@ -275,7 +275,7 @@ class Graph:
             weighted=adjacency.weighted,
             ids=raw.ids,
             class_names=raw.class_names or labels.names,
-            regression=labels.kind == "values",
+            regression=labels.kind == "regression",
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from gnnpipe.errors import shown
 from gnnpipe.files.npy import StoredRows
 from gnnpipe.graph.folder.edges import MOST_NODES
-from gnnpipe.graph.folder.form import ARRAYS, MASKS, GraphFile
+from gnnpipe.graph.folder.form import ARRAYS, GraphFile
 from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.splits import MASKS
 
 INTO = {
     "rowptr": "col",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -13,14 +13,16 @@ from torch import Tensor
 from gnnpipe.errors import DataError
 from gnnpipe.files.npy import ArrayWriter, StoredArray
 from gnnpipe.files.spool import release
+from gnnpipe.graph.convert import without_single_column
 from gnnpipe.graph.folder.edges import numpy_of
 from gnnpipe.graph.folder.report import ClassSize, LabelFacts
+from gnnpipe.graph.labels import LabelKind
+from gnnpipe.graph.sources.raw import KnownTask
 
 ROWS = 1 << 18
 """Nodes that are handled at once."""
 MOST_LISTED = 20
 """Classes that a report lists."""
-Kind = Literal["classes", "multilabel", "regression"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class WrittenLabels:
 def write_labels(
     path: Path,
     labels: Tensor | np.ndarray,
-    task: Literal["classes", "regression"] | None,
+    task: KnownTask | None,
     names: Sequence[str] = (),
     num_classes: int = 0,
 ) -> WrittenLabels:
@@ -60,7 +62,7 @@ def write_labels(
             f"labels: expected numbers [num_nodes] or [num_nodes, num_labels], got {given.dtype} "
             f"{list(given.shape)}"
         )
-    given = given[:, 0] if given.ndim == 2 and given.shape[1] == 1 else given
+    given = without_single_column(given)
     kind = _kind(given, task)
     if kind == "classes":
         return _write_classes(path, given, names, max(num_classes, len(names)))
@@ -75,7 +77,7 @@ def rows(values: np.ndarray, size: int = ROWS) -> Iterator[tuple[int, np.ndarray
         yield start, block
 
 
-def _kind(labels: np.ndarray, task: Literal["classes", "regression"] | None) -> Kind:
+def _kind(labels: np.ndarray, task: KnownTask | None) -> LabelKind:
     if task == "regression":
         return "regression"
     bad = next(_odd(labels), None)
@@ -174,7 +176,7 @@ def _check_largest(number: np.ndarray, start: int, num_nodes: int, num_names: in
         )
 
 
-def _write_values(path: Path, labels: np.ndarray, kind: Kind, names: Sequence[str]) -> WrittenLabels:
+def _write_values(path: Path, labels: np.ndarray, kind: LabelKind, names: Sequence[str]) -> WrittenLabels:
     columns = labels.shape[1:]
     writer = ArrayWriter(path, np.float32, columns)
     sums, unlabelled, low, high = np.zeros(columns), 0, np.inf, -np.inf

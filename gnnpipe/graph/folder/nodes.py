@@ -14,14 +14,13 @@ from torch import Tensor
 
 from gnnpipe.errors import DataError
 from gnnpipe.files.npy import ArrayWriter, StoredArray
-from gnnpipe.graph.convert import as_mask
+from gnnpipe.graph.convert import as_mask, scipy_of
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.folder.edges import numpy_of
-from gnnpipe.graph.folder.form import MASKS
 from gnnpipe.graph.folder.labels import rows
 from gnnpipe.graph.folder.report import FeatureFacts, SplitFacts
 from gnnpipe.graph.ids import NodeIds
-from gnnpipe.graph.splits import Masks
+from gnnpipe.graph.splits import MASKS, Masks
 
 _VALUES = 1 << 20
 # Numbers that are handled at once.
@@ -65,10 +64,7 @@ def write_features(
     if isinstance(features, Csr):
         features = features.to_scipy()
     if isinstance(features, Tensor) and features.layout != torch.strided:
-        coordinates = features.detach().cpu().to_sparse_coo().coalesce()
-        features = sp.coo_matrix(
-            (coordinates.values().numpy(), coordinates.indices().numpy()), tuple(features.shape)
-        )
+        features = scipy_of(features)
     if isinstance(features, Tensor) and features.dtype == torch.bfloat16:
         features = features.float()  # exact; NumPy has no such type
     matrix = sp.csr_matrix(features) if sp.issparse(features) else numpy_of(features)

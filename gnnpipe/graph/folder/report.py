@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gnnpipe.graph.labels import LabelKind
+
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.99, 1.0)
 
 
@@ -54,7 +56,7 @@ class ClassSize:
 class LabelFacts:
     """Statistics of the labels."""
 
-    kind: Literal["classes", "multilabel", "regression"]
+    kind: LabelKind
     """One class a node; 0/1 columns; or values."""
     num_classes: int
     """Number of classes, or of columns."""

@@ -28,6 +28,7 @@ from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.prepare.normalize import Normalization
 from gnnpipe.graph.prepare.stored import check_prepared
 from gnnpipe.system.failures import advice, reason
+from gnnpipe.system.steps import Say
 from gnnpipe.system.words import readable_bytes
 
 PREPARED = "prepared graph"
@@ -63,7 +64,7 @@ class Cache:
         say: told what is read and written.
     """
 
-    def __init__(self, store: Store, say: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, say: Say) -> None:
         self._store, self._say = store, say
 
     def prepared(self, graph: str, name: str, recipe: Recipe, make: Callable[[Path], None]) -> Path | None:
@@ -135,7 +136,7 @@ class Cache:
 
 @contextmanager
 def opened(
-    folder: str | None, step: Callable[[str], AbstractContextManager[None]], say: Callable[[str], None]
+    folder: str | None, step: Callable[[str], AbstractContextManager[None]], say: Say
 ) -> Iterator[Cache | None]:
     """The cache in a folder; None where no folder is given.
 

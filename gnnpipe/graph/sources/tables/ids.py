@@ -53,7 +53,7 @@ def looks_like_text(columns: Iterable[tuple[Table, str]]) -> str:
 
 
 def _cell(batch: Batch, column: str, row: int) -> str:
-    return f"'{shown(str(batch.columns[column][row].as_py()))}' in {batch.place(row, column)}"
+    return f"'{shown(batch.cell(row, column))}' in {batch.place(row, column)}"
 
 
 def ids_in(batch: Batch, column: str, *, is_text: bool) -> Values:
@@ -83,7 +83,7 @@ def _no_id(batch: Batch, column: str, kinds: np.ndarray) -> DataError | TextIdsE
     row = int((kinds != 0).argmax())
     if kinds[row] == 4:
         return DataError(f"{batch.place(row, column)}: {_NO_ID}")
-    value = shown(str(batch.columns[column][row].as_py()))
+    value = shown(batch.cell(row, column))
     return DataError(
         f"{batch.place(row, column)}: '{value}' {_WORDS[int(kinds[row])]}; ids are whole numbers, or text"
     )

@@ -8,7 +8,7 @@ from gnnpipe.graph.sources.tables.table import Table
 
 
 @dataclass(frozen=True)
-class Edges:
+class EdgeTable:
     """A table with a row for each edge."""
 
     table: Table
@@ -18,7 +18,7 @@ class Edges:
 
 
 @dataclass(frozen=True)
-class Nodes:
+class NodeTable:
     """A table with a row for each node."""
 
     table: Table
@@ -29,7 +29,7 @@ class Nodes:
 
 
 @dataclass(frozen=True)
-class Entries:
+class EntryTable:
     """Features in long form: a row for each entry of the feature matrix that is not zero."""
 
     table: Table
@@ -43,7 +43,7 @@ class Entries:
 class Layout:
     """All tables of a graph."""
 
-    edges: Edges
-    nodes: tuple[Nodes, ...]
-    entries: tuple[Entries, ...]
+    edges: EdgeTable
+    nodes: tuple[NodeTable, ...]
+    entries: tuple[EntryTable, ...]
     notes: tuple[str, ...]
