@@ -257,7 +257,7 @@ def _write(folder: Path, label: Label, make: Callable[[Path], None]) -> About:
 
 
 def _intact(folder: Path, check: Check) -> About | None:
-    """What about.json says of an entry; None where there is none, or none is finished.
+    """The about.json of an entry; None where there is no entry, or it is not finished.
 
     Raises:
         ValueError: its file is not what about.json says, or what it should be.

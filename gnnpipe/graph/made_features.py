@@ -11,7 +11,7 @@ from torch import Tensor
 from gnnpipe.config.features import parse_features
 from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
-from gnnpipe.system.steps import Say
+from gnnpipe.system.steps import Say, say_nothing
 
 # Up to this many nodes all eigenvectors are computed at once, which is exact.
 DENSE_NODES = 400
@@ -21,7 +21,7 @@ TOLERANCE = 1e-5
 PRODUCTS_PER_REPORT, MOST_RESTARTS = 500, 3000
 
 
-def made_features(adjacency: Csr, spec: str, say: Say = lambda line: None) -> Tensor:
+def made_features(adjacency: Csr, spec: str, say: Say = say_nothing) -> Tensor:
     """float32 ``[num_nodes, num_features]`` features of a graph's structure.
 
     degree: log(1 + number of edges that come in) and log(1 + number that go out), or one column where they

@@ -21,7 +21,7 @@ Counts = Literal["count", "weight"] | None
 
 @dataclass(frozen=True)
 class Counted:
-    """What was counted while an adjacency was written."""
+    """Numbers that were counted while an adjacency was written."""
 
     num_entries: int
     """Number of entries."""

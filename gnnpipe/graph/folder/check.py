@@ -85,7 +85,7 @@ def check_text(texts: NodeIds) -> None:
         decoder.decode(texts.content[at : at + _ROWS].tobytes(), final=at + _ROWS >= size)
     for at in range(0, len(texts.start), _ROWS):
         start = texts.start[at : at + _ROWS]
-        # bytes 10xxxxxx go on a letter
+        # a byte 10xxxxxx continues a letter
         if bool((texts.content[start[start < size]] & 0xC0 == 0x80).any()):
             raise ValueError("a text starts inside a letter")
 

@@ -1,4 +1,4 @@
-"""GraphReport: what is in a graph, counted while it was written."""
+"""GraphReport: statistics of a graph, counted while it was written."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class EdgeFacts:
     num_loops: int
     """Edges of the source from a node to itself."""
     loops: Literal["keep", "drop"]
-    """What became of them."""
+    """Whether they were kept or dropped."""
     num_repeated: int
-    """Edges that repeat others: of the source's, or of those and their reverses where these were added."""
+    """Edges that repeat others, added reverses included."""
     duplicates: Literal["keep", "sum", "drop"]
-    """What became of them."""
+    """Whether they were kept, summed or dropped."""
     reversed: bool
     """Whether the reverse of every edge was added."""
     directed: bool
@@ -106,7 +106,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class GraphReport:
-    """What is in a graph folder."""
+    """Statistics of a graph folder."""
 
     num_nodes: int
     """Number of nodes."""

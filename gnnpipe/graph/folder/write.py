@@ -137,7 +137,7 @@ class _Written(Generic[Facts]):
     facts: Facts
     """Its statistics."""
     notes: tuple[str, ...] = ()
-    """What was left out or changed."""
+    """Lines for the user: each names something that was left out or changed."""
     classes: np.ndarray | None = None
     """Of labels that are classes: int32 ``[num_nodes]``, -1 for none."""
 
@@ -150,6 +150,7 @@ class _Parts:
     edges: _Written[EdgeFacts]
     features: _Written[FeatureFacts | None]
     others: _Written[SplitFacts | None]
+    """Masks and ids."""
 
     @property
     def stored(self) -> Stored:
@@ -158,7 +159,7 @@ class _Parts:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out or changed."""
+        """All notes."""
         return (*self.labels.notes, *self.edges.notes, *self.features.notes, *self.others.notes)
 
     def report(self, raw: RawGraph, num_nodes: int, seconds: float) -> GraphReport:
@@ -295,7 +296,7 @@ class _Work:
 
 
 def _file_of_counts(config: ImportConfig) -> Counts:
-    """What the numbers of parallel edges become where edges have no weights."""
+    """File of the numbers of parallel edges, where edges have no weights; None to drop the numbers."""
     if config.duplicates == "sum":
         return "weight"
     return None if config.duplicates == "drop" or config.undirected else "count"

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a prepared graph is made of, other than the graph itself."""
+    """Ingredients of a prepared graph, other than the graph itself."""
 
     cut: CutSpec
     normalization: Normalization
@@ -155,7 +155,7 @@ def opened(
 
 
 def key_of(what: str, graph: str, ingredients: object) -> str:
-    """Name of an entry: 32 hexadecimal digits, other ones for any other ingredient.
+    """Name of an entry: 32 hexadecimal digits, which change with every ingredient.
 
     Args:
         what: kind of the entry.

@@ -111,7 +111,7 @@ def _scaled(graph: Graph, config: GraphConfig) -> Graph:
 
 
 def _read(config: GraphConfig) -> RawGraph:
-    """The content of a data set's files. All that are known by name have classes."""
+    """The content of a data set's files; labels are classes unless its reader says otherwise."""
     source = find_source(config.dataset)
     read = _READERS[source.reader]
     root = config.root or str(Path("data") / source.class_name)

@@ -1,4 +1,4 @@
-"""What the columns of tables mean: named by flags, or guessed from the names that columns usually have."""
+"""The meaning of columns: named by flags, or guessed from the names that columns usually have."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Ids of nodes, which tables name by whole numbers or text, as numbers 0, 1, 2 and so on.
 
 whole numbers    a direct table where their range is small, else a search in the sorted ids
-text             pyarrow's hash table, made anew for each large group of rows
+text             pyarrow's hash table, built again for each large group of rows
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class WholeIds:
         return numbers
 
     def with_more(self, more: np.ndarray) -> WholeIds:
-        """With further nodes behind these."""
+        """These ids, and those of more nodes behind them."""
         return WholeIds(np.concatenate([self.values, more])) if len(more) else self
 
     def only(self, values: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -193,7 +193,7 @@ class TextIds:
         return np.asarray(found.fill_null(-1)).astype(np.int64)
 
     def with_more(self, more: Column) -> TextIds:
-        """With further nodes behind these."""
+        """These ids, and those of more nodes behind them."""
         pa = arrow()
         return TextIds(pa.chunked_array([self.values, more], pa.large_string())) if len(more) else self
 

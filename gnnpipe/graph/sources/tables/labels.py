@@ -27,7 +27,7 @@ _MOST_WORDS = 1_000
 
 
 @dataclass(frozen=True)
-class Labels:
+class TableLabels:
     """Labels of all nodes."""
 
     values: np.ndarray
@@ -39,7 +39,9 @@ class Labels:
     """Whether they are classes (columns of 0 and 1 included), or values to be predicted."""
 
 
-def read_labels(tables: tuple[NodeTable, ...], rows: list[Rows], ids: Ids, task: LabelTask) -> Labels | None:
+def read_labels(
+    tables: tuple[NodeTable, ...], rows: list[Rows], ids: Ids, task: LabelTask
+) -> TableLabels | None:
     """The labels in all tables; None where there are none.
 
     Raises:
@@ -69,7 +71,7 @@ def read_labels(tables: tuple[NodeTable, ...], rows: list[Rows], ids: Ids, task:
             raise DataError(
                 f"{what}: text ({listed(names)}) can't be predicted as values; give --task classes"
             )
-        return Labels(np.where(np.isnan(single), -1, single).astype(np.int64), names)
+        return TableLabels(np.where(np.isnan(single), -1, single).astype(np.int64), names)
     return _numbers(single, what, ids, task)
 
 
@@ -132,7 +134,7 @@ def _mixed(batch: Batch, name: str, row: int) -> DataError:
     )
 
 
-def _several(values: np.ndarray, columns: list[str], ids: Ids, task: LabelTask) -> Labels:
+def _several(values: np.ndarray, columns: list[str], ids: Ids, task: LabelTask) -> TableLabels:
     """Labels of several columns: 0 and 1, or values where the task is regression."""
     odd = ~(np.isnan(values) | (values == 0) | (values == 1))
     decimals = bool((odd & (values != np.trunc(values))).any())
@@ -144,10 +146,10 @@ def _several(values: np.ndarray, columns: list[str], ids: Ids, task: LabelTask) 
             "predict values"
         )
     are_values = task == "regression" or bool(odd.any())
-    return Labels(values.astype(np.float32), task="regression" if are_values else "classes")
+    return TableLabels(values.astype(np.float32), task="regression" if are_values else "classes")
 
 
-def _numbers(values: np.ndarray, what: str, ids: Ids, task: LabelTask) -> Labels:
+def _numbers(values: np.ndarray, what: str, ids: Ids, task: LabelTask) -> TableLabels:
     """Labels that are numbers: values to be predicted, or classes in numeric order."""
     known = distinct(values[~np.isnan(values)])
     whole = bool((known == np.trunc(known)).all()) and bool(np.isfinite(known).all())
@@ -159,7 +161,7 @@ def _numbers(values: np.ndarray, what: str, ids: Ids, task: LabelTask) -> Labels
             raise DataError(
                 f"{what}: {values[node]:g} of node {ids.name(node)} is no finite number of 32 bits"
             )
-        return Labels(narrow, task="regression")
+        return TableLabels(narrow, task="regression")
     if not whole:
         node = int(((values != np.trunc(values)) & ~np.isnan(values)).argmax())
         raise DataError(
@@ -169,7 +171,7 @@ def _numbers(values: np.ndarray, what: str, ids: Ids, task: LabelTask) -> Labels
     return _classes(values, known.astype(np.int64), what, task)
 
 
-def _classes(values: np.ndarray, known: np.ndarray, what: str, task: LabelTask) -> Labels:
+def _classes(values: np.ndarray, known: np.ndarray, what: str, task: LabelTask) -> TableLabels:
     if -1 in known and ((len(known) == 2 and 1 in known) or known[0] < -1):
         raise DataError(
             f"{what}: -1 means that a node has no label, but it seems to be a class beside "
@@ -188,7 +190,7 @@ def _classes(values: np.ndarray, known: np.ndarray, what: str, task: LabelTask) 
     labels = np.full(len(values), -1, np.int64)
     labels[has_one] = np.searchsorted(classes, values[has_one].astype(np.int64))
     in_order = bool((classes == np.arange(len(classes))).all())
-    return Labels(labels, () if in_order else tuple(str(one) for one in classes))
+    return TableLabels(labels, () if in_order else tuple(str(one) for one in classes))
 
 
 def read_splits(tables: tuple[NodeTable, ...], rows: list[Rows], num_nodes: int) -> Masks | None:

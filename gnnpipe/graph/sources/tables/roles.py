@@ -1,4 +1,4 @@
-"""What each table of a graph holds."""
+"""Roles of tables: each has a row for an edge, a node, or an entry of the feature matrix."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ class EdgeTable:
 
     table: Table
     source: str
+    """Column of the ids of sources."""
     target: str
+    """Column of the ids of targets."""
     weight: str | None
+    """Column of weights; None where each edge counts 1."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,13 @@ class NodeTable:
 
     table: Table
     id: str
+    """Column of the nodes' ids."""
     features: tuple[str, ...]
+    """Columns of features."""
     labels: tuple[str, ...]
+    """One column of labels, or several of 0 and 1; none where the table has no labels."""
     split: str | None
+    """Column of the split; None where the table has none."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,9 @@ class EntryTable:
 
     table: Table
     id: str
+    """Column of the nodes' ids."""
     feature: str
+    """Column of the features' ids."""
     value: str | None
     """Column of the entries; None where each is 1."""
 
@@ -47,3 +56,4 @@ class Layout:
     nodes: tuple[NodeTable, ...]
     entries: tuple[EntryTable, ...]
     notes: tuple[str, ...]
+    """Lines for the user: each names a file or column that is not used."""

@@ -114,7 +114,7 @@ class Table:
                 position += len(batch)
 
     def passed(self, types: Mapping[str, Any], work: Callable[[Iterator[Batch]], Result]) -> Result:
-        """Do work on all rows; anew with a column as text where a cell is not of the type asked for."""
+        """Do work on all rows; begin again with a column as text if a cell is not of the type asked for."""
         kinds = dict(types)
         while True:
             try:
