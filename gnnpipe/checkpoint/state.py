@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from gnnpipe.files.writing import PART, remove
 from gnnpipe.files.writing import remove_leftovers as remove_files_begun
 from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.schedule.plan import Plan
+from gnnpipe.system.steps import Say
 
 MODEL_BYTES = 64 << 30
 
@@ -196,7 +197,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def latest(folder: Path, say: Callable[[str], None]) -> StoredCheckpoint | None:
+def latest(folder: Path, say: Say) -> StoredCheckpoint | None:
     """The newest checkpoint of a run that is whole; None if the run has no checkpoint.
 
     Args:

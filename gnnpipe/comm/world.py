@@ -102,6 +102,14 @@ def _count_cuda() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def _check_is_alone() -> None:
+    if dist.is_initialized():
+        raise ConfigError(
+            "ranks: this process belongs to a process group already; call "
+            "torch.distributed.destroy_process_group() first, or start the run elsewhere"
+        )
+
+
 @contextmanager
 def join(
     ranks: RanksConfig,
@@ -127,11 +135,7 @@ def join(
     Raises:
         ConfigError: there is no such device, or the process belongs to a process group already.
     """
-    if dist.is_initialized():
-        raise ConfigError(
-            "ranks: this process belongs to a process group already; call "
-            "torch.distributed.destroy_process_group() first, or start the run elsewhere"
-        )
+    _check_is_alone()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gnnpipe.config.run import LabelTask
+
 Duplicates = Literal["keep", "sum", "drop"]
 SelfLoops = Literal["keep", "drop"]
 UnknownNodes = Literal["error", "add", "drop"]
-Task = Literal["auto", "classes", "regression"]
 Categories = Literal["one-hot", "codes"]
 
 
@@ -58,7 +59,7 @@ class TablesConfig:
     unknown: UnknownNodes = "error"
     """What becomes of edges whose ends are in no node table. error: refuse them, naming the first; add: make
     nodes without features (zeros) or label; drop: leave the edges out."""
-    task: Task = "auto"
+    task: LabelTask = "auto"
     """Whether labels are classes, or values to be predicted (regression). auto: values if a label is no
     whole number."""
 

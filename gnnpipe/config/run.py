@@ -191,7 +191,7 @@ class GraphConfig:
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """What is kept from one start to the next."""
+    """The cache of prepared graphs."""
 
     cache: str | None = None
     """Folder in which the prepared graph (normalised, cut, renumbered) is kept for later starts with the same

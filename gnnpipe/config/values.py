@@ -105,10 +105,15 @@ def _as_list(hint: Any, value: Any) -> list[Any] | None:
         value = [value]  # one file needs no brackets
     if not isinstance(value, list) or (Ellipsis not in get_args(hint) and len(value) != len(kinds)):
         return None
-    kind = kinds[0]
-    words = get_args(kind) if get_origin(kind) is Literal else ()
-    entries = [_as_plain(str if words else kind, entry) for entry in value]
-    return None if any(entry is None or (words and entry not in words) for entry in entries) else entries
+    entries = [_as_entry(kinds[0], entry) for entry in value]
+    return None if None in entries else entries
+
+
+def _as_entry(kind: Any, value: Any) -> Any:
+    """The value as an entry of that kind, or as one of the words that it lists; None if it is neither."""
+    if get_origin(kind) is Literal:
+        return value if value in get_args(kind) else None
+    return _as_plain(kind, value)
 
 
 def _example(hint: Any) -> str:

@@ -123,6 +123,18 @@ def unzipped(path: Path) -> Iterator[IO[bytes]]:
         yield io.BufferedReader(_Bounded(inner, max(SMALL, RATIO * os.fstat(file.fileno()).st_size)))
 
 
+@contextmanager
+def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """The content of a file; that of a gzip file is unpacked, as by `unzipped`."""
+    with open_file(path, link=True) as file:
+        if file.read(2) != b"\x1f\x8b":
+            file.seek(0)
+            yield file
+            return
+    with unzipped(path) as content:
+        yield content
+
+
 class _Bounded(io.RawIOBase):
     """A stream that raises ValueError once more than ``most`` bytes were read."""
 

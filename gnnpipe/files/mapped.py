@@ -25,7 +25,7 @@ from typing import IO
 import numpy as np
 
 from gnnpipe.errors import shown
-from gnnpipe.files.arrays import OBJECTS, Header, check_memory, checked_zip, read_header, unzipped
+from gnnpipe.files.arrays import OBJECTS, Header, check_memory, checked_zip, open_unpacked, read_header
 from gnnpipe.files.reading import MIB, open_file
 from gnnpipe.files.writing import new_file, write_all
 
@@ -169,9 +169,7 @@ def text_blocks(path: Path) -> Iterator[bytes]:
     Raises:
         OSError, ValueError: the file can't be read, or a line is longer than a block.
     """
-    with open_file(path, link=True) as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with unzipped(path) if packed else open_file(path, link=True) as file:
+    with open_unpacked(path) as file:
         rest = b""
         while block := file.read(_TEXT_BLOCK):
             lines, end, rest_of_block = block.rpartition(b"\n")

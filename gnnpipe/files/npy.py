@@ -24,14 +24,13 @@ from gnnpipe.files.writing import new_file, write_all
 
 HEADER = 128
 """Bytes in front of the numbers."""
-_BLOCK = 1 << 22
-_VALUES = 1 << 18
 # Bytes and numbers that are handled at once.
+_BLOCK, _VALUES = 1 << 22, 1 << 18
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """What is known of an npy file: enough to notice that it was cut, replaced or changed."""
+    """Facts about an npy file: enough to notice that it was cut, replaced or changed."""
 
     dtype: str
     """Type of its numbers, as NumPy writes it: ``<f4``."""

@@ -43,7 +43,7 @@ class Regions:
         remove(self._path)
 
     def append(self, region: int, numbers: np.ndarray) -> None:
-        """Write behind what the region holds; raises ValueError where it is full."""
+        """Write behind the numbers that the region holds; raises ValueError where it is full."""
         left = np.ascontiguousarray(numbers, dtype=self._dtype).view(np.uint8).data
         at = int(self._filled[region])
         if at + len(left) > self._start[region + 1]:
@@ -54,14 +54,14 @@ class Regions:
             left, at = left[count:], at + count
 
     def blocks(self, region: int, size: int) -> Iterator[np.ndarray]:
-        """What a region holds, in blocks of at most ``size`` numbers."""
+        """The numbers of a region, in blocks of at most ``size``."""
         start, end = int(self._start[region]), int(self._filled[region])
         step = size * self._dtype.itemsize
         for at in range(start, end, step):
             yield self._read(at, min(step, end - at))
 
     def read(self, region: int) -> np.ndarray:
-        """All that a region holds."""
+        """All numbers of a region."""
         start, end = int(self._start[region]), int(self._filled[region])
         return self._read(start, end - start)
 

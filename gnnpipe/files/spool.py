@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,14 @@ def new_mapped(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.n
     finally:
         os.close(file)
     return np.memmap(path, np.dtype(dtype), "r+", shape=shape)
+
+
+def copied_rows(array: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks of ``size`` rows in memory, each with the number of its first row; maps keep no pages."""
+    for start in range(0, len(array), size):
+        block = np.array(array[start : start + size])
+        release(array)
+        yield start, block
 
 
 def release(array: np.ndarray) -> None:

@@ -36,6 +36,7 @@ from gnnpipe.files.writing import (
     remove_leftovers,
     write_file,
 )
+from gnnpipe.system.steps import Say
 
 CONTENT, ABOUT = "content", "about.json"
 SECONDS_BETWEEN_TRIES = 0.05
@@ -104,9 +105,7 @@ class Store:
         say: told of a damaged entry.
     """
 
-    def __init__(
-        self, folder: Path, waiting: Callable[[], AbstractContextManager[None]], say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path, waiting: Callable[[], AbstractContextManager[None]], say: Say) -> None:
         self.folder = folder
         self._waiting, self._say = waiting, say
         self._held = ExitStack()
@@ -258,7 +257,7 @@ def _write(folder: Path, label: Label, make: Callable[[Path], None]) -> About:
 
 
 def _intact(folder: Path, check: Check) -> About | None:
-    """What about.json says of an entry; None where there is none, or none is finished.
+    """The about.json of an entry; None where there is no entry, or it is not finished.
 
     Raises:
         ValueError: its file is not what about.json says, or what it should be.

@@ -61,7 +61,7 @@ def blocks(rowptr: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def row_blocks(matrix: Csr) -> Iterator[tuple[int, int, Rows]]:
-    """The rows of a matrix in order: first row and the one behind the last, and their entries (shared)."""
+    """All rows in order, as ``(start, stop, rows)``; entries are shared with the matrix."""
     rowptr, col, value = (part.numpy() for part in (matrix.rowptr, matrix.col, matrix.value))
     for start, stop in blocks(rowptr):
         first, last = int(rowptr[start]), int(rowptr[stop])

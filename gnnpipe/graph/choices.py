@@ -28,12 +28,12 @@ class Choices:
 
     @classmethod
     def of(cls, config: GraphConfig) -> Choices:
-        """Those of a config, which is checked already."""
+        """The choices of a config, which is checked already."""
         return cls(**{item.name: getattr(config, item.name) for item in fields(cls)})
 
     @classmethod
     def given(cls, keywords: Mapping[str, Any]) -> Choices:
-        """Those of a program's keywords; raises ConfigError where one can't be used."""
+        """The choices among a program's keywords; raises ConfigError where one can't be used."""
         choices = configured(cls(), keywords)
         check_fields(choices)
         return choices

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,6 +23,8 @@ _HALVES = (torch.float16, torch.bfloat16)
 _EXACT = (torch.float32, *_HALVES, torch.bool, torch.uint8, torch.int8, torch.int16)
 # Entries that are checked at a time, as features may be mapped from disk and larger than the memory.
 _BLOCK = 2**22
+
+Numbers = TypeVar("Numbers", Tensor, np.ndarray)
 
 
 def as_tensor(values: Any, what: str) -> Tensor:
@@ -43,6 +45,18 @@ def as_tensor(values: Any, what: str) -> Tensor:
     if not isinstance(values, Tensor) or values.is_complex():
         raise DataError(f"{what}: it holds {_kind(values)}; real numbers are needed")
     return values.detach().cpu()
+
+
+def scipy_of(matrix: Tensor) -> sp.coo_matrix:
+    """SciPy's form of a sparse tensor; raises RuntimeError where its indices are out of range."""
+    with torch.sparse.check_sparse_tensor_invariants(True):
+        entries = matrix.detach().cpu().to_sparse_coo().coalesce()
+    return sp.coo_matrix((entries.values().numpy(), entries.indices().numpy()), tuple(entries.shape))
+
+
+def without_single_column(values: Numbers) -> Numbers:
+    """``[n]`` of ``[n, 1]``; other shapes as they are."""
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def as_integers(values: Any, what: str) -> Tensor:
@@ -109,8 +123,7 @@ def as_features(values: Any) -> tuple[Tensor | Csr, tuple[str, ...]]:
     """
     # torch's sparse layouts and SciPy's all become SciPy's CSR first
     if isinstance(values, Tensor) and values.layout != torch.strided:
-        values = values.detach().cpu().to_sparse_coo().coalesce()
-        values = sp.coo_matrix((values.values().numpy(), values.indices().numpy()), tuple(values.shape))
+        values = scipy_of(values)
     if sp.issparse(values):
         matrix = sp.csr_matrix(values)
         entries, notes = exact_float32(as_tensor(matrix.data, "features"), "features")
@@ -137,8 +150,7 @@ def as_weights(values: Any, num_edges: int) -> tuple[Tensor | None, tuple[str, .
     Raises:
         DataError: there are more or fewer weights than edges, or one is not finite.
     """
-    given = as_tensor(values, "weight")
-    given = given.squeeze(-1) if given.dim() == 2 and given.shape[1] == 1 else given
+    given = without_single_column(as_tensor(values, "weight"))
     if given.shape != (num_edges,):
         raise DataError(
             f"weight: expected shape [{num_edges}], one number for each edge, got {list(given.shape)}"

@@ -7,19 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from gnnpipe.config.catalog import IN_MEMORY
-from gnnpipe.errors import DataError
+from gnnpipe.graph.checks import (
+    check_adjacency,
+    check_features,
+    check_masks,
+    check_outputs,
+    check_used_labels,
+)
 from gnnpipe.graph.choices import Choices
-from gnnpipe.graph.convert import check_finite
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.folder.write import save_graph
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.labels import check_rows
 from gnnpipe.graph.pieces import (
-    NO_NODES,
     adjacency_from,
     features_from,
     features_made,
@@ -30,9 +33,6 @@ from gnnpipe.graph.scaled_features import normalized_features, standardized_feat
 from gnnpipe.graph.sources.objects import of_networkx, of_pyg, of_scipy
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.system.steps import Step, silently
-
-# Entries of an adjacency that are checked at a time, as it may be mapped from disk.
-_BLOCK = 2**24
 
 Task = Literal["multiclass", "binary", "multilabel", "regression"]
 
@@ -80,10 +80,13 @@ class Graph:
 
     def __post_init__(self) -> None:
         """Check everything that a user's data may get wrong; raises DataError."""
-        _check_adjacency(self.adjacency, weighted=self.weighted)
-        _check_features(self.features, self.num_nodes)
-        _check_masks(self.masks, self.num_nodes)
-        _check_labels(self)
+        check_adjacency(self.adjacency, weighted=self.weighted)
+        check_features(self.features, self.num_nodes)
+        check_masks(self.masks, self.num_nodes)
+        check_rows(self.labels, self.num_nodes)
+        check_outputs(self.labels, self.num_classes, self.class_names, regression=self.regression)
+        used = self.labels[self.train_mask | self.val_mask | self.test_mask]
+        check_used_labels(used, self.num_classes, regression=self.regression)
 
     def __repr__(self) -> str:
         """Name and sizes; the arrays themselves would fill a screen."""
@@ -275,7 +278,7 @@ class Graph:
             weighted=adjacency.weighted,
             ids=raw.ids,
             class_names=raw.class_names or labels.names,
-            regression=labels.kind == "values",
+            regression=labels.kind == "regression",
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -319,72 +322,3 @@ class Graph:
             DataError: as `standardized_features`.
         """
         return replace(self, features=standardized_features(self.features))
-
-
-def _check_adjacency(adjacency: Csr, *, weighted: bool) -> None:
-    if adjacency.num_rows == 0:
-        raise DataError(NO_NODES)
-    if adjacency.num_rows != adjacency.num_cols:
-        raise DataError(
-            f"adjacency: expected a square matrix, got {adjacency.num_rows} x {adjacency.num_cols}"
-        )
-    for start in range(0, adjacency.num_entries, _BLOCK):
-        value, col = adjacency.value[start : start + _BLOCK], adjacency.col[start : start + _BLOCK]
-        if not torch.isfinite(value).all():
-            raise DataError("adjacency: an entry is not finite; weights of edges are numbers")
-        if not weighted and int((value < 0).sum()):
-            raise DataError("adjacency: an entry is negative, but entries count edges unless it is weighted")
-        if int(col.min()) < 0 or int(col.max()) >= adjacency.num_cols:
-            raise DataError(
-                f"adjacency: node id {int(col.max())} is out of range for {adjacency.num_cols} nodes; "
-                "renumber the edges"
-            )
-
-
-def _check_features(features: Tensor | Csr, num_nodes: int) -> None:
-    if (features.num_cols if isinstance(features, Csr) else features.shape[1]) == 0:
-        raise DataError("features: there are no columns; give one at least")
-    rows = features.num_rows if isinstance(features, Csr) else features.shape[0]
-    if rows != num_nodes:
-        raise DataError(f"features: {rows} rows for {num_nodes} nodes; give one row for each node")
-    check_finite(features)
-
-
-def _check_masks(masks: dict[str, Tensor], num_nodes: int) -> None:
-    for name, mask in masks.items():
-        if mask.dtype != torch.bool or mask.shape != (num_nodes,):
-            raise DataError(
-                f"{name}_mask: expected bool [{num_nodes}], got {str(mask.dtype)[6:]} {list(mask.shape)}"
-            )
-        if not mask.any() and name != "test":  # hidden test labels
-            raise DataError(f"{name}_mask: it is empty; mark at least one node")
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
-        num_shared = int((masks[first] & masks[second]).sum())
-        if num_shared:
-            raise DataError(
-                f"{first}_mask and {second}_mask overlap in {num_shared} nodes; "
-                "a node belongs to one split at most"
-            )
-
-
-def _check_labels(data: Graph) -> None:
-    labels, num_nodes = data.labels, data.num_nodes
-    check_rows(labels, num_nodes)
-    columns = labels.shape[1] if labels.dim() == 2 else 1
-    if (data.regression or labels.dim() == 2) and columns != data.num_classes:
-        raise DataError(f"labels: {columns} columns for num_classes {data.num_classes}")
-    if data.class_names and len(data.class_names) != data.num_classes:
-        raise DataError(f"class_names: {len(data.class_names)} names for {data.num_classes} classes")
-    used = labels[data.train_mask | data.val_mask | data.test_mask]
-    if data.regression:
-        if not torch.isfinite(used).all():
-            raise DataError("labels: a value in the masks is not finite; leave its node out of the masks")
-        return
-    low, high = (0, 1) if labels.dim() == 2 else (0, data.num_classes - 1)
-    outside = (used < low) | (used > high) | ~torch.isfinite(used)
-    if outside.any():
-        raise DataError(
-            f"labels: {used[outside][0].item()} lies outside {low} to {high} "
-            f"({int(outside.sum())} such labels in the masks, num_classes is {data.num_classes}); "
-            "mend the label or raise num_classes"
-        )

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from gnnpipe.config.run import LabelTask
 from gnnpipe.errors import DataError
-from gnnpipe.graph.convert import as_mask, as_tensor, exact_float32, number_text
+from gnnpipe.graph.convert import as_mask, as_tensor, exact_float32, number_text, without_single_column
 
 # Stands for "no label" among class numbers. Among floats NaN does, and in all columns of several labels.
 UNLABELLED = -1
+
+LabelKind = Literal["classes", "multilabel", "regression"]
+"""One class a node; 0/1 columns; or values to be predicted."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Labels:
     """
 
     values: Tensor
-    kind: Literal["classes", "several", "values"]
+    kind: LabelKind
     notes: tuple[str, ...] = ()
     """Lines for the user: each names something that was guessed or changed."""
     names: tuple[str, ...] = ()
@@ -51,8 +54,7 @@ def as_labels(given: Any, task: LabelTask = "auto") -> Labels:
     if texts is not None and task != "regression":
         numbers, names = named_classes(texts)
         return Labels(torch.from_numpy(numbers), "classes", names=names)
-    labels = as_tensor(given, "labels")
-    labels = labels.squeeze(-1) if labels.dim() == 2 and labels.shape[1] == 1 else labels
+    labels = without_single_column(as_tensor(given, "labels"))
     if labels.dim() not in (1, 2):
         raise DataError(
             f"labels: expected shape [num_nodes] or [num_nodes, num_labels], got {list(labels.shape)}"
@@ -71,7 +73,7 @@ def as_labels(given: Any, task: LabelTask = "auto") -> Labels:
             ),
         )
     if labels.dim() == 2:
-        return Labels(_several_labels(labels), "several")
+        return Labels(_several_labels(labels), "multilabel")
     return Labels(_classes(labels), "classes")
 
 
@@ -89,9 +91,14 @@ def _texts(given: Any) -> list[str | None] | None:
     values = np.asarray(given) if isinstance(given, list | tuple) else given
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "UO" or values.ndim != 1:
         return None
-    listed = [None if value is None or value != value else value for value in values.tolist()]
+    listed = [None if _is_absent(value) else value for value in values.tolist()]
     known = [value for value in listed if value is not None]
     return listed if known and all(isinstance(value, str) for value in known) else None
+
+
+def _is_absent(value: Any) -> bool:
+    """Whether it is None, NaN or NaT."""
+    return value is None or bool(value != value)
 
 
 def labelled(labels: Tensor) -> Tensor:
@@ -136,10 +143,10 @@ def check_rows(labels: Tensor, num_nodes: int) -> None:
 
 def class_notes(labels: Labels, num_classes: int) -> list[str]:
     """Notes about classes that may be meant in another way than they are taken."""
-    if labels.kind == "values":
+    if labels.kind == "regression":
         return []
     known = labels.values[labelled(labels.values)]
-    if labels.kind == "several":
+    if labels.kind == "multilabel":
         num_labels = known.shape[1]
         if num_labels < 2 or not len(known) or bool((known.sum(dim=1) != 1).any()):
             return []
@@ -236,4 +243,4 @@ def _values(labels: Tensor, notes: tuple[str, ...]) -> Labels:
             f"labels: {int(some.sum()):,} nodes have some of their {rows.shape[1]} values and not others, "
             f"first node {node}; give all, or NaN in all columns, or train one column at a time"
         )
-    return Labels(converted, "values", (*notes, *rounded))
+    return Labels(converted, "regression", (*notes, *rounded))

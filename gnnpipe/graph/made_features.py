@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor
 from gnnpipe.config.features import parse_features
 from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
+from gnnpipe.system.steps import Say, say_nothing
 
 # Up to this many nodes all eigenvectors are computed at once, which is exact.
 DENSE_NODES = 400
@@ -20,10 +19,9 @@ DENSE_NODES = 400
 TOLERANCE = 1e-5
 # Products with the matrix between two reports of progress, and most restarts of the iteration.
 PRODUCTS_PER_REPORT, MOST_RESTARTS = 500, 3000
-Say = Callable[[str], None]
 
 
-def made_features(adjacency: Csr, spec: str, say: Say = lambda line: None) -> Tensor:
+def made_features(adjacency: Csr, spec: str, say: Say = say_nothing) -> Tensor:
     """float32 ``[num_nodes, num_features]`` features of a graph's structure.
 
     degree: log(1 + number of edges that come in) and log(1 + number that go out), or one column where they

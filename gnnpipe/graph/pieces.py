@@ -89,21 +89,30 @@ def labels_from(
     raw: RawGraph, name: str, choices: Choices, num_nodes: int, num_classes: int | None, assumed: int | None
 ) -> tuple[Labels, int, Masks, list[str]]:
     """Labels, their number of classes or values, and the masks of labelled nodes; and notes about them."""
-    if raw.labels is None and assumed is None:
-        raise DataError(
-            f"labels: {name} has none; to train, give those of some nodes, and NaN for the others"
-        )
     if raw.labels is None:
-        note = f"labels: {name} has none; as many classes as --hidden are planned for ({assumed})"
-        labels = Labels(torch.zeros(1, dtype=torch.int64).expand(num_nodes), "classes")
-        return labels, assumed or 0, random_split(num_nodes, 0), [note]
+        return _assumed_labels(name, num_nodes, assumed)
     labels = as_labels(raw.labels, raw.task or "auto" if choices.task == "auto" else choices.task)
     check_rows(labels.values, num_nodes)
     masks, mask_notes = chosen_masks(raw.masks, labels, choices, name)
     named = len(raw.class_names or labels.names) if labels.kind == "classes" else 0
-    if num_classes is not None and not (isinstance(num_classes, int) and num_classes > 0):
-        raise DataError(
-            f"num_classes: '{shown(num_classes)}' can't be used; expected a whole number above 0, or None"
-        )
+    _check_num_classes(num_classes)
     outputs = num_classes or raw.num_classes or named or count_outputs(labels)
     return labels, outputs, masks, [*labels.notes, *class_notes(labels, outputs), *mask_notes]
+
+
+def _assumed_labels(name: str, num_nodes: int, assumed: int | None) -> tuple[Labels, int, Masks, list[str]]:
+    """Labels for planning alone, all of the first class; raises DataError where labels are needed."""
+    if assumed is None:
+        raise DataError(
+            f"labels: {name} has none; to train, give those of some nodes, and NaN for the others"
+        )
+    note = f"labels: {name} has none; as many classes as --hidden are planned for ({assumed})"
+    labels = Labels(torch.zeros(1, dtype=torch.int64).expand(num_nodes), "classes")
+    return labels, assumed, random_split(num_nodes, 0), [note]
+
+
+def _check_num_classes(given: Any) -> None:
+    if given is not None and not (isinstance(given, int) and given > 0):
+        raise DataError(
+            f"num_classes: '{shown(given)}' can't be used; expected a whole number above 0, or None"
+        )

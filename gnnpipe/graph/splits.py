@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,13 @@ Masks = tuple[Tensor, Tensor, Tensor]
 # Fewest labelled nodes for a seeded split: with fewer, one of the three masks may be empty.
 LEAST_FOR_SPLIT = 5
 _SPLITS = ("train", "val", "test")
+MASKS = ("train_mask", "val_mask", "test_mask")
+"""Names of the three masks in files and objects."""
+SPLIT_WORDS = {
+    "train": 0, "training": 0, "tr": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "va": 1, "test": 2,
+    "testing": 2, "te": 2, "none": -1, "unlabeled": -1,
+}  # fmt: skip
+"""Words for the split of a node, in small letters: the number of its mask, -1 for none."""
 
 
 def chosen_masks(
@@ -34,13 +43,7 @@ def chosen_masks(
     """
     if shipped is None:
         return _made(labels, choices, name)
-    if not isinstance(shipped, tuple | list) or len(shipped) != len(_SPLITS):
-        found = (
-            len(shipped)
-            if isinstance(shipped, tuple | list)
-            else f"an object of type {type(shipped).__name__}"
-        )
-        raise DataError(f"masks: {found} can't be used; give three: for training, validation and testing")
+    _check_three(shipped)
     none = torch.zeros(len(labels.values), dtype=torch.bool)
     given = [
         none if mask is None and key == "test" else mask for key, mask in zip(_SPLITS, shipped, strict=True)
@@ -55,6 +58,13 @@ def chosen_masks(
         (mask[:, choices.split] if mask.dim() == 2 else mask).contiguous() for mask in columns
     )
     return masks_with_labels((train, val, test), labels.values)
+
+
+def _check_three(masks: Any) -> None:
+    is_list = isinstance(masks, tuple | list)
+    if not is_list or len(masks) != len(_SPLITS):
+        found = len(masks) if is_list else f"an object of type {type(masks).__name__}"
+        raise DataError(f"masks: {found} can't be used; give three: for training, validation and testing")
 
 
 def _made(labels: Labels, choices: Choices, name: str) -> tuple[Masks, list[str]]:

@@ -25,7 +25,7 @@ DUPLICATES = {"keep": "kept", "sum": "summed", "drop": "dropped"}
 
 
 def print_graph(path: Path, *, as_json: bool) -> int:
-    """Print what is in a graph folder, or its statistics as JSON; return the exit code; raises DataError."""
+    """Print the statistics of a graph folder, as lines or JSON; return the exit code; raises DataError."""
     if as_json:
         sys.stdout.write(json_text(read_graph_file(path).report, indent=2) + "\n")
     else:
@@ -34,7 +34,7 @@ def print_graph(path: Path, *, as_json: bool) -> int:
 
 
 def graph_lines(path: Path) -> list[str]:
-    """What is in a graph folder, for people; raises DataError where it holds no graph."""
+    """Statistics of a graph folder, for people; raises DataError where it holds no graph."""
     content = read_graph_file(path)
     source = f", from {shown(content.source)}" if content.source else ""
     lines = [f"{shown(str(path))}: {shown(content.name)}{source}"]

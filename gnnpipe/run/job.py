@@ -129,7 +129,7 @@ def _balanced_plan(layout: LayoutConfig, spec: ModelSpec, data: Graph, lookahead
 
 @dataclass(frozen=True)
 class Outline:
-    """What is settled about a run before its graph is cut."""
+    """Decisions about a run that are made before its graph is cut."""
 
     plan: Plan
     spec: ModelSpec

@@ -24,20 +24,20 @@ NAN = float("nan")
     [
         ([0, 1, 2], "auto", "classes"),
         ([0.0, 1.0, NAN], "auto", "classes"),
-        ([0.5, 1.0, NAN], "auto", "values"),
-        ([0.0, 1.0, NAN], "regression", "values"),
-        ([[0.0, 1.0], [1.0, 1.0]], "auto", "several"),
-        ([[0.0, 1.5], [1.0, 1.0]], "auto", "values"),
-        ([[0.0, 1.0], [1.0, 1.0]], "regression", "values"),
+        ([0.5, 1.0, NAN], "auto", "regression"),
+        ([0.0, 1.0, NAN], "regression", "regression"),
+        ([[0.0, 1.0], [1.0, 1.0]], "auto", "multilabel"),
+        ([[0.0, 1.5], [1.0, 1.0]], "auto", "regression"),
+        ([[0.0, 1.0], [1.0, 1.0]], "regression", "regression"),
         ([[0.0], [1.0]], "auto", "classes"),
-        ([True, False, True], "regression", "values"),
+        ([True, False, True], "regression", "regression"),
     ],
 )
 def test_kinds(given: Any, task: LabelTask, kind: str) -> None:
     found = as_labels(np.array(given), task)
     assert found.kind == kind
     values = np.array(given, dtype=np.float32).squeeze()
-    if kind == "values":
+    if kind == "regression":
         np.testing.assert_array_equal(found.values.numpy(), values)
         assert labelled(found.values).tolist() == [not np.isnan(row).any() for row in values]
 

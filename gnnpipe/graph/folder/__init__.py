@@ -6,5 +6,6 @@ weight.npy or count.npy          weight of each entry; or the number of parallel
 features.npy                     or feature_rowptr.npy, feature_col.npy, feature_value.npy where sparse
 labels.npy                       class numbers, 0/1 columns, or values
 train_mask.npy val_mask.npy test_mask.npy
-ids.npy ids_start.npy            ids of the nodes in the source; likewise class_names.npy
+ids.npy ids_start.npy            ids of the nodes in the source
+class_names.npy class_names_start.npy
 """

@@ -21,7 +21,7 @@ Counts = Literal["count", "weight"] | None
 
 @dataclass(frozen=True)
 class Counted:
-    """What was counted while an adjacency was written."""
+    """Numbers that were counted while an adjacency was written."""
 
     num_entries: int
     """Number of entries."""
@@ -116,11 +116,7 @@ class AdjacencyWriter:
 
     def _append_values(self, block: Entries, counts: Counts) -> None:
         self._num_written += len(block.key) if block.count is None else int(block.count.sum())
-        values, name = block.weight, "weight"
-        if values is None and block.count is not None and counts is not None:
-            values, name = block.count, counts
-            if self._value is None and not (values > 1).any():
-                return  # the file is made when parallel edges turn up; all before were single
+        values, name = self._values_of(block, counts)
         if values is None:
             return
         if self._value is None:
@@ -132,6 +128,14 @@ class AdjacencyWriter:
         if name == "weight":
             low, high = self._weights or (np.inf, -np.inf)
             self._weights = min(low, float(values.min())), max(high, float(values.max()))
+
+    def _values_of(self, block: Entries, counts: Counts) -> tuple[np.ndarray | None, str]:
+        """Weights or counts, None if nothing is to be written; and the name of their file."""
+        if block.weight is not None or block.count is None or counts is None:
+            return block.weight, "weight"
+        # the file of counts is made when parallel edges turn up: all edges before were single
+        is_needed = self._value is not None or bool((block.count > 1).any())
+        return block.count if is_needed else None, counts
 
     def _count_classes(self, source: np.ndarray, target: np.ndarray) -> None:
         if self._classes is None:

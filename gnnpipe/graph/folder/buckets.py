@@ -28,8 +28,8 @@ CAPACITY = 1 << 22
 """Keys of a bucket, which take 32 MiB, and about five times as much with weights."""
 MOST_BUCKETS = 250  # their numbers are bytes, which NumPy sorts fastest
 _BIN_BITS = 16
-_SORTED = 1 << 17
 # Sorted keys that are handed on at once: what follows stays in the processor's cache.
+_SORTED = 1 << 17
 
 Stream = Callable[[], Iterator[Keys]]
 """All keys, block by block; can be gone through several times."""

@@ -12,8 +12,9 @@ import numpy as np
 from gnnpipe.errors import shown
 from gnnpipe.files.npy import StoredRows
 from gnnpipe.graph.folder.edges import MOST_NODES
-from gnnpipe.graph.folder.form import ARRAYS, MASKS, GraphFile
+from gnnpipe.graph.folder.form import ARRAYS, GraphFile
 from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.splits import MASKS
 
 INTO = {
     "rowptr": "col",
@@ -84,7 +85,7 @@ def check_text(texts: NodeIds) -> None:
         decoder.decode(texts.content[at : at + _ROWS].tobytes(), final=at + _ROWS >= size)
     for at in range(0, len(texts.start), _ROWS):
         start = texts.start[at : at + _ROWS]
-        # bytes 10xxxxxx go on a letter
+        # a byte 10xxxxxx continues a letter
         if bool((texts.content[start[start < size]] & 0xC0 == 0x80).any()):
             raise ValueError("a text starts inside a letter")
 

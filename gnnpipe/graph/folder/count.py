@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.folder.edges import MOST_NODES, largest_id
-from gnnpipe.graph.folder.form import MASKS
 from gnnpipe.graph.pieces import NO_NODES
 from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.splits import MASKS
 
 
 def count_nodes(raw: RawGraph) -> tuple[int, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from gnnpipe.graph.sources.raw import RawGraph
 BLOCK = 1 << 20
 """Edges that are handled at once."""
 MOST_NODES = 2**31
-"""Nodes that two of which fit into a key of 63 bits."""
+"""Most nodes: the numbers of two have to fit into a key of 63 bits."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class KeyStream:
         self.num_loops = 0
         """Edges from a node to itself, once all were gone through."""
         self.num_rounded = 0
-        """Weights that float32 does not hold exactly, likewise."""
+        """Weights that float32 does not hold exactly, once all were gone through."""
 
     def __call__(self) -> Iterator[Keys]:
         """Go through all edges."""

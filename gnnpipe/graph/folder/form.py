@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from gnnpipe.config.catalog import GRAPH_FILE
 from gnnpipe.files.npy import StoredArray
 from gnnpipe.graph.folder.report import GraphReport
+from gnnpipe.graph.sources.raw import KnownTask
 
 FORMAT = 1
 """Number of the form that is written. A reader knows its own and those before it."""
-GRAPH = GRAPH_FILE
 ARRAYS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "rowptr": (("<i8",), (1,)),
     "col": (("<i4", "<i8"), (1,)),
@@ -31,10 +30,7 @@ ARRAYS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "class_names_start": (("<i8",), (1,)),
 }
 """Arrays that a folder may hold, each in ``NAME.npy``: allowed types and numbers of dimensions."""
-MASKS = ("train_mask", "val_mask", "test_mask")
-FILES = {GRAPH, *(f"{name}.npy" for name in ARRAYS)}
-
-Task = Literal["classes", "regression"]
+FILES = {GRAPH_FILE, *(f"{name}.npy" for name in ARRAYS)}
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class GraphFile:
     """Number of nodes."""
     num_classes: int | None
     """Number of classes, or of columns of the labels; None without labels."""
-    task: Task | None
+    task: KnownTask | None
     """Whether labels are classes (0/1 columns included) or values; None without labels."""
     arrays: dict[str, StoredArray]
     """Files of numbers, by their names without ``.npy``."""

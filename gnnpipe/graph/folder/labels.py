@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from gnnpipe.errors import DataError
 from gnnpipe.files.npy import ArrayWriter, StoredArray
-from gnnpipe.files.spool import release
+from gnnpipe.files.spool import copied_rows
+from gnnpipe.graph.convert import without_single_column
 from gnnpipe.graph.folder.edges import numpy_of
 from gnnpipe.graph.folder.report import ClassSize, LabelFacts
+from gnnpipe.graph.labels import LabelKind
+from gnnpipe.graph.sources.raw import KnownTask
 
 ROWS = 1 << 18
 """Nodes that are handled at once."""
 MOST_LISTED = 20
 """Classes that a report lists."""
-Kind = Literal["classes", "multilabel", "regression"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class WrittenLabels:
     stored: StoredArray
     """The file."""
     facts: LabelFacts
-    """What was counted."""
+    """Statistics, counted on the way."""
     classes: np.ndarray | None
     """int32 ``[num_nodes]``: class of each node, -1 for none; None where labels are no classes."""
 
@@ -38,7 +40,7 @@ class WrittenLabels:
 def write_labels(
     path: Path,
     labels: Tensor | np.ndarray,
-    task: Literal["classes", "regression"] | None,
+    task: KnownTask | None,
     names: Sequence[str] = (),
     num_classes: int = 0,
 ) -> WrittenLabels:
@@ -60,25 +62,17 @@ def write_labels(
             f"labels: expected numbers [num_nodes] or [num_nodes, num_labels], got {given.dtype} "
             f"{list(given.shape)}"
         )
-    given = given[:, 0] if given.ndim == 2 and given.shape[1] == 1 else given
+    given = without_single_column(given)
     kind = _kind(given, task)
     if kind == "classes":
         return _write_classes(path, given, names, max(num_classes, len(names)))
     return _write_values(path, given, kind, names)
 
 
-def rows(values: np.ndarray, size: int = ROWS) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks of rows, copied, each with the number of its first row."""
-    for start in range(0, len(values), size):
-        block = np.array(values[start : start + size])
-        release(values)
-        yield start, block
-
-
-def _kind(labels: np.ndarray, task: Literal["classes", "regression"] | None) -> Kind:
+def _kind(labels: np.ndarray, task: KnownTask | None) -> LabelKind:
     if task == "regression":
         return "regression"
-    bad = next(_odd(labels), None)
+    bad = _first_odd(labels)
     if bad is None:
         return "classes" if labels.ndim == 1 else "multilabel"
     if task is None and bad.value % 1:
@@ -94,35 +88,39 @@ def _kind(labels: np.ndarray, task: Literal["classes", "regression"] | None) -> 
 
 @dataclass(frozen=True)
 class _Odd:
-    """A label that is no class."""
+    """A label that is no class; in columns, one that is neither 0 nor 1."""
 
     value: float
     node: int
     column: str
+    """Its column as a message names it; empty where there is one only."""
 
 
-def _odd(labels: np.ndarray) -> Iterator[_Odd]:
-    """Labels that are no classes (or neither 0 nor 1, in columns): in each block, one that is not whole
-    if there is any, else the first."""
-    fractions: list[_Odd] = []
-    whole: list[_Odd] = []
-    for start, block in rows(labels):
+def _first_odd(labels: np.ndarray) -> _Odd | None:
+    """The first label with a fraction, which tells values from classes; else the first that is no class."""
+    first: _Odd | None = None
+    for start, block in copied_rows(labels, ROWS):
         if block.dtype.kind == "b":
             continue
         with np.errstate(invalid="ignore"):
-            bad = _is_odd(block)
-            part = bad & (block % 1 != 0) if block.dtype.kind == "f" else np.zeros_like(bad)
-        for chosen, kept in ((part, fractions), (bad, whole)):
-            if chosen.any() and not kept:
-                at = np.unravel_index(int(np.flatnonzero(chosen)[0]), block.shape)
-                column = f", column {at[1]}" if block.ndim == 2 else ""
-                kept.append(_Odd(float(block[at]), start + int(at[0]), column))
-        if fractions:
-            break
-    yield from fractions or whole
+            odd = _is_odd(block)
+            fraction = odd & (block % 1 != 0) if block.dtype.kind == "f" else np.zeros_like(odd)
+        if fraction.any():
+            return _odd_at(fraction, block, start)
+        if first is None and odd.any():
+            first = _odd_at(odd, block, start)
+    return first
+
+
+def _odd_at(chosen: np.ndarray, block: np.ndarray, start: int) -> _Odd:
+    """The first chosen label of a block that begins with node ``start``."""
+    at = np.unravel_index(int(np.flatnonzero(chosen)[0]), block.shape)
+    column = f", column {at[1]}" if block.ndim == 2 else ""
+    return _Odd(float(block[at]), start + int(at[0]), column)
 
 
 def _is_odd(block: np.ndarray) -> np.ndarray:
+    """bool, of the shape of the block: labels as in `_Odd`."""
     if block.ndim == 2:
         odd = (block != 0) & (block != 1) & ~np.isnan(block)
         odd[_no_labels(block)] = False
@@ -141,7 +139,7 @@ def _write_classes(path: Path, labels: np.ndarray, names: Sequence[str], num_cla
     writer, num_nodes = ArrayWriter(path, np.int64), len(labels)
     classes = np.full(num_nodes, -1, dtype=np.int32)
     try:
-        for start, block in rows(labels):
+        for start, block in copied_rows(labels, ROWS):
             number = np.where(np.isnan(block), -1, block).astype(np.int64)
             _check_largest(number, start, num_nodes, len(names), num_classes)
             classes[start : start + len(block)] = number
@@ -174,12 +172,12 @@ def _check_largest(number: np.ndarray, start: int, num_nodes: int, num_names: in
         )
 
 
-def _write_values(path: Path, labels: np.ndarray, kind: Kind, names: Sequence[str]) -> WrittenLabels:
+def _write_values(path: Path, labels: np.ndarray, kind: LabelKind, names: Sequence[str]) -> WrittenLabels:
     columns = labels.shape[1:]
     writer = ArrayWriter(path, np.float32, columns)
     sums, unlabelled, low, high = np.zeros(columns), 0, np.inf, -np.inf
     try:
-        for start, block in rows(labels, max(1, ROWS // max(1, *columns, 1))):
+        for start, block in copied_rows(labels, max(1, ROWS // max(1, *columns, 1))):
             values = _float32(block, start)
             if kind == "multilabel":
                 values[_no_labels(values)] = np.nan

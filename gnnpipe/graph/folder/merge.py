@@ -26,8 +26,8 @@ class Entries:
 
 
 def without_known_reverses(blocks: Iterable[Keys]) -> Iterator[Keys]:
-    """Drop reverses of edges where an edge goes the same way already, and the last bit of keys, which tells
-    reverses (1) from edges (0)::
+    """Drop an added reverse where the source has an edge that way already. Keys lose their last bit, which
+    tells reverses (1) from edges (0)::
 
         key     5|0 5|0 5|1   7|1 7|1   9|0       7 has no edge of its own, so its reverses stay
         kept    5   5         7   7     9
@@ -62,7 +62,7 @@ def merged(blocks: Iterable[Keys], *, first: bool) -> Iterator[Entries]:
 
     Args:
         blocks: sorted keys.
-        first: whether it has the first one's weight, instead of the sum of all.
+        first: keep the weight of the first, instead of the sum of all.
 
     Raises:
         DataError: a sum is not finite in float32.

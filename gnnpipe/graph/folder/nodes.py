@@ -14,17 +14,16 @@ from torch import Tensor
 
 from gnnpipe.errors import DataError
 from gnnpipe.files.npy import ArrayWriter, StoredArray
-from gnnpipe.graph.convert import as_mask
+from gnnpipe.files.spool import copied_rows
+from gnnpipe.graph.convert import as_mask, scipy_of
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.folder.edges import numpy_of
-from gnnpipe.graph.folder.form import MASKS
-from gnnpipe.graph.folder.labels import rows
 from gnnpipe.graph.folder.report import FeatureFacts, SplitFacts
 from gnnpipe.graph.ids import NodeIds
-from gnnpipe.graph.splits import Masks
+from gnnpipe.graph.splits import MASKS, Masks
 
-_VALUES = 1 << 20
 # Numbers that are handled at once.
+_VALUES = 1 << 20
 MOST_LISTED = 10
 """Columns that a report lists of a kind."""
 Stored = dict[str, StoredArray]
@@ -38,16 +37,16 @@ class WrittenFeatures:
     stored: Stored
     """The files."""
     facts: FeatureFacts
-    """What was counted."""
+    """Statistics, counted on the way."""
     notes: tuple[str, ...]
-    """What was changed."""
+    """Lines for the user: each names something that was changed."""
 
 
 def write_array(path: Path, values: np.ndarray, dtype: Any) -> StoredArray:
     """Write an array block by block."""
     writer = ArrayWriter(path, dtype, values.shape[1:])
     try:
-        for _, block in rows(values, max(1, _VALUES // max(1, int(np.prod(values.shape[1:]))))):
+        for _, block in copied_rows(values, max(1, _VALUES // max(1, int(np.prod(values.shape[1:]))))):
             writer.append(block)
         return writer.finish()
     finally:
@@ -65,10 +64,7 @@ def write_features(
     if isinstance(features, Csr):
         features = features.to_scipy()
     if isinstance(features, Tensor) and features.layout != torch.strided:
-        coordinates = features.detach().cpu().to_sparse_coo().coalesce()
-        features = sp.coo_matrix(
-            (coordinates.values().numpy(), coordinates.indices().numpy()), tuple(features.shape)
-        )
+        features = scipy_of(features)
     if isinstance(features, Tensor) and features.dtype == torch.bfloat16:
         features = features.float()  # exact; NumPy has no such type
     matrix = sp.csr_matrix(features) if sp.issparse(features) else numpy_of(features)
@@ -115,7 +111,7 @@ def _write_dense(folder: Path, matrix: np.ndarray) -> WrittenFeatures:
     columns, num_rounded, nonzero = _Columns(matrix.shape[1]), 0, 0
     writer = ArrayWriter(folder / "features.npy", dtype, matrix.shape[1:])
     try:
-        for _, block in rows(matrix, max(1, _VALUES // matrix.shape[1])):
+        for _, block in copied_rows(matrix, max(1, _VALUES // matrix.shape[1])):
             values, rounded = _converted(block, dtype)
             num_rounded += rounded
             nonzero += int(np.count_nonzero(values))
@@ -205,7 +201,7 @@ class _Columns:
             take(into, column[finite], value[finite])
 
     def facts(self, dtype: np.dtype[Any], *, sparse: bool, density: float) -> FeatureFacts:
-        """What was found."""
+        """The statistics of all columns."""
         constant = np.flatnonzero((self._low == self._high) & ~self._bad)
         bad = np.flatnonzero(self._bad)
         return FeatureFacts(

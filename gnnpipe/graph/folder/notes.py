@@ -12,7 +12,7 @@ MOST_NOTES, MOST_NOTE = 100, 500
 
 
 def edge_notes(facts: EdgeFacts, num_rounded: int, *, weighted: bool) -> Iterator[str]:
-    """What was changed about the edges.
+    """Notes about changes to the edges.
 
     Args:
         facts: what was counted.
@@ -31,7 +31,7 @@ def edge_notes(facts: EdgeFacts, num_rounded: int, *, weighted: bool) -> Iterato
 
 
 def _fate(facts: EdgeFacts, weighted: bool) -> str:
-    """What becomes of edges that repeat others."""
+    """Clause about the edges that repeat others."""
     if facts.duplicates == "sum":
         return "the weight of one edge is the sum of theirs" if weighted else "their number is a weight now"
     if facts.duplicates == "drop":

@@ -6,9 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
+from gnnpipe.config.catalog import GRAPH_FILE
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.writing import is_leftover
-from gnnpipe.graph.folder.form import FILES, GRAPH
+from gnnpipe.graph.folder.form import FILES
 from gnnpipe.system.words import readable_bytes
 
 
@@ -18,8 +19,8 @@ def check_may_write(out: Path, *, overwrite: bool) -> None:
     _check_place(out)
     names = {path.name for path in out.iterdir()} if out.exists() else set()
     foreign = sorted(name for name in names - FILES if not is_leftover(name))
-    if foreign or (names and GRAPH not in names):
-        what = f"'{shown(foreign[0])}' is no file of one" if foreign else f"{GRAPH} is absent"
+    if foreign or (names and GRAPH_FILE not in names):
+        what = f"'{shown(foreign[0])}' is no file of one" if foreign else f"{GRAPH_FILE} is absent"
         raise ConfigError(
             f"out: '{shown(out)}' is not just a graph ({what}), so it is not replaced; choose another --out"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,25 +9,22 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor
 
+from gnnpipe.config.catalog import GRAPH_FILE
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.npy import StoredArray, stored_rows
 from gnnpipe.files.reading import read_yaml_text
 from gnnpipe.files.typed_json import from_object
+from gnnpipe.graph.convert import as_tensor
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.folder.check import check_arrays, check_content, check_text, num_columns
-from gnnpipe.graph.folder.form import FORMAT, GRAPH, MASKS, GraphFile
+from gnnpipe.graph.folder.form import FORMAT, GraphFile
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.splits import MASKS
 
 Arrays = dict[str, np.ndarray]
 """Mapped arrays by their names without ``.npy``."""
-
-
-def is_graph_folder(path: Path) -> bool:
-    """Whether a folder holds a graph.yaml."""
-    return (path / GRAPH).is_file()
 
 
 def open_graph(path: Path) -> RawGraph:
@@ -44,7 +40,7 @@ def open_graph(path: Path) -> RawGraph:
         DataError: the folder holds no graph, one of a later version, or files that were changed or damaged.
     """
     content = read_graph_file(path)
-    with _told(path, GRAPH):
+    with _told(path, GRAPH_FILE):
         check_arrays(content)
     arrays = {}
     for name, known in content.arrays.items():
@@ -59,7 +55,7 @@ def read_graph_file(path: Path) -> GraphFile:
     if not path.is_dir():
         raise DataError(f"graph: '{shown(path)}' is no folder; make one with gnnpipe import")
     try:
-        _, fields = read_yaml_text(path / GRAPH)
+        _, fields = read_yaml_text(path / GRAPH_FILE)
         written = fields.get("format")
         if type(written) is int and written > FORMAT:
             raise DataError(
@@ -69,12 +65,12 @@ def read_graph_file(path: Path) -> GraphFile:
         return from_object(GraphFile, fields)
     except FileNotFoundError:
         raise DataError(
-            f"graph: '{shown(path)}' holds no graph ({GRAPH} is absent); make one with gnnpipe import"
+            f"graph: '{shown(path)}' holds no graph ({GRAPH_FILE} is absent); make one with gnnpipe import"
         ) from None
     except DataError:
         raise
     except (OSError, ValueError) as error:
-        raise DataError(f"graph: {GRAPH} of '{shown(path)}' can't be used: {_reason(error)}") from None
+        raise DataError(f"graph: {GRAPH_FILE} of '{shown(path)}' can't be used: {_reason(error)}") from None
 
 
 def map_adjacency(folder: Path, stored: dict[str, StoredArray]) -> Csr:
@@ -113,8 +109,8 @@ def _adjacency(arrays: Arrays) -> Csr:
     value = arrays.get("weight", arrays.get("count"))
     return Csr(
         torch.from_numpy(rowptr.astype(col.dtype)),
-        _tensor(col),
-        torch.ones(1).expand(len(col)) if value is None else _tensor(value),
+        as_tensor(col, "col"),
+        torch.ones(1).expand(len(col)) if value is None else as_tensor(value, "weight"),
         len(rowptr) - 1,
     )
 
@@ -134,13 +130,6 @@ def _texts(path: Path, name: str, arrays: Arrays) -> NodeIds | None:
     with _told(path, f"{name}.npy"):
         check_text(texts)
     return texts
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """A mapped array as a tensor. It is read-only, which tensors can't be: writing to it is a crash."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-        return torch.from_numpy(array)
 
 
 @contextmanager

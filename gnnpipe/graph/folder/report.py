@@ -1,9 +1,11 @@
-"""GraphReport: what is in a graph, counted while it was written."""
+"""GraphReport: statistics of a graph, counted while it was written."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from gnnpipe.graph.labels import LabelKind
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.99, 1.0)
 
@@ -19,11 +21,11 @@ class EdgeFacts:
     num_loops: int
     """Edges of the source from a node to itself."""
     loops: Literal["keep", "drop"]
-    """What became of them."""
+    """Whether they were kept or dropped."""
     num_repeated: int
-    """Edges that repeat others: of the source's, or of those and their reverses where these were added."""
+    """Edges that repeat others, added reverses included."""
     duplicates: Literal["keep", "sum", "drop"]
-    """What became of them."""
+    """Whether they were kept, summed or dropped."""
     reversed: bool
     """Whether the reverse of every edge was added."""
     directed: bool
@@ -54,7 +56,7 @@ class ClassSize:
 class LabelFacts:
     """Statistics of the labels."""
 
-    kind: Literal["classes", "multilabel", "regression"]
+    kind: LabelKind
     """One class a node; 0/1 columns; or values."""
     num_classes: int
     """Number of classes, or of columns."""
@@ -104,7 +106,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class GraphReport:
-    """What is in a graph folder."""
+    """Statistics of a graph folder."""
 
     num_nodes: int
     """Number of nodes."""

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from gnnpipe import __version__
+from gnnpipe.config.catalog import GRAPH_FILE
 from gnnpipe.config.importing import ImportConfig
 from gnnpipe.errors import shown
 from gnnpipe.files.plain_yaml import dump_yaml
@@ -22,8 +23,8 @@ from gnnpipe.graph.folder.adjacency import AdjacencyWriter, Counted, Counts
 from gnnpipe.graph.folder.buckets import CAPACITY, sorted_keys
 from gnnpipe.graph.folder.count import count_nodes
 from gnnpipe.graph.folder.edges import KeyStream, num_given
-from gnnpipe.graph.folder.form import FORMAT, GRAPH, GraphFile, Task
-from gnnpipe.graph.folder.labels import Kind, write_labels
+from gnnpipe.graph.folder.form import FORMAT, GraphFile
+from gnnpipe.graph.folder.labels import write_labels
 from gnnpipe.graph.folder.merge import merged, parallel, without_known_reverses
 from gnnpipe.graph.folder.nodes import Stored, write_features, write_ids, write_masks
 from gnnpipe.graph.folder.notes import edge_notes, shortened
@@ -31,8 +32,9 @@ from gnnpipe.graph.folder.place import check_may_write, check_space
 from gnnpipe.graph.folder.read import map_adjacency
 from gnnpipe.graph.folder.report import EdgeFacts, FeatureFacts, GraphReport, LabelFacts, SplitFacts
 from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.labels import LabelKind
 from gnnpipe.graph.made_features import made_features
-from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.sources.raw import KnownTask, RawGraph
 from gnnpipe.system.steps import Step, silently
 
 if TYPE_CHECKING:  # a Graph may import this module to save itself
@@ -88,7 +90,7 @@ def write_graph(
         report=report,
         notes=shortened([*raw.notes, *node_notes, *parts.notes]),
     )
-    write_file(work.folder / GRAPH, dump_yaml(to_plain(content)))
+    write_file(work.folder / GRAPH_FILE, dump_yaml(to_plain(content)))
     make_folder(out.absolute().parent, link=True)
     replace_folder(work.folder, out, scratch / "replaced")
     return report
@@ -135,7 +137,7 @@ class _Written(Generic[Facts]):
     facts: Facts
     """Its statistics."""
     notes: tuple[str, ...] = ()
-    """What was left out or changed."""
+    """Lines for the user: each names something that was left out or changed."""
     classes: np.ndarray | None = None
     """Of labels that are classes: int32 ``[num_nodes]``, -1 for none."""
 
@@ -148,6 +150,7 @@ class _Parts:
     edges: _Written[EdgeFacts]
     features: _Written[FeatureFacts | None]
     others: _Written[SplitFacts | None]
+    """Masks and ids."""
 
     @property
     def stored(self) -> Stored:
@@ -156,7 +159,7 @@ class _Parts:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out or changed."""
+        """All notes."""
         return (*self.labels.notes, *self.edges.notes, *self.features.notes, *self.others.notes)
 
     def report(self, raw: RawGraph, num_nodes: int, seconds: float) -> GraphReport:
@@ -293,11 +296,11 @@ class _Work:
 
 
 def _file_of_counts(config: ImportConfig) -> Counts:
-    """What the numbers of parallel edges become where edges have no weights."""
+    """File of the numbers of parallel edges, where edges have no weights; None to drop the numbers."""
     if config.duplicates == "sum":
         return "weight"
     return None if config.duplicates == "drop" or config.undirected else "count"
 
 
-def _task(kind: Kind) -> Task:
+def _task(kind: LabelKind) -> KnownTask:
     return "regression" if kind == "regression" else "classes"

@@ -28,6 +28,7 @@ from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.prepare.normalize import Normalization
 from gnnpipe.graph.prepare.stored import check_prepared
 from gnnpipe.system.failures import advice, reason
+from gnnpipe.system.steps import Say
 from gnnpipe.system.words import readable_bytes
 
 PREPARED = "prepared graph"
@@ -41,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a prepared graph is made of, other than the graph itself."""
+    """Ingredients of a prepared graph, other than the graph itself."""
 
     cut: CutSpec
     normalization: Normalization
@@ -63,7 +64,7 @@ class Cache:
         say: told what is read and written.
     """
 
-    def __init__(self, store: Store, say: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, say: Say) -> None:
         self._store, self._say = store, say
 
     def prepared(self, graph: str, name: str, recipe: Recipe, make: Callable[[Path], None]) -> Path | None:
@@ -135,7 +136,7 @@ class Cache:
 
 @contextmanager
 def opened(
-    folder: str | None, step: Callable[[str], AbstractContextManager[None]], say: Callable[[str], None]
+    folder: str | None, step: Callable[[str], AbstractContextManager[None]], say: Say
 ) -> Iterator[Cache | None]:
     """The cache in a folder; None where no folder is given.
 
@@ -154,7 +155,7 @@ def opened(
 
 
 def key_of(what: str, graph: str, ingredients: object) -> str:
-    """Name of an entry: 32 hexadecimal digits, other ones for any other ingredient.
+    """Name of an entry: 32 hexadecimal digits, which change with every ingredient.
 
     Args:
         what: kind of the entry.

@@ -14,7 +14,7 @@ from gnnpipe.graph.cut.structure import Structure
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.cache import Cache, Recipe, opened
 from gnnpipe.graph.prepare.fingerprint import fingerprint
-from gnnpipe.system.steps import Step, silently
+from gnnpipe.system.steps import Say, Step, silently
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def at_hand(
     cache: str | None,
     load: Callable[[], Graph],
     step: Step = silently,
-    say: Callable[[str], None] = to_stderr,
+    say: Say = to_stderr,
     known: Callable[[], str] | None = None,
 ) -> Iterator[LazyGraph]:
     """A graph with its cache; what is found there stays until this context closes.

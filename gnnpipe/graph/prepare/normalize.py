@@ -39,7 +39,7 @@ def normalized(
         kind: normalisation.
         weighted: whether entries are weights, as in `Graph`.
         order: old id of each node in the new numbering of A; None keeps the numbers.
-        ids: names of the nodes, for messages.
+        ids: ids of the nodes in their files, for messages.
 
     Raises:
         DataError: a weight is negative, and gcn would take the square root of its sums.

@@ -1,7 +1,7 @@
 """Checks of a prepared graph's file that somebody else may have made, or a disk have damaged.
 
-Products read rows by the numbers in the file without looking at them again: a number out of range would read,
-or write, memory that is none of ours.
+Products read rows by the numbers in the file without looking at them again: a number out of range would read
+or write memory outside of the arrays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gnnpipe.files.typed_json import from_object
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.prepare.prepared import GraphFacts, PreparedGraph
 
-# Entries that are looked at at once.
+# Entries that are checked at once.
 BLOCK = 1 << 22
 
 

@@ -36,7 +36,7 @@ from gnnpipe.graph.sources.objects import of_pyg
 from gnnpipe.graph.sources.ogb.read import read_ogb
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.sources.synthetic import planted_partition
-from gnnpipe.system.steps import Step, silently
+from gnnpipe.system.steps import Step, say_nothing, silently
 
 
 def load_dataset(config: GraphConfig, assumed_width: int | None = None, step: Step = silently) -> Graph:
@@ -111,7 +111,7 @@ def _scaled(graph: Graph, config: GraphConfig) -> Graph:
 
 
 def _read(config: GraphConfig) -> RawGraph:
-    """The content of a data set's files. All that are known by name have classes."""
+    """The content of a data set's files; labels are classes unless its reader says otherwise."""
     source = find_source(config.dataset)
     read = _READERS[source.reader]
     root = config.root or str(Path("data") / source.class_name)
@@ -206,7 +206,7 @@ def _read_npz(source: Source, root: str) -> RawGraph:
 def _read_saint(source: Source, root: str) -> RawGraph:
     folder = Path(_open(source, root, process=False).raw_dir)
     with scratch_folder() as scratch:
-        return saint.read(folder, scratch, _silently)
+        return saint.read(folder, scratch, say_nothing)  # the user named the data set, and so its format
 
 
 def _read_attributed(source: Source, root: str) -> RawGraph:
@@ -227,7 +227,3 @@ _READERS = {
     "attributed": _read_attributed,
     "ogb": _read_ogb,
 }
-
-
-def _silently(line: str) -> None:
-    """Say nothing: the user named the data set, and so its format."""

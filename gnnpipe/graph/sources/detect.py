@@ -17,10 +17,11 @@ from gnnpipe.graph.sources.formats import graphbolt, matrix_market, npy_folder, 
 from gnnpipe.graph.sources.formats.refused import refuse, start_of, zip_members
 from gnnpipe.graph.sources.ogb import read as ogb
 from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.sources.tables import read_tables
+from gnnpipe.graph.sources.tables.text import has_ending
+from gnnpipe.system.steps import Say
 
-Say = Callable[[str], None]
 _TABLES = "tables: CSV, TSV or Parquet files"
-_TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".edges", ".edgelist", ".el", ".parquet", ".pq")
 _PARQUET = b"PAR1"
 
 
@@ -110,21 +111,15 @@ def _is_table(path: Path) -> bool:
     """Whether it is a table, or a folder with one; a folder of Parquet files is one."""
     if path.is_dir():
         files = (entry for entry in path.iterdir() if entry.is_file())
-        return any(map(_has_table_ending, files)) or any(path.glob("*/*.parquet")) or any(path.glob("*/*.pq"))
+        return any(map(has_ending, files)) or any(path.glob("*/*.parquet")) or any(path.glob("*/*.pq"))
     head = start_of(path)
     is_text = bool(head) and not any(letter < 9 for letter in head)
-    return head.startswith(_PARQUET) or (is_text and _has_table_ending(path)) or (is_text and b"\n" in head)
-
-
-def _has_table_ending(path: Path) -> bool:
-    return path.name.lower().removesuffix(".gz").endswith(_TABLE_ENDINGS)
+    return head.startswith(_PARQUET) or (is_text and has_ending(path)) or (is_text and b"\n" in head)
 
 
 def _read_tables(path: Path, config: TablesConfig, scratch: Path, say: Say) -> RawGraph:
-    from gnnpipe.graph.sources.tables import read_tables
-
     if path.is_dir():
-        files = [entry for entry in path.iterdir() if entry.is_file() and _has_table_ending(entry)]
+        files = [entry for entry in path.iterdir() if entry.is_file() and has_ending(entry)]
         say(f"{shown(path.name)}: {len(files)} {'table' if len(files) == 1 else 'tables'}")
     else:
         say(f"{shown(path.name)}: a table")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -17,12 +18,7 @@ from gnnpipe.graph.convert import as_tensor
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.labels import named_classes
 from gnnpipe.graph.sources.raw import RawGraph
-from gnnpipe.graph.splits import Masks
-
-# Masks of a torch_geometric Data.
-_MASKS = ("train_mask", "val_mask", "test_mask")
-# Words for the split of a node, in lower case.
-_SPLITS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+from gnnpipe.graph.splits import MASKS, SPLIT_WORDS, Masks
 
 
 def of_pyg(data: Any, name: str) -> RawGraph:
@@ -40,7 +36,7 @@ def of_pyg(data: Any, name: str) -> RawGraph:
         )
     if "edge_index" not in data:
         raise DataError(f"dataset: {name} has no edges (edge_index), which training needs")
-    used = {"x", "y", "edge_index", "edge_weight", "num_nodes", *_MASKS}
+    used = {"x", "y", "edge_index", "edge_weight", "num_nodes", *MASKS}
     unused = [_unused(data, key) for key in sorted(set(data.keys()) - used)]
     notes = (f"{name}: not used: {', '.join(unused)}",) if unused else ()
     features, labels, weight, num_nodes = (data.get(key) for key in ("x", "y", "edge_weight", "num_nodes"))
@@ -84,8 +80,8 @@ def of_networkx(
         DataError: it is another kind of object, an attribute is absent, or has a value that can't be used.
     """
     _check_networkx(graph)
-    nodes, attributes = list(graph), [values for _, values in graph.nodes(data=True)]
-    number = {node: index for index, node in enumerate(nodes)}
+    nodes = _Nodes(list(graph), [values for _, values in graph.nodes(data=True)])
+    number = {node: index for index, node in enumerate(nodes.names)}
     edges = list(graph.edges(data=True))
     ends = np.array([(number[source], number[target]) for source, target, _ in edges], dtype=np.int64)
     ends = ends.reshape(-1, 2).T
@@ -94,17 +90,17 @@ def of_networkx(
         loop = ends[0] == ends[1]  # its own reverse
         ends = np.concatenate([ends, ends[::-1, ~loop]], axis=1)
         weights = None if weights is None else np.concatenate([weights, weights[~loop]])
-    labels, class_names = _labels(nodes, attributes, label)
-    names = _feature_names(features, attributes)
+    labels, class_names = nodes.labels(label)
+    names = nodes.feature_names(features)
     return RawGraph(
         ends,
-        _features(nodes, attributes, names) if names else None,
+        nodes.features(names) if names else None,
         labels,
-        None if split is None else _masks(nodes, attributes, split),
+        None if split is None else nodes.masks(split),
         (),
         weights,
-        len(nodes),
-        _ids(nodes),
+        len(nodes.names),
+        _ids(nodes.names),
         class_names,
         str(graph.name or ""),
     )
@@ -120,13 +116,13 @@ def _unused(data: Any, key: str) -> str:
 
 def _shipped_masks(data: Any, name: str) -> Masks | None:
     """The three masks of a torch_geometric Data; None if it has none, DataError if it has some of them."""
-    present = [mask for mask in _MASKS if mask in data]
+    present = [mask for mask in MASKS if mask in data]
     if not present:
         return None
-    if len(present) < len(_MASKS):
-        absent = next(mask for mask in _MASKS if mask not in present)
+    if len(present) < len(MASKS):
+        absent = next(mask for mask in MASKS if mask not in present)
         raise DataError(f"dataset: {name} has {present[0]}, but no {absent}; all three are needed")
-    train, val, test = (as_tensor(data[mask], mask) for mask in _MASKS)
+    train, val, test = (as_tensor(data[mask], mask) for mask in MASKS)
     return train, val, test
 
 
@@ -141,7 +137,7 @@ def _check_networkx(graph: Any) -> None:
         )
 
 
-def _weights(edges: list[tuple[Any, Any, dict[str, Any]]], weight: str) -> np.ndarray:
+def _weights(edges: list[tuple[Any, Any, Mapping[str, Any]]], weight: str) -> np.ndarray:
     found = np.empty(len(edges), dtype=np.float64)
     for index, (source, target, attributes) in enumerate(edges):
         value = attributes.get(weight)
@@ -153,79 +149,84 @@ def _weights(edges: list[tuple[Any, Any, dict[str, Any]]], weight: str) -> np.nd
     return found
 
 
-def _column(nodes: list[Any], attributes: list[dict[str, Any]], key: str, what: str) -> list[Any]:
-    """The values of an attribute, node by node; None where it is absent, NaN or NaT."""
-    if not any(key in values for values in attributes):
-        known = sorted({str(name) for values in attributes for name in values})
-        listed = f"nodes have {', '.join(known[:20])}" if known else "nodes have no attributes"
-        hint = did_you_mean(str(key), known)
-        listed = f"{hint} {listed.capitalize()}" if hint else f"; {listed}"
-        raise DataError(f"{what}: no node has an attribute '{shown(key)}'{listed}")
-    values = (attributes[index].get(key) for index in range(len(nodes)))
-    return [None if isinstance(value, Real) and math.isnan(value) else value for value in values]
+@dataclass(frozen=True)
+class _Nodes:
+    """Nodes of a networkx graph."""
 
+    names: list[Any]
+    attributes: list[Mapping[str, Any]]
+    """Of each node."""
 
-def _labels(
-    nodes: list[Any], attributes: list[dict[str, Any]], key: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as numbers, NaN for none; and the names of classes that are text."""
-    values = _column(nodes, attributes, key, "label")
-    known = [value for value in values if value is not None]
-    if known and all(isinstance(value, str) for value in known):
-        return named_classes(values)
-    return _numbers(nodes, values, key, "label"), ()
+    def column(self, key: str, what: str) -> list[Any]:
+        """The values of an attribute, node by node; None where it is absent, NaN or NaT."""
+        if not any(key in values for values in self.attributes):
+            known = sorted({str(name) for values in self.attributes for name in values})
+            listed = f"nodes have {', '.join(known[:20])}" if known else "nodes have no attributes"
+            hint = did_you_mean(str(key), known)
+            listed = f"{hint} {listed.capitalize()}" if hint else f"; {listed}"
+            raise DataError(f"{what}: no node has an attribute '{shown(key)}'{listed}")
+        found = (values.get(key) for values in self.attributes)
+        return [None if isinstance(value, Real) and math.isnan(value) else value for value in found]
 
+    def labels(self, key: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Labels as numbers, NaN for none; and the names of classes that are text."""
+        values = self.column(key, "label")
+        known = [value for value in values if value is not None]
+        if known and all(isinstance(value, str) for value in known):
+            return named_classes(values)
+        return self._numbers(values, key, "label"), ()
 
-def _numbers(nodes: list[Any], values: list[Any], key: str, what: str) -> np.ndarray:
-    """float64 ``[num_nodes, num_columns]`` of numbers, or of lists of equally many; NaN for None."""
-    width = next((np.size(value) for value in values if value is not None), 1)
-    found = np.full((len(values), width), np.nan)
-    for index, value in enumerate(values):
-        if value is None:
-            continue
-        row = np.asarray(value)
-        if row.dtype.kind not in "biuf" or row.size != width:
-            raise DataError(
-                f"{what}: '{shown(value)}' of node {shown(nodes[index])} ('{shown(key)}') can't be used; "
-                f"expected {'a number' if width == 1 else f'{width} numbers'}, as the others have"
-            )
-        found[index] = row.ravel()
-    return found
+    def feature_names(self, features: str | Sequence[str]) -> list[str]:
+        """Attributes that are features; none where features are to be made."""
+        if not isinstance(features, str):
+            return list(features) if isinstance(features, Sequence) else [features]
+        made = features == DEGREE or features.startswith(f"{LAPLACIAN}:")
+        return [] if made and not any(features in values for values in self.attributes) else [features]
 
+    def features(self, names: Iterable[str]) -> np.ndarray:
+        """float64 ``[num_nodes, num_features]``; raises DataError where a node lacks an attribute."""
+        columns = []
+        for name in names:
+            values = self.column(name, "features")
+            if None in values:
+                node = self.names[values.index(None)]
+                raise DataError(
+                    f"features: node {shown(node)} has no '{shown(name)}', which others have; give every "
+                    "node one"
+                )
+            columns.append(self._numbers(values, name, "features"))
+        return np.concatenate(columns, axis=1)
 
-def _feature_names(features: str | Sequence[str], attributes: list[dict[str, Any]]) -> list[str]:
-    """Attributes that are features; none where features are to be made."""
-    if not isinstance(features, str):
-        return list(features) if isinstance(features, Sequence) else [features]
-    made = features == DEGREE or features.startswith(f"{LAPLACIAN}:")
-    return [] if made and not any(features in values for values in attributes) else [features]
+    def masks(self, key: str) -> Masks:
+        """The three masks, from an attribute that names the split; raises DataError for another word."""
+        masks = np.zeros((3, len(self.names)), dtype=bool)
+        for index, value in enumerate(self.column(key, "split")):
+            number = -1 if value is None else SPLIT_WORDS.get(str(value).lower())
+            if number is None:
+                raise DataError(
+                    f"split: '{shown(value)}' of node {shown(self.names[index])} can't be used; use train, "
+                    "val or test"
+                )
+            if number >= 0:
+                masks[number, index] = True
+        train, val, test = (as_tensor(mask, "split") for mask in masks)
+        return train, val, test
 
-
-def _features(nodes: list[Any], attributes: list[dict[str, Any]], names: Iterable[str]) -> np.ndarray:
-    columns = []
-    for name in names:
-        values = _column(nodes, attributes, name, "features")
-        if None in values:
-            node = nodes[values.index(None)]
-            raise DataError(
-                f"features: node {shown(node)} has no '{shown(name)}', which others have; give every node one"
-            )
-        columns.append(_numbers(nodes, values, name, "features"))
-    return np.concatenate(columns, axis=1)
-
-
-def _masks(nodes: list[Any], attributes: list[dict[str, Any]], key: str) -> Masks:
-    masks = np.zeros((3, len(nodes)), dtype=bool)
-    for index, value in enumerate(_column(nodes, attributes, key, "split")):
-        if value is None:
-            continue
-        if str(value).lower() not in _SPLITS:
-            raise DataError(
-                f"split: '{shown(value)}' of node {shown(nodes[index])} can't be used; use train, val or test"
-            )
-        masks[_SPLITS[str(value).lower()], index] = True
-    train, val, test = (as_tensor(mask, "split") for mask in masks)
-    return train, val, test
+    def _numbers(self, values: list[Any], key: str, what: str) -> np.ndarray:
+        """float64 ``[num_nodes, num_columns]`` of numbers, or of lists of equally many; NaN for None."""
+        width = next((np.size(value) for value in values if value is not None), 1)
+        found = np.full((len(values), width), np.nan)
+        for index, value in enumerate(values):
+            if value is None:
+                continue
+            row = np.asarray(value)
+            if row.dtype.kind not in "biuf" or row.size != width:
+                raise DataError(
+                    f"{what}: '{shown(value)}' of node {shown(self.names[index])} ('{shown(key)}') can't be "
+                    f"used; expected {'a number' if width == 1 else f'{width} numbers'}, as the others have"
+                )
+            found[index] = row.ravel()
+        return found
 
 
 def _ids(nodes: list[Any]) -> NodeIds | None:

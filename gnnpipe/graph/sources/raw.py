@@ -13,6 +13,9 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.splits import Masks
 
+KnownTask = Literal["classes", "regression"]
+"""Classes, 0/1 columns included; or values to be predicted."""
+
 
 @dataclass(frozen=True)
 class RawGraph:
@@ -48,7 +51,7 @@ class RawGraph:
     """Name of each class in the files; empty where classes are numbers."""
     name: str = ""
     """Name of the graph in printed lines; empty where the files don't say."""
-    task: Literal["classes", "regression"] | None = None
+    task: KnownTask | None = None
     """Whether labels are classes (0/1 columns included), or values to be predicted; None where only their
     values tell."""
     num_classes: int | None = None

@@ -21,13 +21,13 @@ from gnnpipe.config.importing import ImportConfig
 from gnnpipe.config.run import GraphConfig
 from gnnpipe.errors import ConfigError, DataError
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.folder.form import MASKS
 from gnnpipe.graph.folder.read import open_graph, read_graph_file
 from gnnpipe.graph.folder.report import ClassSize
 from gnnpipe.graph.folder.write import save_graph
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.splits import MASKS
 from gnnpipe.report.graph import graph_lines
 from tests.graph.folder.test_edges import entries, written
 from tests.graphs import random_graph

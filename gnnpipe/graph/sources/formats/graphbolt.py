@@ -14,7 +14,6 @@ tasks:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,7 +26,7 @@ from gnnpipe.files.foreign import read_tensors
 from gnnpipe.files.mapped import map_array, table_blocks
 from gnnpipe.files.reading import Content, read_yaml_text
 from gnnpipe.files.spool import Spool
-from gnnpipe.graph.convert import as_ids
+from gnnpipe.graph.convert import as_ids, without_single_column
 from gnnpipe.graph.sources.formats.named import (
     FEATURES,
     LABELS,
@@ -41,6 +40,7 @@ from gnnpipe.graph.sources.formats.named import (
 )
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.splits import Masks
+from gnnpipe.system.steps import Say
 
 LOOKS_FOR = "a folder with metadata.yaml of GraphBolt"
 _SETS = ("train_set", "validation_set", "test_set")
@@ -100,7 +100,7 @@ def recognises(folder: Path) -> bool:
     return (folder / "metadata.yaml").is_file()
 
 
-def read(folder: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
+def read(folder: Path, scratch: Path, say: Say) -> RawGraph:
     """The graph of a folder.
 
     Raises:
@@ -169,11 +169,11 @@ def _task(files: _Folder, metadata: Content, num_nodes: int) -> tuple[Tensor | N
             files.unused.append(f"task {name}")
             continue
         seeds = [files.array(next(columns[s] for s in columns if s in _SEEDS), name) for columns in sets]
-        if any(nodes.ndim != 1 for nodes in map(_flat, seeds)):
+        if any(nodes.ndim != 1 for nodes in map(without_single_column, seeds)):
             files.unused.append(f"task {name}")
             continue
         train, val, test = (
-            mask_of(_flat(nodes), f"{name}: {part}", num_nodes)
+            mask_of(without_single_column(nodes), f"{name}: {part}", num_nodes)
             for nodes, part in zip(seeds, _SETS, strict=True)
         )
         labels, masks = _labels(files, sets, seeds, name, num_nodes), (train, val, test)
@@ -188,12 +188,13 @@ def _labels(
     for columns, nodes in zip(sets, seeds, strict=True):
         if "labels" not in columns:  # hidden labels of the test set
             continue
-        known = torch.from_numpy(_flat(files.array(columns["labels"], f"{name}: labels")).astype(np.float64))
+        given = without_single_column(files.array(columns["labels"], f"{name}: labels"))
+        known = torch.from_numpy(given.astype(np.float64))
         if labels is None:
             labels = torch.full((num_nodes, *known.shape[1:]), torch.nan, dtype=torch.float64)
         if known.shape[1:] != labels.shape[1:] or len(known) != len(nodes):
             raise DataError(f"{name}: {len(known)} labels for {len(nodes)} seeds, or of another shape")
-        labels[as_ids(_flat(nodes), f"{name}: seeds", num_nodes)] = known
+        labels[as_ids(without_single_column(nodes), f"{name}: seeds", num_nodes)] = known
     if labels is None:
         raise DataError(f"metadata.yaml: {name}: no set has labels")
     return labels
@@ -213,10 +214,6 @@ def _name_the_rest(files: _Folder, graph: Content, metadata: Content) -> None:
                 files.unused.append(
                     f"{shown(entry.get('domain'), 20)} feature {shown(entry.get('name'), 60)}"
                 )
-
-
-def _flat(array: np.ndarray) -> np.ndarray:
-    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def _one(value: object, what: str) -> Content:

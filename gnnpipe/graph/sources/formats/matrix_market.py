@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from gnnpipe.files.spool import Spool
 from gnnpipe.graph.convert import as_ids
 from gnnpipe.graph.sources.formats.named import weights_of
 from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.system.steps import Say
 
 LOOKS_FOR = "a file that begins with %%MatrixMarket"
 BANNER = b"%%MatrixMarket"
@@ -35,7 +36,7 @@ _SIZES = re.compile(
 )
 
 
-def read(path: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
+def read(path: Path, scratch: Path, say: Say) -> RawGraph:
     """The graph whose adjacency a Matrix Market file holds, read in blocks.
 
     Of a symmetric matrix, which lists one half, each entry off the diagonal becomes an edge each way.

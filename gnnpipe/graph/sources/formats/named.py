@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.errors import DataError, shown
-from gnnpipe.graph.convert import as_ids, as_integers, as_mask, as_tensor
+from gnnpipe.graph.convert import as_ids, as_integers, as_mask, as_tensor, scipy_of, without_single_column
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.splits import Masks
 
@@ -130,19 +130,11 @@ def weights_of(weight: Any, where: str) -> np.ndarray | None:
     """Weights ``[num_edges]``; None where all are 1, or there are none."""
     if weight is None:
         return None
-    array = as_array(weight, f"{where}: edge weights")
-    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    array = without_single_column(as_array(weight, f"{where}: edge weights"))
     if array.ndim != 1:
         raise DataError(f"{where}: edge weights: expected shape [num_edges], got {list(array.shape)}")
     blocks = range(0, len(array), _BLOCK)
     return None if all(bool((array[start : start + _BLOCK] == 1).all()) for start in blocks) else array
-
-
-def scipy_of(matrix: Tensor) -> sp.coo_matrix:
-    """SciPy's form of a sparse tensor; raises RuntimeError where its indices are out of range."""
-    with torch.sparse.check_sparse_tensor_invariants(True):
-        entries = matrix.detach().cpu().to_sparse_coo().coalesce()
-    return sp.coo_matrix((entries.values().numpy(), entries.indices().numpy()), tuple(entries.shape))
 
 
 def as_array(values: Any, what: str) -> np.ndarray:
@@ -179,8 +171,7 @@ def labels_of(labels: Any, what: str) -> tuple[np.ndarray | None, tuple[str, ...
         known = np.unique(text[text != ""])
         names = tuple(known.tolist())
         labels = np.where(text == "", -1, np.searchsorted(known, text))
-    array = as_array(labels, what)
-    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    array = without_single_column(as_array(labels, what))
     if array.ndim not in (1, 2):
         raise DataError(
             f"{what}: expected shape [num_nodes] or [num_nodes, num_labels], got {list(array.shape)}"

@@ -11,9 +11,8 @@ Of several kinds of nodes the papers and their citations are read; the others ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from gnnpipe.errors import DataError, shown
 from gnnpipe.files.mapped import map_array
 from gnnpipe.graph.sources.formats.named import edges_of, graph_of_names, has_edges
 from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.system.steps import Say
 
 LOOKS_FOR = "a folder with edge_index.npy (or edges.npy, row.npy and col.npy), node_feat.npy, node_label.npy"
 _CITES = ("paper__cites__paper", "paper___cites___paper")
@@ -61,7 +61,7 @@ def recognises(folder: Path) -> bool:
     return _papers(folder) is not None or has_edges(_files(folder))
 
 
-def read(folder: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
+def read(folder: Path, scratch: Path, say: Say) -> RawGraph:
     """The graph of a folder of npy files.
 
     Raises:
@@ -75,14 +75,14 @@ def read(folder: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
     return _read_papers(papers, papers.parent, say)
 
 
-def read_lone(path: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
+def read_lone(path: Path, scratch: Path, say: Say) -> RawGraph:
     """A graph that is one npy file of edges; raises DataError for an array of another shape."""
     say(f"{shown(path.name)}: edges, one npy file")
-    content: dict[str, Any] = {"edge_index": edges_of(map_array(path), shown(path.name))}
-    return graph_of_names(content, shown(path.name))
+    edge_index = edges_of(map_array(path), shown(path.name))
+    return graph_of_names({"edge_index": edge_index}, shown(path.name))
 
 
-def _read_papers(paper: Path, processed: Path, say: Callable[[str], None]) -> RawGraph:
+def _read_papers(paper: Path, processed: Path, say: Say) -> RawGraph:
     cites = next(processed / name for name in _CITES if (processed / name).is_dir())
     files = {"edge_index": cites / "edge_index.npy", **_files(paper)}
     say(f"{shown(processed.name)}: papers and their citations ({cites.name})")

@@ -7,7 +7,6 @@ heterophilous-graphs, City-Networks, OGB, own    arrays under the usual names (`
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +24,14 @@ from gnnpipe.graph.sources.formats.named import (
 )
 from gnnpipe.graph.sources.formats.sparse import compressed, is_scipy, read_scipy
 from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.system.steps import Say
 
 LOOKS_FOR = (
     "an npz file with edge_index, edges, row and col, or adj_data; or a matrix of scipy.sparse.save_npz"
 )
 
 
-def read(path: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
+def read(path: Path, scratch: Path, say: Say) -> RawGraph:
     """The graph of an npz file in any of the layouts.
 
     Raises:

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from gnnpipe.errors import DataError, shown
-from gnnpipe.files.arrays import unzipped
+from gnnpipe.files.arrays import open_unpacked
 from gnnpipe.files.reading import open_file
 
 _SAVE = "numpy.savez('graph.npz', edge_index=..., x=..., y=...)"
@@ -60,12 +60,8 @@ _SUFFIXES = {
 
 def start_of(path: Path, most: int = 512) -> bytes:
     """The first bytes of a file, unpacked if it is gzipped; raises OSError or ValueError."""
-    with open_file(path, link=True) as file:
-        head = file.read(most)
-    if not head.startswith(b"\x1f\x8b"):
-        return head
-    with unzipped(path) as inner:
-        return inner.read(most)
+    with open_unpacked(path) as file:
+        return file.read(most)
 
 
 def refuse(path: Path) -> None:

@@ -8,7 +8,6 @@ role.json         {"tr": [ids], "va": [ids], "te": [ids]}
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from gnnpipe.graph.convert import as_ids
 from gnnpipe.graph.sources.formats.named import as_matrix, mask_of, sparse_edges
 from gnnpipe.graph.sources.formats.sparse import read_scipy
 from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.system.steps import Say
 
 LOOKS_FOR = "a folder with adj_full.npz, and class_map.json, role.json or feats.npy"
 # A parsed JSON file takes about this many times its size: a list has 8 bytes for "0, ".
@@ -36,7 +36,7 @@ def recognises(folder: Path) -> bool:
     return (folder / "adj_full.npz").is_file() and any((folder / name).is_file() for name in _FILES)
 
 
-def read(folder: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
+def read(folder: Path, scratch: Path, say: Say) -> RawGraph:
     """The graph of a folder.
 
     Raises:

@@ -5,7 +5,7 @@ A file of ``InMemoryDataset`` (processed/data.pt) is read as well, if it holds o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from gnnpipe.errors import DataError, shown
 from gnnpipe.files.foreign import read_tensors
 from gnnpipe.graph.sources.formats.named import graph_of_names
 from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.system.steps import Say
 
 LOOKS_FOR = "a .pt file with a torch_geometric Data, or with a dict of tensors"
 HETERO = (
@@ -27,7 +28,7 @@ RESAVE = (
 )
 
 
-def read(path: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
+def read(path: Path, scratch: Path, say: Say) -> RawGraph:
     """The graph of a ``.pt`` file.
 
     Raises:
@@ -48,13 +49,7 @@ def _arrays(content: Any, where: str) -> Mapping[str, Any]:
     """Tensors by name from an object of the kinds that are read."""
     import torch_geometric.data as pyg
 
-    if isinstance(content, list | tuple) and content:
-        # InMemoryDataset saves (data, slices, class); slices say where each of several graphs begins
-        if len(content) == 3 and isinstance(content[1], dict) and _num_graphs(content[1]) > 1:
-            raise DataError(f"{where}: it holds {_num_graphs(content[1])} graphs, and one is needed")
-        if all(isinstance(entry, pyg.Data) for entry in content) and len(content) > 1:
-            raise DataError(f"{where}: it holds {len(content)} graphs, and one is needed")
-        return _arrays(content[0], where)
+    content = _only_graph(content, where)
     if isinstance(content, pyg.HeteroData):
         raise DataError(f"{where}: {HETERO}")
     if isinstance(content, pyg.Data):
@@ -64,6 +59,20 @@ def _arrays(content: Any, where: str) -> Mapping[str, Any]:
     if any(isinstance(value, dict) for value in content.values()):  # HeteroData.to_dict()
         raise DataError(f"{where}: {HETERO}")
     return {str(key): value for key, value in content.items() if value is not None}
+
+
+def _only_graph(content: Any, where: str) -> Any:
+    """The first entry of a list, as InMemoryDataset saves one; raises DataError for several graphs."""
+    import torch_geometric.data as pyg
+
+    while isinstance(content, list | tuple) and content:
+        # InMemoryDataset saves (data, slices, class); slices say where each of several graphs begins
+        if len(content) == 3 and isinstance(content[1], dict) and _num_graphs(content[1]) > 1:
+            raise DataError(f"{where}: it holds {_num_graphs(content[1])} graphs, and one is needed")
+        if all(isinstance(entry, pyg.Data) for entry in content) and len(content) > 1:
+            raise DataError(f"{where}: it holds {len(content)} graphs, and one is needed")
+        content = content[0]
+    return content
 
 
 def _num_graphs(slices: dict[Any, Any]) -> int:

@@ -10,7 +10,6 @@ The ``.pt`` files that OGB's package leaves beside them are pickles, and are nev
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +20,14 @@ from torch import Tensor
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.mapped import map_arrays
 from gnnpipe.files.spool import Spool
-from gnnpipe.graph.convert import as_integers
+from gnnpipe.graph.convert import as_integers, without_single_column
 from gnnpipe.graph.sources.formats.named import as_array, edges_of, largest_id, mask_of
 from gnnpipe.graph.sources.ogb.download import download
 from gnnpipe.graph.sources.ogb.releases import RELEASES, Release, release_of
 from gnnpipe.graph.sources.ogb.tables import Tables, check_size, size_of
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.splits import Masks
+from gnnpipe.system.steps import Say
 
 LOOKS_FOR = "a folder of OGB: raw/edge.csv.gz with node-feat and node-label, raw/data.npz, or raw/relations"
 PAPERS, CITES, YEARS = "paper", "paper___cites___paper", "node_year"
@@ -79,7 +79,7 @@ def recognises(folder: Path) -> bool:
     return tables.find("edge") is not None and any(tables.find(name) for name in _NODE_TABLES)
 
 
-def read(folder: Path, scratch: Path, say: Callable[[str], None]) -> RawGraph:
+def read(folder: Path, scratch: Path, say: Say) -> RawGraph:
     """The graph of a folder that has OGB's layout.
 
     Raises:
@@ -260,9 +260,7 @@ def _split_by_years(content: _Content, last: tuple[int, int]) -> tuple[Masks, tu
 
 
 def _years(years: np.ndarray | None) -> np.ndarray | None:
-    if years is None:
-        return None
-    return years[:, 0] if years.ndim == 2 and years.shape[1] == 1 else years
+    return None if years is None else without_single_column(years)
 
 
 def _rows(table: np.ndarray) -> np.ndarray:

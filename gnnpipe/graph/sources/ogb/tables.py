@@ -12,7 +12,7 @@ import numpy as np
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.mapped import map_array, map_arrays, table_blocks
 from gnnpipe.files.spool import Spool
-from gnnpipe.graph.convert import as_integers
+from gnnpipe.graph.convert import as_integers, without_single_column
 from gnnpipe.graph.sources.formats.named import edges_of
 
 ENDINGS = (".csv.gz", ".csv", ".npz", ".npy")
@@ -52,7 +52,7 @@ class Tables:
                 table = self._collected(path, dtype)
         except (ValueError, OSError) as error:
             raise _unreadable(path, error) from None
-        return table[:, 0] if table.ndim == 2 and table.shape[1] == 1 else table
+        return without_single_column(table)
 
     def blocks(self, name: str) -> Iterator[np.ndarray]:
         """Rows of a table, block by block; raises DataError as `read` does."""

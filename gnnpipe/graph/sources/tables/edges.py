@@ -14,13 +14,14 @@ from gnnpipe.errors import DataError, shown
 from gnnpipe.files.spool import Spool, release
 from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers
 from gnnpipe.graph.sources.tables.ids import Ids, Values, concatenated, id_type, ids_in
-from gnnpipe.graph.sources.tables.roles import Edges
+from gnnpipe.graph.sources.tables.roles import EdgeTable
 from gnnpipe.graph.sources.tables.sets import TextSet, WholeSet, distinct
 from gnnpipe.graph.sources.tables.table import Batch, Table, joined
 
 # Edges that are looked at to tell whether any has its reverse.
 _SAMPLED = 500_000
 _BLOCK = 1 << 20
+_WEIGHT_CURE = "give each edge a finite number, or --weight none to count each as 1"
 
 
 def collect_ids(table: Table, columns: tuple[str, ...], found: WholeSet | TextSet, known: Ids | None) -> None:
@@ -48,7 +49,7 @@ class EdgeArrays:
     """Number of edges left out, as an end is no node."""
 
 
-def read_edges(edges: Edges, ids: Ids, unknown: UnknownNodes, scratch: Path, name: str) -> EdgeArrays:
+def read_edges(edges: EdgeTable, ids: Ids, unknown: UnknownNodes, scratch: Path, name: str) -> EdgeArrays:
     """Number the ends of all edges.
 
     Args:
@@ -87,7 +88,7 @@ def read_edges(edges: Edges, ids: Ids, unknown: UnknownNodes, scratch: Path, nam
 
 
 def _append(
-    group: list[Batch], edges: Edges, ids: Ids, unknown: UnknownNodes, spool: Spool, weights: Spool | None
+    group: list[Batch], edges: EdgeTable, ids: Ids, unknown: UnknownNodes, spool: Spool, weights: Spool | None
 ) -> int:
     """Write the edges of some batches; returns the number of those left out."""
     ends = _numbers(group, (edges.source, edges.target), ids)
@@ -98,7 +99,8 @@ def _append(
         ends = ends[is_known]
     spool.append(ends)
     if weights is not None and edges.weight:
-        weights.append(np.concatenate([_weights(batch, edges.weight) for batch in group])[is_known])
+        given = [finite_numbers(batch, edges.weight, "weight", _WEIGHT_CURE) for batch in group]
+        weights.append(np.concatenate(given)[is_known])
     return len(is_known) - len(ends)
 
 
@@ -110,7 +112,7 @@ def _numbers(group: list[Batch], columns: tuple[str, ...], ids: Ids) -> np.ndarr
     return ids.find(concatenated(values, is_text=ids.is_text)).reshape(len(columns), -1).T
 
 
-def _unknown(group: list[Batch], edges: Edges, ends: np.ndarray) -> DataError:
+def _unknown(group: list[Batch], edges: EdgeTable, ends: np.ndarray) -> DataError:
     """The error of the first edge with an end that is no node."""
     row = int((ends < 0).any(axis=1).argmax())
     column = edges.source if ends[row, 0] < 0 else edges.target
@@ -118,27 +120,36 @@ def _unknown(group: list[Batch], edges: Edges, ends: np.ndarray) -> DataError:
         if row < len(batch):
             break
         row -= len(batch)
-    value = shown(str(batch.columns[column][row].as_py()))
+    value = shown(batch.cell(row, column))
     return DataError(
         f"{batch.place(row, column)}: node '{value}' is in no node table; mend it, or give --unknown add "
         "(a node without label, of features 0) or --unknown drop (leave such edges out)"
     )
 
 
-def _weights(batch: Batch, column: str) -> np.ndarray:
+def finite_numbers(batch: Batch, column: str, what: str, cure: str) -> np.ndarray:
+    """float32 ``[num_rows]``.
+
+    Args:
+        batch: rows of a table.
+        column: its column of numbers.
+        what: word for such a number, for messages.
+        cure: the way out, for messages.
+
+    Raises:
+        DataError: a cell is missing, or no number that is finite as float32.
+    """
     numbers, bad = as_numbers(batch.columns[column])
     with np.errstate(over="ignore"):
-        weights = numbers.astype(np.float32)
-    bad |= ~np.isfinite(weights)
+        finite = numbers.astype(np.float32)
+    bad |= ~np.isfinite(finite)
     if bad.any():
         row = int(bad.argmax())
         cell = batch.columns[column][row].as_py()
-        what = "the weight is missing" if cell is None or cell == "" else f"'{shown(str(cell))}' is no weight"
-        raise DataError(
-            f"{batch.place(row, column)}: {what}; give each edge a finite number, or --weight none to count "
-            "each as 1"
-        )
-    return weights
+        is_missing = cell is None or cell == ""
+        words = f"the {what} is missing" if is_missing else f"'{shown(str(cell))}' is no {what}"
+        raise DataError(f"{batch.place(row, column)}: {words}; {cure}")
+    return finite
 
 
 def goes_one_way(index: np.ndarray) -> bool:

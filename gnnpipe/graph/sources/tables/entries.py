@@ -10,8 +10,8 @@ import scipy.sparse as sp
 
 from gnnpipe.config.importing import UnknownNodes
 from gnnpipe.errors import DataError, shown
-from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers
-from gnnpipe.graph.sources.tables.edges import collect_ids
+from gnnpipe.graph.sources.tables.arrow import arrow
+from gnnpipe.graph.sources.tables.edges import collect_ids, finite_numbers
 from gnnpipe.graph.sources.tables.ids import (
     Ids,
     TextIdsError,
@@ -21,7 +21,7 @@ from gnnpipe.graph.sources.tables.ids import (
     looks_like_text,
     make_ids,
 )  # fmt: skip
-from gnnpipe.graph.sources.tables.roles import Entries
+from gnnpipe.graph.sources.tables.roles import EntryTable
 from gnnpipe.graph.sources.tables.sets import new_set
 from gnnpipe.graph.sources.tables.table import Batch
 
@@ -41,7 +41,7 @@ class _Rows:
     """float32 ``[num_rows]``."""
 
 
-def read_entries(entries: Entries, ids: Ids, unknown: UnknownNodes, notes: list[str]) -> sp.csr_matrix:
+def read_entries(entries: EntryTable, ids: Ids, unknown: UnknownNodes, notes: list[str]) -> sp.csr_matrix:
     """The feature matrix, float32 ``[num_nodes, num_features]``.
 
     Args:
@@ -73,7 +73,7 @@ def read_entries(entries: Entries, ids: Ids, unknown: UnknownNodes, notes: list[
     return matrix
 
 
-def _columns(entries: Entries) -> tuple[Ids, int]:
+def _columns(entries: EntryTable) -> tuple[Ids, int]:
     """The ids of the features, and the number of columns."""
     column = (entries.feature,)
     is_text = bool(looks_like_text([(entries.table, entries.feature)]))
@@ -93,7 +93,7 @@ def _columns(entries: Entries) -> tuple[Ids, int]:
     return features, len(features)
 
 
-def _read(entries: Entries, ids: Ids, features: Ids, unknown: UnknownNodes) -> _Rows:
+def _read(entries: EntryTable, ids: Ids, features: Ids, unknown: UnknownNodes) -> _Rows:
     types = {entries.id: id_type(is_text=ids.is_text), entries.feature: id_type(is_text=features.is_text)}
     if entries.value:
         types[entries.value] = arrow().float64()
@@ -104,7 +104,7 @@ def _read(entries: Entries, ids: Ids, features: Ids, unknown: UnknownNodes) -> _
             found = ids.find(ids_in(batch, entries.id, is_text=ids.is_text))
             if unknown != "drop" and (found < 0).any():
                 row = int((found < 0).argmax())
-                value = shown(str(batch.columns[entries.id][row].as_py()))
+                value = shown(batch.cell(row, entries.id))
                 raise DataError(
                     f"{batch.place(row, entries.id)}: node '{value}' is in no node table; mend it, or give "
                     "--unknown add or drop"
@@ -122,19 +122,10 @@ def _read(entries: Entries, ids: Ids, features: Ids, unknown: UnknownNodes) -> _
 def _values(batch: Batch, column: str | None) -> np.ndarray:
     if column is None:
         return np.ones(len(batch), np.float32)
-    numbers, bad = as_numbers(batch.columns[column])
-    with np.errstate(over="ignore"):
-        values = numbers.astype(np.float32)
-    bad |= ~np.isfinite(values)
-    if bad.any():
-        row = int(bad.argmax())
-        cell = batch.columns[column][row].as_py()
-        what = "the value is missing" if cell is None or cell == "" else f"'{shown(str(cell))}' is no value"
-        raise DataError(f"{batch.place(row, column)}: {what}; give each row a finite number, or take it out")
-    return values
+    return finite_numbers(batch, column, "value", "give each row a finite number, or take it out")
 
 
-def _each_once(entries: Entries, rows: _Rows, width: int) -> np.ndarray:
+def _each_once(entries: EntryTable, rows: _Rows, width: int) -> np.ndarray:
     """Positions of the rows of known nodes, of equal rows the first; ordered by node and feature.
 
     Raises:

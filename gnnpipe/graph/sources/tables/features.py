@@ -15,7 +15,7 @@ from gnnpipe.graph.sources.tables import names
 from gnnpipe.graph.sources.tables.arrow import Column, arrow, as_numbers, as_text, missing
 from gnnpipe.graph.sources.tables.ids import Ids
 from gnnpipe.graph.sources.tables.nodes import Rows
-from gnnpipe.graph.sources.tables.roles import Nodes
+from gnnpipe.graph.sources.tables.roles import NodeTable
 from gnnpipe.graph.sources.tables.table import BadCellError, Batch, Table
 
 # One-hot columns that a column of text may become, and values that it may have as codes.
@@ -47,7 +47,7 @@ class Feature:
         return {"number": pa.float64(), "flag": pa.bool_(), "text": pa.string()}[self.kind]
 
 
-def plan_features(tables: tuple[Nodes, ...], config: TablesConfig) -> list[list[Feature]]:
+def plan_features(tables: tuple[NodeTable, ...], config: TablesConfig) -> list[list[Feature]]:
     """For each table the features in it; raises DataError for columns that can't be features."""
     columns = [name for table in tables for name in table.features]
     as_categories = (
@@ -84,6 +84,12 @@ def _kind(sample: Batch, name: str, as_categories: set[str]) -> str:
         return "number"
     if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
         raise DataError(f"{where}: values of type {shown(str(kind))} can't be features; {_leave_out(name)}")
+    return _kind_of_text(sample, name, where)
+
+
+def _kind_of_text(sample: Batch, name: str, where: str) -> str:
+    """Whether cells of text spell numbers, true and false, or neither."""
+    column = sample.columns[name]
     bad = as_numbers(column)[1]
     texts = as_text(column)
     present = ~np.asarray(missing(texts))
@@ -141,7 +147,7 @@ def _all_values(
 
 
 def _mixed_text(batch: Batch, name: str, row: int) -> DataError:
-    value = shown(str(batch.columns[name][row].as_py()))
+    value = shown(batch.cell(row, name))
     return DataError(
         f"{batch.place(row, name)}: '{value}' is a number, though other cells are text; mend it, name the "
         f"column in --categorical to encode all its values, or {_leave_out(name)}"
@@ -152,7 +158,7 @@ def _too_many(batch: Batch, name: str, most: int) -> DataError:
     codes = "" if most == MOST_CODES else "give --categories codes, or "
     return DataError(
         f"{batch.part.path.name}, column {shown(name)}: it holds text with more than {most:,} different "
-        f"values, such as '{shown(str(batch.columns[name][0].as_py()), 40)}'; {codes}{_leave_out(name)}"
+        f"values, such as '{shown(batch.cell(0, name), 40)}'; {codes}{_leave_out(name)}"
     )
 
 
@@ -172,7 +178,7 @@ def _check_present(batch: Batch, name: str, absent: np.ndarray) -> None:
 
 
 def read_features(
-    tables: tuple[Nodes, ...], rows: list[Rows], plans: list[list[Feature]], ids: Ids, num_listed: int,
+    tables: tuple[NodeTable, ...], rows: list[Rows], plans: list[list[Feature]], ids: Ids, num_listed: int,
     path: Path, notes: list[str],
 ) -> np.ndarray | None:  # fmt: skip
     """The feature matrix, float32 ``[num_nodes, num_features]``, mapped from a new file; or None.
@@ -211,7 +217,7 @@ def read_features(
     return matrix
 
 
-def _check_all_listed(nodes: Nodes, rows: Rows, ids: Ids, num_listed: int) -> None:
+def _check_all_listed(nodes: NodeTable, rows: Rows, ids: Ids, num_listed: int) -> None:
     has_row = np.zeros(len(ids), bool)
     has_row[rows.nodes] = True
     if not has_row[:num_listed].all():
@@ -250,7 +256,7 @@ def _as_float32(batch: Batch, feature: Feature, rounded: dict[str, int]) -> np.n
     numbers, bad = as_numbers(batch.columns[feature.name])
     if bad.any():
         row = int(bad.argmax())
-        value = str(batch.columns[feature.name][row].as_py())
+        value = batch.cell(row, feature.name)
         raise _mixed(batch.place(row, feature.name), value, feature.name)
     _check_present(batch, feature.name, np.isnan(numbers))
     with np.errstate(over="ignore"):

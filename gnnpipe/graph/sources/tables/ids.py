@@ -1,7 +1,7 @@
 """Ids of nodes, which tables name by whole numbers or text, as numbers 0, 1, 2 and so on.
 
 whole numbers    a direct table where their range is small, else a search in the sorted ids
-text             pyarrow's hash table, made anew for each large group of rows
+text             pyarrow's hash table, built again for each large group of rows
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def looks_like_text(columns: Iterable[tuple[Table, str]]) -> str:
 
 
 def _cell(batch: Batch, column: str, row: int) -> str:
-    return f"'{shown(str(batch.columns[column][row].as_py()))}' in {batch.place(row, column)}"
+    return f"'{shown(batch.cell(row, column))}' in {batch.place(row, column)}"
 
 
 def ids_in(batch: Batch, column: str, *, is_text: bool) -> Values:
@@ -83,7 +83,7 @@ def _no_id(batch: Batch, column: str, kinds: np.ndarray) -> DataError | TextIdsE
     row = int((kinds != 0).argmax())
     if kinds[row] == 4:
         return DataError(f"{batch.place(row, column)}: {_NO_ID}")
-    value = shown(str(batch.columns[column][row].as_py()))
+    value = shown(batch.cell(row, column))
     return DataError(
         f"{batch.place(row, column)}: '{value}' {_WORDS[int(kinds[row])]}; ids are whole numbers, or text"
     )
@@ -150,7 +150,7 @@ class WholeIds:
         return numbers
 
     def with_more(self, more: np.ndarray) -> WholeIds:
-        """With further nodes behind these."""
+        """These ids, and those of more nodes behind them."""
         return WholeIds(np.concatenate([self.values, more])) if len(more) else self
 
     def only(self, values: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -193,7 +193,7 @@ class TextIds:
         return np.asarray(found.fill_null(-1)).astype(np.int64)
 
     def with_more(self, more: Column) -> TextIds:
-        """With further nodes behind these."""
+        """These ids, and those of more nodes behind them."""
         pa = arrow()
         return TextIds(pa.chunked_array([self.values, more], pa.large_string())) if len(more) else self
 

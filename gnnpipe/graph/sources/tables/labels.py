@@ -4,34 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
-from gnnpipe.config.importing import Task
+from gnnpipe.config.run import LabelTask
 from gnnpipe.errors import DataError, shown
+from gnnpipe.graph.sources.raw import KnownTask
 from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers, as_text, missing
 from gnnpipe.graph.sources.tables.ids import Ids
 from gnnpipe.graph.sources.tables.names import listed
 from gnnpipe.graph.sources.tables.nodes import Rows
-from gnnpipe.graph.sources.tables.roles import Nodes
+from gnnpipe.graph.sources.tables.roles import NodeTable
 from gnnpipe.graph.sources.tables.sets import distinct
 from gnnpipe.graph.sources.tables.table import Batch
-from gnnpipe.graph.splits import Masks
+from gnnpipe.graph.splits import SPLIT_WORDS, Masks
 
 MOST_CLASSES = 10_000
 # With more classes than this, at most half of the labels may be different: else they are ids or values.
 _FEW_CLASSES = 100
-_SPLITS = {
-    "train": 0, "training": 0, "tr": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "va": 1, "test": 2,
-    "testing": 2, "te": 2, "none": -1, "unlabeled": -1,
-}  # fmt: skip
 _MOST_WORDS = 1_000
 
 
 @dataclass(frozen=True)
-class Labels:
+class TableLabels:
     """Labels of all nodes."""
 
     values: np.ndarray
@@ -39,11 +35,13 @@ class Labels:
     NaN for none."""
     class_names: tuple[str, ...] = ()
     """Name of each class; empty where the file numbers them 0, 1, 2 and so on."""
-    task: Literal["classes", "regression"] = "classes"
+    task: KnownTask = "classes"
     """Whether they are classes (columns of 0 and 1 included), or values to be predicted."""
 
 
-def read_labels(tables: tuple[Nodes, ...], rows: list[Rows], ids: Ids, task: Task) -> Labels | None:
+def read_labels(
+    tables: tuple[NodeTable, ...], rows: list[Rows], ids: Ids, task: LabelTask
+) -> TableLabels | None:
     """The labels in all tables; None where there are none.
 
     Raises:
@@ -73,11 +71,11 @@ def read_labels(tables: tuple[Nodes, ...], rows: list[Rows], ids: Ids, task: Tas
             raise DataError(
                 f"{what}: text ({listed(names)}) can't be predicted as values; give --task classes"
             )
-        return Labels(np.where(np.isnan(single), -1, single).astype(np.int64), names)
+        return TableLabels(np.where(np.isnan(single), -1, single).astype(np.int64), names)
     return _numbers(single, what, ids, task)
 
 
-def _read_column(nodes: Nodes, name: str, rows: Rows) -> tuple[np.ndarray, tuple[str, ...]]:
+def _read_column(nodes: NodeTable, name: str, rows: Rows) -> tuple[np.ndarray, tuple[str, ...]]:
     """A column's numbers, NaN for none, row by row; for text the number of each class, and their names."""
 
     def read(batches: Iterator[Batch]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -129,14 +127,14 @@ def _encode(
 
 
 def _mixed(batch: Batch, name: str, row: int) -> DataError:
-    value = shown(str(batch.columns[name][row].as_py()))
+    value = shown(batch.cell(row, name))
     return DataError(
         f"{batch.place(row, name)}: labels are numbers in some rows and text in others ('{value}'); write "
         "all classes as numbers or all as text, and leave the cell empty where a node has no label"
     )
 
 
-def _several(values: np.ndarray, columns: list[str], ids: Ids, task: Task) -> Labels:
+def _several(values: np.ndarray, columns: list[str], ids: Ids, task: LabelTask) -> TableLabels:
     """Labels of several columns: 0 and 1, or values where the task is regression."""
     odd = ~(np.isnan(values) | (values == 0) | (values == 1))
     decimals = bool((odd & (values != np.trunc(values))).any())
@@ -148,10 +146,10 @@ def _several(values: np.ndarray, columns: list[str], ids: Ids, task: Task) -> La
             "predict values"
         )
     are_values = task == "regression" or bool(odd.any())
-    return Labels(values.astype(np.float32), task="regression" if are_values else "classes")
+    return TableLabels(values.astype(np.float32), task="regression" if are_values else "classes")
 
 
-def _numbers(values: np.ndarray, what: str, ids: Ids, task: Task) -> Labels:
+def _numbers(values: np.ndarray, what: str, ids: Ids, task: LabelTask) -> TableLabels:
     """Labels that are numbers: values to be predicted, or classes in numeric order."""
     known = distinct(values[~np.isnan(values)])
     whole = bool((known == np.trunc(known)).all()) and bool(np.isfinite(known).all())
@@ -163,7 +161,7 @@ def _numbers(values: np.ndarray, what: str, ids: Ids, task: Task) -> Labels:
             raise DataError(
                 f"{what}: {values[node]:g} of node {ids.name(node)} is no finite number of 32 bits"
             )
-        return Labels(narrow, task="regression")
+        return TableLabels(narrow, task="regression")
     if not whole:
         node = int(((values != np.trunc(values)) & ~np.isnan(values)).argmax())
         raise DataError(
@@ -173,7 +171,7 @@ def _numbers(values: np.ndarray, what: str, ids: Ids, task: Task) -> Labels:
     return _classes(values, known.astype(np.int64), what, task)
 
 
-def _classes(values: np.ndarray, known: np.ndarray, what: str, task: Task) -> Labels:
+def _classes(values: np.ndarray, known: np.ndarray, what: str, task: LabelTask) -> TableLabels:
     if -1 in known and ((len(known) == 2 and 1 in known) or known[0] < -1):
         raise DataError(
             f"{what}: -1 means that a node has no label, but it seems to be a class beside "
@@ -192,10 +190,10 @@ def _classes(values: np.ndarray, known: np.ndarray, what: str, task: Task) -> La
     labels = np.full(len(values), -1, np.int64)
     labels[has_one] = np.searchsorted(classes, values[has_one].astype(np.int64))
     in_order = bool((classes == np.arange(len(classes))).all())
-    return Labels(labels, () if in_order else tuple(str(one) for one in classes))
+    return TableLabels(labels, () if in_order else tuple(str(one) for one in classes))
 
 
-def read_splits(tables: tuple[Nodes, ...], rows: list[Rows], num_nodes: int) -> Masks | None:
+def read_splits(tables: tuple[NodeTable, ...], rows: list[Rows], num_nodes: int) -> Masks | None:
     """The three masks, from the one table that has a column of the split; None where none has.
 
     Raises:
@@ -217,12 +215,12 @@ def _splits_in(batch: Batch, name: str) -> np.ndarray:
     encoded = texts.dictionary_encode()
     words = encoded.dictionary.to_pylist()
     empty = set(encoded.dictionary.filter(missing(encoded.dictionary)).to_pylist())
-    unknown = [word for word in words[:_MOST_WORDS] if word not in empty and word.lower() not in _SPLITS]
+    unknown = [word for word in words[:_MOST_WORDS] if word not in empty and word.lower() not in SPLIT_WORDS]
     if unknown or len(words) > _MOST_WORDS:
         row = int(np.asarray(pa.compute.equal(texts, unknown[0])).argmax()) if unknown else 0
         raise DataError(
             f"{batch.place(row, name)}: {listed([repr(word) for word in unknown])} name no split; write "
             "train, val (valid, validation) or test, and nothing for nodes in none, or give --split none"
         )
-    numbers = np.array([-1 if word in empty else _SPLITS[word.lower()] for word in words], np.int8)
+    numbers = np.array([-1 if word in empty else SPLIT_WORDS[word.lower()] for word in words], np.int8)
     return numbers[np.asarray(encoded.indices)]

@@ -83,12 +83,17 @@ def _matching(flag: str, name: str, columns: Sequence[str]) -> list[str]:
     pattern = re.compile(".*".join(map(re.escape, name.split("*"))), re.DOTALL)
     matches = [column for column in columns if "*" in name and pattern.fullmatch(column)]
     if not matches:
-        raise no_column(flag, name, columns)
+        raise _no_column(flag, name, columns)
     return matches
 
 
-def no_column(flag: str, name: str, columns: Sequence[str]) -> ConfigError:
-    """The error of a flag that names a column which is not there."""
+def check_column(flag: str, name: str | None, columns: Sequence[str]) -> None:
+    """Raise ConfigError where a flag names a column that is not there."""
+    if name and name not in columns:
+        raise _no_column(flag, name, columns)
+
+
+def _no_column(flag: str, name: str, columns: Sequence[str]) -> ConfigError:
     hint = did_you_mean(name, columns[:1000])
     return ConfigError(f"{flag}: there is no column '{shown(name)}'{hint}; there are {listed(columns)}")
 

@@ -11,7 +11,7 @@ import numpy as np
 from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.sources.tables.arrow import arrow
 from gnnpipe.graph.sources.tables.ids import Ids, concatenated, first_repeat, id_type, ids_in, make_ids
-from gnnpipe.graph.sources.tables.roles import Nodes
+from gnnpipe.graph.sources.tables.roles import NodeTable
 from gnnpipe.graph.sources.tables.table import Batch
 
 
@@ -27,7 +27,7 @@ class Rows:
         return self.nodes[batch.position : batch.position + len(batch)]
 
 
-def read_nodes(tables: tuple[Nodes, ...], *, is_text: bool) -> tuple[Ids | None, list[Rows]]:
+def read_nodes(tables: tuple[NodeTable, ...], *, is_text: bool) -> tuple[Ids | None, list[Rows]]:
     """All nodes in the order of the first table, then those that further tables add.
 
     Raises:
@@ -51,7 +51,7 @@ def read_nodes(tables: tuple[Nodes, ...], *, is_text: bool) -> tuple[Ids | None,
     return ids, rows
 
 
-def _ids_of(nodes: Nodes, *, is_text: bool) -> Any:
+def _ids_of(nodes: NodeTable, *, is_text: bool) -> Any:
     """The ids of a table's rows."""
 
     def read(batches: Iterator[Batch]) -> Any:

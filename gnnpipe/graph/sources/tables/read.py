@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from gnnpipe.config.importing import ImportConfig, TablesConfig
 from gnnpipe.errors import DataError, UserError, shown
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.sources.tables.arrow import arrow, failures
-from gnnpipe.graph.sources.tables.edges import collect_ids, goes_one_way, read_edges
+from gnnpipe.graph.sources.tables.edges import EdgeArrays, collect_ids, goes_one_way, read_edges
 from gnnpipe.graph.sources.tables.entries import read_entries
 from gnnpipe.graph.sources.tables.features import Feature, plan_features, read_features
 from gnnpipe.graph.sources.tables.find import find_tables
@@ -23,8 +22,7 @@ from gnnpipe.graph.sources.tables.roles import Layout
 from gnnpipe.graph.sources.tables.sets import new_set
 from gnnpipe.graph.sources.tables.table import Table
 from gnnpipe.system.resources import cores
-
-Say = Callable[[str], None]
+from gnnpipe.system.steps import Say
 
 
 def read_tables(source: Path, config: TablesConfig, scratch: Path, say: Say) -> RawGraph:
@@ -82,18 +80,10 @@ def _read_layout(layout: Layout, config: TablesConfig, scratch: Path, say: Say, 
     ids = _all_ids(layout, listed, config, is_text=is_text)
     name = "text" if is_text else "whole"
     edges = read_edges(layout.edges, ids, config.unknown, scratch, name)
-    table = layout.edges.table.name
-    if not edges.index.shape[1] and not edges.dropped:
-        raise DataError(f"{table}: it names columns, but has no rows")
-    say(f"{table}: {edges.index.shape[1]:,} edges between {len(ids):,} nodes")
-    if edges.dropped:
-        notes.append(f"{table}: {edges.dropped:,} edges have an end in no node table, and are left out")
+    notes += _edge_notes(layout.edges.table.name, edges, len(ids), config, say)
     num_listed = len(listed) if listed is not None else 0
     if listed is not None and len(ids) > num_listed:
         notes.append(f"nodes: {len(ids) - num_listed:,} are in no node table, and added without a label")
-    asked = isinstance(config, ImportConfig) and config.undirected
-    if not asked and goes_one_way(edges.index):
-        say(f"{table}: no edge has its reverse; if edges have no direction, give --undirected")
     labels = read_labels(layout.nodes, rows, ids, config.task)
     return RawGraph(
         edges.index,
@@ -107,6 +97,19 @@ def _read_layout(layout: Layout, config: TablesConfig, scratch: Path, say: Say, 
         class_names=labels.class_names if labels else (),
         task=labels.task if labels else None,
     )
+
+
+def _edge_notes(table: str, edges: EdgeArrays, num_nodes: int, config: TablesConfig, say: Say) -> list[str]:
+    """Say how many edges were read; a note of those left out. Raises DataError where there is no row."""
+    if not edges.index.shape[1] and not edges.dropped:
+        raise DataError(f"{table}: it names columns, but has no rows")
+    say(f"{table}: {edges.index.shape[1]:,} edges between {num_nodes:,} nodes")
+    asked = isinstance(config, ImportConfig) and config.undirected
+    if not asked and goes_one_way(edges.index):
+        say(f"{table}: no edge has its reverse; if edges have no direction, give --undirected")
+    if not edges.dropped:
+        return []
+    return [f"{table}: {edges.dropped:,} edges have an end in no node table, and are left out"]
 
 
 def _all_ids(layout: Layout, listed: Ids | None, config: TablesConfig, *, is_text: bool) -> Ids:

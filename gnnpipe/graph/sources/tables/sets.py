@@ -32,7 +32,7 @@ class WholeSet:
         self._pending: list[np.ndarray] = []
 
     def add(self, values: np.ndarray) -> None:
-        """Add numbers, in any order and as often as you like."""
+        """Add numbers, in any order; repeats are allowed."""
         if not len(values):
             return
         if self._marks is not None and self._make_room(int(values.min()), int(values.max())):
@@ -82,7 +82,7 @@ class TextSet:
         self._pending: list[Any] = []
 
     def add(self, values: Column) -> None:
-        """Add texts, in any order and as often as you like."""
+        """Add texts, in any order; repeats are allowed."""
         self._pending.append(arrow().compute.unique(values))
         if sum(map(len, self._pending)) > max(_MERGE, len(self._merged)):
             self._merge()

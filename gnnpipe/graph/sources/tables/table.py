@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -67,6 +67,10 @@ class Batch:
         """Where a cell stands, for messages; ``row`` counts from 0 inside the batch."""
         return f"{self.part.place(self.first + row)}, column {shown(column)}"
 
+    def cell(self, row: int, column: str) -> str:
+        """The text of a cell."""
+        return str(self.columns[column][row].as_py())
+
 
 class BadCellError(Exception):
     """A column of a text file holds a cell that is not of the type asked for."""
@@ -110,7 +114,7 @@ class Table:
                 position += len(batch)
 
     def passed(self, types: Mapping[str, Any], work: Callable[[Iterator[Batch]], Result]) -> Result:
-        """Do work on all rows; anew with a column as text where a cell is not of the type asked for."""
+        """Do work on all rows; begin again with a column as text if a cell is not of the type asked for."""
         kinds = dict(types)
         while True:
             try:
@@ -137,7 +141,7 @@ class Table:
             bad = is_bad(batch.columns[column])
             if bad.any():
                 row = int(bad.argmax())
-                return batch.place(row, column), str(batch.columns[column][row].as_py())
+                return batch.place(row, column), batch.cell(row, column)
         return f"{part.path.name}, column {shown(column)}", "a cell"
 
 
@@ -182,26 +186,9 @@ def _text_batches(part: Part, types: Mapping[str, Any]) -> Iterator[Batch]:
     pa, dialect = arrow(), part.dialect
     if dialect is None:
         return
-    unnamed = {f"\0{index}": name for index, name in enumerate(dialect.names)}
-    internal = {name: key for key, name in unnamed.items() if name}
-    wanted = {internal[name]: kind for name, kind in types.items()}
     with text.rows(part.path, dialect) as file:
-        delimiter = "\t" if dialect.delimiter == " " else dialect.delimiter
         try:
-            reader = pa.csv.open_csv(
-                file,
-                pa.csv.ReadOptions(block_size=BLOCK, column_names=list(unnamed)),
-                pa.csv.ParseOptions(
-                    delimiter=delimiter,
-                    quote_char=False if dialect.delimiter == " " else '"',
-                    newlines_in_values=True,
-                ),
-                pa.csv.ConvertOptions(
-                    include_columns=list(wanted), column_types=wanted, strings_can_be_null=False,
-                    null_values=list(MISSING), true_values=["true", "True", "TRUE"],
-                    false_values=["false", "False", "FALSE"],
-                ),
-            )  # fmt: skip
+            reader = _csv_reader(file, dialect, types)
         except pa.ArrowInvalid as error:
             if "Empty CSV file" in str(error):
                 return
@@ -218,6 +205,28 @@ def _text_batches(part: Part, types: Mapping[str, Any]) -> Iterator[Batch]:
                 if len(batch):
                     yield Batch(part, first, dict(zip(types, batch.columns, strict=True)))
                 first += len(batch)
+
+
+def _csv_reader(file: IO[bytes], dialect: Dialect, types: Mapping[str, Any]) -> Any:
+    """pyarrow's reader of some columns, under names that are never empty or equal."""
+    pa, by_spaces = arrow(), dialect.delimiter == " "
+    unnamed = {f"\0{index}": name for index, name in enumerate(dialect.names)}
+    internal = {name: key for key, name in unnamed.items() if name}
+    wanted = {internal[name]: kind for name, kind in types.items()}
+    return pa.csv.open_csv(
+        file,
+        pa.csv.ReadOptions(block_size=BLOCK, column_names=list(unnamed)),
+        pa.csv.ParseOptions(
+            delimiter="\t" if by_spaces else dialect.delimiter,
+            quote_char=False if by_spaces else '"',
+            newlines_in_values=True,
+        ),
+        pa.csv.ConvertOptions(
+            include_columns=list(wanted), column_types=wanted, strings_can_be_null=False,
+            null_values=list(MISSING), true_values=["true", "True", "TRUE"],
+            false_values=["false", "False", "FALSE"],
+        ),
+    )  # fmt: skip
 
 
 def _bad_cell(part: Part, error: Exception) -> Exception:

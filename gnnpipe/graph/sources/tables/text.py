@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from gnnpipe.errors import DataError, shown
-from gnnpipe.files.arrays import unzipped
-from gnnpipe.files.reading import MIB, open_file
+from gnnpipe.files.arrays import open_unpacked
+from gnnpipe.files.reading import MIB
 
 Header = Literal["auto", "yes", "no"]
+ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".edges", ".edgelist", ".el", ".parquet", ".pq")
+"""Ends of the names of tables, perhaps with .gz behind them."""
 MOST_COLUMNS = 100_000
 # Longest line: pyarrow reads blocks of this size, and a block holds a line at least.
 BLOCK = 4 * MIB
@@ -26,6 +29,7 @@ BLOCK = 4 * MIB
 _HEAD = MIB
 _DELIMITERS = ",\t;|"
 _COMMENT = (b"#", b"%")
+_MARK = b"\xef\xbb\xbf"  # of UTF-8
 _OTHERS = {
     b"PK\x03\x04": "it is a zip archive or a workbook; unpack it, or save the sheet as CSV",
     b"\xff\xfe": "it is UTF-16; save it as UTF-8",
@@ -46,12 +50,15 @@ class Dialect:
     """Character between cells; a space stands for any run of spaces and tabs."""
     names: tuple[str, ...]
     """Names of the columns; their numbers from 0 where no line names them. Unnamed ones are empty."""
-    has_header: bool
-    """Whether a line names the columns."""
     start: int
     """Byte at which the rows begin: behind a mark of the encoding, comments and the header."""
     lines: int
     """Number of lines before ``start``."""
+
+
+def has_ending(path: Path) -> bool:
+    """Whether a file's name ends as those of tables do."""
+    return unpacked(path).endswith(ENDINGS)
 
 
 def unpacked(path: Path) -> str:
@@ -59,19 +66,10 @@ def unpacked(path: Path) -> str:
     return path.name.lower().removesuffix(".gz")
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """The bytes of a file, unpacked if it is packed with gzip; raises OSError or ValueError."""
-    with open_file(path, link=True) as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with unzipped(path) if packed else open_file(path, link=True) as content:
-        yield content
-
-
 def sniff(path: Path, header: Header) -> Dialect:
     """Look at the beginning of a text table; raises DataError where it is none."""
     try:
-        with opened(path) as file:
+        with open_unpacked(path) as file:
             head = file.read(_HEAD)
             whole = len(head) < _HEAD
             if not whole and b"\n" not in head:
@@ -82,18 +80,12 @@ def sniff(path: Path, header: Header) -> Dialect:
 
 
 def _sniff(path: Path, head: bytes, whole: bool, header: Header) -> Dialect:
-    for magic, words in _OTHERS.items():
-        if head.startswith(magic):
-            raise DataError(f"{path.name}: {words}")
-    start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+    _check_kind(path, head)
+    start = len(_MARK) if head.startswith(_MARK) else 0
     lines = head[start:].splitlines(keepends=True)
-    if not whole and len(lines) > 1:
-        lines.pop()  # it may be cut
-    if not whole and len(lines) == 1 and not lines[0].endswith(b"\n"):
-        raise DataError(f"{path.name}, line 1: it is longer than {BLOCK:,} bytes; a line holds one row")
-    skipped = 0
-    while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith(_COMMENT)):
-        skipped += 1
+    if not whole:
+        lines = _complete(path, lines)
+    skipped = sum(1 for _ in itertools.takewhile(_says_nothing, lines))
     start += sum(map(len, lines[:skipped]))
     texts = [_decoded(path, number + 1, line) for number, line in enumerate(lines[skipped:], skipped)]
     if not texts:
@@ -101,11 +93,30 @@ def _sniff(path: Path, head: bytes, whole: bool, header: Header) -> Dialect:
     delimiter = _delimiter(path, texts[0])
     first, used = _first_record(path, texts, delimiter, skipped)
     named = header == "yes" or (header == "auto" and not all(map(_is_number, first)))
-    names = tuple(name.strip() for name in first) if named else tuple(map(str, range(len(first))))
+    names = tuple(map(str.strip, first) if named else map(str, range(len(first))))
     _check_names(path, names)
     if named:
         start += sum(len(line) for line in lines[skipped : skipped + used])
-    return Dialect(delimiter, names, named, start, skipped + (used if named else 0))
+    return Dialect(delimiter, names, start, skipped + (used if named else 0))
+
+
+def _check_kind(path: Path, head: bytes) -> None:
+    """Refuse files that are no text, by their first bytes."""
+    for magic, words in _OTHERS.items():
+        if head.startswith(magic):
+            raise DataError(f"{path.name}: {words}")
+
+
+def _complete(path: Path, lines: list[bytes]) -> list[bytes]:
+    """Lines from the beginning of a file, without the last one, which may be cut."""
+    if len(lines) == 1 and not lines[0].endswith(b"\n"):
+        raise DataError(f"{path.name}, line 1: it is longer than {BLOCK:,} bytes; a line holds one row")
+    return lines[:-1] if len(lines) > 1 else lines
+
+
+def _says_nothing(line: bytes) -> bool:
+    """Whether it is empty or a comment."""
+    return not line.strip() or line.startswith(_COMMENT)
 
 
 def _decoded(path: Path, number: int, line: bytes) -> str:
@@ -175,7 +186,7 @@ def _check_names(path: Path, names: tuple[str, ...]) -> None:
 @contextmanager
 def rows(path: Path, dialect: Dialect) -> Iterator[IO[bytes]]:
     """The bytes of a table's rows; runs of spaces become tabs. Raises OSError or ValueError."""
-    with opened(path) as file:
+    with open_unpacked(path) as file:
         left = dialect.start
         while left and (skipped := len(file.read(min(left, MIB)))):
             left -= skipped
@@ -233,7 +244,7 @@ def first_uneven(path: Path, dialect: Dialect) -> tuple[int, int] | None:
 
 def first_not_utf8(path: Path, dialect: Dialect) -> DataError | None:
     """The error of the first line that is no UTF-8."""
-    with opened(path) as file:
+    with open_unpacked(path) as file:
         file.read(dialect.start)
         for number, line in enumerate(iter(lambda: file.readline(BLOCK), b""), dialect.lines + 1):
             try:
@@ -245,9 +256,9 @@ def first_not_utf8(path: Path, dialect: Dialect) -> DataError | None:
 
 def _records(path: Path, dialect: Dialect) -> Iterator[tuple[int, int]]:
     """Line and number of cells of each row; ends early at what Python's reader refuses."""
-    with opened(path) as file:
+    with open_unpacked(path) as file:
         file.read(dialect.start)
-        text = io.TextIOWrapper(io.BufferedReader(file), "utf-8", "replace", newline="")
+        text = io.TextIOWrapper(file, "utf-8", "replace", newline="")
         if dialect.delimiter == " ":
             for number, line in enumerate(text, dialect.lines + 1):
                 if line.strip() and not line.startswith(("#", "%")):
