@@ -53,7 +53,10 @@ def check_masks(masks: dict[str, Tensor], num_nodes: int) -> None:
                 f"{name}_mask: expected bool [{num_nodes}], got {str(mask.dtype)[6:]} {list(mask.shape)}"
             )
         if not mask.any() and name != "test":  # hidden test labels
-            raise DataError(f"{name}_mask: it is empty; mark at least one node")
+            raise DataError(
+                f"{name}_mask: it is empty; mark at least one node, or give no split (gnnpipe import --split "
+                "none) for a seeded one"
+            )
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
         num_shared = int((masks[first] & masks[second]).sum())
         if num_shared:
