@@ -136,10 +136,10 @@ def test_synthetic_is_what_was_asked_for() -> None:
 
 
 def test_a_million_nodes_in_seconds() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     data = planted_partition(SyntheticConfig(num_nodes=1_000_000, avg_degree=10))
     assert data.num_edges > 9_900_000
-    assert time.perf_counter() - start < 10 * 3  # the promise is 10 s; three times that on a busy machine
+    assert time.process_time() - start < 20  # the promise is 10 s on a quiet machine
 
 
 @pytest.mark.parametrize(
