@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,18 +14,22 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from gnnpipe.cli.compare import PlanName
 from gnnpipe.comm import products
 from gnnpipe.comm.groups import Links
 from gnnpipe.comm.products import NEEDED_FOR_BF16, check_compute, check_effect, computing
 from gnnpipe.comm.world import World
 from gnnpipe.config.checks import check_config
+from gnnpipe.config.resume import changes, check_resumed
 from gnnpipe.config.run import Compute, Model, RunConfig, SyntheticConfig
 from gnnpipe.engine.engine import Engine
 from gnnpipe.errors import ConfigError
+from gnnpipe.planner.search import describe
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.run import rank, trainer
 from gnnpipe.run.job import describe_plan, has_estimate, prepare_job
 from gnnpipe.run.reporter import Quiet
+from gnnpipe.schedule.plan import make_plan
 from gnnpipe.system.cpu import cpu_flags, cpu_name
 from tests.graphs import random_graph
 from tests.harness import CPU, Case, train
@@ -122,6 +127,16 @@ def test_an_effect_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     check_effect("bf16", CPU)
     check_effect("tf32", CPU)
     check_effect("fp32", CPU)
+
+
+def test_a_plan_may_name_it_and_a_run_may_go_on_with_another() -> None:
+    assert PlanName.parse("2x1+compute-tf32+bf16").changes["compute"] == "tf32"
+    plan = replace(make_plan(2, 1, 4, 8, 100), compute="tf32")
+    assert describe(plan) == "2x1x4+compute-tf32"
+    before = check_config(RunConfig())
+    after = replace(before, compute="tf32")
+    check_resumed(after, before)
+    assert changes(after, before) == ["compute tf32 (was fp32)"]
 
 
 def test_the_setting_ends_with_the_context() -> None:
