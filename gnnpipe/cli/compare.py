@@ -14,7 +14,7 @@ from typing import get_args
 from gnnpipe.cli.parser import Parser, build, make_parser
 from gnnpipe.cli.roots import check_root
 from gnnpipe.config.checks import check_config
-from gnnpipe.config.run import HaloMode, Initial, RunConfig, TableFormat, WireFormat
+from gnnpipe.config.run import Compute, HaloMode, Initial, RunConfig, TableFormat, WireFormat
 from gnnpipe.config.values import Value
 from gnnpipe.errors import ConfigError, did_you_mean, shown
 from gnnpipe.files.reading import Content
@@ -46,6 +46,7 @@ WORDS = {
         ("initial", "", Initial),
         ("wire", "", WireFormat),
         ("tables", "tables-", TableFormat),
+        ("compute", "compute-", Compute),
     )
     for word in get_args(words)
 }
@@ -111,7 +112,8 @@ def _make_parser() -> Parser:
         "--plans", nargs="+", type=str, metavar="PLAN",
         help="Plans to run: stages x parts, as in 4x1 1x4 2x2; with a number of chunks as in 4x1x32; with "
         "last epoch's halo as in 1x4+stale; with recomputed initial rows or fewer bytes a row as in "
-        "4x1+recompute+int8 or 1x4+tables-bf16. They take the place of the flags of the same names.",
+        "4x1+recompute+int8 or 1x4+tables-bf16; with products in tf32 as in 1x1+compute-tf32. They take the "
+        "place of the flags of the same names.",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     return parser

@@ -29,6 +29,7 @@ Initial = Literal["relay", "recompute"]
 WireFormat = Literal["fp32", "bf16", "int8"]
 PlanChoice = Literal["given", "auto"]
 TableFormat = Literal["fp32", "bf16"]
+Compute = Literal["fp32", "tf32", "bf16"]
 OnNonFinite = Literal["stop", "skip"]
 OnWriteError = Literal["stop", "continue"]
 
@@ -264,6 +265,10 @@ class LayoutConfig(ExchangeConfig, RanksConfig, ModelConfig):
     ResGCN+ layers, a quarter of what it saves, at the cost of one more product of rows with weights. The
     numbers are the same, bit for bit. GCN, GraphSAGE and GCNII save nothing that could be computed again
     without aggregating."""
+    compute: Compute = "fp32"
+    """Arithmetic of the products of rows with weights. tf32 (CUDA, from Ampere on): numbers are rounded to
+    eleven significant bits before they are multiplied; bf16 (CPUs with AMX): to eight. Sums are fp32, and so
+    are weights, gradients, the optimiser, aggregation and evaluation."""
     chunks: int | None = None
     """Number of chunks of the graph that stream through the stages. More chunks: a smaller bubble, more
     overhead and more stale rows. By default 1 with one stage, else the number with the shortest epoch, by the

@@ -151,6 +151,7 @@ def describe(plan: Plan) -> str:
     words: list[str] = [plan.initial] if plan.recomputes_initial else []
     words += [plan.wire] if plan.wire != "fp32" else []
     words += [f"tables-{plan.tables}"] if plan.tables != "fp32" else []
+    words += [f"compute-{plan.compute}"] if plan.compute != "fp32" else []
     return "+".join([f"{plan.num_stages}x{plan.num_parts}x{plan.num_chunks}", *words])
 
 

@@ -192,6 +192,8 @@ def describe_start(plan: PlanFile, halo: HaloMode) -> list[str]:
         lines.append("rows that are cheap to make again are not kept")
     if shape.tables != "fp32":
         lines.append(f"aggregated rows are held as {shape.tables}")
+    if shape.compute != "fp32":
+        lines.append(f"rows are multiplied with weights in {shape.compute}, and summed in fp32")
     return lines
 
 

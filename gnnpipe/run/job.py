@@ -90,10 +90,11 @@ class Job:
 
 
 def has_estimate(job: Job) -> bool:
-    """Whether the gradient may differ from the exact one: by several chunks, stale rows, or rows of fewer
+    """Whether the gradient may differ from the exact one: by several chunks, stale rows, or numbers of fewer
     bits."""
-    coded = job.plan.wire != "fp32" and job.plan.num_stages > 1
-    return job.plan.num_chunks > 1 or reads_stale_rows(job) or coded or job.plan.tables != "fp32"
+    plan = job.plan
+    coded = (plan.wire != "fp32" and plan.num_stages > 1) or not plan.tables == plan.compute == "fp32"
+    return plan.num_chunks > 1 or reads_stale_rows(job) or coded
 
 
 def reads_stale_rows(job: Job) -> bool:
@@ -111,7 +112,12 @@ def plan_for(config: Resolved, data: Graph) -> Plan:
         spec = spec_for(config, data, config.seed, config.gcnii)
         plan = _balanced_plan(config, spec, data, staleness.lookahead, rates)
     return replace(
-        plan, initial=config.initial, wire=config.wire, tables=config.tables, recompute=config.recompute
+        plan,
+        initial=config.initial,
+        wire=config.wire,
+        tables=config.tables,
+        recompute=config.recompute,
+        compute=config.compute,
     )
 
 

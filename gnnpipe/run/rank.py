@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from gnnpipe.comm.place import Place
+from gnnpipe.comm.products import check_effect
 from gnnpipe.comm.world import World, join
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.engine.stage import Stage
@@ -38,8 +39,10 @@ def train(job: Job, world: World, reporter: Reporter, at_once: Callable[[int], N
         at_once: ends this process when a second signal arrives.
 
     Raises:
+        ConfigError: the device does not multiply as it was asked to.
         StoppedError: a rank was told to end.
     """
+    check_effect(job.plan.compute, world.device)
     graph = PreparedGraph.load(job.graph)
     trainer = Trainer(job, world, make_stage(job, world, graph), graph, reporter)
     trainer.begin()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gnnpipe.comm.launch import launch_local, warm_up
+from gnnpipe.comm.products import check_compute
 from gnnpipe.comm.world import choose_device, launched_by_torchrun
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import changes, with_stored_plan
@@ -70,7 +71,7 @@ def train_missing(configs: list[Resolved], reporter: Reporter) -> None:
         with graph_of(missing[0], reporter) as graph:
             for config in missing:
                 start_of(config, folder_of(config), reporter)
-                choose_device(config.device, config.num_ranks)
+                check_compute(config.compute, choose_device(config.device, config.num_ranks))
                 outline_of(config, graph)
     for config, state in zip(configs, states, strict=True):
         if state == "finished":
@@ -108,7 +109,7 @@ def _with_plan(request: Request, graph: LazyGraph) -> Request:
     warning = outdated(load_hardware(config.hardware)) if config.hardware else None
     if warning:
         reporter.remark(warning, warning=True)
-    choose_device(config.device, config.num_ranks)
+    check_compute(config.compute, choose_device(config.device, config.num_ranks))
     return replace(request, config=config)
 
 

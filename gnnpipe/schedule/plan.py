@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from gnnpipe.config.run import Initial, TableFormat, WireFormat
+from gnnpipe.config.run import Compute, Initial, TableFormat, WireFormat
 from gnnpipe.errors import PlanError
 from gnnpipe.schedule.actions import Schedule, lifo, makespan
 from gnnpipe.schedule.balance import balanced_ranges
@@ -37,6 +37,8 @@ class Plan:
     """Number format of aggregated rows, in tables and between parts."""
     recompute: bool = False
     """Whether saved activations that a layer can make again cheaply are dropped and made again."""
+    compute: Compute = "fp32"
+    """Arithmetic of products of rows with weights in training."""
 
     @property
     def num_ranks(self) -> int:

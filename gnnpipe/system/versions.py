@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
 import gnnpipe
+from gnnpipe.system.cpu import cpu_name
 from gnnpipe.system.resources import cores, total_memory
 
 
@@ -26,18 +26,9 @@ def hardware(device: torch.device, num_ranks: int) -> dict[str, str | int]:
     """The device and CPU, the cores and memory that the run was allotted, and its ranks and threads."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": cores(),
         "memory_bytes": total_memory(),
         "ranks": num_ranks,
         "threads_per_rank": torch.get_num_threads(),
     }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

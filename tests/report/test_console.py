@@ -73,6 +73,8 @@ def test_start_describes_graph_cut_and_plan() -> None:
     assert coded[3].startswith("rows travel between stages as int8; initial rows, if the model has them, are")
     short = describe_start(plan_file(replace(shape, tables="bf16")), "exact")
     assert short[3] == "aggregated rows are held as bf16"
+    fast = describe_start(plan_file(replace(shape, compute="tf32")), "exact")
+    assert fast[3] == "rows are multiplied with weights in tf32, and summed in fp32"
     parted = describe_start(plan_file(plan(stages=2, parts=2)), "stale")
     assert parted[1].startswith("2 parts (METIS could not; reverse Cuthill-McKee instead): 450 boundary rows")
     assert (
