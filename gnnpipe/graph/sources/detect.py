@@ -114,7 +114,8 @@ def _is_table(path: Path) -> bool:
         return any(map(has_ending, files)) or any(path.glob("*/*.parquet")) or any(path.glob("*/*.pq"))
     head = start_of(path)
     is_text = bool(head) and not any(letter < 9 for letter in head)
-    return head.startswith(_PARQUET) or (is_text and has_ending(path)) or (is_text and b"\n" in head)
+    # the reader of tables says best what is wrong with one, such as UTF-16
+    return head.startswith(_PARQUET) or has_ending(path) or (is_text and b"\n" in head)
 
 
 def _read_tables(path: Path, config: TablesConfig, scratch: Path, say: Say) -> RawGraph:

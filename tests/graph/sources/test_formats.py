@@ -612,3 +612,17 @@ def test_real_files(name: str, nodes: int, edges: int, features: int | None, scr
     assert raw.num_nodes == nodes
     assert np.asarray(raw.edge_index).shape == (2, edges)
     assert (None if raw.features is None else raw.features.shape[1]) == features
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("u,v\n1,2\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"), (b"", "it is empty")],
+)
+def test_what_is_wrong_with_a_table_is_said_by_its_reader(
+    tmp_path: Path, scratch: Path, content: bytes, message: str
+) -> None:
+    """A folder of tables in UTF-16 was no table, and the message listed all that was looked for."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "edges.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        Read(tmp_path / "in", scratch)

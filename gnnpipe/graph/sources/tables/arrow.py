@@ -5,11 +5,16 @@ Chosen over polars by ``benchmarks/import``.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from gnnpipe.errors import DataError
+
+# Digits in groups or not, a decimal comma or point, and what may stand around them.
+_NOTATION = re.compile(r"[-+]?[$€£]?\s?(\d+|\d{1,3}([.,' ]\d{3})+)([.,]\d+)?([eE][-+]?\d+)?\s?[%$€£]?")
 
 Column = Any
 """A pyarrow Array or ChunkedArray: a column of a table, or of a batch of its rows."""
@@ -160,3 +165,9 @@ def _numpy(column: Column, null: Any) -> np.ndarray:
         column = pa.compute.fill_null(column, pa.scalar(null, column.type))
     array: np.ndarray = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(False)
     return array
+
+
+def other_notation(texts: Sequence[str]) -> str:
+    """The first of some texts, if all are numbers as people and spreadsheets write them (0,5 or 1.234,56 or
+    12 %): none is text in the sense of a category. Empty otherwise."""
+    return texts[0] if texts and all(map(_NOTATION.fullmatch, texts)) else ""

@@ -12,7 +12,7 @@ from gnnpipe.config.importing import TablesConfig
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.spool import new_mapped, release
 from gnnpipe.graph.sources.tables import names
-from gnnpipe.graph.sources.tables.arrow import Column, arrow, as_numbers, as_text, missing
+from gnnpipe.graph.sources.tables.arrow import Column, arrow, as_numbers, as_text, missing, other_notation
 from gnnpipe.graph.sources.tables.ids import Ids
 from gnnpipe.graph.sources.tables.nodes import Rows
 from gnnpipe.graph.sources.tables.roles import NodeTable
@@ -67,6 +67,14 @@ def plan_features(tables: tuple[NodeTable, ...], config: TablesConfig) -> list[l
             start += width
         plans.append(plan)
     return plans
+
+
+def encodings(table: Table, plan: list[Feature]) -> str:
+    """A line that says which columns of a table are encoded, and as how many columns; empty if none is."""
+    encoded = [f"{feature.name} ({feature.width:,})" for feature in plan if feature.values is not None]
+    if not encoded:
+        return ""
+    return f"{table.name}: encoded as categories (columns of features): {names.listed(encoded)}"
 
 
 def _kind(sample: Batch, name: str, as_categories: set[str]) -> str:
@@ -143,6 +151,14 @@ def _all_values(
             found[name] = pa.compute.unique(pa.chunked_array([found[name], texts], pa.large_string()))
             if len(found[name]) > most:
                 raise _too_many(batch, name, most)
+    for name, values in found.items():
+        text = other_notation(values.to_pylist()) if name not in as_categories else ""
+        if text:
+            raise DataError(
+                f"{table.name}, column {shown(name)}: '{shown(text)}' and all other cells are numbers with a "
+                "decimal comma, marks between thousands or a unit; write them as 0.5 and 1234, name the "
+                f"column in --categorical to encode each as a category, or {_leave_out(name)}"
+            )
     return {name: _ordered(values) for name, values in found.items()}
 
 

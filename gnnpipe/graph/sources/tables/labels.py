@@ -11,7 +11,7 @@ import torch
 from gnnpipe.config.run import LabelTask
 from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.sources.raw import KnownTask
-from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers, as_text, missing
+from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers, as_text, missing, other_notation
 from gnnpipe.graph.sources.tables.ids import Ids
 from gnnpipe.graph.sources.tables.names import listed
 from gnnpipe.graph.sources.tables.nodes import Rows
@@ -24,6 +24,8 @@ MOST_CLASSES = 10_000
 # With more classes than this, at most half of the labels may be different: else they are ids or values.
 _FEW_CLASSES = 100
 _MOST_WORDS = 1_000
+# float64 tells neighbouring whole numbers apart up to here.
+_EXACT = 2**53
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def read_labels(
             read = _read_column(nodes, name, table_rows)
             numbers, names = read
             values[table_rows.nodes, columns.index(name)] = numbers
+            _check_notation(names, f"{nodes.table.name}, column {shown(name)}", task)
             if names and len(columns) > 1:
                 raise DataError(
                     f"{nodes.table.name}, column {shown(name)}: it holds text ({listed(names)}); where "
@@ -73,6 +76,16 @@ def read_labels(
             )
         return TableLabels(np.where(np.isnan(single), -1, single).astype(np.int64), names)
     return _numbers(single, what, ids, task)
+
+
+def _check_notation(texts: tuple[str, ...], where: str, task: LabelTask) -> None:
+    """Refuse numbers in a notation that would make each of them a class."""
+    if task != "classes" and (text := other_notation(texts)):
+        raise DataError(
+            f"{where}: '{shown(text)}' and all other labels are numbers with a decimal comma, marks between "
+            "thousands or a unit; write them as 0.5 and 1234, or give --task classes if each names a "
+            "class"
+        )
 
 
 def _read_column(nodes: NodeTable, name: str, rows: Rows) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -167,6 +180,12 @@ def _numbers(values: np.ndarray, what: str, ids: Ids, task: LabelTask) -> TableL
         raise DataError(
             f"{what}: {values[node]:g} of node {ids.name(node)} is no class; classes are whole numbers or "
             "text"
+        )
+    if len(known) and max(abs(known[0]), abs(known[-1])) >= _EXACT:
+        raise DataError(
+            f"{what}: {known[np.abs(known).argmax()]:.0f} is above 2^53, where neighbouring numbers can't be "
+            "told apart; write classes as text or smaller numbers, or give --task regression to predict "
+            "values"
         )
     return _classes(values, known.astype(np.int64), what, task)
 

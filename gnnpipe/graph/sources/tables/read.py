@@ -13,7 +13,7 @@ from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.sources.tables.arrow import arrow, failures
 from gnnpipe.graph.sources.tables.edges import EdgeArrays, collect_ids, goes_one_way, read_edges
 from gnnpipe.graph.sources.tables.entries import read_entries
-from gnnpipe.graph.sources.tables.features import Feature, plan_features, read_features
+from gnnpipe.graph.sources.tables.features import Feature, encodings, plan_features, read_features
 from gnnpipe.graph.sources.tables.find import find_tables
 from gnnpipe.graph.sources.tables.ids import Ids, TextIdsError, looks_like_text, make_ids
 from gnnpipe.graph.sources.tables.labels import read_labels, read_splits
@@ -76,6 +76,9 @@ def _read_layout(layout: Layout, config: TablesConfig, scratch: Path, say: Say, 
     """Read all tables; raises TextIdsError where ids are text though ``is_text`` is False."""
     notes = list(layout.notes)
     plans = plan_features(layout.nodes, config)
+    for nodes, plan in zip(layout.nodes, plans, strict=True):
+        if line := encodings(nodes.table, plan):
+            say(line)
     listed, rows = read_nodes(layout.nodes, is_text=is_text)
     ids = _all_ids(layout, listed, config, is_text=is_text)
     name = "text" if is_text else "whole"

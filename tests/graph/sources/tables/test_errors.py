@@ -216,3 +216,30 @@ def test_bombs(written: Written) -> None:
     del big
     with pytest.raises(DataError, match="bytes of it would unfold into"):
         written.read("bomb.parquet")
+
+
+@pytest.mark.parametrize(
+    "cells", [("0,5", "1,25"), ("1.234,5", "2.000,0"), ("1 000", "2 500"), ("3%", "4 %"), ("$3", "$4")]
+)
+def test_numbers_in_another_notation_are_no_categories(written: Written, cells: tuple[str, str]) -> None:
+    """A column of an Excel file with decimal commas became one column for each of its values."""
+    written.write("edges.csv", "u;v\n1;2\n")
+    written.write("nodes.csv", f"id;f\n1;{cells[0]}\n2;{cells[1]}\n")
+    with pytest.raises(DataError, match=r"nodes.csv, column f: .* decimal comma, .*--categorical .*'!f'"):
+        written.read()
+    raw = written.read(categorical="f")
+    assert raw.features is not None
+    assert raw.features.shape == (2, 2)
+    with pytest.raises(DataError, match=r"nodes.csv, column f: .* decimal comma, .*--task classes"):
+        written.read(label="f")
+    assert len(written.read(label="f", task="classes").class_names) == 2
+
+
+def test_labels_too_large_to_tell_apart(written: Written) -> None:
+    """2^53 and 2^53 + 1 are one number as float64, and the largest became class -9223372036854775808."""
+    written.write("edges.csv", "u,v\n1,2\n")
+    for large in (2**53 + 1, 2**64):
+        written.write("nodes.csv", f"id,y\n1,{large}\n2,0\n")
+        with pytest.raises(DataError, match=r"labels \(column y\): .* is above 2\^53, .*--task regression"):
+            written.read()
+        assert written.read(task="regression").task == "regression"

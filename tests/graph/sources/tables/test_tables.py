@@ -450,3 +450,10 @@ def test_memory_of_five_million_edges(written: Written, form: str) -> None:
     num_edges, num_nodes, mib = done.stdout.split()
     assert (int(num_edges), int(num_nodes)) == (5_000_000, len(np.unique(ends)))
     assert float(mib) < 300
+
+
+def test_what_is_encoded_is_said(written: Written) -> None:
+    written.write("edges.csv", "u,v\n1,2\n")
+    written.write("nodes.csv", "id,colour,age\n1,red,3\n2,blue,4\n")
+    written.read()
+    assert "nodes.csv: encoded as categories (columns of features): colour (2)" in written.said
