@@ -39,6 +39,7 @@ def run(arguments: list[str]) -> int:
     chosen = parser.read(arguments)
     config = check_import_config(build(ImportConfig, chosen))
     source = Path(chosen.SOURCE)
+    source = source if source.name else source.absolute()  # "." has a name, too
     out = Path(config.out or default_out(source))
     from gnnpipe.graph.folder.place import check_may_write  # PyTorch takes seconds to import
     from gnnpipe.graph.folder.write import write_graph

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -31,7 +33,8 @@ def made_features(adjacency: Csr, spec: str, say: Say = say_nothing) -> Tensor:
     laplacian:K: K eigenvectors of the normalised Laplacian of the undirected graph (arXiv 2003.00982, section
     on positional encodings), by ascending eigenvalue, without the one that every graph has. Weights and
     parallel edges don't matter, and neither do self loops. Columns have mean square 1, and a positive largest
-    entry. Nodes without edges get zeros. In a disconnected graph the first ones tell the components apart.
+    entry. Nodes without edges get zeros, and count for nothing. In a disconnected graph the first ones tell
+    the components apart.
 
     Args:
         adjacency: of the graph.
@@ -59,28 +62,32 @@ def _degrees(adjacency: Csr) -> Tensor:
 
 def _laplacian(adjacency: Csr, num_columns: int, say: Say) -> Tensor:
     """The wanted eigenvectors of ``I - M`` are those of the largest eigenvalues of M = D^-1/2 A D^-1/2."""
-    size = adjacency.num_rows
-    if num_columns >= size:
-        raise DataError(
-            f"features: laplacian:{num_columns} of a graph with {size} nodes; the number of columns must be "
-            "below that of nodes"
-        )
-    structure = _structure(adjacency)
-    degree = np.diff(structure.indptr).astype(np.float64)
-    if not degree.any():
+    size, structure = adjacency.num_rows, _structure(adjacency)
+    # Nodes without edges would each be an eigenvector of its own, which tells nothing about the others.
+    connected = np.flatnonzero(np.diff(structure.indptr))
+    if not len(connected):
         raise DataError("features: laplacian of a graph without edges says nothing; use degree")
-    scale = np.power(degree, -0.5, out=np.zeros(size), where=degree > 0)
-    matrix = (sp.diags(scale) @ structure @ sp.diags(scale)).tocsr()
+    if num_columns >= len(connected):
+        lonely = f", {len(connected):,} of which have edges" if len(connected) < size else ""
+        raise DataError(
+            f"features: laplacian:{num_columns} of a graph with {size:,} nodes{lonely}; the number of "
+            "columns must be below that of nodes with edges"
+        )
+    if len(connected) < size:
+        structure = structure[connected][:, connected].tocsr()
+    degree = np.diff(structure.indptr).astype(np.float64)
+    scale = sp.diags(np.power(degree, -0.5))
+    matrix = (scale @ structure @ scale).tocsr()
     trivial = np.sqrt(degree) / np.sqrt(degree.sum())
-    if size <= DENSE_NODES:
+    if len(connected) <= DENSE_NODES:
         whole = matrix.toarray() - 2 * np.outer(trivial, trivial)  # its eigenvalue becomes -1, the last one
-        columns = np.linalg.eigh(whole)[1][:, ::-1][:, :num_columns]
+        vectors = np.linalg.eigh(whole)[1][:, ::-1][:, :num_columns]
     else:
-        columns = _largest(matrix, trivial, num_columns, say)
-    columns = columns * np.sqrt(size)
-    columns[degree == 0] = 0.0
-    largest = columns[np.abs(columns).argmax(axis=0), np.arange(num_columns)]
-    return torch.from_numpy((columns * np.where(largest < 0, -1.0, 1.0)).astype(np.float32))
+        vectors = _largest(matrix, trivial, num_columns, say)
+    columns = np.zeros((size, num_columns), np.float32)
+    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(num_columns)]
+    columns[connected] = vectors * np.where(largest < 0, -1.0, 1.0) * np.sqrt(size)
+    return torch.from_numpy(columns)
 
 
 def _structure(adjacency: Csr) -> sp.csr_matrix:
@@ -96,32 +103,90 @@ def _structure(adjacency: Csr) -> sp.csr_matrix:
 
 
 def _largest(matrix: sp.csr_matrix, trivial: np.ndarray, num_columns: int, say: Say) -> np.ndarray:
-    """Eigenvectors of the largest eigenvalues, in descending order, without the trivial one."""
-    size, products = matrix.shape[0], 0
+    """Eigenvectors of the largest eigenvalues, in descending order, without the trivial one.
 
-    def multiply(vector: np.ndarray) -> np.ndarray:
-        nonlocal products
-        products += 1
-        if products % PRODUCTS_PER_REPORT == 0:
-            say(f"laplacian:{num_columns}: {products:,} products with the adjacency of {size:,} nodes so far")
-        vector = vector.ravel()
-        # not trivial @ vector: BLAS would wake its threads for it, and wait for those where cores are busy
-        return matrix @ vector - 2 * trivial * (trivial * vector).sum()
-
-    start = np.random.default_rng(0).standard_normal(size)  # the same one in every run
+    One run of Lanczos may find one eigenvector alone of an eigenvalue that several have: those of equal
+    components, or of a mesh with symmetries. So further runs, without what is found, look for larger ones
+    than the lowest until there is none.
+    """
+    lanczos = _Lanczos(matrix, trivial, f"laplacian:{num_columns}", say)
     try:
-        values, vectors = eigsh(
-            LinearOperator(matrix.shape, matvec=multiply, dtype=np.float64),
-            k=num_columns,
+        values, vectors = lanczos.largest(num_columns, vectors=None)
+    except ArpackNoConvergence:
+        raise DataError(
+            f"features: laplacian:{num_columns} was not found after {lanczos.products:,} products with the "
+            "adjacency; ask for fewer columns, or use degree"
+        ) from None
+    for _ in range(num_columns):
+        try:
+            missed, more = lanczos.largest(num_columns, vectors)
+        except ArpackNoConvergence:  # none stands out
+            break
+        if missed[0] <= values[-1] + TOLERANCE:
+            break
+        values, vectors = _best(matrix, np.concatenate([vectors, more], axis=1), num_columns)
+    return vectors
+
+
+@dataclass
+class _Lanczos:
+    """Runs of Lanczos on one matrix."""
+
+    matrix: sp.csr_matrix
+    trivial: np.ndarray
+    """Its eigenvector that is not wanted."""
+    spec: str
+    """Words for progress."""
+    say: Say
+    products: int = 0
+    """Products with the matrix so far."""
+    runs: int = 0
+
+    def largest(self, number: int, vectors: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Largest eigenvalues, descending, and their eigenvectors, without those given and the trivial one.
+
+        Raises:
+            ArpackNoConvergence: they are not found in time.
+        """
+        size = self.matrix.shape[0]
+        known = [self.trivial] if vectors is None else [self.trivial, *np.ascontiguousarray(vectors.T)]
+        # The same starts each time, but another one for each run: what a start holds of the eigenvectors of
+        # one value is a single direction, which its run finds.
+        start = np.random.default_rng(self.runs).standard_normal(size)
+        self.runs += 1
+
+        def multiply(vector: np.ndarray) -> np.ndarray:
+            self._count()
+            vector = vector.ravel()
+            product = self.matrix @ vector
+            for one in known:  # their eigenvalues become -1 at most
+                # not one @ vector: BLAS would wake its threads for it, and wait where cores are busy
+                product -= 2 * one * (one * vector).sum()
+            return product
+
+        values, found = eigsh(
+            LinearOperator(self.matrix.shape, matvec=multiply, dtype=np.float64),
+            k=number,
             which="LA",
             v0=start,
-            ncv=min(size, max(2 * num_columns + 1, 40)),
+            ncv=min(size, max(2 * number + 1, 40)),
             tol=TOLERANCE,
             maxiter=MOST_RESTARTS,
         )
-    except ArpackNoConvergence:
-        raise DataError(
-            f"features: laplacian:{num_columns} was not found after {products:,} products with the "
-            "adjacency; ask for fewer columns, or use degree"
-        ) from None
-    return vectors[:, np.argsort(-values, kind="stable")]
+        order = np.argsort(-values, kind="stable")
+        return values[order], found[:, order]
+
+    def _count(self) -> None:
+        self.products += 1
+        if self.products % PRODUCTS_PER_REPORT == 0:
+            self.say(
+                f"{self.spec}: {self.products:,} products with the adjacency of "
+                f"{self.matrix.shape[0]:,} nodes so far"
+            )
+
+
+def _best(matrix: sp.csr_matrix, vectors: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest eigenvalues inside the space of some vectors, and their eigenvectors (Rayleigh-Ritz)."""
+    basis = np.linalg.qr(vectors)[0]
+    values, within = np.linalg.eigh(basis.T @ (matrix @ basis))
+    return values[::-1][:number], basis @ within[:, ::-1][:, :number]

@@ -21,7 +21,7 @@ _ADVICE = {
     errno.EMFILE: "raise the number of open files (ulimit -n)",
     errno.ENFILE: "close what holds so many files open",
     errno.EMLINK: "name another place",
-    errno.EFBIG: "bring the true file back",
+    errno.EFBIG: "bring the true file back, or raise the limit on what may be written (ulimit -f)",
     errno.ESTALE: "the network's file system has lost it; name it again, or another place",
     errno.EIO: "the disk or the network behind it fails; name another place",
 }

@@ -56,6 +56,34 @@ def test_components_and_nodes_without_edges(size: int) -> None:
     assert (found[:size, 0] > 0).all() != (found[size:-3, 0] > 0).all()  # it tells the two apart
 
 
+@pytest.mark.parametrize(
+    "graph",
+    [
+        pytest.param(nx.grid_2d_graph(21, 21, periodic=True), id="torus"),
+        pytest.param(nx.disjoint_union_all([nx.cycle_graph(9)] * 60), id="equal components"),
+        pytest.param(nx.disjoint_union(nx.cycle_graph(250), nx.cycle_graph(250)), id="two of a kind"),
+    ],
+)
+def test_eigenvalues_that_several_share(graph: nx.Graph) -> None:
+    """One run of Lanczos finds one direction of a torus, and not the others."""
+    graph = nx.convert_node_labels_to_integers(graph)
+    found = made_features(adjacency(graph), "laplacian:8").double().numpy()
+    values = np.linalg.eigvalsh(laplacian(graph))[1:9]
+    np.testing.assert_allclose(laplacian(graph) @ found, found * values, atol=2e-3)
+    np.testing.assert_allclose(found.T @ found / len(graph), np.eye(8), atol=1e-4)
+
+
+def test_nodes_without_edges_take_no_columns() -> None:
+    """Their eigenvectors, which are zero elsewhere, came before those of negative eigenvalues of M."""
+    graph = nx.path_graph(5)
+    graph.add_nodes_from(range(5, 60))
+    found = made_features(adjacency(graph), "laplacian:4").double().numpy()
+    expected = made_features(adjacency(nx.path_graph(5)), "laplacian:4").double().numpy()
+    np.testing.assert_allclose(found[:5] / np.sqrt(12), expected, atol=1e-5)
+    with pytest.raises(DataError, match="laplacian:5 of a graph with 60 nodes, 5 of which have edges; the"):
+        made_features(adjacency(graph), "laplacian:5")
+
+
 def test_it_is_the_same_each_time_and_weights_do_not_matter() -> None:
     data = random_graph(600, 3000)
     first, second = (made_features(data.adjacency, "laplacian:4") for _ in range(2))

@@ -92,6 +92,7 @@ def write_graph(
     )
     write_file(work.folder / GRAPH_FILE, dump_yaml(to_plain(content)))
     make_folder(out.absolute().parent, link=True)
+    check_may_write(out, overwrite=config.overwrite)  # another import may have been faster
     replace_folder(work.folder, out, scratch / "replaced")
     return report
 

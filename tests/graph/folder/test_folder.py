@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,21 @@ def test_only_graphs_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "g")
     with pytest.raises(ConfigError, match="is a link"):
         save_graph(graph, tmp_path / "link", overwrite=True)
+
+
+def test_a_graph_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    """Of two imports to one folder the slower one replaced the other's graph."""
+    graph, other = random_graph(10, 20), random_graph(11, 20)
+
+    def step(words: str) -> AbstractContextManager[None]:
+        if "labels" in words:
+            save_graph(other, tmp_path / "g")
+        return nullcontext()
+
+    with pytest.raises(ConfigError, match="holds a graph already"):
+        save_graph(graph, tmp_path / "g", step=step)
+    assert open_graph(tmp_path / "g").num_nodes == 11
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
 
 
 def test_leftovers_are_swept(tmp_path: Path) -> None:
