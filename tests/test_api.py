@@ -447,6 +447,16 @@ def test_a_graph_folder_may_move_but_not_change(tmp_path: Path, monkeypatch: pyt
         DataError, match="data: the run was trained on a graph with num_features 64, and this"
     ):
         gnnpipe.resume(run, tmp_path / "other", epochs=8)
+    graph = planted_partition(GRAPH)
+    other_edges = replace(graph.adjacency, col=graph.adjacency.col.flip(0))
+    for name, change in (
+        ("splits", {"masks": (graph.val_mask, graph.train_mask, graph.test_mask)}),
+        ("labels", {"labels": graph.labels.flip(0)}),
+        ("edges", {"edge_index": other_edges}),
+    ):
+        graph_folder(monkeypatch, tmp_path / name, **change)
+        with pytest.raises(DataError, match="a graph of the same size with other edges, labels or splits"):
+            gnnpipe.resume(run, tmp_path / name, epochs=8)
     with pytest.raises(ConfigError, match=r"graph: .* was trained on the graph folder .*, and that can't"):
         gnnpipe.resume(run, "synthetic", epochs=8)
 

@@ -49,7 +49,7 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class GraphSize:
-    """Sizes by which one graph is told from another at no cost; None where the file does not say."""
+    """By which one graph is told from another; None where the file does not say."""
 
     num_nodes: int | None = None
     num_edges: int | None = None
@@ -60,6 +60,7 @@ class GraphSize:
     value_mean: tuple[float, ...] | None = None
     value_deviation: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True)

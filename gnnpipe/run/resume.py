@@ -70,23 +70,31 @@ def start_of(config: Resolved, folder: RunFolder, reporter: Reporter) -> Start |
 
 
 def check_same_graph(before: StoredPlan, plan: PlanFile) -> None:
-    """Refuse a graph in memory of other sizes than the one that a run was trained on.
+    """Refuse another graph than the one that a run was trained on.
 
     Args:
         before: plan of the run so far.
         plan: plan for the graph that is given now.
 
     Raises:
-        DataError: another number of nodes, edges, features, their entries or classes, another task, or other
-            values to be predicted.
+        DataError: another number of nodes, edges, features, their entries or classes, another task, other
+            values to be predicted, or other edges, labels or masks.
     """
     for field in fields(GraphSize):
+        if field.name == "content":
+            continue
         old, new = getattr(before.graph, field.name), getattr(plan.graph, field.name)
         if old != new and not (old is None and not new):  # older versions know nothing of values
             raise DataError(
                 f"data: the run was trained on a graph with {field.name} {shown(old)}, and this one has "
                 f"{new}; give the same graph"
             )
+    old, new = before.graph.content, plan.graph.content
+    if old and new and old != new:  # older versions know nothing of it
+        raise DataError(
+            "data: the run was trained on a graph of the same size with other edges, labels or splits; give "
+            "the same graph (was it imported anew?), or start a new run"
+        )
 
 
 def warn_with(reporter: Reporter) -> Callable[[str], None]:

@@ -30,6 +30,15 @@ def fingerprint(graph: Graph) -> str:
     return _hashed(graph)
 
 
+def task_fingerprint(graph: Graph) -> str:
+    """The same over edges, labels and masks: what a run is trained and scored on, whatever it is called.
+
+    Without features: those that are made (`gnnpipe.graph.made_features`) may differ in their last bits from
+    machine to machine.
+    """
+    return _hashed((graph.adjacency, graph.labels, graph.train_mask, graph.val_mask, graph.test_mask))
+
+
 def array_fingerprint(array: Tensor) -> str:
     """The same for one array."""
     return _hashed(array)

@@ -22,6 +22,7 @@ from gnnpipe.graph.cut.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, 
 from gnnpipe.graph.cut.halo import Ranges, halo_rows, halo_rows_back, part_and_chunk_of, part_range
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
 from gnnpipe.graph.data import Graph, Task
+from gnnpipe.graph.prepare.fingerprint import task_fingerprint
 from gnnpipe.graph.prepare.moved import MovedDense, moved, pack, turned, unpack
 from gnnpipe.graph.prepare.normalize import Normalization, normalized
 from gnnpipe.graph.prepare.standard import standardized
@@ -71,6 +72,9 @@ class GraphFacts:
     """With regression, standard deviation of each value over the training nodes."""
     class_names: tuple[str, ...] = ()
     """Name of each class; empty where classes are just numbers."""
+    content: str = ""
+    """Hash of the edges, labels and masks as they were given (`task_fingerprint`); empty in files of older
+    versions."""
 
     @property
     def alpha(self) -> float:
@@ -228,6 +232,7 @@ def prepare_file(
 
 
 def _draft(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals: int) -> _Draft:
+    content = task_fingerprint(data)
     data, standard = standardized(data)
     # counted first: afterwards memory holds the matrix
     rival = _rival_halo(data.adjacency, spec, num_rivals)
@@ -261,6 +266,7 @@ def _draft(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals:
         standard.mean,
         standard.deviation,
         data.class_names,
+        content,
     )
     order, chunk_edges = torch.from_numpy(cut.order), _count_chunk_edges(matrix, cut.ranges)
     return _Draft(data, facts, cut.ranges, order, matrix, symmetric, halo_forward, halo_backward, chunk_edges)
