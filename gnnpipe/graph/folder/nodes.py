@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +79,13 @@ def write_features(
     return _write_sparse(folder, matrix) if sp.issparse(matrix) else _write_dense(folder, matrix)
 
 
-def write_masks(folder: Path, masks: Masks, num_nodes: int) -> tuple[Stored, SplitFacts]:
-    """Write the three masks, ``[num_nodes]`` or ``[num_nodes, num_splits]``; raises DataError for others."""
-    stored, sizes, num_splits = {}, [], 1
+def write_masks(folder: Path, masks: Masks, num_nodes: int) -> tuple[Stored, SplitFacts, list[str]]:
+    """Write the three masks, ``[num_nodes]`` or ``[num_nodes, num_splits]``; raises DataError for others.
+
+    Returns:
+        the files, what was counted in the first split, and notes about what training will refuse in it.
+    """
+    stored, sizes, num_splits, first = {}, [], 1, {}
     for name, mask in zip(MASKS, masks, strict=True):
         values = numpy_of(mask)
         columns = values[:, None] if values.ndim == 1 else values
@@ -92,8 +97,29 @@ def write_masks(folder: Path, masks: Masks, num_nodes: int) -> tuple[Stored, Spl
         bits = np.stack(checked, axis=1).reshape(values.shape)
         stored[name] = write_array(folder / f"{name}.npy", bits, bool)
         sizes.append(int(np.count_nonzero(checked[0])))
+        first[name.removesuffix("_mask")] = checked[0]
         num_splits = max(num_splits, len(checked))
-    return stored, SplitFacts(num_splits, *sizes)
+    return stored, SplitFacts(num_splits, *sizes), _refused_later(first)
+
+
+def _refused_later(masks: dict[str, np.ndarray]) -> list[str]:
+    """What `Graph` will not train with, which the source's author may want to know before."""
+    shared = {
+        f"{one} and {other}": int(np.count_nonzero(masks[one] & masks[other]))
+        for one, other in itertools.combinations(masks, 2)
+    }
+    return [
+        *(
+            f"split: {names} share {count:,} nodes, which training refuses"
+            for names, count in shared.items()
+            if count
+        ),
+        *(
+            f"split: {name} is empty, which training refuses"
+            for name in ("train", "val")
+            if not masks[name].any()
+        ),
+    ]
 
 
 def write_ids(folder: Path, name: str, ids: NodeIds) -> Stored:

@@ -288,12 +288,12 @@ class _Work:
         """Copy masks and ids."""
         raw = self.raw
         stored: Stored = {}
-        splits = None
+        splits, notes = None, list[str]()
         if raw.masks is not None:
-            stored, splits = write_masks(self.folder, raw.masks, self.num_nodes)
+            stored, splits, notes = write_masks(self.folder, raw.masks, self.num_nodes)
         if raw.ids is not None:
             stored |= write_ids(self.folder, "ids", raw.ids)
-        return _Written(stored, splits)
+        return _Written(stored, splits, tuple(notes))
 
 
 def _file_of_counts(config: ImportConfig) -> Counts:

@@ -35,7 +35,8 @@ def of_pyg(data: Any, name: str) -> RawGraph:
             "as the first of a Dataset, dataset[0]"
         )
     if "edge_index" not in data:
-        raise DataError(f"dataset: {name} has no edges (edge_index), which training needs")
+        sparse = "; its adj_t is not read: set data.edge_index to them" if "adj_t" in data else ""
+        raise DataError(f"dataset: {name} has no edges (edge_index), which training needs{sparse}")
     used = {"x", "y", "edge_index", "edge_weight", "num_nodes", *MASKS}
     unused = [_unused(data, key) for key in sorted(set(data.keys()) - used)]
     notes = (f"{name}: not used: {', '.join(unused)}",) if unused else ()
@@ -97,13 +98,35 @@ def of_networkx(
         nodes.features(names) if names else None,
         labels,
         None if split is None else nodes.masks(split),
-        (),
+        _unused_attributes(nodes.attributes, {label, split, *names}, edges, weight),
         weights,
         len(nodes.names),
         _ids(nodes.names),
         class_names,
         str(graph.name or ""),
     )
+
+
+def _unused_attributes(
+    nodes: Sequence[Mapping[str, Any]],
+    used: set[Any],
+    edges: list[tuple[Any, Any, dict[str, Any]]],
+    weight: Any,
+) -> tuple[str, ...]:
+    """Notes that name the attributes of nodes and edges that are not used."""
+    of_nodes = sorted({str(key) for attributes in nodes for key in attributes if key not in used})
+    of_edges = sorted({str(key) for _, _, attributes in edges for key in attributes if key != weight})
+    hint = " (weight= takes one as the edges' weight)" if weight is None else ""
+    return (
+        *([f"nodes: not used: {_first(of_nodes)} (features= takes some)"] if of_nodes else []),
+        *([f"edges: not used: {_first(of_edges)}{hint}"] if of_edges else []),
+    )
+
+
+def _first(names: list[str]) -> str:
+    """Names for a note, the first ones of many."""
+    more = f" and {len(names) - 12:,} more" if len(names) > 12 else ""
+    return ", ".join(shown(name, 40) for name in names[:12]) + more
 
 
 def _unused(data: Any, key: str) -> str:

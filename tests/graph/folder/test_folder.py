@@ -198,6 +198,13 @@ def test_only_graphs_are_replaced(tmp_path: Path) -> None:
         save_graph(graph, tmp_path / "link", overwrite=True)
 
 
+def test_what_training_refuses_in_a_split_is_said(tmp_path: Path) -> None:
+    train, test = (torch.arange(NODES) < size for size in (2, 3))
+    graph, _ = written(tmp_path, replace(whole(), masks=(train, torch.zeros(NODES, dtype=torch.bool), test)))
+    assert "split: train and test share 2 nodes, which training refuses" in graph.notes
+    assert "split: val is empty, which training refuses" in graph.notes
+
+
 def test_a_graph_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     """Of two imports to one folder the slower one replaced the other's graph."""
     graph, other = random_graph(10, 20), random_graph(11, 20)

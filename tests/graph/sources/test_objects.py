@@ -187,3 +187,14 @@ def test_networkx_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "networkx", None)
     with pytest.raises(DataError, match="graph: networkx is not installed; pip install networkx"):
         Graph.from_networkx(people(), label="group")
+
+
+def test_attributes_that_are_not_used_are_named() -> None:
+    """The karate club has weights, which were left out without a word."""
+    club = nx.karate_club_graph()
+    nx.set_node_attributes(club, 3, "age")
+    plain = Graph.from_networkx(club, label="club")
+    assert "edges: not used: weight (weight= takes one as the edges' weight)" in plain.notes
+    assert "nodes: not used: age (features= takes some)" in plain.notes
+    used = Graph.from_networkx(club, label="club", weight="weight", features=["age"])
+    assert not [note for note in used.notes if "not used" in note]
