@@ -511,6 +511,21 @@ def test_graphbolt(edges: str, tmp_path: Path, scratch: Path) -> None:
     assert read.said == ["g: GraphBolt's folder 'mine'"]
 
 
+def test_features_of_a_graphbolt_graph_and_second_ones(tmp_path: Path, scratch: Path) -> None:
+    """Features of nodes beside the edges, and those with another usual name, were lost without a word."""
+    folder = graphbolt(tmp_path / "g")
+    path = folder / "metadata.yaml"
+    feat = "  - {domain: node, type: null, name: feat, format: numpy, in_memory: false, path: feat.npy}\n"
+    path.write_text(path.read_text().replace(feat, feat + feat.replace("feat, f", "features, f")))
+    assert "node feature feat," in Read(folder, scratch).raw.notes[0]
+    path.write_text(
+        path.read_text().replace(feat, "").replace("feature_data:\n    -", f"feature_data:\n  {feat}    -")
+    )
+    raw = Read(folder, scratch).raw
+    assert raw.features is not None
+    assert raw.weight is not None
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

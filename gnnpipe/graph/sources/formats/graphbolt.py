@@ -14,7 +14,7 @@ tasks:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -53,11 +53,12 @@ _HETERO = (
 
 @dataclass
 class _Folder:
-    """Files of a data set, and names of those that are not read."""
+    """Files of a data set, entries of features that are used, and names of what is not read."""
 
     path: Path
     scratch: Path
-    unused: list[str]
+    unused: list[str] = field(default_factory=list)
+    used: list[Content] = field(default_factory=list)
 
     def array(self, entry: Content, what: str) -> np.ndarray:
         """The array that an entry of the metadata names; raises DataError."""
@@ -108,20 +109,19 @@ def read(folder: Path, scratch: Path, say: Say) -> RawGraph:
             kinds of nodes or edges.
     """
     metadata = read_yaml_text(folder / "metadata.yaml", link=True)[1]
-    files = _Folder(folder, scratch, [])
+    files = _Folder(folder, scratch)
     graph = _mapping(metadata.get("graph"), "graph")
     say(f"{shown(folder.name)}: GraphBolt's folder '{shown(metadata.get('dataset_name', folder.name), 60)}'")
     edge_index = _edges(files, graph)
-    features = _feature(files, metadata, "node", FEATURES)
-    weight = _feature(files, graph, "edge", WEIGHTS)
-    if weight is None:
-        weight = _feature(files, metadata, "edge", WEIGHTS)
+    owners = (graph, metadata)  # DGL puts what a sampler needs to the graph
+    features = _feature(files, owners, "node", FEATURES)
+    weight = _feature(files, owners, "edge", WEIGHTS)
     num_nodes = _num_nodes(_one(graph.get("nodes"), "graph.nodes"))
     labels: Tensor | np.ndarray | None
     labels, masks = _task(files, metadata, num_nodes)
     if labels is None:
-        labels = labels_of(_feature(files, metadata, "node", LABELS), "labels")[0]
-    _name_the_rest(files, graph, metadata)
+        labels = labels_of(_feature(files, owners, "node", LABELS), "labels")[0]
+    _name_the_rest(files, owners)
     unused = shown(", ".join(dict.fromkeys(files.unused)), 400)
     return RawGraph(
         edge_index,
@@ -150,13 +150,20 @@ def _num_nodes(entry: Content) -> int:
     return number
 
 
-def _feature(files: _Folder, owner: Content, domain: str, names: tuple[str, ...]) -> np.ndarray | None:
+def _feature(
+    files: _Folder, owners: tuple[Content, ...], domain: str, names: tuple[str, ...]
+) -> np.ndarray | None:
     """The first feature of nodes or edges with one of some names."""
     for name in names:
-        for entry in _list(owner.get("feature_data"), "feature_data"):
+        for entry in _entries(owners):
             if entry.get("domain") == domain and entry.get("name") == name:
+                files.used.append(entry)
                 return files.array(entry, f"feature_data: {name}")
     return None
+
+
+def _entries(owners: tuple[Content, ...]) -> list[Content]:
+    return [entry for owner in owners for entry in _list(owner.get("feature_data"), "feature_data")]
 
 
 def _task(files: _Folder, metadata: Content, num_nodes: int) -> tuple[Tensor | None, Masks | None]:
@@ -206,14 +213,10 @@ def _columns(value: object, what: str) -> dict[str, Content]:
     return {str(column.get("name")): column for column in _list(entry.get("data"), what)}
 
 
-def _name_the_rest(files: _Folder, graph: Content, metadata: Content) -> None:
-    read_names = {*FEATURES, *LABELS, *WEIGHTS}
-    for owner in (graph, metadata):
-        for entry in _list(owner.get("feature_data"), "feature_data"):
-            if entry.get("name") not in read_names:
-                files.unused.append(
-                    f"{shown(entry.get('domain'), 20)} feature {shown(entry.get('name'), 60)}"
-                )
+def _name_the_rest(files: _Folder, owners: tuple[Content, ...]) -> None:
+    for entry in _entries(owners):
+        if not any(entry is one for one in files.used):
+            files.unused.append(f"{shown(entry.get('domain'), 20)} feature {shown(entry.get('name'), 60)}")
 
 
 def _one(value: object, what: str) -> Content:

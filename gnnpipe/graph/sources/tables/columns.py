@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 from gnnpipe.config.importing import TablesConfig
 from gnnpipe.errors import DataError, shown
@@ -194,6 +195,8 @@ def _labels(columns: list[str], config: TablesConfig) -> tuple[str, ...]:
     if config.label:
         return tuple(names.chosen("label", config.label, columns))
     known = usual(columns, names.LABELS)
+    if any(names.plain(name) == "x" for name in columns):  # x and y are where a node is
+        known = [name for name in known if names.plain(name) != "y"]
     if len(known) > 1:
         raise DataError(f"columns {listed(known)} may all be the label; say which is with --label")
     return tuple(known)
@@ -221,6 +224,12 @@ def _features(
         return set()
     if config.feature_columns:
         return set(names.chosen("feature-columns", config.feature_columns, free))
+    rows = [name for name in free if re.fullmatch(r"Unnamed: \d+", name)]
+    if rows:
+        notes.append(
+            f"not used: columns {listed(rows)}, pandas' numbers of rows; --feature-columns adds columns"
+        )
+        free = [name for name in free if name not in rows]
     if has_entries and free:
         notes.append(
             f"not used: columns {listed(free)}, as features are in long form; --feature-columns adds columns"

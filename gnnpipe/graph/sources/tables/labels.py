@@ -78,6 +78,19 @@ def read_labels(
     return _numbers(single, what, ids, task)
 
 
+<<<<<<< HEAD
+=======
+def case_notes(class_names: tuple[str, ...]) -> list[str]:
+    """A note where classes differ in their case alone."""
+    first: dict[str, str] = {}
+    for name in class_names:
+        other = first.setdefault(name.casefold(), name)
+        if other != name:
+            return [f"labels: classes {shown(other)} and {shown(name)} differ in their case alone"]
+    return []
+
+
+>>>>>>> tried
 def _check_notation(texts: tuple[str, ...], where: str, task: LabelTask) -> None:
     """Refuse numbers in a notation that would make each of them a class."""
     if task != "classes" and (text := other_notation(texts)):

@@ -17,7 +17,10 @@ ENDS = (
     ("node_id_1", "node_id_2"), ("user_1", "user_2"), ("follower", "followee"), ("src", "tgt"),
 )  # fmt: skip
 WEIGHTS = ("weight", "edge_weight", "w", "weights")
-IDS = ("id", "node", "node_id", "user_id", "paper_id", "nid", "node_idx", "vertex", "vertex_id")
+IDS = (
+    "id", "node", "node_id", "user_id", "paper_id", "nid", "node_idx", "vertex", "vertex_id",
+    "osmid",
+)  # fmt: skip
 LABELS = ("label", "target", "y", "class", "labels")
 SPLITS = ("split", "fold", "role", "set")
 FEATURES = (

@@ -15,10 +15,11 @@ from gnnpipe.graph.sources.tables.edges import EdgeArrays, collect_ids, goes_one
 from gnnpipe.graph.sources.tables.entries import read_entries
 from gnnpipe.graph.sources.tables.features import Feature, encodings, plan_features, read_features
 from gnnpipe.graph.sources.tables.find import find_tables
-from gnnpipe.graph.sources.tables.ids import Ids, TextIdsError, looks_like_text, make_ids
-from gnnpipe.graph.sources.tables.labels import read_labels, read_splits
+from gnnpipe.graph.sources.tables.ids import Ids, TextIds, TextIdsError, looks_like_text, make_ids
+from gnnpipe.graph.sources.tables.labels import case_notes, read_labels, read_splits
+from gnnpipe.graph.sources.tables.names import usual_ends
 from gnnpipe.graph.sources.tables.nodes import Rows, read_nodes
-from gnnpipe.graph.sources.tables.roles import Layout
+from gnnpipe.graph.sources.tables.roles import EdgeTable, Layout
 from gnnpipe.graph.sources.tables.sets import new_set
 from gnnpipe.graph.sources.tables.table import Table
 from gnnpipe.system.resources import cores
@@ -82,12 +83,14 @@ def _read_layout(layout: Layout, config: TablesConfig, scratch: Path, say: Say, 
     listed, rows = read_nodes(layout.nodes, is_text=is_text)
     ids = _all_ids(layout, listed, config, is_text=is_text)
     name = "text" if is_text else "whole"
+    _check_header(layout.edges, ids, config)
     edges = read_edges(layout.edges, ids, config.unknown, scratch, name)
     notes += _edge_notes(layout.edges.table.name, edges, len(ids), config, say)
     num_listed = len(listed) if listed is not None else 0
     if listed is not None and len(ids) > num_listed:
         notes.append(f"nodes: {len(ids) - num_listed:,} are in no node table, and added without a label")
     labels = read_labels(layout.nodes, rows, ids, config.task)
+    notes += [] if labels is None else case_notes(labels.class_names)
     return RawGraph(
         edges.index,
         _features(layout, rows, ids, num_listed, plans, config, scratch / f"{name}-features", notes),
@@ -113,6 +116,23 @@ def _edge_notes(table: str, edges: EdgeArrays, num_nodes: int, config: TablesCon
     if not edges.dropped:
         return []
     return [f"{table}: {edges.dropped:,} edges have an end in no node table, and are left out"]
+
+
+def _check_header(edges: EdgeTable, ids: Ids, config: TablesConfig) -> None:
+    """Refuse a list of edges without a header whose first edge would be taken for one."""
+    is_text_file = edges.table.parts[0].dialect is not None
+    if not isinstance(ids, TextIds) or config.header != "auto" or not is_text_file:
+        return
+    if usual_ends((edges.source, edges.target)):
+        return
+    ends = arrow().array([edges.source, edges.target], arrow().large_string())
+    is_node = ids.find(ends) >= 0
+    if is_node.any():
+        name = shown((edges.source, edges.target)[int(is_node.argmax())])
+        raise DataError(
+            f"{edges.table.name}: its first line seems to be an edge, as '{name}' is a node; give --header "
+            "no, or --header yes if it names the columns"
+        )
 
 
 def _all_ids(layout: Layout, listed: Ids | None, config: TablesConfig, *, is_text: bool) -> Ids:

@@ -206,7 +206,7 @@ def test_columns_by_number(written: Written) -> None:
 def test_header_by_flag(written: Written) -> None:
     written.write("e.csv", "x,y\ny,z\n")
     assert pairs(written.read("e.csv", header="no")) == [("x", "y"), ("y", "z")]
-    assert pairs(written.read("e.csv")) == [("y", "z")]
+    assert pairs(written.read("e.csv", header="yes")) == [("y", "z")]
     written.write("f.csv", "1,2\n3,4\n")
     assert pairs(written.read("f.csv", header="yes")) == [(3, 4)]
 
@@ -457,3 +457,44 @@ def test_what_is_encoded_is_said(written: Written) -> None:
     written.write("nodes.csv", "id,colour,age\n1,red,3\n2,blue,4\n")
     written.read()
     assert "nodes.csv: encoded as categories (columns of features): colour (2)" in written.said
+<<<<<<< HEAD
+=======
+
+
+def test_coordinates_are_no_labels(written: Written) -> None:
+    """Nodes of a mesh or of roads, as OSMnx writes them: latitudes were predicted."""
+    written.write("edges.csv", "u,v,length\n10,20,1\n20,30,2\n")
+    written.write("nodes.csv", "osmid,y,x\n10,48.1,11.5\n20,48.2,11.6\n30,48.3,11.7\n")
+    raw = written.read()
+    assert raw.labels is None
+    assert np.asarray(raw.features).shape == (3, 2)
+    assert written.read(label="y").task == "regression"
+
+
+def test_numbers_of_rows_are_no_features(written: Written) -> None:
+    written.write("edges.csv", "u,v\n1,2\n")
+    written.write("nodes.csv", "Unnamed: 0,id,f\n0,1,7\n1,2,8\n")
+    raw = written.read()
+    assert np.asarray(raw.features).tolist() == [[7], [8]]
+    assert any("not used: columns Unnamed: 0, pandas' numbers of rows" in note for note in raw.notes)
+    assert np.asarray(written.read(feature_columns="*").features).shape == (2, 2)
+
+
+def test_classes_that_differ_in_case(written: Written) -> None:
+    written.write("edges.csv", "u,v\n1,2\n2,3\n")
+    written.write("nodes.csv", "id,label\n1,yes\n2,Yes\n3,no\n")
+    assert "labels: classes Yes and yes differ in their case alone" in written.read().notes
+
+
+def test_a_first_edge_that_looks_like_a_header(written: Written) -> None:
+    """It was lost."""
+    written.write("edges.csv", "alice,bob\nbob,carol\n")
+    with pytest.raises(
+        DataError, match="its first line seems to be an edge, as 'bob' is a node; give --header no"
+    ):
+        written.read("edges.csv")
+    assert written.read("edges.csv", header="no").num_nodes == 3
+    assert written.read("edges.csv", header="yes").num_nodes == 2
+    written.write("edges.csv", "u,v\nu,a\n")  # usual names are a header, whatever nodes are called
+    assert written.read("edges.csv").num_nodes == 2
+>>>>>>> tried
