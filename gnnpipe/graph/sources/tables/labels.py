@@ -78,8 +78,6 @@ def read_labels(
     return _numbers(single, what, ids, task)
 
 
-<<<<<<< HEAD
-=======
 def case_notes(class_names: tuple[str, ...]) -> list[str]:
     """A note where classes differ in their case alone."""
     first: dict[str, str] = {}
@@ -90,7 +88,6 @@ def case_notes(class_names: tuple[str, ...]) -> list[str]:
     return []
 
 
->>>>>>> tried
 def _check_notation(texts: tuple[str, ...], where: str, task: LabelTask) -> None:
     """Refuse numbers in a notation that would make each of them a class."""
     if task != "classes" and (text := other_notation(texts)):

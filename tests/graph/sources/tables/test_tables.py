@@ -457,8 +457,6 @@ def test_what_is_encoded_is_said(written: Written) -> None:
     written.write("nodes.csv", "id,colour,age\n1,red,3\n2,blue,4\n")
     written.read()
     assert "nodes.csv: encoded as categories (columns of features): colour (2)" in written.said
-<<<<<<< HEAD
-=======
 
 
 def test_coordinates_are_no_labels(written: Written) -> None:
@@ -497,4 +495,3 @@ def test_a_first_edge_that_looks_like_a_header(written: Written) -> None:
     assert written.read("edges.csv", header="yes").num_nodes == 2
     written.write("edges.csv", "u,v\nu,a\n")  # usual names are a header, whatever nodes are called
     assert written.read("edges.csv").num_nodes == 2
->>>>>>> tried
