@@ -521,7 +521,7 @@ def test_features_of_a_graphbolt_graph_and_second_ones(tmp_path: Path, scratch: 
     path.write_text(
         path.read_text().replace(feat, "").replace("feature_data:\n    -", f"feature_data:\n  {feat}    -")
     )
-    raw = Read(folder, scratch).raw
+    raw = Read(folder, tmp_path / "again").raw
     assert raw.features is not None
     assert raw.weight is not None
 
