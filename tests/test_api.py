@@ -434,6 +434,7 @@ def test_a_graph_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert numbers(runs[0]) == numbers(gnnpipe.open(tmp_path / "flag"))
 
 
+@pytest.mark.slow
 def test_a_graph_folder_may_move_but_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = graph_folder(monkeypatch, tmp_path / "graph")
     settings = {key: value for key, value in SMALL.items() if key != "synthetic"}
@@ -461,6 +462,7 @@ def test_a_graph_folder_may_move_but_not_change(tmp_path: Path, monkeypatch: pyt
         gnnpipe.resume(run, "synthetic", epochs=8)
 
 
+@pytest.mark.slow
 def test_a_graph_folder_that_came_with_a_run_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def losses(run: gnnpipe.Run) -> list[object]:
     return [record["loss"] for record in run.records()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [{"stages": 2, "chunks": 3}, {"parts": 2}])
 def test_losses_are_the_same(shape: dict[str, int], tmp_path: Path) -> None:
     runs = [

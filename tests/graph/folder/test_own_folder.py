@@ -79,6 +79,7 @@ def test_it_is_the_graph_of_the_arrays(kind: str, undirected: bool, tmp_path: Pa
         assert torch.equal(loaded.masks[name], mask), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "values", "halves", "hidden"])
 def test_it_trains_alike(kind: str, tmp_path: Path) -> None:
     raw = content(kind)

@@ -135,6 +135,7 @@ def test_synthetic_is_what_was_asked_for() -> None:
     assert data.num_classes == 4
 
 
+@pytest.mark.slow
 def test_a_million_nodes_in_seconds() -> None:
     start = time.process_time()
     data = planted_partition(SyntheticConfig(num_nodes=1_000_000, avg_degree=10))
