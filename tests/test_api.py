@@ -385,6 +385,7 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "True 4\n" * 2, "")
 
 
+@pytest.mark.slow
 def test_every_process_of_torchrun_returns_the_run(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = run([str(BIN / "torchrun"), "--nproc-per-node", "2", "script.py"], tmp_path)
@@ -410,6 +411,7 @@ def graph_folder(monkeypatch: pytest.MonkeyPatch, path: Path, **changes: Any) ->
     return path
 
 
+@pytest.mark.slow
 def test_a_graph_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named by a path, by text, or by --graph; its features stay where they are."""
     folder = graph_folder(monkeypatch, tmp_path / "my-graph")

@@ -76,6 +76,7 @@ def test_killed_rank_in_many_places(seed: int, tmp_path: Path, whole: dict[tuple
     disturb(seed, tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

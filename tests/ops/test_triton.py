@@ -74,6 +74,7 @@ def test_pull_of_a_chunk_is_rows_of_the_whole() -> None:
     assert back_end.pull(csr.rows(4, 4), table).shape == (0, 24)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pull_as_it_is_used(dtype: torch.dtype) -> None:
     """With the sizes that the engine runs with: several programs, no row that is long."""
