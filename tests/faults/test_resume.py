@@ -76,7 +76,6 @@ def test_killed_rank_in_many_places(seed: int, tmp_path: Path, whole: dict[tuple
     disturb(seed, tmp_path / "run", whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
