@@ -17,8 +17,8 @@ Categories = Literal["one-hot", "codes"]
 class TablesConfig:
     """Tables (CSV, TSV, Parquet): which files, and what their columns mean.
 
-    Columns are given by name, or by number from 0 where a file has no header. What is not given is guessed
-    from usual names, and the guess is printed.
+    Columns are given by name, or by number from 0 where a file has no header. Others are guessed from usual
+    names, and each guess is printed.
     """
 
     nodes: tuple[str, ...] = ()

@@ -115,7 +115,7 @@ class Graph:
 
     @property
     def task(self) -> Task:
-        """What is predicted, from the shape of the labels and the number of classes."""
+        """Kind of prediction, from the shape of the labels and the number of classes."""
         if self.regression:
             return "regression"
         if self.labels.dim() == 2:

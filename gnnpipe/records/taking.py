@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gnnpipe.checkpoint.names import CHECKPOINTS, MODEL
 from gnnpipe.errors import ConfigError, shown
+from gnnpipe.files.place import check_place
 from gnnpipe.files.writing import PART, is_leftover, remove, write_file
 from gnnpipe.records.lock import LOCK, OWNER
 
@@ -67,25 +68,13 @@ def check_may_take(path: Path, *, overwrite: bool) -> None:
         ConfigError: see `RunFolder.for_config`.
         OSError: the system does not let us look.
     """
-    _check_place(path)
+    check_place(path)
     names = {entry.name for entry in path.iterdir()} if path.exists() else set()
     content = {name for name in names if name not in HOLDING and not is_leftover(name)}
     making = MAKING in names
     if content and not overwrite and not (making and _is_only_begun(path, content)):
         raise ConfigError(f"out: '{path}' exists already; choose another --out or add --overwrite")
     _check_is_just_a_run(path, content, making=making)
-
-
-def _check_place(path: Path) -> None:
-    """Refuse a path where no folder can be made or written."""
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"out: '{path}' is a file; name a folder")
-    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ConfigError(
-            f"out: '{path}' can't be made, as '{nearest}' is no folder that may be written to; "
-            "choose another --out"
-        )
 
 
 def _is_only_begun(path: Path, content: set[str]) -> bool:

@@ -43,7 +43,7 @@ class GraphFacts:
     """Stored entries of the feature matrix: all where it is dense, the non-zeros where it is sparse."""
     num_classes: int
     task: Task
-    """What is predicted."""
+    """Kind of prediction."""
     part_method: str
     """Method that made the parts: metis, rcm or whole."""
     chunk_method: str
