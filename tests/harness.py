@@ -180,7 +180,7 @@ def train(
     for epoch in range(case.epochs):
         if case.staleness.refresh and epoch % case.staleness.refresh == 0:
             refresh(stage, messages, epoch)
-        result = engine.run_epoch(epoch, next(orders))
+        result = engine.run_epoch(epoch, next(orders)).result
         outcome.losses.append(result.loss_sum / stage.num_train)
         outcome.gradients.append(gradients(stage))
         descend(stage)

@@ -140,7 +140,7 @@ def train(case: Case, graph: PreparedGraph, device: torch.device, *, graphs: boo
     for epoch in range(case.epochs):
         if rule.refresh and epoch % rule.refresh == 0:
             refresh(stage, messages, epoch)
-        losses.append(engine.run_epoch(epoch, next(orders)).loss_sum)
+        losses.append(engine.run_epoch(epoch, next(orders)).result.loss_sum)
         gradients.append(_descend(stage))
     logits = torch.cat([rows.cpu() for _, rows in sweep(stage, messages)])
     return Found(losses, gradients[0], gradients[-1], logits)

@@ -111,9 +111,10 @@ class Ours:
 
     def step(self) -> None:
         self._optimizer.zero_grad(set_to_none=False)
-        result = self._engine.run_epoch(self._epoch, next(self._orders))
-        self.losses.append(result.loss_sum / self.stage.num_train)
-        if not finite_gradients(self.stage):
-            raise FloatingPointError("a gradient is not finite")
+        under_way = self._engine.run_epoch(self._epoch, next(self._orders))
+        finite = finite_gradients(self.stage)
         self._optimizer.step()
+        self.losses.append(under_way.result.loss_sum / self.stage.num_train)
+        if not finite:
+            raise FloatingPointError("a gradient is not finite")
         self._epoch += 1

@@ -22,10 +22,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import check, ours, pulls, rival
+from benchmarks.gpu import check, limit, ours, pulls, rival
 from benchmarks.gpu.graphs import KINDS, make
 from benchmarks.gpu.timing import epoch_seconds
 from gnnpipe.config.run import Model, TableFormat
+from gnnpipe.graph.csr import Csr
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LIMITS = {"check": 70, "planted": 70, "reddit": 75, "stages": 60, "pulls": 60, "others": 60}
@@ -151,7 +152,24 @@ def _epochs(
             found[name] = _timed(partial(rival.Rival, form, model, layers, hidden, matrix), epochs)
             _tell(found)
     torch.set_float32_matmul_precision("highest")
+    if DEVICE.type == "cuda":
+        found["limit"] = _limits(matrix, hidden, runs, found)
     return found
+
+
+def _limits(
+    matrix: Csr, hidden: int, runs: list[tuple[Model, int, TableFormat, int, str]], found: dict[str, Any]
+) -> dict[str, Any]:
+    """Least seconds of GCNII's epochs in one chunk, and their share of those measured."""
+    at = limit.rates(hidden, matrix.num_rows, DEVICE)
+    limits: dict[str, Any] = {"rates": at}
+    for model, layers, tables, chunks, how in runs:
+        for products, suffix in (("fp32", ""), ("tf32", ", tf32 products")):
+            name = f"ours {model}-{layers} {tables} K={chunks} {how}{suffix}"
+            if model == "gcnii" and chunks == 1 and "seconds" in found.get(name, {}):
+                least = limit.limit(matrix, layers, hidden, 4 if tables == "fp32" else 2, products, at)
+                limits[name] = {"least": least, "share": least / found[name]["seconds"]}
+    return limits
 
 
 def _timed(build: Any, epochs: int) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Runner:
         """Seconds, mean breakdown of the ranks, and bytes by kind."""
         dist.barrier()
         began = self._clock.now()
-        result = self._engine.run_epoch(self._epoch, next(self._orders))
+        result = self._engine.run_epoch(self._epoch, next(self._orders)).result
         self._stage.modules.zero_grad(set_to_none=True)
         self._epoch += 1
         mine = (

@@ -17,6 +17,7 @@ from gnnpipe.graph.cut.chunks import Chunk
 from gnnpipe.graph.cut.halo import part_range
 from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.features import FeatureRows, SparseRows
+from gnnpipe.ops.mix import Mix
 
 # Rows that read the halo get tiles of their own only where a chunk has at least this many of them and of the
 # others: with fewer, starting the operations takes longer than the overlap saves; see docs/decisions.md.
@@ -48,13 +49,13 @@ class Pull:
         product = self.at_hand(table)
         return product if self.later is None else _add(self.later, table, product)
 
-    def at_hand(self, table: Tensor) -> Tensor:
-        """The product of the entries ``now``: float32 ``[num_rows, width]``."""
-        return ops.of(table.device).pull(self.now, table)
+    def at_hand(self, table: Tensor, mix: Mix | None = None) -> Tensor:
+        """The product of the entries ``now``: float32 ``[num_rows, width]``. It is mixed if it is whole."""
+        return ops.of(table.device).pull(self.now, table, mix=mix if self.later is None else None)
 
 
-def _add(later: Csr, table: Tensor, product: Tensor) -> Tensor:
-    return ops.of(table.device).pull(later, table, add_to=product)
+def _add(later: Csr, table: Tensor, product: Tensor, mix: Mix | None = None) -> Tensor:
+    return ops.of(table.device).pull(later, table, add_to=product, mix=mix)
 
 
 def pull_tiles(
@@ -62,6 +63,7 @@ def pull_tiles(
     table: Tensor,
     use: Callable[[int, Tensor], None],
     wait: Callable[[], object],
+    mixes: Sequence[Mix | None] = (),
 ) -> None:
     """Pull the rows of each tile and hand the product to ``use``.
 
@@ -75,17 +77,18 @@ def pull_tiles(
         table: ``[num_rows, width]``, the part's own rows and its halo's.
         use: called once for each tile, with its index and its product.
         wait: returns when the halo rows of the chunk have arrived.
+        mixes: for each tile, what its product is mixed with; empty if none is.
     """
     unfinished = []
-    for index, pull in enumerate(pulls):
-        product = pull.at_hand(table)
+    for index, (pull, mix) in enumerate(zip(pulls, mixes or [None] * len(pulls), strict=True)):
+        product = pull.at_hand(table, mix)
         if pull.later is None:
             use(index, product)
         else:
-            unfinished.append((index, product, pull.later))
+            unfinished.append((index, product, pull.later, mix))
     wait()
-    for index, product, later in unfinished:
-        use(index, _add(later, table, product))
+    for index, product, later, mix in unfinished:
+        use(index, _add(later, table, product, mix))
 
 
 @dataclass(frozen=True)

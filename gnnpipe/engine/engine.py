@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -31,11 +32,37 @@ class EpochResult:
     """Time at which the gradients of all weights were summed over the parts, on the clock of ``spans``."""
 
 
+@dataclass(frozen=True)
+class EpochUnderWay:
+    """An epoch whose work a CUDA device has been given, and may not have done yet."""
+
+    clock: Clock
+    marks: list[Mark]
+    """Three an action (asked for its rows, had them, was done), and the end of the epoch."""
+    halo: list[tuple[HaloWait, ...]]
+    """Waits of each action."""
+    losses: list[Tensor]
+    """Sums of the losses of each chunk."""
+
+    @cached_property
+    def result(self) -> EpochResult:
+        """Loss and times; waits for the device."""
+        *times, finished = self.clock.seconds(self.marks)
+        by_action = zip(times[::3], times[1::3], times[2::3], self.halo, strict=True)
+        spans = [Span(asked, start, stop, waits) for asked, start, stop, waits in by_action]
+        # read at once, as each read waits for the device; tolist makes doubles, so they add up as such
+        loss_sum = sum(torch.stack(self.losses).tolist()) if self.losses else 0.0
+        return EpochResult(loss_sum, spans, finished)
+
+
 class ChunkWork(Protocol):
     """The work on chunks, by a `Stage` itself or by its recorded graphs; see `Stage` for arguments."""
 
     def begin_epoch(self, epoch: int, order: list[int]) -> None:
         """Begin an epoch."""
+
+    def prepare(self) -> None:
+        """Compute what depends on the weights alone."""
 
     def forward(self, action: Action, rows: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Admit a chunk and bring chunks forward."""
@@ -83,7 +110,7 @@ class Engine:
         self._messages = messages
         self._clock = clock
 
-    def run_epoch(self, epoch: int, order: list[int]) -> EpochResult:
+    def run_epoch(self, epoch: int, order: list[int]) -> EpochUnderWay:
         """Run all actions of an epoch.
 
         Args:
@@ -91,6 +118,7 @@ class Engine:
             order: number of the chunk at each position; the same on every rank.
         """
         self._work.begin_epoch(epoch, order)
+        self._work.prepare()
         marks: list[Mark] = []
         halo: list[tuple[HaloWait, ...]] = []
         losses: list[Tensor] = []
@@ -109,14 +137,9 @@ class Engine:
             pending = following
         self._stage.finish_epoch()
         self._messages.settle()
-        # three marks an action: asked for its rows, had them, was done
-        *times, finished = self._clock.seconds([*marks, self._clock.mark()])
+        marks.append(self._clock.mark())
         self._messages.flush()
-        by_action = zip(times[::3], times[1::3], times[2::3], halo, strict=True)
-        spans = [Span(asked, start, stop, waits) for asked, start, stop, waits in by_action]
-        # read at once, as each read waits for the device; tolist makes doubles, so they add up as such
-        loss_sum = sum(torch.stack(losses).tolist()) if losses else 0.0
-        return EpochResult(loss_sum, spans, finished)
+        return EpochUnderWay(self._clock, marks, halo, losses)
 
     def _post(self, action: Action, order: list[int]) -> PendingReceive:
         """Post the receive of the rows that ``action`` admits, if a neighbour sends any."""

@@ -88,7 +88,7 @@ class GradientCheck:
             for weight, copy in zip(weights, self._twin.modules.parameters(), strict=True):
                 copy.copy_(weight)
                 copy.grad = None
-        result = self._engine.run_epoch(epoch, [0])
+        result = self._engine.run_epoch(epoch, [0]).result
         layers = []
         for layer, twin in zip(self._stage.layers, self._twin.layers, strict=True):
             sums = torch.zeros(5, dtype=torch.float64)  # in the order of the fields of LayerSums

@@ -96,7 +96,7 @@ class StageLayer:
 
     def begin_epoch(self, epoch: int) -> None:
         """Turn last epoch's rows into history, and make room for the gradients of weights."""
-        self.runner.begin_epoch()
+        self.runner.make_room()
         if self.rows is not None:
             self.rows.table.begin_epoch(epoch)
             self.rows.boundary.begin_epoch()
@@ -178,7 +178,8 @@ class StageLayer:
             rows = self.rows
             # with lookahead the halo has been waited for in `put`
             wait = (lambda: None) if self.lookahead else (lambda: self._halo_arrives(rows, index))
-            pull_tiles([tile.pull for tile in data.tiles], rows.table.rows, update, wait)
+            mixes = [self.runner.mix(first) for first in initial]
+            pull_tiles([tile.pull for tile in data.tiles], rows.table.rows, update, wait, mixes)
         return out
 
     def _halo_arrives(self, rows: Rows, index: int) -> None:

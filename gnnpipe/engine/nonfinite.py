@@ -40,10 +40,12 @@ def first_nonfinite(stage: Stage, rank: int) -> NonFinite | None:
     return min(_all_nonfinite(stage, rank), default=None)
 
 
-def finite_gradients(stage: Stage) -> bool:
-    """Whether the gradients of all weights are finite; the device is read once."""
+def finite_gradients(stage: Stage) -> Tensor:
+    """Whether the gradients of all weights are finite: a bool on the device, whose reader waits for that."""
     gradients = [gradient for _, gradient in _gradients(stage)]
-    return not gradients or bool(torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all())
+    if not gradients:
+        return torch.ones((), dtype=torch.bool)
+    return torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all()
 
 
 def clear_nonfinite(stage: Stage) -> None:

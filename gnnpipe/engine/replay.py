@@ -76,6 +76,16 @@ class Replay:
             self._forget()
         self._addresses = addresses
 
+    def prepare(self) -> None:
+        """What depends on the weights alone."""
+
+        def work(_: Tensor | None) -> tuple[Result, list[Tensor]]:
+            self._stage.prepare()
+            return (None, None), []
+
+        if self._stage.prepares:  # CUDA refuses to replay an empty graph
+            self._run(("prepare", 0), None, work)
+
     def forward(self, action: Action, rows: Tensor | None) -> Result:
         """A chunk forward."""
         index = self._stage.entering(action)
@@ -133,8 +143,10 @@ class Replay:
             rows: rows from a neighbour, for their shape.
             work: the action; returns its results and the tensors to keep alive.
         """
-        if not self._recorded:
-            torch.cuda.empty_cache()  # give back the memory of the epoch without graphs
+        if not self._recorded and self._stage.place.num_stages == 1:
+            # Give back the memory of the epoch without graphs. That waits for the whole device, and so for a
+            # receive that is posted; the neighbour may send only after this chunk.
+            torch.cuda.empty_cache()
         # Each forward graph has a pool of its own. In a shared one the saved activations of a chunk could lie
         # where another chunk's forward has its intermediate rows: recorded earlier, but replayed later.
         #

@@ -147,6 +147,16 @@ class Stage:
         for layer in self.held_layers:
             layer.begin_epoch(epoch)
 
+    @property
+    def prepares(self) -> bool:
+        """Whether `prepare` has anything to do."""
+        return any(layer.runner.prepares for layer in self.held_layers)
+
+    def prepare(self) -> None:
+        """Compute what depends on the weights alone, once an epoch, after `begin_epoch`."""
+        for layer in self.held_layers:
+            layer.runner.prepare()
+
     def finish_epoch(self) -> None:
         """Wait until gradients of weights that several ranks hold are summed over those ranks."""
         self._shared_sums.complete(0)

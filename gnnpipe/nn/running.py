@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from gnnpipe.nn.dropout import Dropout
 from gnnpipe.nn.features import FeatureRows, SparseRows
 from gnnpipe.nn.layer import Given, Layer
+from gnnpipe.ops.mix import Mix
 
 InputRows = Literal["features", "relu", "any"]
 """Origin of a layer's input rows. Nobody wants the gradient of features; a ReLU lets none through where its
@@ -135,14 +136,28 @@ class Runner(ABC, Generic[L, S]):
     only_drops = False
     """Whether `forward_message` only drops its input rows, by `Dropout.into`: that writes to a table of any
     number format."""
+    prepares = False
+    """Whether `prepare` does anything."""
 
     def __init__(self, layer: L) -> None:
         self.layer = layer
 
-    def begin_epoch(self) -> None:
-        """Make room for the gradients of weights. The weights stay as they are for the whole epoch."""
+    def make_room(self) -> None:
+        """Make room for the gradients of weights."""
         for weight in self.layer.parameters():
             grad_of(weight)
+
+    def prepare(self) -> None:
+        """Compute what depends on the weights alone, which stay as they are for the whole epoch. Results go
+        into the same memory every time, which a recorded CUDA graph reads."""
+
+    def mix(self, h0: Given) -> Mix | None:
+        """What aggregated rows are mixed with before `forward_update`; None for nothing.
+
+        Args:
+            h0: initial rows ``[n, hidden]``; None if the model has none.
+        """
+        return None
 
     @abstractmethod
     def forward_message(self, saved: S, h: Given, x: Given) -> None:
@@ -158,7 +173,10 @@ class Runner(ABC, Generic[L, S]):
 
     @abstractmethod
     def forward_update(self, saved: S, z: Given, h0: Given, out: Tensor) -> None:
-        """Run `Layer.update` and write the output rows to ``out``; ``z`` may be overwritten, ``h0`` not."""
+        """Run `Layer.update` and write the output rows to ``out``; ``z`` may be overwritten, ``h0`` not.
+
+        Rows that `mix` mixes in are part of ``z`` already.
+        """
 
     @abstractmethod
     def backward_update(self, saved: S, gradient: Tensor, z_gradient: Given, h0_gradient: Given) -> None:

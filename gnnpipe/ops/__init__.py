@@ -1,10 +1,9 @@
 """The few operations that a layer's speed depends on, behind one interface.
 
-    pull         rows of a sparse matrix times a table of rows
+    pull         rows of a sparse matrix times a table of rows, perhaps mixed with other rows (GCNII)
     drop         rows with entries dropped by a hash of (key, node, column)
     drop_back    the gradient through dropout and the ReLU in front of it
-    mix          aggregated rows mixed with the initial rows (GCNII)
-    share        the initial rows' share of that mix's gradient
+    share        the other rows' share of that mix's gradient
     weigh        a table's gradients, weighted for later readers of this epoch and kept for the next
 
 The device of the tensors decides on the back end: Triton kernels on CUDA, if Triton is installed, and
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from gnnpipe.graph.csr import Csr
 from gnnpipe.ops.hashing import HashedMask
+from gnnpipe.ops.mix import Mix
 from gnnpipe.ops.torch import TorchOps
 
 
@@ -32,13 +32,16 @@ class Ops(Protocol):
     hashes_ahead: bool
     """Whether to hash the random bytes of several layers at once and keep them until they are used."""
 
-    def pull(self, matrix: Csr, table: Tensor, add_to: Tensor | None = None) -> Tensor:
+    def pull(
+        self, matrix: Csr, table: Tensor, add_to: Tensor | None = None, mix: Mix | None = None
+    ) -> Tensor:
         """``matrix @ table``: reads every entry once and writes every output row once.
 
         Args:
             matrix: ``[n, m]``, float32 values.
             table: float32 or bf16 ``[m, width]``.
             add_to: float32 ``[n, width]`` that the product is added to in place; None for a new tensor.
+            mix: what the sum is mixed with, if anything.
 
         Returns:
             float32 ``[n, width]``.
@@ -50,14 +53,11 @@ class Ops(Protocol):
     def drop_back(self, gradient: Tensor, dropped: Tensor, scale: float, out: Tensor) -> None:
         """Write ``scale * gradient`` where ``dropped > 0``, else 0; ``out`` may be ``gradient``."""
 
-    def mix(self, z: Tensor, h0: Tensor, alpha: float) -> None:
-        """``z = (1 - alpha) * z + alpha * h0``, in place; both ``[n, width]``."""
-
     def share(self, z_gradient: Tensor, h0_gradient: Tensor, alpha: float) -> None:
         """``h0_gradient += alpha * g``, in place, for an ``alpha`` below 1.
 
         Args:
-            z_gradient: ``[n, width]``: ``(1 - alpha) * g``, where ``g`` is the gradient of `mix`'s result.
+            z_gradient: ``[n, width]``: ``(1 - alpha) * g``, where ``g`` is the gradient of the mix.
             h0_gradient: ``[n, width]``: gradient of the initial rows.
             alpha: share of the initial rows in the mix.
         """

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gnnpipe.graph.csr import Csr
 from gnnpipe.ops.hashing import HashedMask
+from gnnpipe.ops.mix import Mix
 
 
 class TorchOps:
@@ -14,7 +15,9 @@ class TorchOps:
 
     hashes_ahead = True
 
-    def pull(self, matrix: Csr, table: Tensor, add_to: Tensor | None = None) -> Tensor:
+    def pull(
+        self, matrix: Csr, table: Tensor, add_to: Tensor | None = None, mix: Mix | None = None
+    ) -> Tensor:
         """Pull by an embedding bag with weights, PyTorch's fastest form on a CPU.
 
         It is called below its Python function, with checks that take as long as a small chunk.
@@ -24,7 +27,8 @@ class TorchOps:
         product: Tensor = torch.embedding_bag(
             table, matrix.col, matrix.rowptr, by_frequency, mode_sum, sparse_gradient, value, last_offset
         )[0].float()
-        return product if add_to is None else add_to.add_(product)
+        product = product if add_to is None else add_to.add_(product)
+        return product if mix is None else product.lerp_(mix.rows, mix.alpha)
 
     def drop(self, rows: Tensor, mask: HashedMask, out: Tensor) -> None:
         """Compare straight into floats: converting a bool mask to them is several times slower."""
@@ -38,10 +42,6 @@ class TorchOps:
         torch.ops.aten.threshold_backward.grad_input(gradient, dropped, 0, grad_input=out)
         if scale != 1.0:
             out.mul_(scale)
-
-    def mix(self, z: Tensor, h0: Tensor, alpha: float) -> None:
-        """In one pass."""
-        z.lerp_(h0, alpha)
 
     def share(self, z_gradient: Tensor, h0_gradient: Tensor, alpha: float) -> None:
         """In one pass."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gnnpipe.graph.csr import Csr
 from gnnpipe.ops.hashing import COLUMNS_PER_HASH, GROUP, MULTIPLY_1, MULTIPLY_2, NODE, HashedMask
+from gnnpipe.ops.mix import Mix
 from gnnpipe.ops.torch import TorchOps
 
 # A row with more entries than this is summed in pieces, by several programs: one would still be at it when
@@ -87,7 +88,9 @@ class TritonOps(TorchOps):
     ) -> None:
         self._longest, self._under_way, self._rows_each = longest, under_way, rows_each
 
-    def pull(self, matrix: Csr, table: Tensor, add_to: Tensor | None = None) -> Tensor:
+    def pull(
+        self, matrix: Csr, table: Tensor, add_to: Tensor | None = None, mix: Mix | None = None
+    ) -> Tensor:
         """Pull with one program for a few rows; long rows in pieces, which are then added in order."""
         num_rows, width = matrix.num_rows, table.shape[1]
         out = torch.empty(num_rows, width, device=table.device) if add_to is None else add_to
@@ -104,7 +107,15 @@ class TritonOps(TorchOps):
             "entries": min(16, max(4, self._under_way[table.element_size()] // columns)),
             "columns": columns,
         }
-        end = {"out_stride": out.stride(0), "adds": add_to is not None}
+        end = {
+            "out_stride": out.stride(0),
+            "adds": add_to is not None,
+            # a pull without a mix is handed its own output, and never reads it
+            "other": out if mix is None else mix.rows,
+            "alpha": 0.0 if mix is None else mix.alpha,
+            "mixes": mix is not None,
+            "other_stride": out.stride(0) if mix is None else mix.rows.stride(0),
+        }
         each = self._rows_each or (ROWS_PER_PROGRAM if num_rows >= MANY_ROWS else 1)
         _pull_rows[(triton.cdiv(num_rows, each),)](
             matrix.rowptr,
@@ -212,20 +223,26 @@ def _sum_entries(
 
 
 @triton.jit
-def _store(total, out, row, column, inside, out_stride: tl.constexpr, adds: tl.constexpr):
-    """Write a row of ``out``, or add to it."""
+def _store(
+    total, out, other, alpha, row, column, inside,
+    out_stride: tl.constexpr, other_stride: tl.constexpr, adds: tl.constexpr, mixes: tl.constexpr,
+):  # fmt: skip
+    """Write a row of ``out``, or add to it, and mix it with the row of ``other``."""
     address = out + row.to(tl.int64) * out_stride + column
     if adds:
         total += tl.load(address, mask=inside, other=0.0)
+    if mixes:
+        rows = tl.load(other + row.to(tl.int64) * other_stride + column, mask=inside, other=0.0)
+        total += alpha * (rows - total)
     tl.store(address, total, mask=inside)
 
 
 @triton.jit
 def _pull_rows(
-    rowptr, col, value, table, out, num_rows,
-    width: tl.constexpr, stride: tl.constexpr, out_stride: tl.constexpr, adds: tl.constexpr,
-    longest: tl.constexpr, any_long: tl.constexpr, rows_each: tl.constexpr, entries: tl.constexpr,
-    columns: tl.constexpr,
+    rowptr, col, value, table, out, num_rows, other, alpha,
+    width: tl.constexpr, stride: tl.constexpr, out_stride: tl.constexpr, other_stride: tl.constexpr,
+    adds: tl.constexpr, mixes: tl.constexpr, longest: tl.constexpr, any_long: tl.constexpr,
+    rows_each: tl.constexpr, entries: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     """Sum ``rows_each`` rows one after the other; long rows are left to `_pull_pieces`."""
     column = tl.arange(0, columns)
@@ -237,7 +254,7 @@ def _pull_rows(
             end = tl.load(rowptr + row + 1)
             if not any_long or end - begin <= longest:
                 total = _sum_entries(begin, end, col, value, table, column, inside, stride, entries, columns)
-                _store(total, out, row, column, inside, out_stride, adds)
+                _store(total, out, other, alpha, row, column, inside, out_stride, other_stride, adds, mixes)
 
 
 @triton.jit
@@ -257,8 +274,9 @@ def _pull_pieces(
 
 @triton.jit
 def _add_pieces(
-    long_rows, first, partial, out,
-    width: tl.constexpr, out_stride: tl.constexpr, adds: tl.constexpr, columns: tl.constexpr,
+    long_rows, first, partial, out, other, alpha,
+    width: tl.constexpr, out_stride: tl.constexpr, other_stride: tl.constexpr, adds: tl.constexpr,
+    mixes: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     """Add the pieces of one long row, always in the same order, so that results repeat bit for bit."""
     column = tl.arange(0, columns)
@@ -267,7 +285,8 @@ def _add_pieces(
     total = tl.zeros([columns], dtype=tl.float32)
     for piece in range(tl.load(first + index), tl.load(first + index + 1)):
         total += tl.load(partial + piece * width + column, mask=inside, other=0.0)
-    _store(total, out, tl.load(long_rows + index), column, inside, out_stride, adds)
+    row = tl.load(long_rows + index)
+    _store(total, out, other, alpha, row, column, inside, out_stride, other_stride, adds, mixes)
 
 
 @triton.jit

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from gnnpipe.comm.clock import Clock
+from gnnpipe.comm.clock import Clock, Mark
 from gnnpipe.comm.groups import Links
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.world import World
 from gnnpipe.config.run import Model
 from gnnpipe.engine.masks import DropoutSettings
+from gnnpipe.engine.replay import replayed
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.graph.data import Graph
@@ -77,34 +78,43 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
         Place.of_rank(1, 3, 1), plan, spec, graph, settings, DropoutSettings(0.5, 0, 1), device, Links()
     )
     clock = Clock(device)
+    work = replayed(stage)
+    # the first epoch touches its memory for the first time and compiles kernels; CUDA graphs are recorded in
+    # the second
+    warm = 1 if work is stage else 2
     # stands for the message that each chunk would arrive in: half of a ReLU's output is 0
     longest = max(data.chunk.num_nodes for data in stage.chunks)
     rows = torch.randn(stage.initial.num_streams, longest, width, device=device).relu_()
-    epochs: list[tuple[float, float, float]] = []
-    for epoch in range(ROUNDS + 1):
-        stage.begin_epoch(epoch, list(range(chunks)))
-        forward = backward = products = 0.0
+    epochs: list[list[float]] = []
+    for epoch in range(warm + ROUNDS):
+        work.begin_epoch(epoch, list(range(chunks)))
+        work.prepare()
+        marks: dict[str, list[Mark]] = {"forward": [], "backward": [], "products": []}
         for action in plan.schedule.stages[stage.place.stage]:
             arrived = rows[:, : stage.chunks[stage.entering(action)].chunk.num_nodes]
             if action.kind == "F":
-                began = clock.now()
-                stage.forward(action, arrived)
-                forward += clock.now() - began
+                began = clock.mark()
+                work.forward(action, arrived)
+                marks["forward"] += [began, clock.mark()]
                 continue
             gradient = arrived.clone()  # the engine writes over it
-            began = clock.now()
-            stage.backward(action, gradient)
-            backward += clock.now() - began
-            began = clock.now()
-            stage.add_products()
-            products += clock.now() - began
-        epochs.append((forward, backward, products))
-    # the first epoch touches its memory for the first time, and compiles kernels
-    medians = [statistics.median(column) / (layers * chunks) for column in zip(*epochs[1:], strict=True)]
+            began = clock.mark()
+            work.backward(action, gradient)
+            between = clock.mark()
+            work.add_products()
+            marks["backward"] += [began, between]
+            marks["products"] += [between, clock.mark()]
+        epochs.append([_lengths(clock.seconds(of_kind)) for of_kind in marks.values()])
+    medians = [statistics.median(column) / (layers * chunks) for column in zip(*epochs[warm:], strict=True)]
     weights = sum(weight.numel() for weight in stage.layers[0].module.parameters())
     return Sample(
         kind, width, chunks, facts.num_nodes / chunks, graph.matrix.num_entries / chunks, weights, *medians
     )
+
+
+def _lengths(moments: Sequence[float]) -> float:
+    """Sum over pairs of a begin and an end."""
+    return sum(end - begin for begin, end in zip(moments[::2], moments[1::2], strict=True))
 
 
 def layers_beyond_cache(num_nodes: int, width: int) -> int:

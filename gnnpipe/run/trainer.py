@@ -13,7 +13,7 @@ from gnnpipe.comm.products import computing
 from gnnpipe.comm.stage_links import Messages
 from gnnpipe.comm.wire import Wire
 from gnnpipe.comm.world import World
-from gnnpipe.engine.engine import Engine
+from gnnpipe.engine.engine import Engine, EpochUnderWay
 from gnnpipe.engine.gradient_check import CheckResult
 from gnnpipe.engine.nonfinite import clear_nonfinite, finite_gradients, first_nonfinite, first_of
 from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
@@ -62,7 +62,8 @@ class Trainer:
         self._clock = Clock(world.device)
         self._messages = Messages(stage.place, world.device, world.links)
         actions = job.plan.schedule.stages[stage.place.stage]
-        work = replayed(stage) if config.cuda_graphs else stage
+        graphs = job.plan.num_stages == 1 if config.cuda_graphs is None else config.cuda_graphs
+        work = replayed(stage) if graphs else stage
         self._engine = Engine(stage, actions, self._messages, self._clock, Wire(job.plan.wire), work)
         self._first_epoch = job.start.epochs if job.start else 0
         self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
@@ -200,9 +201,10 @@ class Trainer:
     ) -> tuple[RankReport, list[CheckResult], bool]:
         """This rank's work in an epoch; also the results of the gradient check, and whether the step was
         skipped."""
-        #            began                 ran            stepped           now
-        # clock       | refresh, fwd, bwd   | grad. check  | step, settle    |
-        # counted     [ yes                 ] no           [ yes             ]
+        # began                                            ended
+        # | refresh, forward, backward | check | step, settle |     the check's seconds are not counted
+        #
+        # A CUDA device is given all of it before anything is read, so that it never waits for the host.
         began = self._clock.now()
         self._optimizer.zero_grad(set_to_none=False)  # recorded CUDA graphs add to gradients in place
         self._refresh(epoch)
@@ -210,23 +212,22 @@ class Trainer:
         # here alone, so that evaluations, refreshes and checks of the gradient are exact
         kind_of_epoch = f"epoch {min(epoch - self._first_epoch, 2)}"
         with computing(self._job.plan.compute), self._messages.first_time(kind_of_epoch):
-            result = self._engine.run_epoch(epoch, order)
+            under_way = self._engine.run_epoch(epoch, order)
         sent = self._world.links.take_bytes()
-        ran = self._clock.now() - began
-        checks = self._check_gradient(epoch)
-        stepped = self._clock.now()
         # The gradient check adds nothing to the gradients, so they are tested and applied after it.
+        checks, seconds = self._check_gradient(epoch)
         finite = finite_gradients(self._stage)
-        skips = self._skips(finite=finite and math.isfinite(result.loss_sum))
+        skips = self._skips(finite, under_way)
         self._step(skips=skips)
         if settles:
             self._stage.settle()
-        ended = began + ran + self._clock.now() - stepped
+        ended = self._clock.now() - seconds
+        result = under_way.result
         errors = table_errors(self._stage) if epoch and self._refreshes(epoch) else []
         timeline = RankTimeline(result.spans, result.finished)
         due = self._keeper.due(epoch)
         told = wish.number
-        report = RankReport(result.loss_sum, finite, timeline, began, ended, sent, errors, due, told)
+        report = RankReport(result.loss_sum, bool(finite), timeline, began, ended, sent, errors, due, told)
         return report, checks, skips
 
     @property
@@ -252,20 +253,25 @@ class Trainer:
         every = self._job.config.staleness.refresh
         return reads_stale_rows(self._job) and every > 0 and epoch % every == 0
 
-    def _check_gradient(self, epoch: int) -> list[CheckResult]:
-        """Compare with the exact gradient, if that is due; it always is in the last epoch."""
+    def _check_gradient(self, epoch: int) -> tuple[list[CheckResult], float]:
+        """Compare with the exact gradient, if that is due; it always is in the last epoch. Also the seconds
+        that it took."""
         config = self._job.config
         last = epoch + 1 == config.epochs
         if self._check is None or ((epoch + 1) % config.check_gradient and not last):
-            return []
+            return [], 0.0
+        began = self._clock.now()
         with self._messages.first_time("a check of the gradient"):
             result = self._check.measure(epoch)
         self._world.links.take_bytes()  # the check's traffic is no epoch's
-        return self._world.gather(result)
+        checks = self._world.gather(result)
+        return checks, self._clock.now() - began
 
-    def _skips(self, *, finite: bool) -> bool:
-        """Whether all ranks leave this epoch's step out."""
-        return self._job.config.on_nonfinite == "skip" and not all(self._world.gather(finite))
+    def _skips(self, finite: Tensor, under_way: EpochUnderWay) -> bool:
+        """Whether all ranks leave this epoch's step out. Only then does the step wait for its numbers."""
+        if self._job.config.on_nonfinite != "skip":
+            return False
+        return not all(self._world.gather(bool(finite) and math.isfinite(under_way.result.loss_sum)))
 
     def _step(self, *, skips: bool) -> None:
         """One optimiser step after the last backward: weights are never stale."""

@@ -81,6 +81,7 @@ def by_hand(case: Case) -> Outcome:
         order = next(orders)
         for stage in (first, second):
             stage.begin_epoch(epoch, order)
+            stage.prepare()
         actions = case.plan(2).schedule.stages[0]
         losses = [
             float(second.forward(action, across(first.forward(action, None)[0]))[1])

@@ -34,9 +34,9 @@ def test_an_empty_chunk_changes_nothing() -> None:
     with_empty = replace(graph, ranges=((*graph.ranges[0], Chunk(30, 30)),))
     wider = case.with_(chunks=4)
     stage = make_stage(wider, graph=with_empty)
-    result = make_engine(wider, stage, Links())[0].run_epoch(0, [2, 3, 0, 1])
+    result = make_engine(wider, stage, Links())[0].run_epoch(0, [2, 3, 0, 1]).result
     plain = make_stage(case, graph=graph)
-    expected = make_engine(case, plain, Links())[0].run_epoch(0, [2, 0, 1])
+    expected = make_engine(case, plain, Links())[0].run_epoch(0, [2, 0, 1]).result
     assert result.loss_sum == expected.loss_sum
     for mine, theirs in zip(stage.modules.parameters(), plain.modules.parameters(), strict=True):
         assert mine.grad is not None
@@ -48,6 +48,7 @@ def test_no_dropout_mask_is_kept_for_the_way_back() -> None:
     case = Case(random_graph(30, 90), "gcnii", chunks=2)
     stage = make_stage(case)
     stage.begin_epoch(0, [0, 1])
+    stage.prepare()
     stage.forward(case.plan(1).schedule.stages[0][0], None)
     kept = stage._passes[0]
     assert kept.masks is None

@@ -78,7 +78,7 @@ def test_loss_is_that_of_exact_training() -> None:
     case = Case(random_graph(40, 200), chunks=4, epochs=1)
     stage = make_stage(case.with_(chunks=1))
     engine, _ = make_engine(case.with_(chunks=1), stage, Links())
-    expected = engine.run_epoch(0, [0]).loss_sum
+    expected = engine.run_epoch(0, [0]).result.loss_sum
     assert checked(case).loss_sum == pytest.approx(expected, rel=1e-6)
 
 

@@ -78,6 +78,7 @@ def test_fitted_weight_follows_the_masks() -> None:
         for epoch in range(case.epochs):
             engine.run_epoch(epoch, list(range(case.chunks)))
         stage.begin_epoch(case.epochs, list(range(case.chunks)))
+        stage.prepare()
         weights.append([layer.gradients.table.weight for layer in stage.layers if layer.gradients])
     assert min(weights[0]) > 0.99  # the weights don't change here, so neither do the gradients
     assert max(weights[1]) < 0.9

@@ -106,6 +106,7 @@ def in_one_process(case: Case, num_stages: int) -> Outcome:
     for epoch in range(case.epochs):
         for stage in stages:
             stage.begin_epoch(epoch, order)
+            stage.prepare()
         arrived: dict[int | None, Tensor | None] = {}
         loss = 0.0
         for stage, actions in zip(stages, forward, strict=True):
@@ -139,6 +140,7 @@ def kept_numbers(case: Case) -> int:
     """Distinct numbers that chunks keep beside the tables when all have come forward."""
     stage = make_stage(case)
     stage.begin_epoch(0, list(range(case.chunks)))
+    stage.prepare()
     for action in case.plan(1).schedule.stages[0][: case.chunks]:
         stage.forward(action, None)
     tables = {

@@ -16,6 +16,7 @@ from gnnpipe.comm.groups import Links
 from gnnpipe.config.resolved import StalenessSettings
 from gnnpipe.engine.nonfinite import finite_gradients
 from gnnpipe.engine.replay import replayed
+from gnnpipe.ops.mix import Mix
 from gnnpipe.ops.torch import TorchOps
 from gnnpipe.schedule.staleness import chunk_orders
 from tests.graphs import random_graph
@@ -68,8 +69,8 @@ class OneLaunchEach(TorchOps):
         with _disable_current_modes():
             return step(*arguments)
 
-    def pull(self, *arguments: Any, add_to: Tensor | None = None) -> Tensor:
-        return self._once(super().pull, *arguments, add_to)
+    def pull(self, *arguments: Any, add_to: Tensor | None = None, mix: Mix | None = None) -> Tensor:
+        return self._once(super().pull, *arguments, add_to, mix)
 
     def drop(self, *arguments: Any) -> None:
         self._once(super().drop, *arguments)

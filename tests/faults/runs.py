@@ -17,7 +17,7 @@ from gnnpipe.checkpoint.storage import StoredCheckpoint
 from gnnpipe.comm.launch import launch_local, warm_up
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import RunConfig, StalenessConfig, SyntheticConfig
-from gnnpipe.engine.engine import Engine, EpochResult
+from gnnpipe.engine.engine import Engine, EpochUnderWay
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.report.console import ConsoleReporter
 from gnnpipe.run.job import Job, describe_plan, prepare_job
@@ -138,7 +138,7 @@ def _poisoned(job: Job, rank: int, epoch: int, store: str) -> None:
     if int(os.environ["RANK"]) == rank:
         run_epoch = Engine.run_epoch
 
-        def poisoned(self: Engine, number: int, order: list[int]) -> EpochResult:
+        def poisoned(self: Engine, number: int, order: list[int]) -> EpochUnderWay:
             if number == epoch:
                 tables = [layer.rows.table for layer in self._stage.layers if layer.rows is not None]
                 tables[0].rows[: len(tables[0].rows)] = torch.nan
@@ -152,7 +152,7 @@ def _overflowed(job: Job, rank: int, epoch: int, store: str) -> None:
     if int(os.environ["RANK"]) == rank:
         run_epoch = Engine.run_epoch
 
-        def overflowed(self: Engine, number: int, order: list[int]) -> EpochResult:
+        def overflowed(self: Engine, number: int, order: list[int]) -> EpochUnderWay:
             weight = next(self._stage.modules.parameters()).data
             before = weight.clone()
             if number == epoch:

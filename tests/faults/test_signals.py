@@ -18,7 +18,7 @@ import pytest
 from gnnpipe.checkpoint.state import latest
 from gnnpipe.cli.main import main
 from gnnpipe.comm.launch import launch_local
-from gnnpipe.engine.engine import Engine, EpochResult
+from gnnpipe.engine.engine import Engine, EpochUnderWay
 from gnnpipe.errors import StoppedError
 from gnnpipe.report.console import ConsoleReporter
 from gnnpipe.run import session
@@ -240,7 +240,7 @@ def test_while_the_graph_is_cut_a_signal_ends_at_once(number: int, least: int, t
 def _told_in_the_last_epoch(job: Job, store: str) -> None:
     run_epoch = Engine.run_epoch
 
-    def told(self: Engine, number: int, order: list[int]) -> EpochResult:
+    def told(self: Engine, number: int, order: list[int]) -> EpochUnderWay:
         if number + 1 == job.config.epochs:
             tell(signal.SIGTERM)
         return run_epoch(self, number, order)

@@ -47,10 +47,15 @@ def derive(runner: AnyRunner, h: FeatureRows, drop: Dropout) -> Derived:
     h0 = torch.randn(ROWS, HIDDEN, generator=generator)
     out = torch.empty(ROWS, layer.out_features)
     layer.zero_grad()
-    runner.begin_epoch()
+    runner.make_room()
+    runner.prepare()
     with torch.no_grad():
         runner.forward_message(saved, h, x)
-        runner.forward_update(saved, None if x is None else A @ x, h0, out)
+        z = None if x is None else A @ x
+        mix = runner.mix(h0)
+        if z is not None and mix is not None:
+            z = (1 - mix.alpha) * z + mix.alpha * mix.rows
+        runner.forward_update(saved, z, h0, out)
         z_gradient = None if x is None else torch.empty_like(x)
         h0_gradient = torch.ones(ROWS, HIDDEN)
         wants_h0 = isinstance(layer, GcniiLayer)

@@ -14,6 +14,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 from gnnpipe.graph.csr import Csr  # noqa: E402
 from gnnpipe.nn.dropout import Dropout, dropout_key  # noqa: E402
+from gnnpipe.ops.mix import Mix  # noqa: E402
 from gnnpipe.ops.torch import TorchOps  # noqa: E402
 from gnnpipe.ops.triton import LongRows, TritonOps  # noqa: E402
 
@@ -62,6 +63,22 @@ def test_pull_is_the_product_in_float64(
     assert torch.equal(back_end.pull(csr, table.to(DEVICE)), found)  # the same bits once more
     added = back_end.pull(csr, table.to(DEVICE), add_to=found.clone())
     close(added, 2 * wanted)
+
+
+@pytest.mark.parametrize("back_end", [TorchOps(), TritonOps(longest=7)])
+@pytest.mark.parametrize("adds", [False, True])
+def test_a_pull_ends_in_a_mix(back_end: TorchOps, adds: bool) -> None:
+    """Of short rows, long rows, which are added in pieces, and rows in two parts."""
+    made = matrix(20, 30, 0.2, 5, hubs=2)
+    generator = torch.Generator().manual_seed(5)
+    table, first = torch.randn(30, 20, generator=generator), torch.randn(20, 20, generator=generator)
+    other = torch.randn(24, 20, generator=generator)[2:22]  # a view, as a tile's rows are
+    wanted = made.astype(np.float64) @ table.double().numpy() + adds * first.double().numpy()
+    mix = Mix(other.to(DEVICE), 0.1)
+    found = back_end.pull(
+        Csr.from_scipy(made).to(DEVICE), table.to(DEVICE), first.to(DEVICE) if adds else None, mix
+    )
+    close(found, 0.9 * wanted + 0.1 * other.double().numpy())
 
 
 def test_pull_of_a_chunk_is_rows_of_the_whole() -> None:
@@ -169,11 +186,8 @@ def test_gradients_are_weighed_as_by_pytorch() -> None:
 
 
 @pytest.mark.parametrize("back_end", [TorchOps(), TritonOps()])
-def test_initial_rows_are_mixed_in_and_get_their_share_back(back_end: TorchOps) -> None:
-    z, h0, seen = (torch.randn(17, 12, device=DEVICE) for _ in range(3))
-    wanted = 0.9 * z.double() + 0.1 * h0.double()
-    back_end.mix(z, h0, 0.1)
-    torch.testing.assert_close(z.double(), wanted, rtol=0, atol=1e-6)
+def test_initial_rows_get_their_share_of_the_gradient(back_end: TorchOps) -> None:
+    seen = torch.randn(17, 12, device=DEVICE)
     gradient = torch.randn(17, 12, device=DEVICE)
     wanted = seen.double() + 0.1 * gradient.double()
     back_end.share(0.9 * gradient, seen, 0.1)

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gnnpipe import ops
-from gnnpipe.nn.layer import Drop, Layer, glorot
+from gnnpipe.nn.layer import Drop, Given, Layer, glorot
 from gnnpipe.nn.running import InputRows, Kept, Saved, WrittenOut
+from gnnpipe.ops.mix import Mix
 
 
 class GcniiLayer(Layer):
@@ -69,10 +70,11 @@ class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
 
     saved = SavedMix
     only_drops = True
+    prepares = True
 
     def __init__(self, layer: GcniiLayer) -> None:
         super().__init__(layer)
-        # B, and (1 - alpha) B^T; always the same memory, which a recorded CUDA graph reads
+        # B, and (1 - alpha) B^T
         self._blended = torch.empty_like(layer.weight.detach())
         self._blended_back = torch.empty_like(self._blended.t())
 
@@ -80,13 +82,15 @@ class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
     def of(cls, layer: Layer, rows: InputRows) -> GcniiRunner | None:
         return cls(layer) if type(layer) is GcniiLayer and rows == "relu" else None
 
-    def begin_epoch(self) -> None:
-        super().begin_epoch()
+    def prepare(self) -> None:
         weight, alpha, beta = self.layer.weight.detach(), self.layer.alpha, self.layer.beta
         # beta W, then 1 - beta on the diagonal
         torch.mul(weight, beta, out=self._blended)
         self._blended.diagonal().add_(1.0 - beta)
         torch.mul(self._blended.t(), 1.0 - alpha, out=self._blended_back)
+
+    def mix(self, h0: Given) -> Mix | None:
+        return None if h0 is None else Mix(h0, self.layer.alpha)
 
     def forward_message(self, saved: SavedMix, h: Tensor, x: Tensor) -> None:
         # x stands in the table until the next epoch, so it is kept for the way back at no cost
@@ -94,7 +98,7 @@ class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
         saved.dropped = x
 
     def forward_update(self, saved: SavedMix, z: Tensor, h0: Tensor, out: Tensor) -> None:
-        ops.of(z.device).mix(z, h0, self.layer.alpha)  # z becomes s, in place
+        # z is s already
         torch.mm(z, self._blended, out=out).relu_()
         saved.s = z
 
