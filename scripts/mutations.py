@@ -304,8 +304,8 @@ CHANGES = (
     Change(
         "the loss is a mean over the chunk's training nodes",
         "nn/loss.py",
-        "minus_one).div_(num_train)",
-        "minus_one).div_(max(len(rows), 1))",
+        "gradient = gradient.div_(self.divisor)",
+        "gradient = gradient.div_(max(len(rows), 1))",
         STALENESS,
     ),
     # splits, partition, chunks

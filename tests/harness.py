@@ -181,7 +181,7 @@ def train(
         if case.staleness.refresh and epoch % case.staleness.refresh == 0:
             refresh(stage, messages, epoch)
         result = engine.run_epoch(epoch, next(orders)).result
-        outcome.losses.append(result.loss_sum / stage.num_train)
+        outcome.losses.append(result.loss_sum / stage.loss.divisor)
         outcome.gradients.append(gradients(stage))
         descend(stage)
     outcome.bytes_sent = links.take_bytes()

@@ -114,7 +114,7 @@ class Ours:
         under_way = self._engine.run_epoch(self._epoch, next(self._orders))
         finite = finite_gradients(self.stage)
         self._optimizer.step()
-        self.losses.append(under_way.result.loss_sum / self.stage.num_train)
+        self.losses.append(under_way.result.loss_sum / self.stage.loss.divisor)
         if not finite:
             raise FloatingPointError("a gradient is not finite")
         self._epoch += 1

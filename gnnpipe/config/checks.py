@@ -14,14 +14,14 @@ from gnnpipe.config.features import parse_features
 from gnnpipe.config.importing import ImportConfig
 from gnnpipe.config.presets import check_statistics, resolve
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.run import DENSE_ENDS, GraphConfig, Model, RunConfig
+from gnnpipe.config.run import BALANCED, DENSE_ENDS, GraphConfig, Model, RunConfig
 from gnnpipe.errors import ConfigError, check_choice, shown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 # Bounds below the limits of arithmetic and other libraries, and above all needs.
-_SEED, _COUNT, _FLOAT = 2**62, 10**9, 1e30
+_SEED, _COUNT, _FLOAT, _WEIGHT = 2**62, 10**9, 1e30, 1e6
 _BOUNDS: dict[str, tuple[float, float]] = {
     "split": (0, _SEED),
     "num_nodes": (1, 10**12),
@@ -38,6 +38,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "epochs": (1, _COUNT),
     "lr": (1e-30, _FLOAT),
     "weight_decay": (0, _FLOAT),
+    "label_smoothing": (0, 0.999),
     "seed": (0, _SEED),
     "threads": (0, 4096),
     "eval_every": (1, _COUNT),
@@ -70,6 +71,7 @@ def check_config(config: RunConfig) -> Resolved:
         resolved = replace(resolved, graph=str(Path(resolved.graph).absolute()))
     check_fields(resolved)
     check_statistics(resolved, resolved.staleness)
+    _check_class_weights(resolved.class_weights)
     _check_contradictions(resolved)
     return resolved
 
@@ -197,6 +199,25 @@ def _words(hint: Any) -> tuple[str, ...]:
     if get_origin(hint) is not Literal and len(options) == 1:
         hint = options[0]
     return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def _check_class_weights(weights: str | tuple[float, ...] | None) -> None:
+    """Refuse another word than balanced, and numbers that are no weights."""
+    if weights is None or weights == BALANCED:
+        return
+    if isinstance(weights, str):
+        raise ConfigError(
+            f"class-weights: '{shown(weights)}' can't be used; write {BALANCED}, or a number for each class, "
+            "as in [1,5]"
+        )
+    for weight in weights:
+        if not 0 <= weight <= _WEIGHT:  # NaN fails every comparison
+            raise ConfigError(f"class-weights: {shown(weight)} is out of range; use 0 to {_WEIGHT:g}")
+    if not any(weights):
+        raise ConfigError(
+            f"class-weights: {shown(list(weights))} gives no class any weight; give a number for each class, "
+            f"or {BALANCED}"
+        )
 
 
 def _check_contradictions(config: Resolved) -> None:

@@ -16,7 +16,7 @@ from gnnpipe.system.failures import reason
 # none: their files may have moved.
 FIXED = (
     "dataset", "split", "make_split", "undirected", "task", "features", "normalize_features",
-    "standardize_features", "metric", "synthetic",
+    "standardize_features", "metric", "loss", "class_weights", "label_smoothing", "synthetic",
     "model", "layers", "hidden", "gcnii", "seed",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")

@@ -15,7 +15,13 @@ Model = Literal["gcn", "sage", "gcnii", "resgcn"]
 DENSE_ENDS: tuple[Model, ...] = ("gcnii", "resgcn")
 """Models with dense layers before the first and after the last convolution. `gnnpipe.nn.models`, which builds
 them, imports PyTorch, so the names are repeated here."""
-Metric = Literal["auto", "accuracy", "f1", "roc_auc", "macro_f1", "balanced_accuracy", "r2", "mae", "rmse"]
+Metric = Literal[
+    "auto", "accuracy", "f1", "roc_auc", "average_precision", "macro_f1", "balanced_accuracy", "r2", "mae",
+    "rmse",
+]  # fmt: skip
+LossName = Literal["auto", "mse", "mae", "huber"]
+BALANCED = "balanced"
+"""The word that ``class_weights`` may be in place of numbers."""
 LabelTask = Literal["auto", "classes", "regression"]
 MakeSplit = Literal["random", "per-class"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -173,9 +179,11 @@ class GraphConfig:
     for columns in units of their own, such as those of tables. Constant columns become 0."""
     metric: Metric = "auto"
     """The metric that is reported and chooses the best epoch. auto: micro-F1 for several labels a node, ROC
-    AUC for two classes, R2 for values to be predicted, else accuracy. macro_f1 and balanced_accuracy (mean
+    AUC for two classes, R2 for values to be predicted, else accuracy. roc_auc and average_precision are for
+    two classes, and for several labels a node: the mean over the labels. macro_f1 and balanced_accuracy (mean
     recall) count every class alike, however few nodes it has. mae and rmse (mean absolute error, root of the
-    mean squared error) are in the units of the values, and the lowest is the best."""
+    mean squared error) are in the units of the values, and the lowest is the best. docs/tasks.md has the
+    formulas."""
 
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
@@ -287,7 +295,26 @@ class LayoutConfig(ExchangeConfig, RanksConfig, ModelConfig):
 
 
 @dataclass(frozen=True)
-class RunConfig(CacheConfig, LayoutConfig, GraphConfig):
+class LossConfig:
+    """What is minimised."""
+
+    loss: LossName = "auto"
+    """Loss of values to be predicted, in units of their standard deviation. mse: squared error (auto); mae:
+    absolute error, which a few values far off the others hardly pull; huber: squared below 1, absolute above.
+    Classes have the cross-entropy, several labels a node the binary one; both are auto."""
+    class_weights: str | tuple[float, ...] | None = None
+    """How much the nodes of each class count. balanced: inversely to the number of training nodes of their
+    class, so that all classes count alike; or a number for each class, as in [1,5]. The loss is the mean by
+    these weights. Where a node may have several labels: how much a label counts where it is 1, for each
+    label; balanced: as often as it is 0 for each time that it is 1. Results for rare classes get better, and
+    accuracy worse."""
+    label_smoothing: float = 0.0
+    """Share of every training label that is spread evenly over all classes, 0 to below 1. Where a node may
+    have several labels, 1 becomes 1 - s/2 and 0 becomes s/2."""
+
+
+@dataclass(frozen=True)
+class RunConfig(CacheConfig, LossConfig, LayoutConfig, GraphConfig):
     """One training run."""
 
     epochs: int = 200

@@ -76,6 +76,7 @@ class GradientCheck:
             stage.device,
             links,
             together,
+            stage.loss_settings,
         )
         actions = whole.schedule.stages[stage.place.stage]
         # rows travel as fp32 whatever the plan says: rounding is an error of the estimate, not of the truth

@@ -13,6 +13,7 @@ from gnnpipe.comm.groups import Links
 from gnnpipe.comm.halo import Halo, HaloRoutes, routes
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.weights import WeightSums, sum_small
+from gnnpipe.config.run import LossConfig
 from gnnpipe.engine.chunks import ChunkData, Tile, TileSizes, cut, cut_labels
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.layer import StageLayer
@@ -24,7 +25,7 @@ from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.dropout import keep_all
 from gnnpipe.nn.features import FeatureRows
 from gnnpipe.nn.layer import Drop
-from gnnpipe.nn.loss import chunk_loss
+from gnnpipe.nn.loss import Loss
 from gnnpipe.nn.models import ModelSpec, build_stack
 from gnnpipe.nn.running import WeightProduct
 from gnnpipe.schedule.actions import Action
@@ -47,6 +48,7 @@ class Stage:
         device: device of weights, tables and chunks.
         links: connections to the other ranks.
         tiles: how chunks are cut into tiles; by default what suits the device.
+        loss: what is minimised.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Stage:
         device: torch.device,
         links: Links,
         tiles: TileSizes | None = None,
+        loss: LossConfig | None = None,
     ) -> None:
         self.place, self.device, self.hidden = place, device, spec.hidden
         self._settings, self._links = settings, links
-        self.num_train = int(graph.masks["train"].sum())
-        self._regression = graph.facts.task == "regression"
-        self.num_rows = graph.facts.part_nodes[place.part]
+        self.loss_settings, facts = loss or LossConfig(), graph.facts
+        truth = graph.labels, graph.masks["train"]
+        self.loss = Loss.of(self.loss_settings, facts.task, *truth, facts.num_classes).on(device)
+        self.num_rows = facts.part_nodes[place.part]
         self.halo = Halo(links, Clock(device), place)
         both = (graph.halo_forward, graph.halo_backward)
         self.routes = HaloRoutes(*(routes(halo, graph.ranges, place.part, device) for halo in both))
@@ -250,9 +254,7 @@ class Stage:
             return self.initial.packed(h, kept.initial.rows), None
         truth = self.labels[index]
         # the gradient of the loss is at hand as soon as the logits are, and waits for the chunk's way back
-        loss, kept.gradient = chunk_loss(
-            h, truth.labels, truth.train_rows, self.num_train, regression=self._regression
-        )
+        loss, kept.gradient = self.loss.of_chunk(h, truth.labels, truth.train_rows)
         return h, loss
 
     # Backward: the same seams from the last layer to the first. A layer puts the chunk at the seam behind it

@@ -293,6 +293,8 @@ def config_as_yaml(config: Resolved) -> Content:
     for key in ("out", "overwrite", "resume", "cache"):
         del values[key]
     values["optimizer"]["betas"] = list(values["optimizer"]["betas"])
+    if isinstance(config.class_weights, tuple):
+        values["class_weights"] = list(config.class_weights)
     return values
 
 

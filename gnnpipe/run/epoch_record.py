@@ -46,7 +46,7 @@ def epoch_record(
     lr: float,
     reports: Sequence[RankReport],
     schedule: Schedule,
-    num_train: int,
+    divisor: float,
     kinds: Sequence[str],
     *,
     skipped: bool = False,
@@ -58,7 +58,7 @@ def epoch_record(
         lr: learning rate of its step.
         reports: of all ranks.
         schedule: the actions that they ran.
-        num_train: training nodes of the whole graph.
+        divisor: of the mean loss: training nodes of the whole graph, or the sum of their weights.
         kinds: of bytes, in the order in which they are to be listed.
         skipped: whether its step was left out, as its numbers are not finite.
     """
@@ -66,7 +66,7 @@ def epoch_record(
     by_rank = tuple({kind: report.bytes_sent.get(kind, 0) for kind in kinds} for report in reports)
     return EpochRecord(
         epoch=epoch,
-        loss=None if skipped else sum(report.loss_sum for report in reports) / num_train,
+        loss=None if skipped else sum(report.loss_sum for report in reports) / divisor,
         lr=lr,
         seconds=seconds,
         ranks=tuple(breakdowns([report.timeline for report in reports], schedule, seconds)),
@@ -84,10 +84,10 @@ def _table_error(reports: Sequence[RankReport]) -> dict[str, float | None] | Non
     return {name: estimate.table_error for name, estimate in found.items()}
 
 
-def gradient_quality(epoch: int, checks: Sequence[CheckResult], num_train: int) -> GradientQuality:
+def gradient_quality(epoch: int, checks: Sequence[CheckResult], divisor: float) -> GradientQuality:
     """The exact loss and how far the gradient is from the exact one, over all ranks; raises TrainingError as
     `check_finite` does."""
-    loss = sum(check.loss_sum for check in checks) / num_train
+    loss = sum(check.loss_sum for check in checks) / divisor
     check_finite("the exact loss", loss, epoch)
     by_layer = estimates(sums for check in checks for sums in check.layers)
     check_finite("the error of the gradient", by_layer["all"].relative_error, epoch)

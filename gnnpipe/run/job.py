@@ -20,6 +20,7 @@ from gnnpipe.graph.prepare.fingerprint import known_fingerprint
 from gnnpipe.graph.prepare.lazy import LazyGraph, at_hand
 from gnnpipe.graph.prepare.prepared import GraphFacts, PreparedGraph, prepare, prepare_file
 from gnnpipe.graph.sources.datasets import load_dataset
+from gnnpipe.nn.loss import Loss
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.costs import row_cost
@@ -151,6 +152,8 @@ def outline_of(config: Resolved, graph: LazyGraph) -> Outline:
 
 
 def _outline(config: Resolved, data: Graph) -> Outline:
+    # ranks make the loss of the same labels; here it is to fail before they start
+    Loss.of(config, data.task, data.labels, data.train_mask, data.num_classes)
     metric = resolve_metric(config.metric, data.task)
     if metric == "roc_auc":
         _check_both_classes(data)

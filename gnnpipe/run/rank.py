@@ -69,4 +69,5 @@ def make_stage(job: Job, world: World, graph: PreparedGraph) -> Stage:
         job.dropout,
         world.device,
         world.links,
+        loss=job.config,
     )

@@ -183,14 +183,14 @@ class Trainer:
         report, checks, skips = self._run_epoch(epoch, order, wish, settles=settles)
         # From here on all ranks hold the same reports, so that they decide alike.
         reports = self._world.gather(report)
-        num_train, schedule = self._stage.num_train, self._job.plan.schedule
-        record = epoch_record(epoch, lr, reports, schedule, num_train, self._kinds, skipped=skips)
+        divisor, schedule = self._stage.loss.divisor, self._job.plan.schedule
+        record = epoch_record(epoch, lr, reports, schedule, divisor, self._kinds, skipped=skips)
         if record.loss is None:
             self._skip(epoch)
         else:
             self._check_finite(record.loss, epoch, finite=all(report.finite for report in reports))
         if checks and not skips:
-            record = replace(record, gradient=gradient_quality(epoch, checks, num_train))
+            record = replace(record, gradient=gradient_quality(epoch, checks, divisor))
         if self._world.rank == 0:
             record = self._with_freshness(record, order)
         told = next((report.told_to_end for report in reports if report.told_to_end), 0)

@@ -93,7 +93,7 @@ def by_hand(case: Case) -> Outcome:
             noise = second.noise(action.leaves) if case.wire == "int8" else None
             first.backward(action, across(back, noise))
             first.add_products()
-        outcome.losses.append(sum(losses) / first.num_train)
+        outcome.losses.append(sum(losses) / first.loss.divisor)
         outcome.gradients.append(gradients(first) | gradients(second))
         for stage in (first, second):
             descend(stage)
