@@ -92,7 +92,7 @@ CHANGES = (
     ),
     Change(
         "micro-F1 is macro-F1",
-        "nn/metrics.py",
+        "nn/tallies.py",
         "float(2 * correct.sum() / (count.sum() + predicted.sum()).clamp(min=1))",
         "_mean(2 * correct / (count + predicted).clamp(min=1))",
         METRICS,

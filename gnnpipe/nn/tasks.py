@@ -13,8 +13,8 @@ DEFAULT_METRIC: dict[Task, Metric] = {
     "regression": "r2",
 }
 _ALLOWED: dict[Task, tuple[Metric, ...]] = {
-    "multilabel": ("f1", "macro_f1"),
-    "binary": ("roc_auc", "accuracy", "macro_f1", "balanced_accuracy"),
+    "multilabel": ("f1", "macro_f1", "roc_auc", "average_precision"),
+    "binary": ("roc_auc", "average_precision", "accuracy", "macro_f1", "balanced_accuracy"),
     "multiclass": ("accuracy", "macro_f1", "balanced_accuracy"),
     "regression": ("r2", "mae", "rmse"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -21,12 +21,14 @@ from gnnpipe.files.plain_yaml import dump_yaml
 from gnnpipe.files.reading import Content, read_json, read_json_lines, read_yaml_text
 from gnnpipe.files.typed_json import from_object, json_text, to_object
 from gnnpipe.files.writing import append_text, copy_file, make_folder, remove, write_file, write_tensors
+from gnnpipe.records.class_tables import class_table, confusion_table
 from gnnpipe.records.plan_file import PlanFile, Resumption, StoredPlan
 from gnnpipe.records.record import EpochRecord, Summary
 from gnnpipe.records.taking import (
-    COMPARISON,
+    AT_THE_END,
+    CLASSES,
     CONFIG,
-    PICTURE,
+    CONFUSION,
     PLAN,
     RECORDS,
     SUMMARY,
@@ -53,6 +55,8 @@ class RunFolder:
     plan.json          stages, parts, chunks, layer ranges, the cut's quality, predictions
     records.jsonl      one line an epoch
     summary.json       results; there once all epochs are done
+    classes.csv        precision, recall and F1 of each class in the best epoch; likewise
+    confusion.csv      numbers of nodes by class and predicted class; likewise
     model.safetensors  the best weights so far, by global layer number
     checkpoints/       the state after some of the epochs, to go on from
     .lock              locked while the run goes on
@@ -140,7 +144,7 @@ class RunFolder:
             else:
                 remove(self.path / MODEL)
             self._write_plan(content)
-            for name in (SUMMARY, PICTURE, COMPARISON):
+            for name in AT_THE_END:
                 remove(self.path / name)
             write_file(self.path / CONFIG, dump_yaml(settings))
         return now.since(config.epochs)
@@ -173,8 +177,14 @@ class RunFolder:
         """Add an epoch's line, whole or not at all; it outlives this process from then on."""
         append_text(self.path / RECORDS, _line(record))
 
-    def write_summary(self, summary: Summary) -> None:
-        """Write summary.json whole or not at all."""
+    def write_summary(self, summary: Summary, class_names: Sequence[str] = ()) -> None:
+        """Write classes.csv and confusion.csv, if the run counts classes, and then summary.json, each whole
+        or not at all."""
+        classes = summary.best.classes
+        if classes is not None:
+            write_file(self.path / CLASSES, class_table(classes, class_names))
+        if classes is not None and classes.confusion:
+            write_file(self.path / CONFUSION, confusion_table(classes, class_names))
         _write_json(self.path / SUMMARY, summary)
 
     def write_model(self, weights: dict[str, Tensor], about: dict[str, str] | None = None) -> None:

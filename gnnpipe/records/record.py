@@ -59,7 +59,8 @@ class EpochRecord:
     scores: Annotated[Scores | None, SPREAD] = None
     """None unless the epoch was evaluated."""
     classes: Classes | None = None
-    """Counts by class; None unless the epoch is the best so far, and where there are too many classes."""
+    """Counts by class, and the confusion matrix; None unless the epoch is the best so far, and where there
+    are too many classes."""
     elapsed: float = 0.0
     """Seconds from the run's begin to the epoch's end; 0 in records of older versions."""
 

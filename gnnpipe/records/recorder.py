@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
 
@@ -44,11 +44,12 @@ class Recorder:
         self._weights = {name: tensor for share in shares for name, tensor in share.items()}, about
         self._write()
 
-    def summary(self, summary: Summary) -> None:
-        """Write the summary. If that fails the run has failed, whatever ``on_error`` says."""
+    def summary(self, summary: Summary, class_names: Sequence[str] = ()) -> None:
+        """Write the summary, with tables by class. If that fails the run has failed, whatever ``on_error``
+        says."""
         try:
             self._flush()
-            self._folder.write_summary(summary)
+            self._folder.write_summary(summary, class_names)
         except OSError as error:
             raise self._failure(error) from None
 

@@ -15,11 +15,14 @@ from gnnpipe.records.lock import LOCK, OWNER
 
 CONFIG, PLAN, RECORDS, SUMMARY = "config.yaml", "plan.json", "records.jsonl", "summary.json"
 PICTURE, COMPARISON = "report.png", "comparison.png"
+CLASSES, CONFUSION, CONFUSION_PICTURE = "classes.csv", "confusion.csv", "confusion.png"
 MAKING = ".making"
 """Marks a folder that is being emptied and filled anew."""
 HOLDING = {LOCK, OWNER, MAKING}
 """Files that say who has a folder; they are no content of a run."""
-RUN_FILES = {CONFIG, PLAN, RECORDS, SUMMARY, MODEL, PICTURE, COMPARISON, CHECKPOINTS, *HOLDING}
+AT_THE_END = (SUMMARY, CLASSES, CONFUSION, PICTURE, COMPARISON, CONFUSION_PICTURE)
+"""Files that are made when all epochs are done, or later."""
+RUN_FILES = {CONFIG, PLAN, RECORDS, MODEL, CHECKPOINTS, *AT_THE_END, *HOLDING}
 RESULTS = {CHECKPOINTS, MODEL, SUMMARY}
 
 

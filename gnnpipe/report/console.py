@@ -22,8 +22,9 @@ from gnnpipe.config.run import HaloMode, Metric
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import PlanFile, StoredPlan
 from gnnpipe.records.record import EpochRecord, GradientQuality, Summary
+from gnnpipe.records.taking import CLASSES
 from gnnpipe.report.busy import busy
-from gnnpipe.report.classes import class_rows, class_warnings
+from gnnpipe.report.classes import class_table, class_warnings
 from gnnpipe.system.words import readable_bytes
 
 INITIAL_IN_WORDS = {
@@ -35,6 +36,7 @@ METRIC_NAMES: dict[Metric, str] = {
     "accuracy": "accuracy",
     "f1": "micro-F1",
     "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
     "macro_f1": "macro-F1",
     "balanced_accuracy": "balanced accuracy",
     "r2": "R2",
@@ -230,14 +232,19 @@ def _method(method: str) -> str:
 
 
 def print_summary(folder: RunFolder) -> None:
-    """Print the table of a finished run, and warnings of classes that its metric hides."""
+    """Print the tables of a finished run, and warnings of classes that its metric hides."""
     summary, plan = folder.summary(), folder.stored_plan()
+    classes, names = summary.best.classes, plan.graph.class_names or ()
     table = Table(title=str(folder.path), title_justify="left", show_header=False)
     for name, value in summary_rows(summary, plan):
         table.add_row(name, value)
     console = PatientConsole(highlight=False)
     console.print(table)
-    for line in class_warnings(summary.best.classes, summary.metric, plan.graph.class_names or ()):
+    whole = folder.path / CLASSES
+    by_class = class_table(classes, names, whole if whole.exists() else None)
+    if by_class is not None:
+        console.print(by_class)
+    for line in class_warnings(classes, summary.metric, names):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -252,7 +259,6 @@ def summary_rows(summary: Summary, plan: StoredPlan) -> list[tuple[str, str]]:
             f"{score_text(summary.best.test)} (validation {summary.best.val:.4f}, "
             f"epoch {summary.best.epoch + 1} of {summary.epochs})",
         ),
-        *class_rows(summary.best.classes, plan.graph.class_names or ()),
         ("median epoch", f"{summary.median_epoch_seconds:.3f} s"),
         ("sent per epoch", readable_bytes(sent)),
     ]

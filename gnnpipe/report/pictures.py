@@ -6,14 +6,19 @@ import importlib.util
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from itertools import product
 from math import nan
 from pathlib import Path
 from typing import Any
 
+from gnnpipe.errors import shown
 from gnnpipe.files.writing import write_file
+from gnnpipe.nn.metrics import Classes
+from gnnpipe.records.class_tables import class_name
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.record import BytesSent, EpochRecord, GradientQuality
-from gnnpipe.records.taking import COMPARISON, PICTURE
+from gnnpipe.records.taking import COMPARISON, CONFUSION_PICTURE, PICTURE
+from gnnpipe.report.classes import SPLITS_IN_WORDS
 from gnnpipe.report.console import METRIC_NAMES
 from gnnpipe.schedule.timeline import Breakdown
 from gnnpipe.system.failures import advice, reason
@@ -36,6 +41,10 @@ KINDS = {
     "weights": "#56b4e9",
     "refresh": "#009e73",
 }
+
+
+# Confusion matrices of more classes have no numbers in their cells, and no names at their sides.
+MOST_NUMBERED, MOST_TICKS = 15, 50
 
 
 def draw_report(folder: RunFolder) -> str:
@@ -70,6 +79,41 @@ def draw_report(folder: RunFolder) -> str:
         axes.set_visible(False)
     figure.suptitle(folder.path.name)
     return _save(figure, folder.path / PICTURE)
+
+
+def draw_confusion(folder: RunFolder) -> str | None:
+    """Draw the confusion matrix of a finished run to RUN/confusion.png, if it has one; return a line as
+    `draw_report` does."""
+    classes = folder.summary().best.classes
+    if classes is None or not classes.confusion or importlib.util.find_spec("matplotlib") is None:
+        return None
+    from matplotlib.figure import Figure
+
+    names = folder.stored_plan().graph.class_names or ()
+    size = min(4 + 0.3 * len(classes.confusion), 16)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    _draw_confusion(figure.subplots(), classes, names)
+    figure.suptitle(folder.path.name)
+    return _save(figure, folder.path / CONFUSION_PICTURE)
+
+
+def _draw_confusion(axes: Any, classes: Classes, names: Sequence[str]) -> None:
+    """Draw a row for each class: the shares of its nodes that were taken for each class."""
+    counts = classes.confusion
+    shares = [[count / max(sum(row), 1) for count in row] for row in counts]
+    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    axes.figure.colorbar(image, ax=axes, label="share of the class")
+    if len(counts) <= MOST_NUMBERED:
+        for row, column in product(range(len(counts)), repeat=2):
+            color = "black" if shares[row][column] > 0.5 else "white"
+            axes.text(column, row, f"{counts[row][column]:,}", ha="center", va="center", color=color)
+    if len(counts) <= MOST_TICKS:
+        # a name may hold what matplotlib takes for a formula
+        ticks = [shown(class_name(i, names), 20).replace("$", r"\$") for i in range(len(counts))]
+        axes.set_xticks(range(len(counts)), ticks, rotation=90 if names else 0)
+        axes.set_yticks(range(len(counts)), ticks)
+    split = SPLITS_IN_WORDS[classes.reported]
+    axes.set(title=f"{split} nodes, best epoch", xlabel="predicted class", ylabel="class")
 
 
 def draw_comparison(

@@ -11,7 +11,7 @@ from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.taking import SUMMARY, check_is_run
 from gnnpipe.report.console import print_summary
 from gnnpipe.report.damage import as_written
-from gnnpipe.report.pictures import draw_report
+from gnnpipe.report.pictures import draw_confusion, draw_report
 
 
 def show(path: str, *, as_json: bool) -> int:
@@ -38,5 +38,7 @@ def _show(folder: RunFolder, *, as_json: bool) -> int:
         print_summary(folder)
     else:
         sys.stdout.write(f"not finished; {folder.saved()}\n")
-    sys.stdout.write(f"{draw_report(folder)}\n")
+    for line in (draw_report(folder), draw_confusion(folder) if finished else None):
+        if line is not None:
+            sys.stdout.write(f"{line}\n")
     return 0

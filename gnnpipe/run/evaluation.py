@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from gnnpipe.comm.stage_links import Messages
-from gnnpipe.config.run import Metric
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import sweep
-from gnnpipe.nn.metrics import Classes, Scores, SplitMetrics
+from gnnpipe.nn.metrics import Classes, Scores
+from gnnpipe.nn.split_metrics import Measure, SplitMetrics
 
 # Counts of more classes would swell the records.
 MOST_CLASSES_RECORDED = 1000
@@ -32,24 +32,20 @@ class Evaluation:
 def evaluate(
     stage: Stage,
     messages: Messages,
-    metric: Metric,
-    num_classes: int,
+    measure: Measure,
     gather: Callable[[Any], list[Any]],
     refill: int | None = None,
-    deviation: Sequence[float] = (),
 ) -> Evaluation:
     """Compute the metric on each split with the weights that the stages hold now. All ranks get the result.
 
     Args:
         stage: this rank's layers.
         messages: exchange with the stages before and behind.
-        metric: the metric to compute.
-        num_classes: number of classes, or of labels where a node may have several.
-        gather: hands every rank's value to every rank. The state of the metrics travels, and no logits.
+        measure: the metric to compute, and the kind of labels.
+        gather: hands every rank's value to every rank. Sums travel; and scores, for metrics of their order.
         refill: epoch that is to read this sweep's rows as its historical ones, if any.
-        deviation: of values to be predicted, as for `SplitMetrics`.
     """
-    metrics = SplitMetrics(metric, num_classes, deviation)
+    metrics = SplitMetrics(measure)
     finite = True
     # stages but the last have neither logits nor labels, but their share of the sweep runs all the same
     for (data, logits), truth in zip(sweep(stage, messages, refill), stage.labels, strict=True):
@@ -57,12 +53,14 @@ def evaluate(
         for tile in data.tiles:  # a metric of several labels takes many times as much as its logits
             masks = {name: mask[tile.rows] for name, mask in truth.masks.items()}
             metrics.update(logits[tile.rows], truth.labels[tile.rows], masks)
+    metrics.rank(gather)
     # Each part of the last stage has counted its own nodes.
     gathered = gather((finite, metrics.state()) if stage.place.is_last else None)
-    parts = [counted for counted in gathered if counted is not None]
+    parts = [state for state in gathered if state is not None]
     if not all(finite for finite, _ in parts):
         return Evaluation(Scores(math.nan, math.nan, math.nan), None)
-    whole = SplitMetrics(metric, num_classes, deviation)
+    whole = SplitMetrics(measure)
     for _, state in parts:
         whole.merge(state)
-    return Evaluation(whole.compute(), whole.classes() if num_classes <= MOST_CLASSES_RECORDED else None)
+    counted = measure.num_classes <= MOST_CLASSES_RECORDED
+    return Evaluation(whole.compute(), whole.classes() if counted else None)

@@ -21,6 +21,7 @@ from gnnpipe.graph.prepare.lazy import LazyGraph, at_hand
 from gnnpipe.graph.prepare.prepared import GraphFacts, PreparedGraph, prepare, prepare_file
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.loss import Loss
+from gnnpipe.nn.metrics import OF_RANKS
 from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.costs import row_cost
@@ -155,8 +156,8 @@ def _outline(config: Resolved, data: Graph) -> Outline:
     # ranks make the loss of the same labels; here it is to fail before they start
     Loss.of(config, data.task, data.labels, data.train_mask, data.num_classes)
     metric = resolve_metric(config.metric, data.task)
-    if metric == "roc_auc":
-        _check_both_classes(data)
+    if metric in OF_RANKS:
+        _check_both_kinds(data, metric)
     return Outline(plan_for(config, data), spec_for(config, data, config.seed, config.gcnii), metric)
 
 
@@ -247,13 +248,15 @@ def _prepared_file(graph: LazyGraph, recipe: Recipe, scratch: Path, step: Step) 
     return path
 
 
-def _check_both_classes(data: Graph) -> None:
-    """Raise DataError if a split has labels of one kind only: ROC AUC compares nodes of two classes."""
+def _check_both_kinds(data: Graph, metric: Metric) -> None:
+    """Raise DataError if a split has no nodes to compare: of two classes, or with and without one label."""
+    instead = "f1" if data.task == "multilabel" else "accuracy"
     for name, mask in data.masks.items():
         hidden = name == "test" and not mask.any()
-        if not hidden and data.labels[mask].unique().numel() < 2:
+        labels = data.labels[mask]
+        if not hidden and not bool((labels != labels[:1]).any()):
             raise DataError(
-                f"metric: roc_auc is undefined, as all {name} labels are alike; use --metric accuracy "
+                f"metric: {metric} is undefined, as all {name} labels are alike; use --metric {instead} "
                 "or another --split"
             )
 

@@ -22,6 +22,7 @@ from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import REFRESH, refresh, table_errors
 from gnnpipe.errors import StoppedError, TrainingError
 from gnnpipe.graph.prepare.prepared import PreparedGraph
+from gnnpipe.nn.split_metrics import Measure
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.progress import Progress
 from gnnpipe.records.record import Best, EpochRecord, Summary
@@ -315,16 +316,15 @@ class Trainer:
         shares = self._refreshes(epoch + 1) and not self._job.config.optimizer.averaging
         self._refreshed = shares
         with self._averaged.in_place():
-            job = self._job
+            job, facts = self._job, self._facts
+            measure = Measure(job.metric, facts.task, job.spec.num_classes, facts.value_deviation)
             with self._messages.first_time(f"an evaluation{' with a refresh' * shares}"):
                 evaluation = evaluate(
                     self._stage,
                     self._messages,
-                    job.metric,
-                    job.spec.num_classes,
+                    measure,
                     self._world.gather,
                     epoch + 1 if shares else None,
-                    self._facts.value_deviation,
                 )
         self._world.links.take_bytes()
         check_finite("a logit", evaluation.scores.val, epoch)
@@ -362,5 +362,6 @@ class Trainer:
                 tuple(peaks),
                 versions(),
                 hardware(self._world.device, self._world.size),
-            )
+            ),
+            self._facts.class_names,
         )

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gnnpipe.files.typed_json import from_object
-from gnnpipe.nn.metrics import Scores
+from gnnpipe.nn.metrics import ClassCounts, Classes, Scores
 from gnnpipe.records.plan_file import StoredPlan
 from gnnpipe.records.record import GradientQuality
-from gnnpipe.report.classes import class_rows, class_warnings
-from gnnpipe.report.console import ConsoleReporter, describe_estimate, describe_start, summary_rows
+from gnnpipe.report.classes import class_rows, class_table, class_warnings
+from gnnpipe.report.console import (
+    ConsoleReporter,
+    PatientConsole,
+    describe_estimate,
+    describe_start,
+    summary_rows,
+)
 from gnnpipe.report.pictures import median_breakdown
 from gnnpipe.schedule.estimate import Estimate
 from gnnpipe.schedule.timeline import Breakdown
@@ -111,11 +118,12 @@ def test_median_breakdown_of_a_run_that_went_on_with_fewer_ranks() -> None:
 def test_a_minority_that_is_never_predicted_is_said() -> None:
     counted = classes([1950, 50], [1950, 0], [2000, 0])
     assert class_rows(counted) == [
-        ("recall on test nodes", ""), ("  class 0", "1.0000 of 1,950"), ("  class 1", "0.0000 of 50"),
-    ]  # fmt: skip
+        ("0", "0.9750", "1.0000", "0.9873", "1,950"),
+        ("1", "-", "0.0000", "0.0000", "50"),
+    ]
     assert class_warnings(counted, "accuracy") == [
         "warning: class 1 (50 of 2,000 test labels) is never predicted; accuracy hardly shows it, "
-        "--metric macro_f1 counts all alike"
+        "--metric macro_f1 does, and --class-weights balanced trains all classes alike"
     ]
     assert class_warnings(counted, "balanced_accuracy") == [
         "warning: class 1 (50 of 2,000 test labels) is never predicted"
@@ -124,7 +132,7 @@ def test_a_minority_that_is_never_predicted_is_said() -> None:
 
 def test_classes_have_names() -> None:
     counted = classes([1950, 50], [1950, 0], [2000, 0])
-    assert [name for name, _ in class_rows(counted, ("bot", "human"))[1:]] == ["  class bot", "  class human"]
+    assert [row[0] for row in class_rows(counted, ("bot", "human"))] == ["bot", "human"]
     assert class_warnings(counted, "accuracy", ("bot", "human"))[0].startswith("warning: class human (50 of")
 
 
@@ -132,7 +140,8 @@ def test_a_minority_that_is_rarely_found_is_said() -> None:
     counted = classes([1950, 50], [1900, 20], [1930, 70])
     assert class_warnings(counted, "f1") == [
         "warning: class 1 (50 of 2,000 test labels) is found less than half as often as nodes are on "
-        "average; micro-F1 hardly shows it, --metric macro_f1 counts all alike"
+        "average; micro-F1 hardly shows it, --metric macro_f1 does, and --class-weights balanced trains all "
+        "classes alike"
     ]
     assert class_warnings(classes([1950, 50], [1900, 40], [1920, 80]), "f1") == []
 
@@ -141,8 +150,12 @@ def test_of_many_classes_the_worst_are_listed() -> None:
     count, correct = [10] * 20, [*range(8), *[9] * 12]
     counted = classes(count, correct, [0, *[5] * 19])
     rows = class_rows(counted)
-    assert rows[0] == ("recall on test nodes, worst 5 of 20 classes", "")
-    assert rows[1:] == [(f"  class {i}", f"{i / 10:.4f} of 10") for i in range(5)]
+    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert rows[2] == ("2", "0.4000", "0.2000", f"{4 / 15:.4f}", "10")
+    table = class_table(counted, whole=Path("run/classes.csv"))
+    assert table is not None
+    title = "classes on test nodes: the 5 of 20 with the lowest F1; all are in run/classes.csv"
+    assert str(table.title) == title
     warnings = class_warnings(counted, "accuracy")
     assert warnings[0].startswith("warning: class 0 (10 of 200 test labels) is never predicted")
     assert warnings[1].startswith(
@@ -151,4 +164,25 @@ def test_of_many_classes_the_worst_are_listed() -> None:
 
 
 def test_runs_of_versions_that_did_not_count_classes_say_nothing_of_them() -> None:
-    assert class_rows(None) == class_warnings(None, "accuracy") == []
+    assert class_table(None) is None
+    assert class_warnings(None, "accuracy") == []
+
+
+def test_without_test_labels_the_tables_are_of_validation_nodes() -> None:
+    counted = Classes(ClassCounts((8, 2), (8, 0), (10, 0)), ClassCounts((0, 0), (0, 0), (0, 0)))
+    table = class_table(counted)
+    assert table is not None
+    assert str(table.title) == "classes on validation nodes"
+    assert class_rows(counted)[1] == ("1", "-", "0.0000", "0.0000", "2")
+    assert class_warnings(counted, "macro_f1") == [
+        "warning: class 1 (2 of 10 validation labels) is never predicted"
+    ]
+
+
+def test_names_of_classes_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    table = class_table(classes([2, 2], [1, 2], [1, 3]), ("[red]apple[/red]", "pear\x1b[31m\nplum"))
+    PatientConsole(width=140).print(table)
+    shown = capsys.readouterr().out
+    assert "[red]apple[/red]" in shown
+    assert "\x1b" not in shown
+    assert "plum" in shown

@@ -10,6 +10,7 @@ import torch
 
 from gnnpipe.comm.groups import Links
 from gnnpipe.comm.stage_links import Messages
+from gnnpipe.nn.split_metrics import Measure
 from gnnpipe.run.evaluation import evaluate
 from tests.graphs import random_graph
 from tests.harness import CPU, Case, make_stage
@@ -24,7 +25,7 @@ def alone(item: Any) -> list[Any]:
 def test_accuracy_of_exact_inference() -> None:
     case = Case(random_graph(60, 200), "resgcn", chunks=4, epochs=0)
     stage = make_stage(case)
-    found = evaluate(stage, Messages(stage.place, CPU, Links()), "accuracy", 3, alone)
+    found = evaluate(stage, Messages(stage.place, CPU, Links()), Measure("accuracy", "multiclass", 3), alone)
     logits = exact_epochs(case).logits
     assert logits is not None
     for name, mask in case.data.masks.items():
@@ -37,5 +38,5 @@ def test_a_logit_that_is_not_finite_is_not_scored() -> None:
     stage = make_stage(case)
     with torch.no_grad():
         next(stage.modules.parameters()).fill_(math.nan)
-    found = evaluate(stage, Messages(stage.place, CPU, Links()), "accuracy", 3, alone)
+    found = evaluate(stage, Messages(stage.place, CPU, Links()), Measure("accuracy", "multiclass", 3), alone)
     assert all(math.isnan(value) for value in vars(found.scores).values())
