@@ -37,7 +37,7 @@ class Value:
     hint: Any
 
     def __repr__(self) -> str:
-        return " | ".join(_NAMES[kind][0] for kind in self.kinds if kind in _NAMES) or "list"
+        return " | ".join(_NAMES[kind][0] if kind in _NAMES else "list" for kind in self.kinds)
 
     @property
     def kinds(self) -> tuple[Any, ...]:
