@@ -156,6 +156,7 @@ def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
 
     assert {p.name for p in (tmp_path / "s2").iterdir()} == {
         "config.yaml", "plan.json", "records.jsonl", "summary.json", "model.safetensors", ".lock",
+            "classes.csv", "confusion.csv",
     }  # fmt: skip
     summary, plan = read(tmp_path / "s2" / "summary.json"), read(tmp_path / "s2" / "plan.json")
     between_stages = pipeline_bytes(2, 600, 16, 2)
