@@ -65,8 +65,8 @@ CHANGES = (
     Change(
         "evaluation takes the weights themselves, not their averages",
         "run/trainer.py",
-        "with self._averaged.in_place():\n            job",
-        "if True:\n            job",
+        "with self._averaged.in_place():\n            measure",
+        "if True:\n            measure",
         INDEPENDENT,
     ),
     Change(

@@ -30,7 +30,7 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Piece:
-    """Some scores that are to be counted against all positive nodes."""
+    """Some scores, in order, that are to be counted against all positive nodes."""
 
     label: int
     positive: bool
@@ -90,18 +90,19 @@ class Ranking:
 
     def add(self, scores: Tensor, positive: Tensor) -> None:
         """Add the nodes of a chunk: scores ``[n, num_labels]``, and bool, whether they have the labels."""
-        self._added.append((scores.cpu(), positive.cpu()))
+        # columns, as they are read label by label
+        self._added.append((scores.T.contiguous().cpu(), positive.T.contiguous().cpu()))
 
     def sort(self) -> None:
         """Bring the scores that were added into order, label by label."""
         if not self._added:
             return
-        scores, positive = (torch.cat(blocks) for blocks in zip(*self._added, strict=True))
+        for label in range(self._num_labels):  # one after the other: all joined would be a third copy
+            scores, positive = (
+                torch.cat([block[label] for block in blocks]) for blocks in zip(*self._added, strict=True)
+            )
+            self._nodes.append(_OfLabel(scores, positive, precision=self._precision))
         self._added.clear()
-        self._nodes = [
-            _OfLabel(scores[:, label], positive[:, label], precision=self._precision)
-            for label in range(self._num_labels)
-        ]
 
     def pieces(self) -> Iterator[Piece]:
         """All scores that are held here."""
@@ -134,24 +135,20 @@ class _OfLabel:
         self.positive = scores[has_label].sort().values
         self.negative = scores[~has_label].sort().values
         self.pairs = 0
-        # [kind of the other node][i]: other nodes as high as positive node i - 1, and lower than node i
-        shape = (2, len(self.positive) + 1) if precision else (2, 0)
-        self._between = torch.zeros(shape, dtype=torch.int64)
+        # [kind of the other node][i]: number of nodes whose score is at least that of positive node i
+        shape = (2, len(self.positive)) if precision else (2, 0)
+        self._as_high = torch.zeros(shape, dtype=torch.int64)
 
     def compare(self, piece: Piece) -> None:
-        # positive nodes as high as a score or lower: those before `right`; lower: before `left`
-        right = torch.searchsorted(self.positive, piece.scores, right=True)
+        # of the piece's scores: those lower than each positive node's, and those lower or level
+        lower = torch.searchsorted(piece.scores, self.positive)
         if not piece.positive:
-            left = torch.searchsorted(self.positive, piece.scores)
-            above_or_tied = 2 * len(self.positive) * len(right) - int(left.sum()) - int(right.sum())
-            self.pairs += above_or_tied
-        if self._between.numel():
-            self._between[int(piece.positive)].index_add_(0, right, torch.ones_like(right))
+            level = torch.searchsorted(piece.scores, self.positive, right=True)
+            self.pairs += int(lower.sum()) + int(level.sum())
+        if self._as_high.numel():
+            self._as_high[int(piece.positive)] += len(piece.scores) - lower
 
     def precision(self) -> float:
         """Sum over the positive nodes of the precision among nodes that are as high."""
-        if not self._between.numel():
-            return 0.0
-        # nodes as high as positive node i are all but those that lie before it
-        negative, positive = self._between.sum(dim=1, keepdim=True) - self._between.cumsum(dim=1)
-        return float((positive.double() / (positive + negative))[:-1].sum())
+        negative, positive = self._as_high
+        return float((positive.double() / (positive + negative)).sum())

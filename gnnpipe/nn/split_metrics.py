@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gnnpipe.config.run import Metric
 from gnnpipe.graph.data import Task
+from gnnpipe.graph.prepare.prepared import GraphFacts
 from gnnpipe.nn.metrics import OF_RANKS, OF_VALUES, Classes, Scores
 from gnnpipe.nn.ranking import PIECE, Piece, Ranking, RankSums
 from gnnpipe.nn.tallies import ClassTally, Tally, ValueTally
@@ -30,6 +31,11 @@ class Measure:
     """Number of classes, labels or values."""
     deviation: tuple[float, ...] = ()
     """Of each value, one standardised unit in its own units; empty for classes."""
+
+    @classmethod
+    def of(cls, metric: Metric, facts: GraphFacts) -> Measure:
+        """A metric on the labels of a graph."""
+        return cls(metric, facts.task, facts.num_classes, facts.value_deviation)
 
     @property
     def num_rankings(self) -> int:

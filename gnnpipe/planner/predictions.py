@@ -67,6 +67,7 @@ def predict(
     drops: bool = True,
     checks: bool = False,
     checkpoints: bool = True,
+    ranked_labels: int = 0,
 ) -> Predictions:
     """Predict bytes, memory and bubble of a run.
 
@@ -78,6 +79,7 @@ def predict(
         drops: whether there is any dropout.
         checks: whether gradients are compared with exact ones.
         checkpoints: whether any are written.
+        ranked_labels: labels by which the metric ranks the nodes.
     """
     facts = graph.facts
     halo = HaloRows(sum(facts.halo_forward), sum(facts.halo_backward))
@@ -85,7 +87,7 @@ def predict(
     if facts.rival_halo is not None:
         one_stage = make_plan(1, plan.num_ranks, 1, spec.layers, facts.num_nodes)
         rival = volume_of(one_stage, spec, facts.num_nodes, HaloRows(*facts.rival_halo)).total
-    stages, parts = range(plan.num_stages), _parts(graph, plan.tables)
+    stages, parts = range(plan.num_stages), _parts(graph, plan.tables, ranked_labels)
     stale = plan.reads_stale_rows(stale_halo=settings.stale_halo)
     return Predictions(
         volume_of(plan, spec, facts.num_nodes, halo, settings.versions_sent),
@@ -193,7 +195,7 @@ def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
     ]
 
 
-def _parts(graph: PreparedGraph, tables: TableFormat) -> list[RankRows]:
+def _parts(graph: PreparedGraph, tables: TableFormat, ranked_labels: int) -> list[RankRows]:
     """Sizes of each part."""
     facts = graph.facts
     return [
@@ -205,6 +207,7 @@ def _parts(graph: PreparedGraph, tables: TableFormat) -> list[RankRows]:
             round(facts.feature_entries * num_rows / facts.num_nodes),
             _train_share(graph, part),
             graph.labels.dim() == 2,
+            ranked_labels,
         )
         for part, num_rows in enumerate(facts.part_nodes)
     ]

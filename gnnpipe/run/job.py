@@ -23,6 +23,7 @@ from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.loss import Loss
 from gnnpipe.nn.metrics import OF_RANKS
 from gnnpipe.nn.models import ModelSpec, spec_for
+from gnnpipe.nn.split_metrics import Measure
 from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.costs import row_cost
 from gnnpipe.planner.exact import exact_plan
@@ -222,6 +223,7 @@ def prepare_job(
         drops=config.dropout > 0,
         checks=config.check_gradient > 0,
         checkpoints=job.checkpointing,
+        ranked_labels=Measure.of(outline.metric, prepared.facts).num_rankings,
     )
     return job, prepared.facts, predictions
 

@@ -316,8 +316,7 @@ class Trainer:
         shares = self._refreshes(epoch + 1) and not self._job.config.optimizer.averaging
         self._refreshed = shares
         with self._averaged.in_place():
-            job, facts = self._job, self._facts
-            measure = Measure(job.metric, facts.task, job.spec.num_classes, facts.value_deviation)
+            measure = Measure.of(self._job.metric, self._facts)
             with self._messages.first_time(f"an evaluation{' with a refresh' * shares}"):
                 evaluation = evaluate(
                     self._stage,

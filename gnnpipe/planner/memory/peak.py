@@ -61,6 +61,10 @@ LOSS_OF_CLASSES, LOSS_OF_LABELS = 3, 4
 # Temporaries of the metric, in floats per logit: where a node may have several labels, and where it has one.
 METRIC_OF_LABELS, METRIC_OF_CLASSES = 5, 1
 
+# Floats per node and label that is ranked: its score as it comes and once more in order, and a byte that says
+# whether the node has the label.
+FLOATS_TO_RANK = 2.25
+
 # Temporaries of encoding a row, in floats per column; int8 takes magnitudes, steps, and random numbers.
 FLOATS_TO_ENCODE = {"fp32": 0, "bf16": 0, "int8": 3}
 
@@ -238,7 +242,8 @@ def at_evaluation(rank: RankShape) -> int:
     if rank.is_last:
         metric = METRIC_OF_LABELS if rank.several_labels else METRIC_OF_CLASSES
         logits = rank.floats(rank.num_classes, rows.part)
-        most = max(most, logits + rank.floats(metric * rank.num_classes, rows.tile))
+        ranked = rank.floats(FLOATS_TO_RANK * rank.ranked_labels, rows.part)
+        most = max(most, logits + ranked + rank.floats(metric * rank.num_classes, rows.tile))
     else:
         sent = min(SENDS_UNDER_WAY, rows.num_chunks) * rank.floats(rank.streams * rank.hidden, rows.chunk)
         most = max(most, rank.floats(rank.hidden + initial + packed, rows.part) + sent)

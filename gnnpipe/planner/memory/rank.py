@@ -62,6 +62,8 @@ class RankRows:
     """Share of the part's nodes that are training nodes."""
     several_labels: bool = False
     """Whether a node may have several labels."""
+    ranked_labels: int = 0
+    """Number of labels by which an evaluation ranks the nodes."""
 
 
 def rank_memory(
@@ -115,6 +117,7 @@ def _rank_shape(
         is_last=is_last,
         num_classes=spec.num_classes,
         several_labels=rows.several_labels,
+        ranked_labels=rows.ranked_labels,
         num_weights=num_weights,
         blended_weights=num_weights if spec.architecture.copies_weights else 0,
         static=_static_bytes(spec, rows, tiles * plan.num_chunks, checks, features=features, labels=is_last),

@@ -70,6 +70,8 @@ class RankShape:
     num_classes: int
     several_labels: bool
     """Whether a node may have several labels."""
+    ranked_labels: int
+    """Number of labels by which an evaluation ranks the nodes."""
     num_weights: int
     blended_weights: int
     """Number of weights that an epoch begins by copying (GCNII's)."""
