@@ -22,7 +22,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Order = Literal["shuffled", "antithetic", "fixed"]
 Gradient = Literal["fresh", "reuse", "corrected"]
 History = Literal["dropped", "clean"]
-LrSchedule = Literal["constant", "cosine"]
+LrSchedule = Literal["constant", "cosine", "plateau"]
 HaloMode = Literal["exact", "stale"]
 PartBalance = Literal["nodes", "work"]
 Initial = Literal["relay", "recompute"]
@@ -114,7 +114,14 @@ class OptimizerConfig:
     """Decay of the exponential moving average of the weights that evaluation and the saved model use;
     0 turns averaging off. By default the staleness preset's."""
     schedule: LrSchedule | None = None
-    """Learning rate after the warm-up: constant, or falling to 0 along a cosine."""
+    """Learning rate after the warm-up: constant; falling to 0 along a cosine; or plateau: multiplied with
+    --optimizer.plateau_factor whenever the validation metric has not improved for more than
+    --optimizer.plateau_patience epochs (torch's ReduceLROnPlateau)."""
+    plateau_factor: float = 0.1
+    """With schedule plateau: factor on the learning rate."""
+    plateau_patience: int = 10
+    """With schedule plateau: epochs without a better validation metric that are let pass. They are counted
+    when an epoch was evaluated (--eval-every), from the best one or the last reduction."""
     warmup: int | None = None
     """Epochs in which the learning rate rises linearly to --lr."""
     clip: float | None = None
@@ -311,6 +318,10 @@ class RunConfig(CacheConfig, LayoutConfig, GraphConfig):
     order of additions: results agree bit for bit at equal --threads, else to the eighth digit or so."""
     eval_every: int = 5
     """Epochs between two exact evaluations on the whole graph; there is one after the last epoch, too."""
+    patience: int = 0
+    """Stop when the validation metric has not improved for this number of epochs (0: never). They are
+    counted from the best epoch, whenever an epoch was evaluated (--eval-every), so the run may end that much
+    later. It then is finished; its weights are those of the best epoch, as always."""
     check_gradient: int = 0
     """Epochs between two checks of the gradient (0: never). A check computes the exact gradient at the same
     weights and dropout masks, and records how far the pipeline's is from it, layer by layer. It takes the

@@ -100,7 +100,9 @@ class RunFolder:
                 f"out: can't make or write '{self.path}' ({reason(error, str(self.path))}); {advice(error)}"
             ) from None
 
-    def rewind(self, config: Resolved, plan: PlanFile | None, epochs: int, model: Path) -> int:
+    def rewind(
+        self, config: Resolved, plan: PlanFile | None, epochs: int, model: Path, *, over: bool = False
+    ) -> int:
         """Bring the folder back to the state after ``epochs`` epochs; return `StoredPlan.since`.
 
         Kept lines and keys are not rewritten, so that those of a newer version survive.
@@ -110,6 +112,7 @@ class RunFolder:
             plan: that it goes on by; None for the one it had. plan.json remembers the plans until now.
             epochs: number of epochs that stay.
             model: the best weights of those epochs; the file is absent if there were none yet.
+            over: whether no epoch follows. Plan and settings then stay those of the epochs that ran.
 
         Raises:
             CheckpointError: there are fewer records than ``epochs``, or one is malformed.
@@ -123,10 +126,11 @@ class RunFolder:
             )
         for number, line in enumerate(lines):
             self._check_line(line, number)
+        over = over or epochs == config.epochs
         now = self.plan()
         content, settings = self.read(PLAN), config_as_yaml(config)
-        if epochs == config.epochs:  # no epoch is left: plan and settings stay those of the epochs that ran
-            settings = {**self.settings(), "epochs": epochs}
+        if over:
+            settings = {**self.settings(), "epochs": config.epochs, "patience": config.patience}
         else:
             resumed = (*now.resumed, Resumption(epochs, now.shape))
             now = replace(now, plan=plan.plan if plan else now.plan, resumed=resumed)
@@ -143,7 +147,7 @@ class RunFolder:
             for name in (SUMMARY, PICTURE, COMPARISON):
                 remove(self.path / name)
             write_file(self.path / CONFIG, dump_yaml(settings))
-        return now.since(config.epochs)
+        return now.since(epochs if over else config.epochs)
 
     def _check_line(self, line: Content, epoch: int) -> None:
         """Raise CheckpointError unless ``line`` is the record of ``epoch``."""

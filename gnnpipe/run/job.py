@@ -37,8 +37,9 @@ from gnnpipe.system.steps import Step, silently
 # Settings that neither the plan nor the model depends on.
 NOT_OF_A_PLAN = (
     "graph", "root", "dropout", "devices", "threads", "cuda_graphs", "epochs", "lr", "weight_decay",
-    "optimizer", "eval_every", "check_gradient", "timeout", "checkpoint_every", "keep_checkpoints",
-    "max_restarts", "on_nonfinite", "on_write_error", "out", "overwrite", "resume", "cache",
+    "optimizer", "eval_every", "patience", "check_gradient", "timeout", "checkpoint_every",
+    "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error", "out", "overwrite", "resume",
+    "cache",
 )  # fmt: skip
 
 
@@ -51,6 +52,8 @@ class Start:
     """Number of epochs that are done."""
     plan_since: int = 0
     """First epoch of the plan that the run goes on by."""
+    over: bool = False
+    """Whether no epoch is left, and only the summary is to be written."""
 
     def open(self) -> StoredCheckpoint:
         """Read the checkpoint's index; raises CheckpointError."""

@@ -10,22 +10,18 @@ from torch import nn
 from torch.optim import Adam, AdamW
 
 from gnnpipe.config.checks import check_config
+from gnnpipe.config.plateau import Plateau
+from gnnpipe.config.rates import Rates
 from gnnpipe.config.resolved import OptimizerSettings
 from gnnpipe.config.run import GcniiConfig, OptimizerConfig, RunConfig
-from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
+from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optimizer
 from gnnpipe.errors import ConfigError
 from gnnpipe.nn.models import ModelSpec, build_stack
 
 
 def rates(config: OptimizerSettings, epochs: int) -> list[float]:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = make_scheduler(optimizer, config, epochs)
-    found = []
-    for _ in range(epochs):
-        found.append(scheduler.get_last_lr()[0])
-        optimizer.step()
-        scheduler.step()
-    return found
+    schedule = Rates(config, 1.0, epochs, Plateau(lower_is_better=False))
+    return [schedule.of(epoch) for epoch in range(epochs)]
 
 
 def test_constant_with_warmup() -> None:

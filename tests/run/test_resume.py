@@ -69,11 +69,6 @@ def test_another_kind_of_history_says_what_is_read_first() -> None:
     assert line.startswith("staleness.history: an exact sweep makes clean rows")
 
 
-def test_nothing_left_to_run_says_so() -> None:
-    (line,) = said(10, lr=0.7, stages=1)
-    assert line.startswith("all 10 epochs are done")
-
-
 @pytest.mark.parametrize(
     ("resumed", "shape", "since"),
     [
