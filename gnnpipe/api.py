@@ -53,6 +53,10 @@ class Run:
 
     folder: Path
 
+    def __fspath__(self) -> str:
+        """The folder: a run stands for it wherever a path is expected."""
+        return str(self.folder)
+
     @property
     def finished(self) -> bool:
         """Whether all epochs are done and the summary is written."""

@@ -25,7 +25,7 @@ records, best weights and checkpoints, from which --resume goes on."""
 
 USUAL = (
     "dataset", "graph", "root", "model", "layers", "hidden", "dropout", "stages", "parts",
-    "chunks", "plan", "epochs", "lr", "weight-decay", "patience", "device", "out", "resume",
+    "chunks", "plan", "epochs", "lr", "device", "out", "resume",
 )  # fmt: skip
 """Flags that ``--help`` explains; most runs need no others."""
 

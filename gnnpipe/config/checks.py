@@ -71,6 +71,8 @@ def check_config(config: RunConfig) -> Resolved:
     resolved = resolve(config)
     if resolved.graph is not None:  # a run may go on from another folder
         resolved = replace(resolved, graph=str(Path(resolved.graph).absolute()))
+    if resolved.warm_start is not None:
+        resolved = replace(resolved, warm_start=str(Path(resolved.warm_start).absolute()))
     check_fields(resolved)
     check_statistics(resolved, resolved.staleness)
     _check_contradictions(resolved)

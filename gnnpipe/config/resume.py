@@ -19,7 +19,7 @@ from gnnpipe.system.failures import reason
 FIXED = (
     "dataset", "split", "make_split", "undirected", "task", "features", "normalize_features",
     "standardize_features", "metric", "synthetic",
-    "model", "layers", "hidden", "gcnii", "seed",
+    "model", "layers", "hidden", "gcnii", "seed", "warm_start",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")
 OF_RATES = ("schedule", "warmup", "plateau_factor", "plateau_patience")

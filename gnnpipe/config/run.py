@@ -346,6 +346,10 @@ class RunConfig(CacheConfig, LayoutConfig, GraphConfig):
     """Folder of the run. By default runs/DATE-DATASET-MODEL."""
     overwrite: bool = False
     """Replace the run that --out holds."""
+    warm_start: str | None = None
+    """Begin with the weights of another run: its folder, or a file such as its model.safetensors. They are
+    taken where name and shape agree, whatever its plan, its graph or its classes; the others begin at random.
+    The optimiser starts fresh, unlike with --resume."""
     resume: str | None = None
     """Go on with the run in this folder from its last checkpoint, with its settings. Flags win over them:
     more --epochs, or another plan (--stages, --parts, --chunks). The graph and the model stay."""

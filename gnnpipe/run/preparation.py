@@ -91,6 +91,8 @@ def prepare_run(
     if claimed.start and (request.data or config.graph):
         check_same_graph(claimed.folder.plan(), plan)
     reporter.start(config, plan)
+    for line in job.warm_start.notes if job.warm_start else ():
+        reporter.say(line)
     _warn_about_device(job, predictions, reporter)
     if config.check_gradient and not has_estimate(job):
         reporter.say("nothing to check: with one chunk the gradient is the exact one")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from gnnpipe.checkpoint.state import RankState
+from gnnpipe.checkpoint.warm_start import load as load_weights
 from gnnpipe.comm.clock import Clock
 from gnnpipe.comm.products import computing
 from gnnpipe.comm.stage_links import Messages
@@ -73,6 +74,8 @@ class Trainer:
         self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
         plateau = Plateau(job.metric in LOWER_IS_BETTER)
         self._rates = Rates(config.optimizer, config.lr, config.epochs, plateau)
+        if job.warm_start and not job.start:
+            load_weights(stage, job.warm_start.path)
         self._averaged = AveragedWeights(stage.modules, config.optimizer.averaging)
         self._settings = job.tables
         self._state = RankState(stage, self._optimizer, self._averaged, graph, self._settings)
