@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +32,7 @@ from gnnpipe.records.taking import (
     clear,
     launch_id,
     made,
+    new_name,
 )
 from gnnpipe.system.failures import advice, reason
 
@@ -70,7 +69,7 @@ class RunFolder:
             ConfigError: the folder exists and ``overwrite`` is not set, it holds anything but a run, or none
                 can be made there.
         """
-        folder = cls(Path(config.out) if config.out else _new_name(config.data_name, config.model))
+        folder = cls(Path(config.out) if config.out else new_name(config.data_name, config.model))
         with folder._writing():
             check_may_take(folder.path, overwrite=config.overwrite)
         return folder
@@ -282,13 +281,6 @@ class RunFolder:
         """The command that goes on with the run; with a graph in memory, the call."""
         in_memory = (self.path / CONFIG).exists() and self.settings().get("dataset") == IN_MEMORY
         return f"gnnpipe.resume('{self.path}', data)" if in_memory else f"gnnpipe train --resume {self.path}"
-
-
-def _new_name(dataset: str, model: str) -> Path:
-    """A new runs/DATE-DATASET-MODEL, numbered where several runs start in one second."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{dataset.lower()}-{model}"
-    names = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
-    return next(path for path in names if not path.exists())
 
 
 def config_as_yaml(config: Resolved) -> Content:

@@ -243,7 +243,9 @@ def _prepared_file(graph: LazyGraph, recipe: Recipe, scratch: Path, step: Step) 
     cached = graph.prepared(recipe, write)
     if cached is not None:
         return cached
-    path = scratch / "graph.safetensors"
+    path = scratch / f"graph-{recipe.key}.safetensors"
+    if path.exists():  # made for an earlier run on the same graph
+        return path
     try:
         write(path)
     except OSError as error:
