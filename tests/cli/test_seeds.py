@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+import gnnpipe
 from gnnpipe.cli.main import main
-from gnnpipe.errors import LostRankError
+from gnnpipe.errors import ConfigError, LostRankError
 from gnnpipe.records.folder import RunFolder
+from gnnpipe.report import seeds
 from gnnpipe.run import job as jobs
 from gnnpipe.run import session
 from gnnpipe.run.job import Job
-from tests.cli.commands import gnnpipe
+from tests.cli.commands import gnnpipe as typed
+from tests.graphs import random_graph
 from tests.made import record, summary
 
 SMALL = (
@@ -32,6 +35,7 @@ class StandIn:
         self.fails_at: int | None = None
         monkeypatch.setattr(session, "_launch", self._launch)
         monkeypatch.setattr(session, "warm_up", lambda *_: None)
+        monkeypatch.setattr(seeds, "draw_seeds", lambda *_: "picture")
         monkeypatch.setattr(jobs, "load_dataset", self._counted("loaded", jobs.load_dataset))
         monkeypatch.setattr(jobs, "prepare_file", self._counted("cut", jobs.prepare_file))
 
@@ -101,6 +105,25 @@ def test_an_automatic_plan_is_chosen_once(stand_in: StandIn, capsys: pytest.Capt
     assert len(stand_in.seeds) == 4
 
 
+def test_from_python_with_a_graph_in_memory(stand_in: StandIn, tmp_path: Path) -> None:
+    data = random_graph(60, 3, num_features=4, num_classes=2)
+    small: dict[str, Any] = {"layers": 2, "hidden": 8, "epochs": 3, "threads": 1, "out": tmp_path / "many"}
+    stand_in.fails_at = 4
+    with pytest.raises(LostRankError):
+        gnnpipe.train_seeds((3, 4), data, **small)
+    stand_in.fails_at = None
+    found = gnnpipe.train_seeds("3,4", data, **small)
+    assert stand_in.seeds == [3, 4, 4]
+    assert stand_in.counts == {"loaded": 0, "cut": 2}  # once a call
+    assert [(run.seed, run.run) for run in found.runs] == [
+        (seed, str(tmp_path / "many" / f"seed-{seed}")) for seed in (3, 4)
+    ]
+    assert found.mean.best_val == 0.5
+    for key in ("seed", "resume"):
+        with pytest.raises(ConfigError, match=f"{key}: it says nothing about several seeds"):
+            gnnpipe.train_seeds([0], data, **small, **{key: 1})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -127,9 +150,9 @@ def test_a_launcher_s_processes_are_no_runs(
 
 @pytest.mark.slow
 def test_each_run_is_the_one_that_its_seed_alone_gives(tmp_path: Path) -> None:
-    done = gnnpipe("train", *SMALL, "--stages", "2", "--seeds", "0,5", "--out", "many", cwd=tmp_path)
+    done = typed("train", *SMALL, "--stages", "2", "--seeds", "0,5", "--out", "many", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    alone = gnnpipe("train", *SMALL, "--stages", "2", "--seed", "5", "--out", "alone", cwd=tmp_path)
+    alone = typed("train", *SMALL, "--stages", "2", "--seed", "5", "--out", "alone", cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
     losses = [
         [json.loads(line)["loss"] for line in (tmp_path / name / "records.jsonl").read_text().splitlines()]
