@@ -114,7 +114,9 @@ def prepare_run(
 def _consequences(config: Resolved, folder: RunFolder, start: Start, metric: Metric) -> list[str]:
     """Lines on what going on from a checkpoint changes, as of `continued`."""
     if start.over:
-        return [f"after {start.epochs} epochs only the summary is left; other settings change nothing"]
+        whole = start.epochs == config.epochs
+        done = f"all {start.epochs} epochs are done" if whole else f"no epoch follows the {start.epochs} done"
+        return [f"{done} and only the summary is left; other settings change nothing"]
     records = folder.records()[: start.epochs]
     scores = [(record.epoch, record.scores.val) for record in records if record.scores]
     return continued(config, folder.settings(), start.epochs, scores, Plateau(metric in LOWER_IS_BETTER))
