@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from gnnpipe.comm.world import launched_by_torchrun
 from gnnpipe.config.catalog import GRAPH_FILE, IN_MEMORY, SYNTHETIC, dataset_names
 from gnnpipe.config.checks import (
     check_config,
@@ -38,8 +39,10 @@ from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.question import question_of
 from gnnpipe.planner.search import Candidate, search
 from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.seeds import check_holds_seeds, parse_seeds, seed_folder
 from gnnpipe.records.taking import SUMMARY, check_is_run
 from gnnpipe.report.console import ConsoleReporter
+from gnnpipe.report.seeds import Seeds
 from gnnpipe.run import session
 from gnnpipe.run.reporter import Quiet, Reporter
 from gnnpipe.system.pages import ask_for_huge_pages
@@ -52,6 +55,10 @@ class Run:
     """A run, read from its folder: one that is finished, still goes on or was interrupted."""
 
     folder: Path
+
+    def __fspath__(self) -> str:
+        """The folder: a run stands for it wherever a path is expected."""
+        return str(self.folder)
 
     @property
     def finished(self) -> bool:
@@ -147,6 +154,53 @@ def resume(
         for line in check_root(asked, [(path, settings.get(key))]):
             reporter.remark(line)
     return _trained(replace(asked, out=str(path), resume=str(path)), data, reporter, before)
+
+
+def train_seeds(
+    seeds: Iterable[int] | str,
+    data: Any = None,
+    *,
+    out: str | os.PathLike[str],
+    config: RunConfig | None = None,
+    verbose: bool | None = None,
+    **changes: Any,
+) -> Seeds:
+    """Train once with each seed, and return the runs with their mean and standard deviation.
+
+    The graph is prepared once. Runs that are in ``out`` already are not run again, so that the same call goes
+    on after an interruption.
+
+    Args:
+        seeds: numbers, or a text such as ``"0..9"`` or ``"0,3,7"``.
+        data: as for `train`.
+        out: folder of the runs, which are in ``seed-0`` and so on.
+        config: as for `train`.
+        verbose: as for `train`.
+        changes: as for `train`.
+
+    Raises:
+        ConfigError: a folder holds a run with other settings, and ``overwrite`` is not set. Also as `train`.
+    """
+    for key in ("seed", "resume"):
+        if key in changes:
+            raise ConfigError(f"{key}: it says nothing about several seeds; leave it out")
+    if launched_by_torchrun():
+        raise ConfigError("seeds: several runs start their processes themselves; run this without torchrun")
+    numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
+    asked = _asked(RunConfig(), config, data, changes)
+    folder = _path("out", out)
+    check_holds_seeds(folder)
+    folders = {seed: seed_folder(folder, seed) for seed in numbers}
+    configs = [
+        _checked(replace(asked, seed=seed, out=str(path), resume=None)) for seed, path in folders.items()
+    ]
+    check_graph_folder(asked)
+    reporter = _reporter(verbose)
+    graph = as_graph(data, configs[0], reporter.step) if _in_memory(data) else None
+    ask_for_huge_pages()
+    with _threads_kept():
+        session.train_missing(configs, reporter, graph)
+    return Seeds.of(folders)
 
 
 def load(data: str | os.PathLike[str] = SYNTHETIC, **changes: Any) -> Graph:

@@ -108,8 +108,8 @@ CHANGES = (
     Change(
         "the learning-rate schedule begins anew at a resume",
         "run/trainer.py",
-        "config.epochs, self._first_epoch)",
-        "config.epochs, 0)",
+        "self._rates.of(epoch)",
+        "self._rates.of(epoch - self._first_epoch)",
         INDEPENDENT,
     ),
     Change(

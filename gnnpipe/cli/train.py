@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from gnnpipe.cli.parser import make_parser, parse
+from gnnpipe.cli.parser import Parser, build, make_parser
 from gnnpipe.cli.roots import check_root
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import check_resumed, stored_settings
 from gnnpipe.config.run import RunConfig
-from gnnpipe.errors import ConfigError
+from gnnpipe.config.values import Value
+from gnnpipe.errors import ConfigError, StoppedError, shown
 from gnnpipe.files.plain_yaml import dump_yaml
 from gnnpipe.files.writing import write_file
-from gnnpipe.run.early import check_early
+from gnnpipe.records.seeds import check_holds_seeds, parse_seeds, seed_folder
+from gnnpipe.records.taking import new_name
+from gnnpipe.run.early import check_early, check_plan
 
 DESCRIPTION = """Train a deep GNN on one whole graph. The layers are cut into --stages and the graph into
 --parts, and --chunks of it stream through the stages as a pipeline; stages x parts processes run. --stages
@@ -34,7 +38,10 @@ EPILOG = """Example: gnnpipe train --dataset Cora --model gcnii --layers 32 --st
 
 def run(arguments: list[str]) -> int:
     """Train as ``arguments`` say; return the exit code."""
-    config = _parse(arguments)
+    chosen = _make_parser().read(arguments)
+    config = build(RunConfig, chosen)
+    if chosen.seeds is not None:
+        return _run_seeds(config, parse_seeds(chosen.seeds), arguments)
     before = None
     if config.resume:
         _check_goes_on(config.out, arguments, overwrite=config.overwrite)
@@ -52,8 +59,54 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def _make_parser() -> Parser:
+    parser = make_parser("train", RunConfig, DESCRIPTION, EPILOG, usual=USUAL)
+    parser.add_argument(
+        "--seeds", type=Value("seeds", str), metavar="SEEDS",
+        help="Instead of --seed: one run for each seed, as 0..9 or 0,3,7, in OUT/seed-0 and so on, then a "
+        "table with the mean and the standard deviation. Given again, it goes on with the runs that are "
+        "missing; gnnpipe show OUT prints the table again.",
+    )  # fmt: skip
+    return parser
+
+
 def _parse(arguments: list[str]) -> RunConfig:
-    return parse(make_parser("train", RunConfig, DESCRIPTION, EPILOG, usual=USUAL), RunConfig, arguments)
+    return build(RunConfig, _make_parser().read(arguments))
+
+
+def _run_seeds(config: RunConfig, seeds: tuple[int, ...], arguments: list[str]) -> int:
+    """Train with each seed that has no finished run yet, and print the table; return the exit code."""
+    _check_many(config)
+    check_root(arguments, config)
+    out = Path(config.out) if config.out else new_name(config.data_name, f"{config.model}-seeds")
+    check_holds_seeds(out)
+    folders = {seed: seed_folder(out, seed) for seed in seeds}
+    configs = [check_config(replace(config, seed=seed, out=str(path))) for seed, path in folders.items()]
+    check_plan(configs[0])
+    from gnnpipe.report.console import ConsoleReporter  # PyTorch takes seconds to import
+    from gnnpipe.report.seeds import show_seeds
+    from gnnpipe.run.session import train_missing
+
+    reporter = ConsoleReporter()
+    try:
+        train_missing(configs, reporter)
+    except StoppedError:
+        reporter.remark(f"--seeds with --out {out} goes on with the runs that are missing")
+        raise
+    return show_seeds(folders)
+
+
+def _check_many(config: RunConfig) -> None:
+    """Refuse settings of a single run beside several seeds."""
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        raise ConfigError("seeds: train starts its processes itself for several; run it without torchrun")
+    if config.resume:
+        raise ConfigError(
+            f"seeds: {shown(config.resume)} is a single run; to go on with several, give --seeds and --out "
+            "as before"
+        )
+    if config.seed != RunConfig.seed:
+        raise ConfigError(f"seed: {config.seed} contradicts --seeds; leave one of the two out")
 
 
 def _check_goes_on(out: str | None, arguments: list[str], *, overwrite: bool) -> None:

@@ -42,12 +42,15 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (0, _SEED),
     "threads": (0, 4096),
     "eval_every": (1, _COUNT),
+    "patience": (0, _COUNT),
     "check_gradient": (0, _COUNT),
     "timeout": (1, 10**7),
     "keep_checkpoints": (1, 10**6),
     "max_restarts": (0, 10**6),
     "optimizer.dense_weight_decay": (0, _FLOAT),
     "optimizer.warmup": (0, _COUNT),
+    "optimizer.plateau_factor": (1e-6, 1),
+    "optimizer.plateau_patience": (0, _COUNT),
     "optimizer.clip": (0, _FLOAT),
     "gcnii.alpha": (0, 1),
     "gcnii.theta": (0, 1e6),
@@ -69,6 +72,8 @@ def check_config(config: RunConfig) -> Resolved:
     resolved = resolve(config)
     if resolved.graph is not None:  # a run may go on from another folder
         resolved = replace(resolved, graph=str(Path(resolved.graph).absolute()))
+    if resolved.warm_start is not None:
+        resolved = replace(resolved, warm_start=str(Path(resolved.warm_start).absolute()))
     check_fields(resolved)
     check_statistics(resolved, resolved.staleness)
     _check_class_weights(resolved.class_weights)

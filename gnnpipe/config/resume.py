@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from gnnpipe.config.rates import rate_factor
-from gnnpipe.config.resolved import Resolved
+from gnnpipe.config.plateau import Plateau
+from gnnpipe.config.rates import Rates
+from gnnpipe.config.resolved import OptimizerSettings, Resolved
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.reading import Content, read_yaml_text
 from gnnpipe.system.failures import reason
@@ -17,11 +19,16 @@ from gnnpipe.system.failures import reason
 FIXED = (
     "dataset", "split", "make_split", "undirected", "task", "features", "normalize_features",
     "standardize_features", "metric", "loss", "class_weights", "label_smoothing", "synthetic",
-    "model", "layers", "hidden", "gcnii", "seed",
+    "model", "layers", "hidden", "gcnii", "seed", "warm_start",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")
+OF_RATES = ("schedule", "warmup", "plateau_factor", "plateau_patience")
+"""Settings of the optimiser that the learning rate of an epoch depends on."""
 ELSEWHERE = ("out", "overwrite", "resume", "config", "cache")
 """Keys that say where a run and its graph are kept, and so are no part of its config.yaml."""
+
+Scores = Sequence[tuple[int, float]]
+"""Epochs, counted from 0, with their validation scores."""
 
 
 def stored_settings(folder: Path) -> Content:
@@ -108,17 +115,19 @@ def with_stored_plan(config: Resolved, before: Resolved, num_chunks: int) -> Res
     return replace(config, chunks=num_chunks)
 
 
-def continued(config: Resolved, before: Content, epochs: int) -> list[str]:
+def continued(
+    config: Resolved, before: Content, epochs: int, scores: Scores = (), plateau: Plateau | None = None
+) -> list[str]:
     """Consequences of going on that the changed settings don't show, one a line, for the user.
 
     Args:
         config: of the run that goes on.
         before: the content of its config.yaml until now.
         epochs: number of epochs that are done.
+        scores: epoch and validation score of each evaluation so far.
+        plateau: of a run with these scores, before the first.
     """
-    if epochs == config.epochs:
-        return [f"all {epochs} epochs are done and only the summary is left; other settings change nothing"]
-    lines = [_rate_change(config, before, epochs)]
+    lines = [_rate_change(config, before, epochs, scores, plateau or Plateau(lower_is_better=False))]
     new, old = _flat(asdict(config)), _flat(before)
     averages, averaged = new["optimizer.averaging"], old.get("optimizer.averaging", 0.0)
     if averages and not averaged:
@@ -133,24 +142,31 @@ def continued(config: Resolved, before: Content, epochs: int) -> list[str]:
     return [line for line in lines if line]
 
 
-def _rate_change(config: Resolved, before: Content, epochs: int) -> str:
+def _rate_change(config: Resolved, before: Content, epochs: int, scores: Scores, plateau: Plateau) -> str:
     """A line if the learning rate jumps, as where more epochs stretch a cosine; empty if it does not."""
     optimizer = before.get("optimizer") or {}
-    known = {key: optimizer[key] for key in ("schedule", "warmup") if optimizer.get(key) is not None}
+    known = {key: optimizer[key] for key in OF_RATES if optimizer.get(key) is not None}
     old = replace(config.optimizer, **known)
     old_epochs, old_lr = int(before.get("epochs", config.epochs)), float(before.get("lr", config.lr))
-    planned = old_lr * rate_factor(old, old_epochs, epochs)
-    rate = config.lr * rate_factor(config.optimizer, config.epochs, epochs)
+
+    def rate_of(epoch: int, settings: OptimizerSettings, lr: float, num_epochs: int) -> float:
+        rates = Rates(settings, lr, num_epochs, replace(plateau))
+        for evaluated, score in scores:
+            if evaluated < epoch:
+                rates.add(evaluated, score)
+        return rates.of(epoch)
+
+    planned = rate_of(epochs, old, old_lr, old_epochs)
+    rate = rate_of(epochs, config.optimizer, config.lr, config.epochs)
     if math.isclose(rate, planned, rel_tol=1e-6):
         return ""
-    last = old_lr * rate_factor(old, old_epochs, epochs - 1)
+    last = rate_of(epochs - 1, old, old_lr, old_epochs)
     reasons = [
         f"{name} {new} (was {was})"
         for name, new, was in (
             ("epochs", config.epochs, old_epochs),
             ("lr", config.lr, old_lr),
-            ("optimizer.schedule", config.optimizer.schedule, old.schedule),
-            ("optimizer.warmup", config.optimizer.warmup, old.warmup),
+            *((f"optimizer.{key}", getattr(config.optimizer, key), getattr(old, key)) for key in OF_RATES),
         )
         if new != was
     ]

@@ -28,7 +28,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Order = Literal["shuffled", "antithetic", "fixed"]
 Gradient = Literal["fresh", "reuse", "corrected"]
 History = Literal["dropped", "clean"]
-LrSchedule = Literal["constant", "cosine"]
+LrSchedule = Literal["constant", "cosine", "plateau"]
 HaloMode = Literal["exact", "stale"]
 PartBalance = Literal["nodes", "work"]
 Initial = Literal["relay", "recompute"]
@@ -120,7 +120,14 @@ class OptimizerConfig:
     """Decay of the exponential moving average of the weights that evaluation and the saved model use;
     0 turns averaging off. By default the staleness preset's."""
     schedule: LrSchedule | None = None
-    """Learning rate after the warm-up: constant, or falling to 0 along a cosine."""
+    """Learning rate after the warm-up: constant; falling to 0 along a cosine; or plateau: multiplied with
+    --optimizer.plateau_factor whenever the validation metric has not improved for more than
+    --optimizer.plateau_patience epochs (torch's ReduceLROnPlateau)."""
+    plateau_factor: float = 0.1
+    """With schedule plateau: factor on the learning rate."""
+    plateau_patience: int = 10
+    """With schedule plateau: epochs without a better validation metric that are let pass. They are counted
+    when an epoch was evaluated (--eval-every), from the best one or the last reduction."""
     warmup: int | None = None
     """Epochs in which the learning rate rises linearly to --lr."""
     clip: float | None = None
@@ -338,6 +345,10 @@ class RunConfig(CacheConfig, LossConfig, LayoutConfig, GraphConfig):
     order of additions: results agree bit for bit at equal --threads, else to the eighth digit or so."""
     eval_every: int = 5
     """Epochs between two exact evaluations on the whole graph; there is one after the last epoch, too."""
+    patience: int = 0
+    """Stop when the validation metric has not improved for this number of epochs (0: never). They are
+    counted from the best epoch, whenever an epoch was evaluated (--eval-every), so the run may end that much
+    later. It then is finished; its weights are those of the best epoch, as always."""
     check_gradient: int = 0
     """Epochs between two checks of the gradient (0: never). A check computes the exact gradient at the same
     weights and dropout masks, and records how far the pipeline's is from it, layer by layer. It takes the
@@ -362,6 +373,10 @@ class RunConfig(CacheConfig, LossConfig, LayoutConfig, GraphConfig):
     """Folder of the run. By default runs/DATE-DATASET-MODEL."""
     overwrite: bool = False
     """Replace the run that --out holds."""
+    warm_start: str | None = None
+    """Begin with the weights of another run: its folder, or a file such as its model.safetensors. They are
+    taken where name and shape agree, whatever its plan, its graph or its classes; the others begin at random.
+    The optimiser starts fresh, unlike with --resume."""
     resume: str | None = None
     """Go on with the run in this folder from its last checkpoint, with its settings. Flags win over them:
     more --epochs, or another plan (--stages, --parts, --chunks). The graph and the model stay."""

@@ -1,4 +1,4 @@
-"""The optimiser, the learning-rate schedule, gradient clipping over all stages, and averaged weights."""
+"""The optimiser, gradient clipping over all stages, and averaged weights."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gnnpipe.config.rates import rate_factor
 from gnnpipe.config.resolved import OptimizerSettings
 from gnnpipe.nn.layers.dense import Dense
 
@@ -36,18 +34,10 @@ def make_optimizer(
     return (AdamW if config.name == "adamw" else Adam)(groups, lr=lr, betas=config.betas, fused=fused)
 
 
-def make_scheduler(optimizer: Optimizer, config: OptimizerSettings, epochs: int, done: int = 0) -> LambdaLR:
-    """The learning-rate schedule: the initial rate times `rate_factor` of the epoch.
-
-    Args:
-        optimizer: optimiser whose rate is set.
-        config: rate schedule.
-        epochs: number of epochs of the run.
-        done: number of epochs that are over.
-    """
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the learning rate of all weights."""
     for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
-    return LambdaLR(optimizer, lambda epoch: rate_factor(config, epochs, epoch), done - 1)
+        group["lr"] = rate
 
 
 def clip_gradients(

@@ -16,6 +16,8 @@ import math
 import os
 import re
 import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -182,6 +184,45 @@ def read_tensor(path: Path, name: str) -> Tensor:
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(shown(str(error))) from None
     return tensor
+
+
+@dataclass(frozen=True)
+class StoredTensors:
+    """Content of a safetensors file, as far as it was asked for."""
+
+    metadata: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    """Of all tensors."""
+    kinds: dict[str, str]
+    """Types of their numbers, such as F32."""
+    tensors: dict[str, Tensor]
+    """Those that were asked for, in memory of their own."""
+
+
+def read_tensors(path: Path, wanted: Mapping[str, tuple[int, ...]], *, link: bool = False) -> StoredTensors:
+    """Read those float32 tensors of a safetensors file that are there with the shapes that are wanted.
+
+    Args:
+        path: path of the file.
+        wanted: shapes by name.
+        link: whether it may be a link to an ordinary file.
+
+    Raises:
+        OSError, ValueError: the file can't be read, or does not hold what its header says.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    open_file(path, link=link).close()
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            kinds = {name: str(part.get_dtype()) for name, part in slices.items()}
+            good = [name for name in wanted if shapes.get(name) == wanted[name] and kinds[name] == "F32"]
+            tensors = {name: file.get_tensor(name).clone() for name in good}
+            return StoredTensors(dict(file.metadata() or {}), shapes, kinds, tensors)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(shown(str(error))) from None
 
 
 def map_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +34,7 @@ from gnnpipe.records.taking import (
     clear,
     launch_id,
     made,
+    new_name,
 )
 from gnnpipe.system.failures import advice, reason
 
@@ -74,7 +73,7 @@ class RunFolder:
             ConfigError: the folder exists and ``overwrite`` is not set, it holds anything but a run, or none
                 can be made there.
         """
-        folder = cls(Path(config.out) if config.out else _new_name(config.data_name, config.model))
+        folder = cls(Path(config.out) if config.out else new_name(config.data_name, config.model))
         with folder._writing():
             check_may_take(folder.path, overwrite=config.overwrite)
         return folder
@@ -104,7 +103,9 @@ class RunFolder:
                 f"out: can't make or write '{self.path}' ({reason(error, str(self.path))}); {advice(error)}"
             ) from None
 
-    def rewind(self, config: Resolved, plan: PlanFile | None, epochs: int, model: Path) -> int:
+    def rewind(
+        self, config: Resolved, plan: PlanFile | None, epochs: int, model: Path, *, over: bool = False
+    ) -> int:
         """Bring the folder back to the state after ``epochs`` epochs; return `StoredPlan.since`.
 
         Kept lines and keys are not rewritten, so that those of a newer version survive.
@@ -114,6 +115,7 @@ class RunFolder:
             plan: that it goes on by; None for the one it had. plan.json remembers the plans until now.
             epochs: number of epochs that stay.
             model: the best weights of those epochs; the file is absent if there were none yet.
+            over: whether no epoch follows. Plan and settings then stay those of the epochs that ran.
 
         Raises:
             CheckpointError: there are fewer records than ``epochs``, or one is malformed.
@@ -127,10 +129,11 @@ class RunFolder:
             )
         for number, line in enumerate(lines):
             self._check_line(line, number)
+        over = over or epochs == config.epochs
         now = self.plan()
         content, settings = self.read(PLAN), config_as_yaml(config)
-        if epochs == config.epochs:  # no epoch is left: plan and settings stay those of the epochs that ran
-            settings = {**self.settings(), "epochs": epochs}
+        if over:
+            settings = {**self.settings(), "epochs": config.epochs, "patience": config.patience}
         else:
             resumed = (*now.resumed, Resumption(epochs, now.shape))
             now = replace(now, plan=plan.plan if plan else now.plan, resumed=resumed)
@@ -147,7 +150,7 @@ class RunFolder:
             for name in AT_THE_END:
                 remove(self.path / name)
             write_file(self.path / CONFIG, dump_yaml(settings))
-        return now.since(config.epochs)
+        return now.since(epochs if over else config.epochs)
 
     def _check_line(self, line: Content, epoch: int) -> None:
         """Raise CheckpointError unless ``line`` is the record of ``epoch``."""
@@ -288,13 +291,6 @@ class RunFolder:
         """The command that goes on with the run; with a graph in memory, the call."""
         in_memory = (self.path / CONFIG).exists() and self.settings().get("dataset") == IN_MEMORY
         return f"gnnpipe.resume('{self.path}', data)" if in_memory else f"gnnpipe train --resume {self.path}"
-
-
-def _new_name(dataset: str, model: str) -> Path:
-    """A new runs/DATE-DATASET-MODEL, numbered where several runs start in one second."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{dataset.lower()}-{model}"
-    names = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
-    return next(path for path in names if not path.exists())
 
 
 def config_as_yaml(config: Resolved) -> Content:

@@ -89,6 +89,16 @@ class Best:
 
 
 @dataclass(frozen=True)
+class StoppedEarly:
+    """Why a run ended, as finished, before its last epoch."""
+
+    epoch: int
+    """The epoch that it ended with, counted from 0."""
+    reason: str
+    """In words, such as ``validation accuracy has not improved for 20 epochs``."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """The results of a run: its summary.json. Speed and bytes are those of its last plan's epochs."""
 
@@ -105,6 +115,8 @@ class Summary:
     versions: dict[str, str]
     hardware: dict[str, str | int]
     """The machine, and how many ``ranks`` and ``threads_per_rank`` used it."""
+    stopped_early: StoppedEarly | None = None
+    """None if all epochs were run."""
 
     @classmethod
     def read(cls, content: Content) -> Summary:

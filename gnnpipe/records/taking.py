@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import uuid
+from datetime import datetime
 from pathlib import Path
 
 from gnnpipe.checkpoint.names import CHECKPOINTS, MODEL
@@ -52,6 +54,13 @@ def _agent() -> str:
     except (OSError, IndexError):
         began = "?"
     return f"{parent}-{began}"
+
+
+def new_name(dataset: str, model: str) -> Path:
+    """A new runs/DATE-DATASET-MODEL, numbered where several runs start in one second."""
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{dataset.lower()}-{model}"
+    names = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+    return next(path for path in names if not path.exists())
 
 
 def check_is_run(path: Path, key: str) -> None:

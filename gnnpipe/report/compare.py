@@ -78,7 +78,7 @@ def _compare(folders: Sequence[RunFolder], *, as_json: bool) -> int:
         _check(folder)
     columns = [_column(folder) for folder in folders]
     runs = [_compared(column, columns[0]) for column in columns]
-    unequal = _differences(folders)
+    unequal = differences(folders, OF_THE_PLAN)
     if as_json:
         sys.stdout.write(json_text({"runs": runs, "unequal": unequal}, indent=2) + "\n")
         return 0
@@ -123,14 +123,15 @@ def _compared(column: Column, first: Column) -> Compared:
     return Compared(column, first.median_epoch_seconds / column.median_epoch_seconds, less)
 
 
-def _differences(folders: Sequence[RunFolder]) -> list[str]:
-    """Lines on settings other than the plan's, versions and machines that are not the same in all runs."""
+def differences(folders: Sequence[RunFolder], ignored: set[str]) -> list[str]:
+    """Lines on settings other than ``ignored`` ones, versions and machines that are not the same in all
+    runs."""
     every = [_flat(folder.settings()) for folder in folders]
     for settings, folder in zip(every, folders, strict=True):
         summary = folder.summary()
         hardware = {key: value for key, value in summary.hardware.items() if key != "ranks"}
         settings |= _flat({"versions": summary.versions, "hardware": hardware})
-    keys = sorted({key for settings in every for key in settings} - OF_THE_PLAN)
+    keys = sorted({key for settings in every for key in settings} - ignored)
     return [
         f"{shown(key)}: {', '.join(shown(settings.get(key)) for settings in every)}"
         for key in keys

@@ -264,6 +264,8 @@ def summary_rows(summary: Summary, plan: StoredPlan) -> list[tuple[str, str]]:
     ]
     if len(by_kind) > 1:
         rows += [(f"  {kind}", readable_bytes(count)) for kind, count in by_kind.items()]
+    if stopped := summary.stopped_early:
+        rows.append(("stopped early", f"after epoch {stopped.epoch + 1}: {stopped.reason}"))
     for item in plan.resumed:
         rows.append(("resumed", f"after epoch {item.epoch}, until then {'x'.join(map(str, item.shape))}"))
     rival = plan.rival_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from itertools import product
@@ -17,6 +18,7 @@ from gnnpipe.nn.metrics import Classes
 from gnnpipe.records.class_tables import class_name
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.record import BytesSent, EpochRecord, GradientQuality
+from gnnpipe.records.seeds import SEEDS_PICTURE
 from gnnpipe.records.taking import COMPARISON, CONFUSION_PICTURE, PICTURE
 from gnnpipe.report.classes import SPLITS_IN_WORDS
 from gnnpipe.report.console import METRIC_NAMES
@@ -139,6 +141,38 @@ def draw_comparison(
     _stack(sent_axes, labels, mebibytes, KINDS, legend_columns=2)
     sent_axes.set(title="MiB sent per epoch, all ranks")
     return _save(figure, folder / COMPARISON)
+
+
+def draw_seeds(
+    records: Mapping[int, Sequence[EpochRecord]], tests: Sequence[float | None], name: str, folder: Path
+) -> str:
+    """Draw the validation curves of runs and their test scores to seeds.png; return a line that says so.
+
+    Args:
+        records: of each run, by seed.
+        tests: test score of each run at its best validation; None where test labels are hidden.
+        name: of the metric.
+        folder: the picture's folder.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        return "no picture: matplotlib is not installed; pip install 'gnnpipe[plot]'"
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    curves, dots = figure.subplots(1, 2, width_ratios=(2, 1))
+    for seed, of_run in records.items():
+        points = [(record.epoch + 1, record.scores.val) for record in of_run if record.scores is not None]
+        curves.plot(*zip(*points, strict=True), linewidth=0.8, label=f"seed {seed}")
+    curves.set(title=f"validation {name} (exact, whole graph)", xlabel="epoch", ylabel=name)
+    if len(records) <= 12:  # more would hide the curves
+        curves.legend(fontsize="small")
+    known = [score for score in tests if score is not None]
+    if known:
+        dots.plot([0.0] * len(known), known, "o", color="#009e73", alpha=0.6)
+        deviation = statistics.stdev(known) if len(known) > 1 else 0.0
+        dots.errorbar([0.2], [statistics.mean(known)], yerr=[deviation], fmt="_", color="#0072b2", capsize=6)
+    dots.set(title=f"test {name}, mean and standard deviation", xlim=(-0.4, 0.6), xticks=[])
+    return _save(figure, folder / SEEDS_PICTURE)
 
 
 def _save(figure: Any, path: Path) -> str:

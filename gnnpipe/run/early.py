@@ -9,9 +9,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from gnnpipe.checkpoint.names import weights_file
 from gnnpipe.config.checks import check_graph_folder
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.synthetic import check_synthetic
+from gnnpipe.errors import ConfigError, shown
 from gnnpipe.planner.hardware import load_hardware
 from gnnpipe.records.taking import check_may_take
 from gnnpipe.schedule.plan import check_exact_parts, check_shape, make_plan
@@ -32,6 +34,11 @@ def check_early(config: Resolved) -> None:
         with suppress(OSError):  # reported when the folder is made
             check_may_take(Path(config.out), overwrite=config.overwrite)
     check_plan(config)
+    if config.warm_start and not config.resume and not weights_file(config.warm_start).exists():
+        raise ConfigError(
+            f"warm-start: '{shown(str(weights_file(config.warm_start)))}' is absent; name the folder of a "
+            "run that has weights, or a safetensors file"
+        )
 
 
 def check_plan(config: Resolved) -> None:

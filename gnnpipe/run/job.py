@@ -8,11 +8,12 @@ from pathlib import Path
 
 import gnnpipe
 from gnnpipe.checkpoint.storage import StoredCheckpoint
+from gnnpipe.checkpoint.warm_start import WarmStart, warm_start
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import LayoutConfig, Metric, PartBalance
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.tables import TableSettings
-from gnnpipe.errors import DataError, PlanError
+from gnnpipe.errors import DataError, PlanError, shown
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.cache import Recipe
@@ -40,8 +41,9 @@ from gnnpipe.system.steps import Step, silently
 # Settings that neither the plan nor the model depends on.
 NOT_OF_A_PLAN = (
     "graph", "root", "dropout", "devices", "threads", "cuda_graphs", "epochs", "lr", "weight_decay",
-    "optimizer", "eval_every", "check_gradient", "timeout", "checkpoint_every", "keep_checkpoints",
-    "max_restarts", "on_nonfinite", "on_write_error", "out", "overwrite", "resume", "cache",
+    "optimizer", "eval_every", "patience", "check_gradient", "timeout", "checkpoint_every",
+    "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error", "out", "overwrite", "resume",
+    "cache", "warm_start",
 )  # fmt: skip
 
 
@@ -54,6 +56,8 @@ class Start:
     """Number of epochs that are done."""
     plan_since: int = 0
     """First epoch of the plan that the run goes on by."""
+    over: bool = False
+    """Whether no epoch is left, and only the summary is to be written."""
 
     def open(self) -> StoredCheckpoint:
         """Read the checkpoint's index; raises CheckpointError."""
@@ -74,6 +78,8 @@ class Job:
     metric: Metric
     start: Start | None = None
     """Checkpoint to go on from; None for a new run."""
+    warm_start: WarmStart | None = None
+    """Weights of another run that a new one begins with, in a file of this host; None for random ones."""
 
     @property
     def checkpointing(self) -> bool:
@@ -214,7 +220,11 @@ def prepare_job(
             f"staleness.lookahead: the graph was planned to be {plan.lookahead} chunks wide and is "
             f"{prepared.width}; give --chunks, or use --staleness.lookahead 0 (one chunk)"
         )
-    job = Job(config, plan, spec, path, out, outline.metric)
+    warm = None
+    if config.warm_start and not config.resume:
+        with step(f"reading the weights of '{shown(config.warm_start)}'"):
+            warm = warm_start(config.warm_start, spec, scratch / "weights.safetensors")
+    job = Job(config, plan, spec, path, out, outline.metric, warm_start=warm)
     predictions = predict(
         plan,
         spec,
@@ -239,7 +249,9 @@ def _prepared_file(graph: LazyGraph, recipe: Recipe, scratch: Path, step: Step) 
     cached = graph.prepared(recipe, write)
     if cached is not None:
         return cached
-    path = scratch / "graph.safetensors"
+    path = scratch / f"graph-{recipe.key}.safetensors"
+    if path.exists():  # made for an earlier run on the same graph
+        return path
     try:
         write(path)
     except OSError as error:

@@ -29,6 +29,11 @@ class Keeper:
         self._every = job.config.checkpoints
         self._last = time.monotonic()  # begin of the last checkpoint
 
+    @property
+    def after_last(self) -> bool:
+        """Whether there is a checkpoint after the last epoch, also where the run stops early."""
+        return self._every.epochs > 0
+
     def due(self, epoch: int) -> bool:
         """Whether a checkpoint is due after an epoch (counted from 0), by this rank's clock."""
         every = self._every

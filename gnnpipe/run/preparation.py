@@ -11,11 +11,14 @@ from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.checkpoint.state import remove_leftovers
 from gnnpipe.comm.groups import num_groups
 from gnnpipe.comm.world import choose_device, sharers
+from gnnpipe.config.plateau import Plateau
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
+from gnnpipe.config.run import Metric
 from gnnpipe.errors import GnnpipeError, StoppedError
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.lazy import LazyGraph
+from gnnpipe.nn.metrics import LOWER_IS_BETTER
 from gnnpipe.planner.memory.peak import on_device
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.folder import NOTHING_SAVED, RunFolder
@@ -88,6 +91,8 @@ def prepare_run(
     if claimed.start and (request.data or config.graph):
         check_same_graph(claimed.folder.plan(), plan)
     reporter.start(config, plan)
+    for line in job.warm_start.notes if job.warm_start else ():
+        reporter.say(line)
     _warn_about_device(job, predictions, reporter)
     if config.check_gradient and not has_estimate(job):
         reporter.say("nothing to check: with one chunk the gradient is the exact one")
@@ -98,12 +103,23 @@ def prepare_run(
         folder.create(config, plan)
     else:
         reporter.say(f"going on from epoch {start.epochs}")
-        for line in continued(config, folder.settings(), start.epochs):
+        for line in _consequences(config, folder, start, job.metric):
             reporter.say(line)
         remove_leftovers(folder.path)
-        since = folder.rewind(config, plan, start.epochs, start.folder / MODEL)
+        since = folder.rewind(config, plan, start.epochs, start.folder / MODEL, over=start.over)
         start = replace(start, plan_since=since)
     return replace(job, start=start), lock
+
+
+def _consequences(config: Resolved, folder: RunFolder, start: Start, metric: Metric) -> list[str]:
+    """Lines on what going on from a checkpoint changes, as of `continued`."""
+    if start.over:
+        whole = start.epochs == config.epochs
+        done = f"all {start.epochs} epochs are done" if whole else f"no epoch follows the {start.epochs} done"
+        return [f"{done} and only the summary is left; other settings change nothing"]
+    records = folder.records()[: start.epochs]
+    scores = [(record.epoch, record.scores.val) for record in records if record.scores]
+    return continued(config, folder.settings(), start.epochs, scores, Plateau(metric in LOWER_IS_BETTER))
 
 
 def _warn_about_device(job: Job, predictions: Predictions, reporter: Reporter) -> None:

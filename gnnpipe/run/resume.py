@@ -13,7 +13,9 @@ from gnnpipe.checkpoint.state import complete, latest, remove_leftovers
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.patience import Patience
 from gnnpipe.records.plan_file import GraphSize, PlanFile, StoredPlan
+from gnnpipe.records.record import StoppedEarly
 from gnnpipe.records.taking import CONFIG, SUMMARY, launch_id
 from gnnpipe.run.job import Job, Start
 from gnnpipe.run.reporter import Reporter
@@ -22,10 +24,10 @@ from gnnpipe.run.reporter import Reporter
 def restarted(job: Job, folder: RunFolder, reporter: Reporter) -> Job:
     """The same job from its last checkpoint, after its folder is brought back to that epoch."""
     stored = latest(folder.path, warn_with(reporter))
-    start = Start(stored.folder, stored.about.epochs) if stored else None
-    epochs, model = (start.epochs, start.folder / MODEL) if start else (0, Path())
+    start = _start(stored.folder, stored.about.epochs, job.config, folder) if stored else None
+    epochs, model, over = (start.epochs, start.folder / MODEL, start.over) if start else (0, Path(), False)
     remove_leftovers(folder.path)
-    since = folder.rewind(job.config, None, epochs, model)
+    since = folder.rewind(job.config, None, epochs, model, over=over)
     return replace(job, start=start and replace(start, plan_since=since))
 
 
@@ -52,9 +54,16 @@ def start_of(config: Resolved, folder: RunFolder, reporter: Reporter) -> Start |
     epochs = stored.about.epochs
     # A run that was stopped between its last checkpoint and its summary has the summary left to write. That
     # needs a best epoch, and its weights.
-    if epochs > config.epochs or (epochs == config.epochs and (folder.path / SUMMARY).exists()):
+    finished = (folder.path / SUMMARY).exists()
+    if epochs > config.epochs or (epochs == config.epochs and finished):
         raise ConfigError(
             f"resume: all {epochs} epochs of '{folder.path}' are done; give more, as in --epochs {2 * epochs}"
+        )
+    stopped = _stopped_early(folder, epochs, config)
+    if stopped and finished:
+        raise ConfigError(
+            f"resume: '{folder.path}' is finished after epoch {epochs}, as {stopped.reason}; to go on, give "
+            f"more patience, as in --patience {2 * config.patience}, or --patience 0"
         )
     if epochs == config.epochs and not any(record.scores for record in folder.records()[:epochs]):
         raise ConfigError(
@@ -66,7 +75,23 @@ def start_of(config: Resolved, folder: RunFolder, reporter: Reporter) -> Start |
             f"resume: all {epochs} epochs of '{folder.path}' are done, but their best weights could not be "
             f"written; give more, as in --epochs {2 * epochs}"
         )
-    return Start(stored.folder, epochs)
+    return _start(stored.folder, epochs, config, folder)
+
+
+def _start(checkpoint: Path, epochs: int, config: Resolved, folder: RunFolder) -> Start:
+    over = epochs == config.epochs or _stopped_early(folder, epochs, config) is not None
+    return Start(checkpoint, epochs, over=over)
+
+
+def _stopped_early(folder: RunFolder, epochs: int, config: Resolved) -> StoppedEarly | None:
+    """Why a run ended with its first ``epochs`` epochs, by the patience that ``config`` has; None if it goes
+    on."""
+    if not config.patience or epochs >= config.epochs:
+        return None
+    patience, stopped = Patience(config.patience, folder.plan().metric), None
+    for record in folder.records()[:epochs]:
+        stopped = patience.add(record)
+    return stopped
 
 
 def check_same_graph(before: StoredPlan, plan: PlanFile) -> None:

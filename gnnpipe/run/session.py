@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from gnnpipe.comm.launch import launch_local, warm_up
@@ -53,44 +53,60 @@ def train(
     return train_under_torchrun(request) if launched_by_torchrun() else _train_here(request)
 
 
-def train_missing(configs: list[Resolved], reporter: Reporter) -> None:
-    """Train the runs that are not finished yet, one after the other. All are checked before the first starts,
-    as the last may be hours away.
+def train_missing(configs: list[Resolved], reporter: Reporter, data: Graph | None = None) -> None:
+    """Train the runs on one graph that are not finished yet, one after the other. All are checked before the
+    first starts, as the last may be hours away. The graph is loaded once, and cut once for each way to cut
+    it.
+
+    Args:
+        configs: of the runs, with their folders; they name the same graph.
+        reporter: shows them.
+        data: the graph, if it is in memory; None to load it.
 
     Raises:
         ConfigError: a folder holds a run with other settings, and ``overwrite`` is not set.
         PlanError: a plan does not fit the graph or the model.
     """
-    states = [RunFolder(Path(str(config.out))).state(config) for config in configs]
-    missing = [
-        as_far_as_it_got(config, reporter) if state == "begun" else config
-        for config, state in zip(configs, states, strict=True)
-        if state != "finished"
-    ]
-    if missing:
-        with graph_of(missing[0], reporter) as graph:
-            for config in missing:
-                start_of(config, folder_of(config), reporter)
-                check_compute(config.compute, choose_device(config.device, config.num_ranks))
-                outline_of(config, graph)
-    for config, state in zip(configs, states, strict=True):
-        if state == "finished":
-            reporter.say(f"{config.out}: there already")
-    for config in missing:
-        reporter.say(str(config.out))
-        _train_here(Request(config, reporter))
+    with ExitStack() as held_until:
+        graph = held_until.enter_context(graph_of(configs[0], reporter, data))
+        configs = _with_one_plan(configs, graph, reporter)
+        states = [RunFolder(Path(str(config.out))).state(config) for config in configs]
+        missing = [
+            as_far_as_it_got(config, reporter) if state == "begun" else config
+            for config, state in zip(configs, states, strict=True)
+            if state != "finished"
+        ]
+        for config in missing:
+            start_of(config, folder_of(config), reporter)
+            check_compute(config.compute, choose_device(config.device, config.num_ranks))
+            outline_of(config, graph)
+        for config, state in zip(configs, states, strict=True):
+            if state == "finished":
+                reporter.say(f"{config.out}: there already")
+        scratch = held_until.enter_context(scratch_folder())
+        for config in missing:
+            reporter.say(str(config.out))
+            _train_here(Request(config, reporter, data), graph, scratch)
 
 
-def _train_here(request: Request) -> RunFolder:
-    """Prepare a run and start its ranks on this host."""
+def _train_here(request: Request, graph: LazyGraph | None = None, scratch: Path | None = None) -> RunFolder:
+    """Prepare a run and start its ranks on this host.
+
+    Args:
+        request: the run.
+        graph: its graph, if that is at hand already.
+        scratch: folder for what is made of the graph, which may be there from an earlier run.
+    """
     folder = folder_of(request.config)
     with ExitStack() as held_until:
         try:
             claimed = claim(request, folder, held_until)
-            graph = held_until.enter_context(graph_of(request.config, request.reporter, request.data))
+            graph = graph or held_until.enter_context(
+                graph_of(request.config, request.reporter, request.data)
+            )
             request = _with_plan(request, graph)
             warm_up(rank_main, request.reporter)
-            scratch = held_until.enter_context(scratch_folder())
+            scratch = scratch or held_until.enter_context(scratch_folder())
             job, lock = prepare_run(request, graph, claimed, scratch, held_until)
         except StoppedError as error:
             raise stopped(error.number, folder, begun=bool(request.config.resume)) from None
@@ -111,6 +127,16 @@ def _with_plan(request: Request, graph: LazyGraph) -> Request:
         reporter.remark(warning, warning=True)
     check_compute(config.compute, choose_device(config.device, config.num_ranks))
     return replace(request, config=config)
+
+
+def _with_one_plan(configs: list[Resolved], graph: LazyGraph, reporter: Reporter) -> list[Resolved]:
+    """Choose the plan of all runs if that is asked for; they then differ in nothing that it depends on."""
+    first = configs[0]
+    if first.plan != "auto":
+        return configs
+    plan = _with_plan(Request(first, reporter), graph).config
+    names = [field.name for field in fields(plan) if getattr(plan, field.name) != getattr(first, field.name)]
+    return [replace(config, **{name: getattr(plan, name) for name in names}) for config in configs]
 
 
 def _launch(job: Job, folder: RunFolder, reporter: Reporter, lock: Lock = ()) -> None:

@@ -141,12 +141,16 @@ def _order_of(job: Job) -> str:
 
 
 def _check_alike(jobs: list[tuple[Job, str | None]]) -> None:
-    """Raise PlanError unless all hosts have the same plan and have cut the graph the same way: ranks of
-    several hosts would take each other's rows for other nodes'."""
+    """Raise PlanError unless all hosts have the same plan and have cut the graph the same way, as ranks of
+    several hosts would take each other's rows for other nodes', and ConfigError unless they begin with the
+    same weights."""
     first, order = jobs[0]
     same = "install the same versions on all, with pymetis, and with kaminpar on all hosts or on none"
     if any(other.plan != first.plan for other, _ in jobs):
         raise PlanError(f"the hosts came to different plans; {same}")
+    # after a restart the first host alone may know that there is a checkpoint, which needs no other weights
+    if len({other.warm_start.fingerprint for other, _ in jobs if other.warm_start}) > 1:
+        raise ConfigError("warm-start: the hosts read different weights; give all of them the same file")
     if any(other_order != order for _, other_order in jobs):
         raise PlanError(f"the hosts cut the graph in different ways; {same}")
 

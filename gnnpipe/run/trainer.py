@@ -8,24 +8,29 @@ from dataclasses import replace
 from torch import Tensor
 
 from gnnpipe.checkpoint.state import RankState
+from gnnpipe.checkpoint.warm_start import load as load_weights
 from gnnpipe.comm.clock import Clock
 from gnnpipe.comm.products import computing
 from gnnpipe.comm.stage_links import Messages
 from gnnpipe.comm.wire import Wire
 from gnnpipe.comm.world import World
+from gnnpipe.config.plateau import Plateau
+from gnnpipe.config.rates import Rates
 from gnnpipe.engine.engine import Engine, EpochUnderWay
 from gnnpipe.engine.gradient_check import CheckResult
 from gnnpipe.engine.nonfinite import clear_nonfinite, finite_gradients, first_nonfinite, first_of
-from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
+from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optimizer, set_rate
 from gnnpipe.engine.replay import replayed
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.sweep import REFRESH, refresh, table_errors
 from gnnpipe.errors import StoppedError, TrainingError
 from gnnpipe.graph.prepare.prepared import PreparedGraph
+from gnnpipe.nn.metrics import LOWER_IS_BETTER
 from gnnpipe.nn.split_metrics import Measure
 from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.patience import Patience
 from gnnpipe.records.progress import Progress
-from gnnpipe.records.record import Best, EpochRecord, Summary
+from gnnpipe.records.record import Best, EpochRecord, StoppedEarly, Summary
 from gnnpipe.records.recorder import Recorder
 from gnnpipe.run.epoch_record import KINDS, RankReport, check_finite, epoch_record, gradient_quality
 from gnnpipe.run.evaluation import Evaluation, evaluate
@@ -68,7 +73,10 @@ class Trainer:
         self._engine = Engine(stage, actions, self._messages, self._clock, Wire(job.plan.wire), work)
         self._first_epoch = job.start.epochs if job.start else 0
         self._optimizer = make_optimizer(stage.modules, config.optimizer, config.lr, config.weight_decay)
-        self._scheduler = make_scheduler(self._optimizer, config.optimizer, config.epochs, self._first_epoch)
+        plateau = Plateau(job.metric in LOWER_IS_BETTER)
+        self._rates = Rates(config.optimizer, config.lr, config.epochs, plateau)
+        if job.warm_start and not job.start:
+            load_weights(stage, job.warm_start.path)
         self._averaged = AveragedWeights(stage.modules, config.optimizer.averaging)
         self._settings = job.tables
         self._state = RankState(stage, self._optimizer, self._averaged, graph, self._settings)
@@ -76,6 +84,8 @@ class Trainer:
         self._recorder = Recorder(self._folder, config.on_write_error, reporter.warn)
         self._keeper = Keeper(job, world, self._state, self._recorder)
         self._progress = Progress(job.metric)
+        self._patience = Patience(config.patience, job.metric)
+        self._stopped: StoppedEarly | None = None  # why the run ends before its last epoch
         self._facts = graph.facts
         self._ages = ages_of(job, graph, self._settings)
         self._check = gradient_check_of(job, stage, graph, self._messages, world.links)
@@ -103,37 +113,61 @@ class Trainer:
             StoppedError: a rank was told to end; the finished epochs are saved.
         """
         # An epoch, on all ranks in step:
-        #   train -> evaluate (when due) -> best weights -> record (rank 0) -> checkpoint (when due) -> stop?
+        #   train -> evaluate (when due) -> best weights -> record (rank 0) -> checkpoint (when due) -> end?
         # Whether to evaluate, save or stop follows from what all ranks know. One that decided by itself would
         # leave the others waiting in the next exchange.
         config = self._job.config
         record = self._last
         began = self._clock.now() - (record.elapsed if record else 0.0)
-        for epoch in range(self._first_epoch, config.epochs):
-            evaluates = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
+        for epoch in range(self._first_epoch, self._first_epoch if self._stopped else config.epochs):
+            is_last = epoch + 1 == config.epochs
+            evaluates = (epoch + 1) % config.eval_every == 0 or is_last
             record, due, told = self._train_epoch(epoch, next(self._orders), wish, settles=evaluates)
             if evaluates:
-                evaluation = self._evaluate(epoch)
-                record = replace(record, scores=evaluation.scores, classes=evaluation.classes)
+                record = self._evaluated(record)
+            self._stopped = None if is_last else self._stopped_early(record)
+            if self._stopped and record.scores is None:  # the last epoch is always evaluated
+                record = self._evaluated(record)
             record = replace(record, elapsed=self._clock.now() - began)
-            best = self._progress.add(record)
-            if best is not None:
-                self._save_model(best)
-            else:  # counts of classes would swell the records; only the best epoch's are looked at
-                record = replace(record, classes=None)
-            if self._world.rank == 0:
-                self._recorder.append(record)
-                self._reporter.epoch(record)
-                for warning in self._watch.warnings(record):
-                    self._reporter.warn(warning)
+            self._keep(record)
+            due = due or (self._stopped is not None and self._keeper.after_last)
             self._keeper.after(epoch, due=due, refreshed=self._refreshed)
-            if told and epoch + 1 < config.epochs:
+            if self._stopped:
+                break
+            if told and not is_last:
                 self._keeper.finish()
                 self._reporter.close()
                 self._world.gather(None)  # a barrier: no rank leaves while another still writes
                 raise StoppedError(told)
         self._keeper.finish()
         self._finish(record)
+
+    def _stopped_early(self, record: EpochRecord) -> StoppedEarly | None:
+        """Why the run ends, as finished, with this epoch; None to go on. Nothing else ends a run so.
+
+        All ranks must come to the same answer. Patience does, as all hold the same record. A wish that one
+        rank alone knows of would have to be shared here.
+        """
+        return self._patience.add(record)
+
+    def _evaluated(self, record: EpochRecord) -> EpochRecord:
+        """The epoch's record with its scores, by which the learning rate may fall from the next one on."""
+        evaluation = self._evaluate(record.epoch)
+        self._rates.add(record.epoch, evaluation.scores.val)
+        return replace(record, scores=evaluation.scores, classes=evaluation.classes)
+
+    def _keep(self, record: EpochRecord) -> None:
+        """Count an epoch, and write and show its record; write its weights if they are the best yet."""
+        best = self._progress.add(record)
+        if best is not None:
+            self._save_model(best)
+        else:  # counts of classes would swell the records; only the best epoch's are looked at
+            record = replace(record, classes=None)
+        if self._world.rank == 0:
+            self._recorder.append(record)
+            self._reporter.epoch(record)
+            for warning in self._watch.warnings(record):
+                self._reporter.warn(warning)
 
     def _resume(self, orders: list[list[int]]) -> EpochRecord | None:
         """Restore the job's checkpoint, if any; return the last record on rank 0, and None elsewhere.
@@ -147,22 +181,27 @@ class Trainer:
         stored = start.open()
         self._state.restore(stored)
         self._refreshed = stored.about.refreshed
-        reads = reads_stale_rows(self._job) and self._first_epoch < self._job.config.epochs
+        reads = reads_stale_rows(self._job) and not start.over
         if reads and not self._state.restore_tables(stored):
             with self._messages.first_time("a refresh"):
                 refresh(self._stage, self._messages, self._first_epoch)
             self._refreshed = True
         self._world.links.take_bytes()  # a refresh here is no epoch's traffic
-        # Progress, warnings and ages follow from the records, so they are replayed and not stored.
+        # Progress, patience, rates, warnings and ages follow from the records: they are replayed, not stored.
         self._progress.since = start.plan_since
         records = self._folder.records() if self._world.rank == 0 else []
         for record in records:
             self._progress.add(record)
+            stopped = self._patience.add(record)
+            self._stopped = stopped if record.epoch + 1 < self._job.config.epochs else None
+            if record.scores is not None:
+                self._rates.add(record.epoch, record.scores.val)
             list(self._watch.warnings(record))
             self._ages.epoch(record.epoch, orders[record.epoch], refreshed=self._refreshes(record.epoch))
         if stored.about.says_best:
             self._progress.hold(stored.about.best, records)
-        self._progress = self._world.gather(self._progress)[0]
+        state = self._progress, self._patience, self._stopped, self._rates
+        self._progress, self._patience, self._stopped, self._rates = self._world.gather(state)[0]
         return records[-1] if records else None
 
     def _train_epoch(
@@ -180,7 +219,8 @@ class Trainer:
         Returns:
             Its record, whether a checkpoint is due, and the signal that told a rank to end (0: none).
         """
-        lr = float(self._scheduler.get_last_lr()[0])
+        lr = self._rates.of(epoch)
+        set_rate(self._optimizer, lr)
         report, checks, skips = self._run_epoch(epoch, order, wish, settles=settles)
         # From here on all ranks hold the same reports, so that they decide alike.
         reports = self._world.gather(report)
@@ -284,7 +324,6 @@ class Trainer:
             self._where = self._first_nonfinite()
             self._optimizer.zero_grad(set_to_none=True)  # a step without gradients changes nothing
         self._optimizer.step()
-        self._scheduler.step()
         self._averaged.update()
 
     def _first_nonfinite(self) -> str:
@@ -346,7 +385,9 @@ class Trainer:
         if self._world.rank != 0:
             return
         self._reporter.close()
-        progress = self._progress
+        progress, stopped = self._progress, self._stopped
+        if stopped:
+            self._reporter.say(f"stopped after epoch {stopped.epoch + 1}: {stopped.reason}")
         if last is None or progress.best is None:  # only where somebody has changed the files
             raise TrainingError("no epoch is known whose weights are kept; go on with more --epochs")
         kinds = list(last.bytes_sent)
@@ -361,6 +402,7 @@ class Trainer:
                 tuple(peaks),
                 versions(),
                 hardware(self._world.device, self._world.size),
+                stopped,
             ),
             self._facts.class_names,
         )

@@ -10,22 +10,20 @@ from torch import nn
 from torch.optim import Adam, AdamW
 
 from gnnpipe.config.checks import check_config
+from gnnpipe.config.plateau import Plateau
+from gnnpipe.config.rates import Rates
 from gnnpipe.config.resolved import OptimizerSettings
 from gnnpipe.config.run import GcniiConfig, OptimizerConfig, RunConfig
-from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optimizer, make_scheduler
+from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optimizer
 from gnnpipe.errors import ConfigError
 from gnnpipe.nn.models import ModelSpec, build_stack
+from tests.graphs import random_graph
+from tests.harness import Case, make_stage
 
 
 def rates(config: OptimizerSettings, epochs: int) -> list[float]:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = make_scheduler(optimizer, config, epochs)
-    found = []
-    for _ in range(epochs):
-        found.append(scheduler.get_last_lr()[0])
-        optimizer.step()
-        scheduler.step()
-    return found
+    schedule = Rates(config, 1.0, epochs, Plateau(lower_is_better=False))
+    return [schedule.of(epoch) for epoch in range(epochs)]
 
 
 def test_constant_with_warmup() -> None:
@@ -100,6 +98,22 @@ def test_dense_layers_decay_on_their_own() -> None:
         optimizer.step()
     for one, other in zip(nn.ModuleDict(ours).parameters(), nn.ModuleDict(theirs).parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("rank", range(3))
+def test_each_stage_gives_its_layers_their_decay(rank: int) -> None:
+    """GCNII's paper: 0.01 for the convolutions, 0.0005 for the dense layers, wherever they are. The input
+    layer is on every stage where initial rows are computed anew."""
+    case = Case(random_graph(20, 3, num_features=5, num_classes=3), initial="recompute")
+    modules = make_stage(case, 3, rank).modules
+    optimizer = make_optimizer(modules, OptimizerSettings(dense_weight_decay=0.0005), 0.01, 0.01)
+    decays = {
+        id(weight): group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]
+    }
+    found = {name: decays[id(weight)] for name, weight in modules.named_parameters()}
+    assert set(found.values()) == {0.01, 0.0005}
+    for name, decay in found.items():
+        assert decay == (0.01 if name.startswith("layers") else 0.0005), name
 
 
 def test_models_without_dense_layers_refuse_their_decay() -> None:

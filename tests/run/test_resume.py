@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gnnpipe.config.checks import check_config
+from gnnpipe.config.plateau import Plateau
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
 from gnnpipe.config.run import OptimizerConfig, RunConfig
@@ -53,6 +54,18 @@ def test_a_rate_that_goes_on_as_planned_says_nothing() -> None:
     assert said(10, constant, epochs=20) == []
 
 
+def test_a_rate_that_fell_on_a_plateau_goes_on_as_it_is() -> None:
+    settings = replace(COSINE.optimizer, schedule="plateau", plateau_patience=1, plateau_factor=0.5, warmup=0)
+    before, scores = replace(COSINE, optimizer=settings), [(1, 0.5), (3, 0.4), (5, 0.5), (7, 0.3)]
+    plateau = Plateau(lower_is_better=False)
+    assert continued(before, config_as_yaml(before), 8, scores, plateau) == []
+    slower = replace(before, optimizer=replace(settings, plateau_patience=3))
+    (line,) = continued(slower, config_as_yaml(before), 8, scores, plateau)
+    assert line.startswith(
+        "learning rate: 0.025 in epoch 8, 0.05 from epoch 9 on, by optimizer.plateau_patience 3 (was 1); "
+    )
+
+
 @pytest.mark.parametrize(("old", "new", "word"), [(0.0, 0.9, "begin at"), (0.9, 0.0, "are dropped")])
 def test_averaging_switched_on_or_off_says_what_becomes_of_the_averages(
     old: float, new: float, word: str
@@ -67,11 +80,6 @@ def test_another_kind_of_history_says_what_is_read_first() -> None:
     staleness = replace(COSINE.staleness, history="clean")
     (line,) = said(4, staleness=staleness)
     assert line.startswith("staleness.history: an exact sweep makes clean rows")
-
-
-def test_nothing_left_to_run_says_so() -> None:
-    (line,) = said(10, lr=0.7, stages=1)
-    assert line.startswith("all 10 epochs are done")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,11 @@ class Recipe:
     num_rivals: int
     """Number of ranks for which the halo of graph parallelism is counted."""
 
+    @property
+    def key(self) -> str:
+        """Name of a file of what is made by it, beside those by other recipes."""
+        return xxhash.xxh3_64(json.dumps(asdict(self)).encode()).hexdigest()
+
     def words(self) -> str:
         """The cut for people, as in ``2 parts x 16 chunks, gcn``."""
         cut = self.cut
