@@ -40,7 +40,7 @@ NOTHING_SAVED = "nothing was saved yet"
 # Settings that do not change the results; a finished run counts as the one asked for whatever they are.
 OPERATION = {
     "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error",
-    "cuda_graphs",
+    "cuda_graphs", "log",
 }  # fmt: skip
 
 
@@ -53,6 +53,7 @@ class RunFolder:
     records.jsonl      one line an epoch
     summary.json       results; there once all epochs are done
     model.safetensors  the best weights so far, by global layer number
+    logs/              what callbacks wrote, such as TensorBoard's event files
     checkpoints/       the state after some of the epochs, to go on from
     .lock              locked while the run goes on
     """
@@ -288,6 +289,7 @@ def config_as_yaml(config: Resolved) -> Content:
     values = dict(sorted(asdict(config).items(), key=lambda item: isinstance(item[1], dict)))  # sections last
     for key in ("out", "overwrite", "resume", "cache"):
         del values[key]
+    values["log"] = list(values["log"])
     values["optimizer"]["betas"] = list(values["optimizer"]["betas"])
     return values
 
