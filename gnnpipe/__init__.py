@@ -12,9 +12,18 @@ if TYPE_CHECKING:
     from gnnpipe.api import Run, load, open, plan, resume, train, train_seeds  # noqa: A004
     from gnnpipe.config.run import RunConfig
     from gnnpipe.graph.data import Graph
+    from gnnpipe.run.callbacks.callback import STOP, Callback, RunInfo
+    from gnnpipe.run.callbacks.csv_table import CSV
+    from gnnpipe.run.callbacks.early_stopping import EarlyStopping
+    from gnnpipe.run.callbacks.mlflow import MLflow
+    from gnnpipe.run.callbacks.tensorboard import TensorBoard
+    from gnnpipe.run.callbacks.wandb import WandB
 
 __version__ = "0.1.0"
-__all__ = ["Graph", "Run", "RunConfig", "load", "open", "plan", "resume", "train", "train_seeds"]
+__all__ = [
+    "CSV", "STOP", "Callback", "EarlyStopping", "Graph", "MLflow", "Run", "RunConfig", "RunInfo",
+    "TensorBoard", "WandB", "load", "open", "plan", "resume", "train", "train_seeds",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
@@ -44,6 +44,15 @@ from gnnpipe.records.taking import SUMMARY, check_is_run
 from gnnpipe.report.console import ConsoleReporter
 from gnnpipe.report.seeds import Seeds
 from gnnpipe.run import session
+from gnnpipe.run.callbacks.callback import STOP as STOP
+from gnnpipe.run.callbacks.callback import Callback
+from gnnpipe.run.callbacks.callback import RunInfo as RunInfo
+from gnnpipe.run.callbacks.csv_table import CSV as CSV
+from gnnpipe.run.callbacks.early_stopping import EarlyStopping as EarlyStopping
+from gnnpipe.run.callbacks.host import checked
+from gnnpipe.run.callbacks.mlflow import MLflow as MLflow
+from gnnpipe.run.callbacks.tensorboard import TensorBoard as TensorBoard
+from gnnpipe.run.callbacks.wandb import WandB as WandB
 from gnnpipe.run.reporter import Quiet, Reporter
 from gnnpipe.system.pages import ask_for_huge_pages
 
@@ -84,7 +93,12 @@ class Run:
 
 
 def train(
-    data: Any = None, *, config: RunConfig | None = None, verbose: bool | None = None, **changes: Any
+    data: Any = None,
+    *,
+    config: RunConfig | None = None,
+    callbacks: Sequence[Callback] = (),
+    verbose: bool | None = None,
+    **changes: Any,
 ) -> Run:
     """Train a deep GNN on one whole graph, with ``stages * parts`` processes.
 
@@ -96,6 +110,8 @@ def train(
             ``x``, ``y``, ``edge_index`` and perhaps ``edge_weight`` and masks. By default the built-in graph.
             Other attributes of a Data are not used; a warning names them.
         config: settings. ``data`` and ``changes`` win over it.
+        callbacks: objects of classes derived from `Callback`. They are called in this process, in this order,
+            and may end the run.
         verbose: show the run as ``gnnpipe train`` does. By default on a terminal and in a notebook; else only
             warnings are shown, by Python's logging.
         changes: fields of `RunConfig`. A nested one is given whole, or as a dict of the fields to change:
@@ -105,15 +121,22 @@ def train(
         UserError: a ValueError that says what can't be used, and what can.
         TrainingError: a rank failed, or the numbers went wrong.
         StoppedError: a KeyboardInterrupt, after the epoch is finished and saved.
+        BaseException: what a callback has raised, as it is; likewise.
     """
+    listening = checked(callbacks)
     asked = _asked(RunConfig(), config, data, changes)
     if asked.resume:
         raise ConfigError(f"resume: use gnnpipe.resume('{shown(asked.resume)}') to go on with a run")
-    return _trained(asked, data, _reporter(verbose))
+    return _trained(asked, data, _reporter(verbose), listening)
 
 
 def resume(
-    folder: str | os.PathLike[str] | Run, data: Any = None, *, verbose: bool | None = None, **changes: Any
+    folder: str | os.PathLike[str] | Run,
+    data: Any = None,
+    *,
+    callbacks: Sequence[Callback] = (),
+    verbose: bool | None = None,
+    **changes: Any,
 ) -> Run:
     """Go on with a run from its last checkpoint, with its settings.
 
@@ -122,6 +145,7 @@ def resume(
         data: the graph again, if the run was trained on one in memory, or its folder, if that has moved. It
             must have as many nodes, edges, features and classes as before, and values to be predicted with
             the same mean and deviation; nothing else is compared.
+        callbacks: as for `train`; a run does not remember those that it had.
         verbose: as for `train`.
         changes: other settings from here on, such as ``epochs=400`` or another plan. The graph and the model
             stay.
@@ -129,6 +153,7 @@ def resume(
     Raises:
         UserError: nothing is left to do, or what was given makes it another run. Also as `train`.
     """
+    listening = checked(callbacks)
     path = _path("resume", folder.folder if isinstance(folder, Run) else folder)
     for key in ("out", "overwrite", "resume", "config"):
         if key in changes:
@@ -153,7 +178,7 @@ def resume(
     if key not in changes and data is None:
         for line in check_root(asked, [(path, settings.get(key))]):
             reporter.remark(line)
-    return _trained(replace(asked, out=str(path), resume=str(path)), data, reporter, before)
+    return _trained(replace(asked, out=str(path), resume=str(path)), data, reporter, listening, before)
 
 
 def train_seeds(
@@ -310,13 +335,20 @@ def _path(key: str, folder: object) -> Path:
     return Path(folder)
 
 
-def _trained(asked: RunConfig, data: Any, reporter: Reporter, before: Resolved | None = None) -> Run:
+def _trained(
+    asked: RunConfig,
+    data: Any,
+    reporter: Reporter,
+    callbacks: Sequence[Callback],
+    before: Resolved | None = None,
+) -> Run:
     """Check and train what was asked for.
 
     Args:
         asked: as the caller gave it, unchecked.
         data: a graph in memory; anything else is a name or a folder, which ``asked`` has.
         reporter: told of the run.
+        callbacks: told of it, too.
         before: the settings of the run that goes on, as they were; None for a new run.
     """
     config = _checked(asked)
@@ -326,7 +358,7 @@ def _trained(asked: RunConfig, data: Any, reporter: Reporter, before: Resolved |
     graph: Graph | None = as_graph(data, config, reporter.step) if _in_memory(data) else None
     ask_for_huge_pages()
     with _threads_kept():
-        return Run(session.train(config, reporter, before, graph).path)
+        return Run(session.train(config, reporter, before, graph, callbacks).path)
 
 
 def _reporter(verbose: object) -> Reporter:

@@ -14,7 +14,6 @@ import atexit
 import math
 import multiprocessing
 import os
-import selectors
 import signal
 import socket
 import subprocess
@@ -23,8 +22,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -64,6 +64,16 @@ SECONDS_BETWEEN_LOOKS = 0.1
 TOLD = tuple(128 + number for number in STOPS)
 
 
+class Answerer(Protocol):
+    """Answers the messages of rank 0, in the thread that launches."""
+
+    def answer(self, message: bytes) -> bytes:
+        """The answer to a message; must not raise."""
+
+    def interrupt(self, number: int) -> None:
+        """A signal tells this process to end; raises what is to interrupt an answer that is under way."""
+
+
 class RankServer:
     """The launcher's handle of its rank server, the process that ranks are forked from (`rank_server`).
 
@@ -96,13 +106,19 @@ class RankServer:
         """Whether the server lives and belongs to this process, not to one that this was forked from."""
         return self._owner == os.getpid() and self._process.poll() is None
 
+    @property
+    def connection(self) -> socket.socket:
+        """Readable when `ended` has something to say."""
+        return self._connection
+
     def start(self, task: Task, life: int, kept: tuple[int, ...]) -> None:
         """Start the ranks of a task.
 
         Args:
             task: the task.
             life: open read end of a pipe; ranks end when it does.
-            kept: open files that ranks hold as long as they live.
+            kept: open files that ranks hold as long as they live; the first is rank 0's connection to this
+                process, if it has one.
         """
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -116,19 +132,12 @@ class RankServer:
         with self._lock, suppress(ConnectionError):  # `ended` reports a server that is gone
             send(self._connection, message, files)
 
-    def ended(self, seconds: float) -> list[tuple[int, int]]:
-        """Wait up to ``seconds`` for a rank to end.
-
-        Returns:
-            Its number and exit code; nothing if none has ended.
+    def ended(self) -> tuple[int, int]:
+        """Wait for a rank to end; return its number and exit code.
 
         Raises:
             LostRankError: the server is gone, and the ranks with it.
         """
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._connection, selectors.EVENT_READ)
-            if not selector.select(seconds):
-                return []
         content = b""
         with suppress(ConnectionError):
             content = self._connection.recv(ENDED.size, socket.MSG_WAITALL)
@@ -138,7 +147,7 @@ class RankServer:
                 "system did because memory ran out"
             )
         rank, code = ENDED.unpack(content)
-        return [(rank, code)]
+        return rank, code
 
     def close(self) -> None:
         """End the server, and its ranks with it."""
@@ -189,17 +198,21 @@ def launch_local(
     arguments: tuple[Any, ...],
     num_ranks: int,
     kept: tuple[int, ...] = (),
+    answerer: Answerer | None = None,
 ) -> None:
-    """Run ``function(*arguments, store)`` in ``num_ranks`` processes of this host.
+    """Run ``function(*arguments, store)`` in ``num_ranks`` processes of this host; with an answerer,
+    ``function(*arguments, line, store)``.
 
     ``store`` is the file for their rendezvous; all traffic stays on the loopback interface. A signal that
-    tells this process to end is passed on to the ranks; a second one kills them.
+    tells this process to end is passed on to the ranks; a second one kills them. ``line`` is a connection to
+    this process on rank 0, and None on the others: rank 0 sends a message and gets its answer.
 
     Args:
         function: function that every rank calls.
         arguments: its arguments, but for the last.
         num_ranks: number of ranks.
         kept: open files that ranks hold as long as they live, such as a lock.
+        answerer: answers rank 0; None if it asks nothing.
 
     Raises:
         TrainingError: a rank failed; the message says which failed first and why.
@@ -209,11 +222,13 @@ def launch_local(
     """
     check_guard()
     with scratch_folder() as folder:
-        task = Task.of(function, arguments, num_ranks, folder, _local_environment())
+        asks = answerer is not None
+        task = Task.of(function, arguments, num_ranks, folder, _local_environment(), asks=asks)
         with _server((function, *arguments)) as server:
             wish = Wish(lambda _: server.signal(signal.SIGKILL), TWICE_SECONDS)
-            with heard(lambda number: _pass_on(number, wish, server)):
-                codes = _wait(server, task, kept, wish)
+            interrupt = answerer.interrupt if answerer else None
+            with heard(lambda number: _pass_on(number, wish, server), interrupt), _line(answerer) as line:
+                codes = _wait(server, task, kept, wish, line)
         if any(codes.values()):
             raise _outcome(codes, wish, folder)
 
@@ -228,8 +243,37 @@ def _pass_on(number: int, wish: Wish, server: RankServer) -> None:
         server.signal(number)
 
 
-def _wait(server: RankServer, task: Task, kept: tuple[int, ...], wish: Wish) -> dict[int, int]:
-    """Start the ranks and wait until all have ended; return the exit code of each rank."""
+class _Line:
+    """The launcher's end of the connection to rank 0."""
+
+    def __init__(self, answerer: Answerer, ours: Connection, theirs: Connection) -> None:
+        self._answerer = answerer
+        self.ours, self.theirs = ours, theirs
+
+    def serve(self) -> bool:
+        """Answer a message; return False if rank 0 is gone."""
+        try:
+            self.ours.send_bytes(self._answerer.answer(self.ours.recv_bytes()))
+        except (EOFError, OSError):
+            return False
+        return True
+
+
+@contextmanager
+def _line(answerer: Answerer | None) -> Iterator[_Line | None]:
+    """A connection for rank 0, if there is somebody to answer it."""
+    if answerer is None:
+        yield None
+        return
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        yield _Line(answerer, ours, theirs)
+
+
+def _wait(
+    server: RankServer, task: Task, kept: tuple[int, ...], wish: Wish, line: _Line | None
+) -> dict[int, int]:
+    """Start the ranks, answer rank 0, and wait until all have ended; return the exit code of each rank."""
     # What happens to the others once a rank has ended:
     #     it failed        SECONDS_TO_FAIL          `life` is closed, which tells them to end
     #     it ended well    SECONDS_AFTER_THE_FIRST  the same
@@ -237,13 +281,19 @@ def _wait(server: RankServer, task: Task, kept: tuple[int, ...], wish: Wish) -> 
     codes: dict[int, int] = {}
     reader, life = multiprocessing.Pipe(duplex=False)
     with life:
-        server.start(task, reader.fileno(), kept)
-        reader.close()  # ranks have copies; one here would keep the pipe open
+        lines = [line] if line else []
+        server.start(task, reader.fileno(), (*(line.theirs.fileno() for line in lines), *kept))
+        # ranks have copies; one here would keep the pipe, or the connection, open
+        for end in (reader, *(line.theirs for line in lines)):
+            end.close()
         if wish.number:  # the signal came before there were ranks to pass it on to
             server.signal(wish.number)
         deadline = math.inf
         while len(codes) < task.num_ranks:
-            for rank, code in server.ended(SECONDS_BETWEEN_LOOKS):
+            ready = wait([server.connection, *(line.ours for line in lines)], SECONDS_BETWEEN_LOOKS)
+            lines = [line for line in lines if line.ours not in ready or line.serve()]
+            if server.connection in ready:
+                rank, code = server.ended()
                 codes[rank] = code
                 patience = SECONDS_AFTER_THE_FIRST if code in (0, *TOLD) else SECONDS_TO_FAIL
                 # after `life` is closed the deadline is that of the kill, and stands

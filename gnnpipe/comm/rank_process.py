@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -45,6 +46,8 @@ class Task:
     """Scratch folder of the launch: reports of how ranks ended, and the file for their rendezvous."""
     num_ranks: int
     """Number of ranks to start."""
+    asks: bool
+    """Whether rank 0 gets a connection to the launcher."""
     environment: dict[str, str]
     """Environment variables."""
     path: list[str]
@@ -60,8 +63,10 @@ class Task:
         num_ranks: int,
         folder: Path,
         environment: dict[str, str],
+        *,
+        asks: bool = False,
     ) -> Task:
-        """The task to call ``function(*arguments, store)`` as this process would.
+        """The task to call ``function(*arguments, store)`` as this process would; see `launch_local`.
 
         Raises:
             ConfigError: it can't be sent to another process.
@@ -71,7 +76,8 @@ class Task:
         pickler.dump((function, arguments))
         main = _main_module() if pickler.needs_main else None
         path = [entry or str(Path.cwd()) for entry in sys.path]
-        return cls(buffer.getvalue(), main, str(folder), num_ranks, environment, path, str(Path.cwd()))
+        where = str(Path.cwd())
+        return cls(buffer.getvalue(), main, str(folder), num_ranks, asks, environment, path, where)
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def check_guard() -> None:
         )
 
 
-def be_rank(rank: int, task: Task, life: int) -> int:
+def be_rank(rank: int, task: Task, life: int, line: int) -> int:
     """Run the task as one of its ranks.
 
     An error is written to a file before this process closes its sockets: other ranks fail when those close,
@@ -134,6 +140,7 @@ def be_rank(rank: int, task: Task, life: int) -> int:
         rank: number of this rank.
         task: task of all ranks.
         life: read end of a pipe, which ends when the launcher dies or tells its ranks to end.
+        line: end of a connection to the launcher, which is rank 0's. Without one (`Task.asks`) any number.
 
     Returns:
         The exit code: 0, 1 after an error, 128 plus the signal's number where one has ended the run.
@@ -142,6 +149,7 @@ def be_rank(rank: int, task: Task, life: int) -> int:
     os.chdir(task.where)
     sys.path[:] = task.path
     end_with(life, folder / f"{TOLD_TO_END}{rank}")
+    lines = [_line_of(rank, line)] if task.asks else []
     try:
         with patient_streams(), heard(exit_at_once):
             # the rank server blocks these; signals that have come meanwhile are heard now
@@ -150,7 +158,7 @@ def be_rank(rank: int, task: Task, life: int) -> int:
                 _import_main(task.main)
             _set_environment(rank, task)
             function, arguments = pickle.loads(task.call)
-            function(*arguments, str(folder / "ranks"))
+            function(*arguments, *lines, str(folder / "ranks"))
     except StoppedError as error:
         return 128 + error.number
     except BaseException:
@@ -158,6 +166,14 @@ def be_rank(rank: int, task: Task, life: int) -> int:
         _leave(json_text(failure), folder / f"{FAILED}{rank}")
         return 1
     return 0
+
+
+def _line_of(rank: int, line: int) -> Connection | None:
+    """Rank 0's connection to the launcher. The others close it, so that it ends with rank 0."""
+    if rank == 0:
+        return Connection(line)
+    os.close(line)
+    return None
 
 
 def end_with(life: int, note: Path) -> None:

@@ -34,8 +34,8 @@ LENGTH = struct.Struct("q")
 # The server sends a rank's number and its exit code, which is minus the number of a signal that killed it.
 ENDED = struct.Struct("qq")
 MOST_FILES = 16
-# A task's open files are stdin, stdout and stderr, then the pipe that ends with the launcher, then files that
-# ranks only have to keep open, such as a lock.
+# A task's open files are stdin, stdout and stderr, then the pipe that ends with the launcher, then rank 0's
+# connection to the launcher if it has one, then files that ranks only have to keep open, such as a lock.
 STANDARD = 3
 
 
@@ -131,7 +131,7 @@ class _Server:
             self._connection.close()
             for descriptor, file in enumerate(files[:STANDARD]):
                 os.dup2(file, descriptor)
-            code = be_rank(rank, task, files[STANDARD])
+            code = be_rank(rank, task, files[STANDARD], files[STANDARD + 1] if task.asks else -1)
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:

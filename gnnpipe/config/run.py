@@ -29,6 +29,7 @@ Order = Literal["shuffled", "antithetic", "fixed"]
 Gradient = Literal["fresh", "reuse", "corrected"]
 History = Literal["dropped", "clean"]
 LrSchedule = Literal["constant", "cosine", "plateau"]
+Log = Literal["csv", "tensorboard", "wandb", "mlflow"]
 HaloMode = Literal["exact", "stale"]
 PartBalance = Literal["nodes", "work"]
 Initial = Literal["relay", "recompute"]
@@ -338,8 +339,8 @@ class RunConfig(CacheConfig, LossConfig, LayoutConfig, GraphConfig):
     cuda_graphs: bool | None = None
     """On CUDA, record the kernels of each chunk in the second epoch, and replay them from then on: one launch
     a chunk instead of one a kernel, which makes many chunks of a small graph several times as fast. Numbers
-    are the same, bit for bit. By default (null) with one stage; with several, which no cluster has tried yet,
-    if true is given. Runs with several parts, a lookahead or a fitted weight do without."""
+    are the same, bit for bit. By default with one stage; with several it has not been tried on a cluster yet.
+    Runs with several parts, a lookahead or a fitted weight do without."""
     threads: int = 0
     """CPU threads a process; 0 divides the cores of the host among its processes. The number decides the
     order of additions: results agree bit for bit at equal --threads, else to the eighth digit or so."""
@@ -377,6 +378,11 @@ class RunConfig(CacheConfig, LossConfig, LayoutConfig, GraphConfig):
     """Begin with the weights of another run: its folder, or a file such as its model.safetensors. They are
     taken where name and shape agree, whatever its plan, its graph or its classes; the others begin at random.
     The optimiser starts fresh, unlike with --resume."""
+    log: tuple[Log, ...] = ()
+    """Also log epochs and results elsewhere, as tensorboard,wandb. csv and tensorboard: files in logs of the
+    run's folder; wandb: Weights & Biases, offline unless WANDB_MODE is online; mlflow: its server or store,
+    or else the folder mlruns. All but csv need a package: pip install 'gnnpipe[tensorboard]'. A run that goes
+    on goes on logging; [] ends that."""
     resume: str | None = None
     """Go on with the run in this folder from its last checkpoint, with its settings. Flags win over them:
     more --epochs, or another plan (--stages, --parts, --chunks). The graph and the model stay."""

@@ -11,7 +11,6 @@ from gnnpipe.files.reading import parse_yaml
 
 MOST_BYTES_OF_A_NAME, MOST_BYTES_OF_A_PATH = 255, 4000
 _NAMES: dict[Any, tuple[str, str]] = {
-    bool: ("bool", "true or false"),
     int: ("int", "a whole number"),
     float: ("float", "a number"),
     str: ("str", "a word"),
@@ -92,9 +91,7 @@ def _as_kind(kind: Any, value: Any) -> Any:
 
 def _as_plain(kind: Any, value: Any) -> Any:
     """The value as that kind, without loss; None if it is not one."""
-    if isinstance(value, bool):
-        return value if kind is bool else None
-    if not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if kind is float and isinstance(value, int):
         return float(value) if abs(value) < 2**1000 else None
@@ -106,6 +103,8 @@ def _as_list(hint: Any, value: Any) -> list[Any] | None:
     kinds = [kind for kind in get_args(hint) if kind is not Ellipsis]
     if kinds == [str] and isinstance(value, str):
         value = [value]  # one file needs no brackets
+    if get_origin(kinds[0]) is Literal and isinstance(value, str):
+        value = [word.strip() for word in value.split(",")]  # nor do words that hold no comma
     if not isinstance(value, list) or (Ellipsis not in get_args(hint) and len(value) != len(kinds)):
         return None
     entries = [_as_entry(kinds[0], entry) for entry in value]

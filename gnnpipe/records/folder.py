@@ -42,7 +42,7 @@ NOTHING_SAVED = "nothing was saved yet"
 # Settings that do not change the results; a finished run counts as the one asked for whatever they are.
 OPERATION = {
     "timeout", "checkpoint_every", "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error",
-    "cuda_graphs",
+    "cuda_graphs", "log",
 }  # fmt: skip
 
 
@@ -57,6 +57,7 @@ class RunFolder:
     classes.csv        precision, recall and F1 of each class in the best epoch; likewise
     confusion.csv      numbers of nodes by class and predicted class; likewise
     model.safetensors  the best weights so far, by global layer number
+    logs/              what callbacks wrote, such as TensorBoard's event files
     checkpoints/       the state after some of the epochs, to go on from
     .lock              locked while the run goes on
     """
@@ -298,6 +299,7 @@ def config_as_yaml(config: Resolved) -> Content:
     values = dict(sorted(asdict(config).items(), key=lambda item: isinstance(item[1], dict)))  # sections last
     for key in ("out", "overwrite", "resume", "cache"):
         del values[key]
+    values["log"] = list(values["log"])
     values["optimizer"]["betas"] = list(values["optimizer"]["betas"])
     if isinstance(config.class_weights, tuple):
         values["class_weights"] = list(config.class_weights)

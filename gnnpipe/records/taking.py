@@ -18,13 +18,15 @@ from gnnpipe.records.lock import LOCK, OWNER
 CONFIG, PLAN, RECORDS, SUMMARY = "config.yaml", "plan.json", "records.jsonl", "summary.json"
 PICTURE, COMPARISON = "report.png", "comparison.png"
 CLASSES, CONFUSION, CONFUSION_PICTURE = "classes.csv", "confusion.csv", "confusion.png"
+LOGS = "logs"
+"""Folder of what callbacks write."""
 MAKING = ".making"
 """Marks a folder that is being emptied and filled anew."""
 HOLDING = {LOCK, OWNER, MAKING}
 """Files that say who has a folder; they are no content of a run."""
 AT_THE_END = (SUMMARY, CLASSES, CONFUSION, PICTURE, COMPARISON, CONFUSION_PICTURE)
 """Files that are made when all epochs are done, or later."""
-RUN_FILES = {CONFIG, PLAN, RECORDS, MODEL, CHECKPOINTS, *AT_THE_END, *HOLDING}
+RUN_FILES = {CONFIG, PLAN, RECORDS, MODEL, CHECKPOINTS, LOGS, *AT_THE_END, *HOLDING}
 RESULTS = {CHECKPOINTS, MODEL, SUMMARY}
 
 
@@ -108,7 +110,7 @@ def _is_of_a_run(path: Path) -> bool:
     """Whether an entry has the name of one of a run's files, and is a folder only if a run has one there."""
     name = path.name.removesuffix(PART)
     is_folder = path.is_dir() and not path.is_symlink()
-    return name in RUN_FILES and is_folder <= (name == CHECKPOINTS)
+    return name in RUN_FILES and is_folder <= (name in (CHECKPOINTS, LOGS))
 
 
 def clear(folder: Path) -> None:

@@ -16,6 +16,7 @@ from gnnpipe.config.synthetic import check_synthetic
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.planner.hardware import load_hardware
 from gnnpipe.records.taking import check_may_take
+from gnnpipe.run.callbacks.named import check_installed
 from gnnpipe.schedule.plan import check_exact_parts, check_shape, make_plan
 
 
@@ -30,6 +31,7 @@ def check_early(config: Resolved) -> None:
     """
     if "RANK" in os.environ:  # under torchrun rank 0 reports mistakes, once for all ranks
         return
+    check_installed(config.log)
     if config.out and not config.resume:
         with suppress(OSError):  # reported when the folder is made
             check_may_take(Path(config.out), overwrite=config.overwrite)

@@ -43,7 +43,7 @@ NOT_OF_A_PLAN = (
     "graph", "root", "dropout", "devices", "threads", "cuda_graphs", "epochs", "lr", "weight_decay",
     "optimizer", "eval_every", "patience", "check_gradient", "timeout", "checkpoint_every",
     "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error", "out", "overwrite", "resume",
-    "cache", "warm_start",
+    "cache", "warm_start", "log",
 )  # fmt: skip
 
 
@@ -80,6 +80,8 @@ class Job:
     """Checkpoint to go on from; None for a new run."""
     warm_start: WarmStart | None = None
     """Weights of another run that a new one begins with, in a file of this host; None for random ones."""
+    asks: bool = False
+    """Whether there are callbacks, which rank 0 asks after each epoch."""
 
     @property
     def checkpointing(self) -> bool:

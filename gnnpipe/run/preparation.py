@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from gnnpipe.planner.memory.peak import on_device
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.folder import NOTHING_SAVED, RunFolder
 from gnnpipe.records.lock import held
+from gnnpipe.run.callbacks.callback import Callback
 from gnnpipe.run.job import Job, Start, describe_plan, has_estimate, prepare_job
 from gnnpipe.run.reporter import Quiet, Reporter
 from gnnpipe.run.resume import check_same_graph, start_of
@@ -42,6 +44,8 @@ class Request:
     reporter: Reporter
     data: Graph | None = None
     """The graph, if it is in memory; None to load it."""
+    callbacks: Sequence[Callback] = ()
+    """A user's; those that ``config.log`` names are others."""
 
 
 @dataclass(frozen=True)

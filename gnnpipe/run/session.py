@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 from gnnpipe.comm.launch import launch_local, warm_up
@@ -20,16 +22,24 @@ from gnnpipe.graph.prepare.lazy import LazyGraph
 from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.search import planned
 from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.taking import SUMMARY
+from gnnpipe.run.callbacks.callback import Callback
+from gnnpipe.run.callbacks.host import Host
+from gnnpipe.run.callbacks.info import info_of
 from gnnpipe.run.job import Job, graph_of, outline_of
 from gnnpipe.run.preparation import Lock, Request, claim, prepare_run, stopped
-from gnnpipe.run.rank import rank_main
+from gnnpipe.run.rank import asking_rank_main, rank_main
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.run.resume import as_far_as_it_got, folder_of, restarted, start_of
 from gnnpipe.run.torchrun import train_under_torchrun
 
 
 def train(
-    config: Resolved, reporter: Reporter, before: Resolved | None = None, data: Graph | None = None
+    config: Resolved,
+    reporter: Reporter,
+    before: Resolved | None = None,
+    data: Graph | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> RunFolder:
     """Prepare and train; return the finished run's folder.
 
@@ -38,18 +48,20 @@ def train(
         reporter: shows the run.
         before: the settings of the run that ``config.resume`` names, as they were.
         data: the graph, if it is in memory; None to load it.
+        callbacks: told of the run, in this process.
 
     Raises:
         UserError: what a user can mend.
         TrainingError: a rank failed, or the numbers went wrong.
         StoppedError: a signal told this process or a rank to end; the finished epochs are saved.
+        BaseException: what a callback has raised; likewise.
     """
     if before is not None:
         config = with_stored_plan(config, before, RunFolder(Path(str(config.resume))).plan().plan.num_chunks)
         if not launched_by_torchrun() or os.environ["RANK"] == "0":
             for change in changes(config, before):
                 reporter.remark(f"from here on: {change}")
-    request = Request(config, reporter, data)
+    request = Request(config, reporter, data, callbacks)
     return train_under_torchrun(request) if launched_by_torchrun() else _train_here(request)
 
 
@@ -98,6 +110,7 @@ def _train_here(request: Request, graph: LazyGraph | None = None, scratch: Path 
         scratch: folder for what is made of the graph, which may be there from an earlier run.
     """
     folder = folder_of(request.config)
+    host = Host.of(request.callbacks, request.config, request.reporter)
     with ExitStack() as held_until:
         try:
             claimed = claim(request, folder, held_until)
@@ -110,8 +123,11 @@ def _train_here(request: Request, graph: LazyGraph | None = None, scratch: Path 
             job, lock = prepare_run(request, graph, claimed, scratch, held_until)
         except StoppedError as error:
             raise stopped(error.number, folder, begun=bool(request.config.resume)) from None
-        _launch(job, folder, request.reporter, lock)
+        job = replace(job, asks=bool(host))
+        launch = partial(_launch, job, folder, request.reporter, lock, host)
+        host.around(launch)
     request.reporter.end(folder)
+    host.end(folder.read(SUMMARY))
     return folder
 
 
@@ -139,16 +155,20 @@ def _with_one_plan(configs: list[Resolved], graph: LazyGraph, reporter: Reporter
     return [replace(config, **{name: getattr(plan, name) for name in names}) for config in configs]
 
 
-def _launch(job: Job, folder: RunFolder, reporter: Reporter, lock: Lock = ()) -> None:
+def _launch(job: Job, folder: RunFolder, reporter: Reporter, lock: Lock, host: Host) -> None:
     """Run all ranks. If one is lost, run all again from the last checkpoint, up to ``max_restarts`` times."""
     for restart in itertools.count(1):
         try:
-            launch_local(rank_main, (job, reporter), job.plan.num_ranks, lock)
+            if job.asks:
+                host.start(info_of(folder))
+                launch_local(asking_rank_main, (job, reporter), job.plan.num_ranks, lock, host)
+            else:
+                launch_local(rank_main, (job, reporter), job.plan.num_ranks, lock)
             return
         except StoppedError as error:
             raise stopped(error.number, folder, begun=True) from None
         except LostRankError as error:
-            if restart > job.config.max_restarts:
+            if restart > job.config.max_restarts or host.error is not None:
                 raise
             job = restarted(job, folder, reporter)
             epochs = job.start.epochs if job.start else 0

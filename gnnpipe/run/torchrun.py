@@ -24,7 +24,10 @@ from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.graph.prepare.fingerprint import array_fingerprint
 from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.records.folder import RunFolder
-from gnnpipe.records.taking import CONFIG, launch_id
+from gnnpipe.records.taking import CONFIG, SUMMARY, launch_id
+from gnnpipe.run.callbacks.asking import Direct
+from gnnpipe.run.callbacks.host import Host
+from gnnpipe.run.callbacks.info import info_of
 from gnnpipe.run.job import Job, graph_of
 from gnnpipe.run.preparation import Claim, Request, claim, prepare_run, saved, stopped
 from gnnpipe.run.rank import joined, train
@@ -37,7 +40,23 @@ SECONDS_TO_SPEAK = 30.0
 
 
 def train_under_torchrun(request: Request) -> RunFolder:
-    """Train as one of the ranks. The first rank of each host prepares the graph for the others there.
+    """Train as one of the ranks, with the callbacks on rank 0; raises as `_train_as_a_rank`, and what a
+    callback raises."""
+    if os.environ["RANK"] != "0":
+        return _train_as_a_rank(request, None)
+    host = Host.of(request.callbacks, request.config, request.reporter)
+    folder = host.around(lambda: _train_as_a_rank(request, host))
+    request.reporter.end(folder)
+    host.end(folder.read(SUMMARY))
+    return folder
+
+
+def _train_as_a_rank(request: Request, host: Host | None) -> RunFolder:
+    """Train; return the run's folder. The first rank of each host prepares the graph for the others there.
+
+    Args:
+        request: the run.
+        host: the callbacks; None except on rank 0.
 
     Raises:
         GnnpipeError: as `gnnpipe.run.session.train`. Where all ranks raise the same one, rank 0 prints it:
@@ -62,9 +81,12 @@ def train_under_torchrun(request: Request) -> RunFolder:
             world = held_until.enter_context(joined(request.config, None))
             everyones = True
             begun = bool(claimed and claimed.start)
-            job = _share_job(request, claimed, world, scratch, held_until)
+            job = _share_job(request, claimed, world, scratch, held_until, asks=bool(host))
             begun = True
-            train(job, world, reporter, partial(_leave, folder, reporter))
+            if host:
+                host.start(info_of(RunFolder(job.out)))
+            listener = Direct(host) if host else None
+            train(job, world, reporter, partial(_leave, folder, reporter), listener)
             world.gather(None)  # a barrier: the caller may read the summary, which rank 0 writes
     except StoppedError as error:
         if rank:  # rank 0 prints what is saved
@@ -78,8 +100,6 @@ def train_under_torchrun(request: Request) -> RunFolder:
         time.sleep(SECONDS_TO_SPEAK)
         error.said = True
         raise
-    if folder:
-        reporter.end(folder)
     return RunFolder(job.out)
 
 
@@ -100,7 +120,13 @@ def _check_size(config: LayoutConfig) -> None:
 
 
 def _share_job(
-    request: Request, claimed: Claim | None, world: World, scratch: Path, held_until: ExitStack
+    request: Request,
+    claimed: Claim | None,
+    world: World,
+    scratch: Path,
+    held_until: ExitStack,
+    *,
+    asks: bool,
 ) -> Job:
     """Prepare the job once a host and hand it to all ranks. An error on one host is raised on all.
 
@@ -118,6 +144,7 @@ def _share_job(
             reporter = request.reporter if claimed else Quiet()
             graph = held_until.enter_context(graph_of(request.config, reporter, request.data))
             job, _ = prepare_run(request, graph, claimed, scratch, held_until)
+            job = replace(job, asks=asks)
         except UserError as error:
             failure = error
     host = os.environ.get("GROUP_RANK", "0")
@@ -128,9 +155,9 @@ def _share_job(
     _check_alike([(other, order) for _, other, _, order in prepared if other is not None])
     jobs = [(of_host, prepared_job) for of_host, prepared_job, _, _ in prepared if prepared_job is not None]
     first = jobs[0][1]  # rank 0's
-    # The graph's file is this host's own; the folder and the checkpoint are those of rank 0.
+    # The graph's file is this host's own; the folder, the checkpoint and the callbacks are those of rank 0.
     mine = next(prepared_job for of_host, prepared_job in jobs if of_host == host)
-    job = replace(mine, out=first.out, start=first.start)
+    job = replace(mine, out=first.out, start=first.start, asks=first.asks)
     _check_folder_is_shared(job, world)
     return job
 

@@ -32,6 +32,8 @@ from gnnpipe.records.patience import Patience
 from gnnpipe.records.progress import Progress
 from gnnpipe.records.record import Best, EpochRecord, StoppedEarly, Summary
 from gnnpipe.records.recorder import Recorder
+from gnnpipe.run.callbacks.asking import Audience
+from gnnpipe.run.callbacks.host import Answer
 from gnnpipe.run.epoch_record import KINDS, RankReport, check_finite, epoch_record, gradient_quality
 from gnnpipe.run.evaluation import Evaluation, evaluate
 from gnnpipe.run.job import Job, about_model, reads_stale_rows
@@ -58,13 +60,21 @@ class Trainer:
         stage: this rank's layers.
         graph: the prepared graph.
         reporter: shows the run; used on rank 0.
+        audience: the callbacks; None without any.
     """
 
     def __init__(
-        self, job: Job, world: World, stage: Stage, graph: PreparedGraph, reporter: Reporter
+        self,
+        job: Job,
+        world: World,
+        stage: Stage,
+        graph: PreparedGraph,
+        reporter: Reporter,
+        audience: Audience | None = None,
     ) -> None:
         config = job.config
         self._job, self._world, self._stage, self._reporter = job, world, stage, reporter
+        self._audience = audience
         self._clock = Clock(world.device)
         self._messages = Messages(stage.place, world.device, world.links)
         actions = job.plan.schedule.stages[stage.place.stage]
@@ -111,9 +121,11 @@ class Trainer:
 
         Raises:
             StoppedError: a rank was told to end; the finished epochs are saved.
+            TrainingError: also if a callback has raised something; likewise.
         """
         # An epoch, on all ranks in step:
-        #   train -> evaluate (when due) -> best weights -> record (rank 0) -> checkpoint (when due) -> end?
+        #   train -> evaluate (when due) -> callbacks -> best weights -> record (rank 0) -> checkpoint (when
+        #   due) -> end?
         # Whether to evaluate, save or stop follows from what all ranks know. One that decided by itself would
         # leave the others waiting in the next exchange.
         config = self._job.config
@@ -125,30 +137,50 @@ class Trainer:
             record, due, told = self._train_epoch(epoch, next(self._orders), wish, settles=evaluates)
             if evaluates:
                 record = self._evaluated(record)
-            self._stopped = None if is_last else self._stopped_early(record)
-            if self._stopped and record.scores is None:  # the last epoch is always evaluated
-                record = self._evaluated(record)
             record = replace(record, elapsed=self._clock.now() - began)
+            answer = self._ask(record, wish)
+            self._stopped = None if is_last else self._stopped_early(record, answer)
+            if self._stopped and record.scores is None:  # the last epoch is always evaluated
+                record = replace(self._evaluated(record), elapsed=self._clock.now() - began)
+                answer = self._ask(record, wish, late=True)
             self._keep(record)
-            due = due or (self._stopped is not None and self._keeper.after_last)
+            is_last = is_last or self._stopped is not None
+            ends = bool(told or answer.ends) and not is_last
+            due = due or (self._keeper.after_last if is_last else ends and self._job.checkpointing)
             self._keeper.after(epoch, due=due, refreshed=self._refreshed)
-            if self._stopped:
+            if ends:
+                self._leave(told, answer)
+            if is_last:
                 break
-            if told and not is_last:
-                self._keeper.finish()
-                self._reporter.close()
-                self._world.gather(None)  # a barrier: no rank leaves while another still writes
-                raise StoppedError(told)
         self._keeper.finish()
         self._finish(record)
 
-    def _stopped_early(self, record: EpochRecord) -> StoppedEarly | None:
+    def _ask(self, record: EpochRecord, wish: Wish, *, late: bool = False) -> Answer:
+        """What the callbacks say to an epoch; the same on all ranks. As for `Audience.ask`."""
+        if self._audience is None:
+            return Answer()
+        answer = self._audience.ask(record, wish, late=late)
+        if self._world.rank == 0:
+            for warning in answer.warnings:
+                self._reporter.warn(warning)
+        return answer
+
+    def _leave(self, told: int, answer: Answer) -> None:
+        """End the run, which is not finished, after its epoch is saved; raises as `train` does."""
+        self._keeper.finish()
+        self._reporter.close()
+        self._world.gather(None)  # a barrier: no rank leaves while another still writes
+        if answer.failure:
+            raise TrainingError(answer.failure)
+        raise StoppedError(told or answer.signal)
+
+    def _stopped_early(self, record: EpochRecord, answer: Answer) -> StoppedEarly | None:
         """Why the run ends, as finished, with this epoch; None to go on. Nothing else ends a run so.
 
-        All ranks must come to the same answer. Patience does, as all hold the same record. A wish that one
-        rank alone knows of would have to be shared here.
+        All ranks come to the same: they hold the same record, and share the answer of the callbacks.
         """
-        return self._patience.add(record)
+        patience = self._patience.add(record)
+        return patience or (StoppedEarly(record.epoch, answer.stop) if answer.stop else None)
 
     def _evaluated(self, record: EpochRecord) -> EpochRecord:
         """The epoch's record with its scores, by which the learning rate may fall from the next one on."""

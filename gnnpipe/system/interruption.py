@@ -69,7 +69,7 @@ def heard(act: Callable[[int], object], in_main: Callable[[int], None] | None = 
 
     Args:
         act: must not raise.
-        in_main: called in the main thread too, as soon as that runs Python; it ends the process.
+        in_main: called in the main thread too, as soon as that runs Python; it may raise.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -87,7 +87,7 @@ def heard(act: Callable[[int], object], in_main: Callable[[int], None] | None = 
         if in_main is not None:
             in_main(number)
 
-    setattr(handle, ENDS_PROCESS, in_main is not None)
+    setattr(handle, ENDS_PROCESS, getattr(in_main, ENDS_PROCESS, False))
     thread = threading.Thread(target=listen, daemon=True, name="signals")
     thread.start()
     before_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -136,6 +136,7 @@ def ended_at_once() -> Iterator[None]:
             raised.append(number)
             raise StoppedError(number)
 
+    setattr(in_main, ENDS_PROCESS, True)
     try:
         with heard(act, in_main):
             yield

@@ -1,0 +1,78 @@
+"""What the trackers have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from gnnpipe.errors import ConfigError
+from gnnpipe.files.reading import Content, read_json
+from gnnpipe.files.typed_json import json_text
+from gnnpipe.files.writing import make_folder, write_file
+from gnnpipe.run.callbacks.callback import Callback, RunInfo
+from gnnpipe.run.callbacks.values import Plain, hyperparameters, measured, results, scored
+
+
+class Tracker(Callback, ABC):
+    """Hands a run's settings, the numbers of its epochs and its results to a tracker."""
+
+    metric = ""
+    """Metric of the run."""
+
+    def on_train_start(self, run: RunInfo) -> None:
+        """Open the tracker's run, or go on with it."""
+        self.metric = run.metric
+        self.begin(run, hyperparameters(run))
+
+    def on_epoch_end(self, record: Content) -> None:
+        """Log the epoch's numbers, but for its scores."""
+        self.log(measured(record), record["epoch"], complete=record.get("val") is None)
+
+    def on_evaluate(self, record: Content) -> None:
+        """Log the epoch's scores."""
+        self.log(scored(record, self.metric), record["epoch"], complete=True)
+
+    def on_train_end(self, summary: Content) -> None:
+        """Log the results and close the tracker's run."""
+        self.finish(results(summary), failed=False)
+
+    def on_exception(self, error: BaseException) -> None:
+        """Close the tracker's run as failed."""
+        self.finish({}, failed=True)
+
+    @abstractmethod
+    def begin(self, run: RunInfo, settings: dict[str, Plain]) -> None:
+        """Open the tracker's run, unless it is open; if the run goes on, go on with it."""
+
+    @abstractmethod
+    def log(self, values: dict[str, float], epoch: int, *, complete: bool) -> None:
+        """Log numbers of an epoch.
+
+        Args:
+            values: numbers by name.
+            epoch: counted from 0.
+            complete: whether no more of this epoch follow.
+        """
+
+    @abstractmethod
+    def finish(self, values: dict[str, float], *, failed: bool) -> None:
+        """Log results and close the tracker's run, if it is open."""
+
+
+def missing(package: str) -> ConfigError:
+    """The error for a package that is not installed."""
+    return ConfigError(f"callbacks: {package} is not installed; pip install 'gnnpipe[{package}]'")
+
+
+def remembered(path: Path) -> Content:
+    """What `remember` has written; nothing if there is none, or it is damaged."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def remember(path: Path, content: Content) -> None:
+    """Write how the tracker knows the run, so that a run that goes on finds it again."""
+    make_folder(path.parent)
+    write_file(path, json_text(content) + "\n")
