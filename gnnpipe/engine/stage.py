@@ -47,6 +47,7 @@ class Stage:
         device: device of weights, tables and chunks.
         links: connections to the other ranks.
         tiles: how chunks are cut into tiles; by default what suits the device.
+        trains: whether it is to be trained. One that is not can sweep, and takes no memory for tables.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class Stage:
         device: torch.device,
         links: Links,
         tiles: TileSizes | None = None,
+        *,
+        trains: bool = True,
     ) -> None:
         self.place, self.device, self.hidden = place, device, spec.hidden
         self._settings, self._links = settings, links
@@ -74,7 +77,9 @@ class Stage:
         self.chunks = self._cut(graph, tiles or TileSizes.on(device), features=features)
         self.labels = cut_labels(graph, place, device)
         stack = build_stack(spec)
-        builder = LayerBuilder(stack, self.num_rows, settings, self.halo, self.routes, plan.lookahead, device)
+        builder = LayerBuilder(
+            stack, self.num_rows, settings, self.halo, self.routes, plan.lookahead, device, trains
+        )
         own = [layer for layer in stack if plan.stage_of(layer.convolution) == place.stage]
         self.layers = [builder.build(layer) for layer in own]
         # of each layer, the seams in front of it and behind it; a layer that aggregates nothing has the same
