@@ -72,14 +72,14 @@ def map_rows(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.nda
     return np.memmap(path, np.dtype(dtype), "r", shape=shape)
 
 
-def large_array(dtype: npt.DTypeLike, shape: tuple[int, ...], largest: int = LARGEST_IN_MEMORY) -> np.ndarray:
-    """Zeros to write to; in memory up to ``largest`` bytes, else mapped from a file in TMPDIR, which is gone
-    with the array.
+def large_array(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros to write to; in memory up to `LARGEST_IN_MEMORY` bytes, else mapped from a file in TMPDIR, which
+    is gone with the array.
 
     Raises:
         ConfigError, OSError: the file can't be made, or the disk has no room for it.
     """
-    if math.prod(shape) * np.dtype(dtype).itemsize <= largest:
+    if math.prod(shape) * np.dtype(dtype).itemsize <= LARGEST_IN_MEMORY:
         return np.zeros(shape, dtype)
     with scratch_folder() as folder:  # a map outlives its file's name
         return new_mapped(folder / "rows", dtype, shape).view(np.ndarray)
