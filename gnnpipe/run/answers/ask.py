@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from gnnpipe.config.commands import PredictConfig
 from gnnpipe.config.predicting import settings_for
 from gnnpipe.files.columns import check_columns_file
 from gnnpipe.records.folder import RunFolder
-from gnnpipe.run.answers.predict import Request, answer
+from gnnpipe.run.answers.predict import answer
+from gnnpipe.run.answers.questions import Request
 from gnnpipe.run.answers.results import Answers
 from gnnpipe.run.reporter import Reporter
 
@@ -43,12 +45,8 @@ def ask(
     stored = folder.stored_plan()
     shape = stored.plan.num_stages, stored.plan.num_parts
     asked = settings_for(wanted, path, folder.settings(), shape, given=data is not None)
-    for line in asked.lines:
-        reporter.remark(line)
-    wanted_nodes = wanted.nodes if nodes is None else nodes
-    request = Request(folder, asked.config, asked.own, data, wanted.embed, wanted_nodes)
-    answers = answer(request, reporter)
-    if out is not None:
-        with reporter.step(f"writing {out.name}"):
-            answers.save(out)
-    return answers
+    if os.environ.get("RANK", "0") == "0":
+        for line in asked.lines:
+            reporter.remark(line)
+    of_interest = wanted.nodes if nodes is None else nodes
+    return answer(Request(folder, asked.config, asked.own, data, wanted.embed, of_interest, out), reporter)

@@ -1,4 +1,4 @@
-"""Predictions and hidden rows of a run, over processes of our own.
+"""Predictions and hidden rows of a run, over processes of our own or those that torchrun has started.
 
 this process   prepare the graph --------------> ranks: a sweep, each part's rows to a file
                rows in the graph's own order <-- part-0 | part-1 | ...
@@ -7,238 +7,127 @@ this process   prepare the graph --------------> ranks: a sweep, each part's row
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gnnpipe.comm.launch import launch_local, warm_up
-from gnnpipe.comm.world import choose_device, launched_by_torchrun
-from gnnpipe.config.commands import Nodes
-from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.run import LayoutConfig
-from gnnpipe.errors import ConfigError, DataError, TrainingError, shown
+from gnnpipe.comm.world import World, choose_device, launched_by_torchrun
+from gnnpipe.errors import ConfigError, GnnpipeError, TrainingError, UserError
 from gnnpipe.files.reading import read_json
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.files.spool import copied_rows, large_array, map_rows
-from gnnpipe.files.writing import make_folder
 from gnnpipe.graph.cut.halo import part_range
-from gnnpipe.graph.ids import NodeIds
-from gnnpipe.graph.prepare.lazy import LazyGraph
 from gnnpipe.graph.prepare.prepared import PreparedGraph
-from gnnpipe.graph.scaled_features import Columns, FeatureScaling
-from gnnpipe.graph.sources.datasets import as_unlabelled, load_unlabelled
-from gnnpipe.nn.models import ModelSpec, build_stack
-from gnnpipe.records.folder import RunFolder
-from gnnpipe.run.answers.rank import Question, answer_rank
-from gnnpipe.run.answers.results import Answers, Embeddings, Predictions
-from gnnpipe.run.answers.trained import TrainedRun
-from gnnpipe.run.job import graph_of, prepared_file, recipe_of
+from gnnpipe.nn.models import build_stack
+from gnnpipe.run.answers.questions import Request, prepare
+from gnnpipe.run.answers.rank import Question, answer_in, answer_rank
+from gnnpipe.run.answers.results import Answers
+from gnnpipe.run.rank import joined
 from gnnpipe.run.reporter import Reporter
-from gnnpipe.schedule.plan import Plan, make_plan
+from gnnpipe.run.torchrun import check_size, let_rank_0_speak
 
 # Rows that are put in order at once.
 _ROWS = 1 << 14
 
 
-@dataclass(frozen=True)
-class Request:
-    """A question about a graph."""
-
-    folder: RunFolder
-    """The run that is asked."""
-    config: Resolved
-    """Its settings, with the graph, the processes and the device of the prediction."""
-    own: bool
-    """Whether the graph is the one that the run was trained on."""
-    data: Any = None
-    """A graph in memory, as for `as_unlabelled`; None to load it."""
-    layer: int | None = None
-    """Convolutions behind which hidden rows are wanted, as for `hidden_layer`; None for predictions."""
-    nodes: Nodes | Sequence[int] | np.ndarray = "all"
-    """The nodes that are wanted: a split, or their numbers."""
-
-
 def answer(request: Request, reporter: Reporter) -> Answers:
-    """Answer a question; `Predictions`, or `Embeddings` if hidden rows are wanted.
+    """Answer a request; `Predictions`, or `Embeddings` if hidden rows are wanted.
 
     Raises:
         UserError: the run has no weights, or the graph does not fit it.
         TrainingError: a rank failed, or numbers are not finite.
         StoppedError: a signal told this process to end.
     """
-    _check_starts_ranks()
+    return _under_torchrun(request, reporter) if launched_by_torchrun() else _here(request, reporter)
+
+
+def _here(request: Request, reporter: Reporter) -> Answers:
+    """Start ranks on this host."""
+    choose_device(request.config.device, request.config.num_ranks)  # refuses one that is not there
     with ExitStack() as held_until:
         scratch = held_until.enter_context(scratch_folder())
-        run = TrainedRun.read(request.folder, request.config, scratch)
-        if run.unfinished:
-            reporter.remark(run.unfinished, warning=True)
-        layer = _layer(request, run)
-        choose_device(request.config.device, request.config.num_ranks)  # refuses one that is not there
         warm_up(answer_rank)
-        graph = held_until.enter_context(_graph(request, run, reporter))
-        question = _question(request, run, graph, layer, scratch, reporter)
-        prepared = PreparedGraph.load(question.graph)
-        if request.own:
-            _check_is_own(run, prepared)
-        nodes = _wanted(request.nodes, prepared)
-        what = "predicting" if request.layer is None else "computing hidden rows of"
-        with reporter.step(f"{what} {prepared.facts.num_nodes:,} nodes"):
+        question, blank = prepare(request, scratch, held_until, reporter)
+        with reporter.step(_words(request)):
             launch_local(answer_rank, (question,), question.plan.num_ranks)
-            rows = _in_order(question, prepared, nodes)
-        return _answers(request, run, rows, nodes, graph.graph.ids, _peaks(question))
+            answers = _completed(question, blank)
+        _save(answers, request, reporter)
+        return answers
 
 
-def hidden_layer(spec: ModelSpec, layer: int) -> tuple[int, int]:
-    """The layer whose output are the hidden rows behind a number of convolutions.
-
-        gcn, sage        features -> 1 -> 2 -> ... -> L - 1 -> (convolution L makes logits)
-        gcnii, resgcn    features -> input layer: 0 -> 1 -> ... -> L -> (output layer makes logits)
-
-    Args:
-        spec: the model.
-        layer: number of convolutions, or below 0, counted from the last hidden rows, -1.
-
-    Returns:
-        The number of convolutions from 0 on, and the number of the layer in the stack.
+def _under_torchrun(request: Request, reporter: Reporter) -> Answers:
+    """Be one of the ranks that torchrun has started here. Each gets all answers, and rank 0 writes them.
 
     Raises:
-        ConfigError: the model has no such hidden rows.
+        GnnpipeError: as `answer`. Where all ranks raise the same one, rank 0 prints it.
     """
-    first = 0 if spec.architecture.ends else 1
-    num_hidden = len(build_stack(spec)) - 1
-    if not num_hidden:
+    rank, everyones = int(os.environ["RANK"]), True
+    try:
+        check_size(request.config)
+        _check_one_host()
+        with ExitStack() as held_until:
+            scratch = held_until.enter_context(scratch_folder())
+            everyones = False  # joining may fail for one rank alone
+            world = held_until.enter_context(joined(request.config, None))
+            everyones = True
+            question, blank = _shared(request, world, scratch, held_until, reporter)
+            answer_in(question, world)
+            answers = _completed(question, blank)
+            if rank == 0:
+                _save(answers, request, reporter)
+            world.gather(None)  # a barrier: the files of rank 0 are read until here, and its answers written
+            return answers
+    except GnnpipeError as error:
+        if rank and everyones:
+            let_rank_0_speak(error, reporter)
+        raise
+
+
+def _check_one_host() -> None:
+    local, size = int(os.environ.get("LOCAL_WORLD_SIZE", "0")), int(os.environ["WORLD_SIZE"])
+    if local != size:
         raise ConfigError(
-            f"layer: {spec.model} with one layer has no hidden rows: features become logits at once; use "
-            "predictions"
-        )
-    last = first + num_hidden - 1
-    if not (first <= layer <= last or -num_hidden <= layer < 0):
-        raise ConfigError(
-            f"layer: {layer} is out of range; {spec.model} with {spec.layers} layers has hidden rows after "
-            f"{first} to {last} convolutions (or -{num_hidden} to -1, counted from the last)"
-        )
-    number = layer if layer >= 0 else last + 1 + layer
-    return number, number - first
-
-
-def _check_starts_ranks() -> None:
-    if launched_by_torchrun():
-        raise ConfigError(
-            f"predict: it starts its processes itself, but torchrun has started {os.environ['WORLD_SIZE']}; "
-            "start it without torchrun (--stages and --parts share the work)"
+            f"predict: {local} of {size} processes are on this host, and the rows of all parts are put "
+            "together on one; start it on one host, with other --stages and --parts if need be"
         )
 
 
-def _layer(request: Request, run: TrainedRun) -> int:
-    """Number of the layer in the stack whose output is wanted."""
-    spec = run.model(request.config)
-    return len(build_stack(spec)) - 1 if request.layer is None else hidden_layer(spec, request.layer)[1]
+def _shared(
+    request: Request, world: World, scratch: Path, held_until: ExitStack, reporter: Reporter
+) -> tuple[Question, Answers]:
+    """Prepare the question on rank 0 and hand it to all ranks; an error there is raised on all."""
+    found: tuple[Question, Answers] | None = None
+    failure: UserError | None = None
+    if world.rank == 0:
+        try:
+            found = prepare(request, scratch, held_until, reporter)
+        except UserError as error:
+            failure = error
+    found, failure = world.gather((found, failure))[0]
+    if found is None:
+        raise failure or ConfigError("predict: rank 0 has prepared nothing")
+    return found
 
 
-def _graph(request: Request, run: TrainedRun, reporter: Reporter) -> AbstractContextManager[LazyGraph]:
-    """The graph that is asked about."""
-    config = request.config
-    if request.own:
-        return graph_of(config, reporter)
-    if (config.features or "").startswith("laplacian"):
-        reporter.warn(
-            "features: eigenvectors of another graph's Laplacian point in directions of their own, which the "
-            "model has not learnt; do not trust these numbers unless you know better"
-        )
-    run.check_scaling(config)
-    if request.data is not None:
-        return nullcontext(LazyGraph(lambda: as_unlabelled(request.data, config, run.scaling, reporter.step)))
-    return nullcontext(LazyGraph(lambda: load_unlabelled(config, run.scaling, reporter.step)))
+def _words(request: Request) -> str:
+    return "predicting" if request.layer is None else "computing hidden rows"
 
 
-def _question(
-    request: Request, run: TrainedRun, graph: LazyGraph, layer: int, scratch: Path, reporter: Reporter
-) -> Question:
-    """Prepare the graph for a plan."""
-    config, data = request.config, graph.graph
-    spec = run.spec(config, data)
-    for note in [] if request.own else data.notes:
-        reporter.say(note)
-    plan = _plan(config, run.stored.plan, data.num_nodes, own=request.own)
-    recipe = recipe_of(plan, spec, config.part_balance)
-    if config.cache is None:  # what the cut of graph parallelism would be does not matter here
-        recipe = replace(recipe, num_rivals=1)
-    rows = scratch / "rows"
-    make_folder(rows)
-    path = prepared_file(graph, recipe, scratch, reporter.step)
-    config = replace(config, stages=plan.num_stages, parts=plan.num_parts)
-    return Question(config, plan, spec, path, run.weights, rows, layer)
+def _save(answers: Answers, request: Request, reporter: Reporter) -> None:
+    if request.out is not None:
+        with reporter.step(f"writing {request.out.name}"):
+            answers.save(request.out)
 
 
-def _plan(config: LayoutConfig, stored: Plan, num_nodes: int, *, own: bool) -> Plan:
-    """The run's plan, or one for other processes or another graph.
-
-    Raises:
-        PlanError: more stages than layers, or more parts than nodes.
-    """
-    same = (config.stages, config.parts) == (stored.num_stages, stored.num_parts)
-    if own and same:  # the same cut gives the same sums, bit for bit
-        return stored
-    chunks = max(1, min(stored.num_chunks, num_nodes // config.parts))
-    plan = make_plan(config.stages, config.parts, chunks, config.layers, num_nodes)
-    ranges = stored.layer_ranges if config.stages == stored.num_stages else plan.layer_ranges
-    return replace(plan, layer_ranges=ranges, initial=config.initial)
+def _completed(question: Question, blank: Answers) -> Answers:
+    """The answers with their rows, which the ranks have left in files."""
+    peaks = [read_json(question.peak_of(rank))["bytes"] for rank in range(question.plan.num_ranks)]
+    return blank.with_rows(_in_order(question, blank.nodes), tuple(peaks))
 
 
-def _check_is_own(run: TrainedRun, prepared: PreparedGraph) -> None:
-    """Raise DataError if the run's graph is no longer the one that it was trained on."""
-    then, now = run.stored.graph, prepared.facts
-    changed = then.content and now.content != then.content
-    if changed or not _alike(run.scaling, now.scaling):
-        raise DataError(
-            f"graph: '{now.name}' has changed since '{run.folder.path}' was trained on it (other edges, "
-            "labels, splits or features); to predict it all the same, name it as another graph, with --graph "
-            "or --dataset"
-        )
-
-
-def _alike(then: FeatureScaling, now: FeatureScaling) -> bool:
-    """Whether two scalings are the same but for rounding; an older version has kept none."""
-
-    def pairs(columns: Columns) -> list[float]:
-        return [*columns.mean, *columns.deviation]
-
-    old = [*pairs(then.degrees), *pairs(then.columns), *([] if then.least is None else [then.least])]
-    new = [*pairs(now.degrees), *pairs(now.columns), *([] if now.least is None else [now.least])]
-    return not old or (len(old) == len(new) and np.allclose(old, new, rtol=1e-5, atol=1e-8))
-
-
-def _wanted(nodes: Nodes | Sequence[int] | np.ndarray, prepared: PreparedGraph) -> np.ndarray:
-    """Numbers of the wanted nodes, int64.
-
-    Raises:
-        ConfigError: a number that no node has, or a split that the graph lacks.
-    """
-    num_nodes = prepared.facts.num_nodes
-    if isinstance(nodes, str):
-        if nodes == "all":
-            return np.arange(num_nodes)
-        mask = prepared.masks.get(nodes)
-        if mask is None or not mask.any():
-            raise ConfigError(
-                f"nodes: '{shown(nodes)}' has no nodes in '{prepared.facts.name}'; of graphs other than the "
-                "run's own, splits are not read; leave it out, or give numbers of nodes"
-            )
-        return np.sort(prepared.node_id[mask].numpy())
-    given = np.asarray(nodes)
-    if given.ndim != 1 or given.dtype.kind not in "iu":
-        raise ConfigError("nodes: expected numbers of nodes in a list, or train, val, test or all")
-    if given.size and not 0 <= int(given.min()) <= int(given.max()) < num_nodes:
-        bad = int(given.min()) if int(given.min()) < 0 else int(given.max())
-        raise ConfigError(f"nodes: {bad} is none of {num_nodes:,} nodes (0 to {num_nodes - 1})")
-    return given.astype(np.int64)
-
-
-def _in_order(question: Question, prepared: PreparedGraph, nodes: np.ndarray) -> np.ndarray:
+def _in_order(question: Question, nodes: np.ndarray) -> np.ndarray:
     """The rows of the wanted nodes, float32, from the files of all parts.
 
         # parts of ranks   node 2 0 | 4 1 3
@@ -248,6 +137,7 @@ def _in_order(question: Question, prepared: PreparedGraph, nodes: np.ndarray) ->
     Raises:
         TrainingError: a number is not finite.
     """
+    prepared = PreparedGraph.load(question.graph)
     wanted, place = np.unique(nodes), np.full(prepared.facts.num_nodes, -1)
     place[wanted] = np.arange(len(wanted))
     width, node_id = _width(question), prepared.node_id.numpy()
@@ -276,31 +166,3 @@ def _check_finite(block: np.ndarray, ids: np.ndarray) -> None:
             f"the model's numbers of node {ids[bad].min()} are not finite; are its features of the size that "
             "the run was trained on?"
         )
-
-
-def _peaks(question: Question) -> tuple[int, ...]:
-    return tuple(int(read_json(question.peak_of(rank))["bytes"]) for rank in range(question.plan.num_ranks))
-
-
-def _answers(
-    request: Request,
-    run: TrainedRun,
-    rows: np.ndarray,
-    nodes: np.ndarray,
-    ids: NodeIds | None,
-    peaks: tuple[int, ...],
-) -> Answers:
-    if request.layer is not None:
-        number, _ = hidden_layer(run.model(request.config), request.layer)
-        return Embeddings(nodes=nodes, ids=ids, peak_memory_bytes=peaks, rows=rows, layer=number)
-    graph = run.stored.graph
-    return Predictions(
-        nodes=nodes,
-        ids=ids,
-        peak_memory_bytes=peaks,
-        logits=rows,
-        task=run.task,
-        class_names=graph.class_names or (),
-        value_mean=graph.value_mean or (),
-        value_deviation=graph.value_deviation or (),
-    )

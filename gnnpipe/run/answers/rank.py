@@ -55,10 +55,11 @@ class Question:
 def answer_rank(question: Question, store: str) -> None:
     """Main function of a process that our launcher has started; see `launch_local` for ``store``."""
     with joined(question.config, store) as world:
-        _answer(question, world)
+        answer_in(question, world)
 
 
-def _answer(question: Question, world: World) -> None:
+def answer_in(question: Question, world: World) -> None:
+    """Write this rank's share of the rows; returns when all ranks have written theirs."""
     # rows leave for the file chunk by chunk, so that no rank ever holds those of another part
     stage = _stage(question, world)
     load_weights(stage, question.weights)
@@ -73,7 +74,7 @@ def _answer(question: Question, world: World) -> None:
     if spool is not None:
         spool.close()
     write_file(question.peak_of(world.rank), json_text({"bytes": peak_memory_bytes(world.device)}))
-    world.gather(None)  # a barrier: a rank that is done early would end the connections of others
+    world.gather(None)  # a barrier
 
 
 def _stage(question: Question, world: World) -> Stage:

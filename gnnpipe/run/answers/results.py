@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -53,6 +53,10 @@ class Answers:
                 f"out: can't write '{path}' ({reason(error, str(path))}); {advice(error)}"
             ) from None
 
+    def with_rows(self, rows: np.ndarray, peak_memory_bytes: tuple[int, ...]) -> Answers:
+        """The same answers with the rows that processes have computed, and the memory that each took."""
+        raise NotImplementedError
+
     def _node_column(self) -> Column:
         ids = self.ids
         if ids is None:
@@ -74,6 +78,10 @@ class Embeddings(Answers):
     """float32 ``[n, hidden]``; mapped from a file where it is large."""
     layer: int
     """Number of convolutions that the rows have gone through."""
+
+    def with_rows(self, rows: np.ndarray, peak_memory_bytes: tuple[int, ...]) -> Embeddings:
+        """As `Answers.with_rows`."""
+        return replace(self, rows=rows, peak_memory_bytes=peak_memory_bytes)
 
     def _columns(self) -> list[Column]:
         width = self.rows.shape[1]
@@ -99,6 +107,10 @@ class Predictions(Answers):
     """For regression, mean of each value over the training nodes of the run."""
     value_deviation: tuple[float, ...] = ()
     """For regression, standard deviation of each value."""
+
+    def with_rows(self, rows: np.ndarray, peak_memory_bytes: tuple[int, ...]) -> Predictions:
+        """As `Answers.with_rows`."""
+        return replace(self, logits=rows, peak_memory_bytes=peak_memory_bytes)
 
     @cached_property
     def probabilities(self) -> np.ndarray | None:

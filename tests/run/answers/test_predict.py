@@ -21,7 +21,7 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.nn.models import ModelSpec
-from gnnpipe.run.answers.predict import hidden_layer
+from gnnpipe.run.answers.questions import hidden_layer
 from tests.graphs import dense, random_graph
 from tests.run.answers.runs import MODELS, directed, expected, in_this_process, made_run
 
@@ -349,12 +349,12 @@ def test_what_can_not_be_asked(call: Any, message: str, tmp_path: Path) -> None:
         call(run)
 
 
-def test_under_torchrun_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_and_processes_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = directed()
     folder = made_run(tmp_path / "run", data, model="gcn")
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(
-        ConfigError, match="predict: it starts its processes itself, but torchrun has started 2"
-    ):
+    for key, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "1")):
+        monkeypatch.setenv(key, value)
+    with pytest.raises(PlanError, match="= 1 ranks, but 2 processes were started"):
         gnnpipe.predict(folder.path, data)
+    with pytest.raises(ConfigError, match="predict: 1 of 2 processes are on this host"):
+        gnnpipe.predict(folder.path, data, stages=2)

@@ -12,18 +12,20 @@ import pytest
 import torch
 
 import gnnpipe
+from gnnpipe.cli.main import main
 from gnnpipe.config.run import Model
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.records.folder import RunFolder
-from tests.cli.commands import gnnpipe as command
+from tests.cli.commands import BIN, run
 from tests.run.answers.runs import MODELS, directed, expected
 
 pytestmark = pytest.mark.slow
 
 PLANS = [(1, 1), (2, 1), (1, 2), (2, 2)]
 SMALL: dict[str, Any] = {
-    "layers": 4, "hidden": 8, "epochs": 8, "eval_every": 2, "threads": 1, "checkpoint_every": 0, "device": "cpu",
+    "layers": 4, "hidden": 8, "epochs": 8, "eval_every": 2, "threads": 1, "checkpoint_every": 0,
+    "device": "cpu",
 }  # fmt: skip
 
 
@@ -142,31 +144,54 @@ def test_every_metric_follows_from_the_answers(kind: str, metric: Any, tmp_path:
         assert score(metric, found, data, data.masks[split].numpy()) == pytest.approx(told, rel=near)
 
 
-def test_from_the_shell(folder: Path, tmp_path: Path) -> None:
-    settings = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
-    done = command("train", "--graph", str(folder), "--model", "gcn", "--stages", "2", "--out", "run", *settings,
-                   cwd=tmp_path)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    done = command("predict", "run", "--nodes", "test", "--out", "test.csv", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "predictions of 24 nodes in test.csv\n"), done.stderr
-    heads, *lines = (tmp_path / "test.csv").read_text().splitlines()
+def test_from_the_shell(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    gnnpipe.train(folder, model="gcn", stages=2, out="run", **SMALL)
+    capfd.readouterr()
+    assert main(["predict", "run", "--nodes", "test", "--out", "test.csv"]) == 0
+    assert capfd.readouterr().out == "predictions of 24 nodes in test.csv\n"
+    heads, *lines = Path("test.csv").read_text().splitlines()
     assert heads.startswith('node,class,probability_ant,"probability_bee, wild",probability_cow,logit_ant,')
-    data = named(directed(120))
-    nodes = data.test_mask.nonzero().flatten().tolist()
+    nodes = named(directed(120)).test_mask.nonzero().flatten().tolist()
     assert [line.split(",")[0] for line in lines] == [f"n{7 * node % 120}" for node in nodes]
-    again = command("predict", "run", "--out", "test.csv", cwd=tmp_path)
-    assert again.returncode == 2
-    assert "out: 'test.csv' exists already" in again.stderr
-    named(directed(240, seed=1)).save(tmp_path / "larger")
-    done = command("predict", "run", "--graph", "larger", "--embed", "-1", "--out", "rows.npz", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    arrays = np.load(tmp_path / "rows.npz")
+    assert main(["predict", "run", "--out", "test.csv"]) == 2
+    assert "out: 'test.csv' exists already" in capfd.readouterr().err
+    named(directed(240, seed=1)).save("larger")
+    assert main(["predict", "run", "--graph", "larger", "--embed", "-1", "--out", "rows.npz"]) == 0
+    arrays = np.load("rows.npz")
     assert (arrays["rows"].shape, int(arrays["layer"]), str(arrays["node"][1])) == ((240, 8), 3, "n7")
-    directed(120, num_features=9).save(tmp_path / "wider")
-    done = command("predict", "run", "--graph", "wider", "--out", "x.csv", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "features: 'graph' has 9, and 'run' was trained on 6" in done.stderr
-    assert not (tmp_path / "x.csv").exists()
+    directed(120, num_features=9).save("wider")
+    assert main(["predict", "run", "--graph", "wider", "--out", "x.csv"]) == 2
+    assert "features: 'graph' has 9, and 'run' was trained on 6" in capfd.readouterr().err
+    assert main(["predict", "run"]) == 2
+    assert "out: it is missing; name a file" in capfd.readouterr().err
+    assert not Path("x.csv").exists()
+
+
+SCRIPT = """
+import os
+import gnnpipe
+run = gnnpipe.train(
+    stages=2, synthetic={"num_nodes": 400, "blocks_per_class": 2}, layers=4, hidden=8, epochs=4,
+    threads=1, out="run",
+)
+found = run.predict(out="x.npz")
+rows = run.embed(0)
+os.write(1, f"{found.logits.sum()} {rows.rows.sum()} {os.path.exists('x.npz')}\\n".encode())
+"""
+
+
+def test_under_torchrun_every_rank_gets_the_answers(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = run([str(BIN / "torchrun"), "--nproc-per-node", "2", "script.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    trained = gnnpipe.open(tmp_path / "run")
+    found = trained.predict()
+    line = f"{found.logits.sum()} {trained.embed(0).rows.sum()} True"
+    assert sorted(done.stdout.splitlines()) == [line] * 2
+    assert np.array_equal(np.load(tmp_path / "x.npz")["logits"], found.logits)
 
 
 def test_a_graph_that_has_changed_is_refused(tmp_path: Path) -> None:
