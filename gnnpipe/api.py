@@ -26,7 +26,7 @@ from gnnpipe.config.checks import (
     check_graph_folder,
     check_plan_config,
 )
-from gnnpipe.config.commands import PlanConfig
+from gnnpipe.config.commands import PlanConfig, PredictConfig
 from gnnpipe.config.keywords import configured, values_of
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import check_resumed, stored_settings
@@ -44,6 +44,8 @@ from gnnpipe.records.taking import SUMMARY, check_is_run
 from gnnpipe.report.console import ConsoleReporter
 from gnnpipe.report.seeds import Seeds
 from gnnpipe.run import session
+from gnnpipe.run.answers.ask import ask
+from gnnpipe.run.answers.results import Answers, Embeddings, Predictions
 from gnnpipe.run.callbacks.callback import STOP as STOP
 from gnnpipe.run.callbacks.callback import Callback
 from gnnpipe.run.callbacks.callback import RunInfo as RunInfo
@@ -90,6 +92,29 @@ class Run:
     def records(self) -> list[dict[str, object]]:
         """One record for each epoch so far, as in records.jsonl."""
         return RunFolder(self.folder).lines()
+
+    def predict(self, data: Any = None, **options: Any) -> Predictions:
+        """What the best weights so far predict for the nodes of a graph; see `gnnpipe.predict`."""
+        return predict(self, data, **options)
+
+    def embed(self, layer: int = -1, data: Any = None, **options: Any) -> Embeddings:
+        """Hidden rows of the nodes of a graph, with the best weights so far.
+
+        Args:
+            layer: number of convolutions that the rows have gone through. 0: those of the input layer, in
+                models that have one (gcnii, resgcn). -1: the last ones, of which logits are made; -2: those
+                before.
+            data: as for `predict`.
+            options: as for `predict`.
+
+        Raises:
+            UserError: the model has no such layer. Also as `predict`.
+        """
+        if isinstance(layer, bool) or not isinstance(layer, int):
+            raise ConfigError(f"layer: '{shown(layer)}' can't be used; expected a whole number")
+        answers = _answers(self, data, {**options, "embed": layer})
+        assert isinstance(answers, Embeddings)
+        return answers
 
 
 def train(
@@ -258,6 +283,33 @@ def open(folder: str | os.PathLike[str]) -> Run:  # noqa: A001 (it is written gn
     return Run(path)
 
 
+def predict(run: Run | str | os.PathLike[str], data: Any = None, **options: Any) -> Predictions:
+    """What a run's best weights so far predict for the nodes of a graph.
+
+    Args:
+        run: the run, or its folder.
+        data: another graph with the same features: a data set's name, a graph folder (a path), a `Graph`, or
+            a ``torch_geometric.data.Data``, which need no labels. By default the graph that the run was
+            trained on, which has to be given again if it was one in memory.
+        options: ``nodes``: numbers of the nodes that are wanted, or ``"train"``, ``"val"`` or ``"test"`` of
+            the run's own graph. ``verbose``: as for `train`. Fields of
+            `gnnpipe.config.commands.PredictConfig`, such as ``out="predictions.csv"``, ``parts=4`` or
+            ``device="cpu"``.
+
+    Returns:
+        Arrays in the order in which the graph was given.
+
+    Raises:
+        UserError: a ValueError that says what can't be used, and what can.
+        TrainingError: a process failed, or numbers are not finite.
+    """
+    if "embed" in options:
+        raise ConfigError("embed: hidden rows come from the method embed of a run")
+    answers = _answers(run, data, options)
+    assert isinstance(answers, Predictions)
+    return answers
+
+
 def plan(data: Any = None, *, config: PlanConfig | None = None, **changes: Any) -> list[Candidate]:
     """Simulate all plans for a graph, a model and some devices. The fastest comes first, those that don't fit
     into memory last.
@@ -326,6 +378,27 @@ def _checked(config: RunConfig) -> Resolved:
     if config.dataset != IN_MEMORY:
         return check_config(config)
     return replace(check_config(replace(config, dataset=SYNTHETIC)), dataset=IN_MEMORY)
+
+
+def _answers(run: Run | str | os.PathLike[str], data: Any, options: Mapping[str, Any]) -> Answers:
+    """Ask a run about the nodes of a graph."""
+    path = _path("run", run.folder if isinstance(run, Run) else run)
+    check_is_run(path, "run")
+    fields = dict(options)
+    reporter = _reporter(fields.pop("verbose", None))
+    nodes = fields.pop("nodes", "all")
+    if isinstance(nodes, str):
+        fields["nodes"], nodes = nodes, None
+    if data is not None and not _in_memory(data):
+        for key in ("dataset", "graph"):
+            if key in fields:
+                raise ConfigError(f"{key}: data names the graph already; leave one of the two out")
+        named = _named(data)
+        fields |= {"graph": named["graph"], "dataset": None if named["graph"] else named["dataset"]}
+    wanted = configured(PredictConfig(), fields)
+    ask_for_huge_pages()
+    with _threads_kept():
+        return ask(path, wanted, reporter, data if _in_memory(data) else None, nodes)
 
 
 def _path(key: str, folder: object) -> Path:

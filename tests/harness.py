@@ -135,6 +135,8 @@ def make_stage(
     rank: int = 0,
     graph: PreparedGraph | None = None,
     links: Links | None = None,
+    *,
+    trains: bool = True,
 ) -> Stage:
     graph = graph or case.graph()
     hold = case.staleness.dropout_hold
@@ -149,6 +151,7 @@ def make_stage(
         CPU,
         links or Links(),
         case.tiles if graph.facts.num_nodes < 5000 else TileSizes.on(CPU),
+        trains=trains,
     )
 
 

@@ -72,7 +72,14 @@ def mean_loss(logits: Tensor, data: Graph) -> Tensor:
     return F.cross_entropy(chosen, labels)
 
 
-def model(case: Case, w: dict[str, Tensor], A: Tensor, X: Tensor, draw: int | None) -> Tensor:
+def model(
+    case: Case,
+    w: dict[str, Tensor],
+    A: Tensor,
+    X: Tensor,
+    draw: int | None,
+    hidden: list[Tensor] | None = None,
+) -> Tensor:
     """Logits of each model from its formula.
 
     Args:
@@ -81,7 +88,10 @@ def model(case: Case, w: dict[str, Tensor], A: Tensor, X: Tensor, draw: int | No
         A: normalised adjacency.
         X: features.
         draw: number of the draw of the dropout masks; None for evaluation.
+        hidden: list to which the rows after each convolution are added, and before them those of the input
+            layer, if the model has one; but not the logits.
     """
+    hidden = [] if hidden is None else hidden
 
     def drop(h: Tensor, number: int) -> Tensor:
         if draw is None:
@@ -96,6 +106,7 @@ def model(case: Case, w: dict[str, Tensor], A: Tensor, X: Tensor, draw: int | No
         for i in range(L):
             h = A @ (drop(h, i) @ w[f"layers.{i}.weight"]) + w[f"layers.{i}.bias"]
             h = F.relu(h) if i < L - 1 else h
+            hidden += [h] * (i < L - 1)
         return h
     if case.model == "sage":
         h = X
@@ -104,20 +115,25 @@ def model(case: Case, w: dict[str, Tensor], A: Tensor, X: Tensor, draw: int | No
             h = x @ w[f"layers.{i}.weight_self"] + A @ x @ w[f"layers.{i}.weight_neighbour"]
             h = h + w[f"layers.{i}.bias"]
             h = F.relu(h) if i < L - 1 else h
+            hidden += [h] * (i < L - 1)
         return h
     if case.model == "gcnii":
         alpha, theta = case.spec.gcnii.alpha, case.spec.gcnii.theta
         h = h0 = F.relu(drop(X, 0) @ w["input.weight"] + w["input.bias"])
+        hidden.append(h0)
         for i in range(L):
             beta = math.log(theta / (i + 1) + 1)
             s = (1 - alpha) * (A @ drop(h, i + 1)) + alpha * h0
             h = F.relu((1 - beta) * s + beta * s @ w[f"layers.{i}.weight"])
+            hidden.append(h)
         return drop(h, L + 1) @ w["output.weight"] + w["output.bias"]
     h = drop(X, 0) @ w["input.weight"] + w["input.bias"]
+    hidden.append(h)
     for i in range(L):
         layer = f"layers.{i}"
         x = F.relu(F.layer_norm(h, h.shape[1:], w[f"{layer}.norm.weight"], w[f"{layer}.norm.bias"]))
         h = h + A @ drop(x, i + 1) @ w[f"{layer}.weight"] + w[f"{layer}.bias"]
+        hidden.append(h)
     h = F.relu(F.layer_norm(h, h.shape[1:], w["output.norm.weight"], w["output.norm.bias"]))
     return drop(h, L + 1) @ w["output.weight"] + w["output.bias"]
 

@@ -32,6 +32,7 @@ MOST_PRINTED = 2000
 COMMANDS = {
     "import": "read a graph of your own into a graph folder",
     "train": "train a deep GNN on one graph over several processes",
+    "predict": "write what a run predicts for the nodes of a graph, or its hidden rows",
     "compare": "put runs or plans side by side, and run what is missing",
     "plan": "say which plan to use, by simulation",
     "profile": "measure what this machine can do, for plan",
@@ -58,6 +59,7 @@ examples:
   torchrun --nproc-per-node 2 -m gnnpipe train --stages 2  under a launcher of your own
   gnnpipe plan --dataset Cora --devices 8                  which plan to use, and how fast it would be
   gnnpipe volume --dataset Cora --devices 4                what each plan would send in an epoch
+  gnnpipe predict runs/demo --out predictions.csv          what a run predicts for each node
   gnnpipe compare --plans 2x1 1x2 --layers 8 --epochs 20   a pipeline against graph parallelism
   gnnpipe show runs/demo                                   what a run reached
   gnnpipe show graphs/mine                                 what is in a graph folder
@@ -133,6 +135,8 @@ def _find(name: str) -> Callable[[list[str]], int]:
         from gnnpipe.cli.import_graph import run
     elif name == "train":
         from gnnpipe.cli.train import run
+    elif name == "predict":
+        from gnnpipe.cli.predict import run
     elif name == "compare":
         from gnnpipe.cli.compare import run
     elif name == "plan":

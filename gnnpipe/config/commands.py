@@ -6,9 +6,11 @@ A field that a command can't change is no flag of it (``init=False``).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gnnpipe.config.run import (
     CacheConfig,
+    Device,
     ExchangeConfig,
     GraphConfig,
     HaloMode,
@@ -18,6 +20,9 @@ from gnnpipe.config.run import (
     Model,
     ModelConfig,
 )
+
+Nodes = Literal["all", "train", "val", "test"]
+"""Nodes of a graph: all, or those of a split."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,36 @@ class PlanConfig(DevicesConfig):
     """Number of plans to print."""
     json: bool = False
     """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True)
+class PredictConfig(CacheConfig):
+    """Settings of ``gnnpipe predict``. What is left out is as the run had it."""
+
+    out: str | None = None
+    """File to write, in the format of its ending: .npz (NumPy's arrays), .csv, or .parquet (with pyarrow)."""
+    overwrite: bool = False
+    """Replace the file if there is one."""
+    embed: int | None = None
+    """Instead of predictions, write the hidden rows after this number of convolutions: 0 for those of the
+    input layer, where the model has one; -1 for the last ones, of which logits are made; -2 for those
+    before."""
+    graph: str | None = None
+    """Folder of another graph with the same features, as ``gnnpipe import`` writes it. It needs no labels."""
+    dataset: str | None = None
+    """Name of another data set with the same features, as for ``gnnpipe train``."""
+    root: str | None = None
+    """Folder of the data set's files, if it has moved since the run, or for --dataset."""
+    nodes: Nodes = "all"
+    """The nodes that are written: all, or those of a split of the run's own graph."""
+    stages: int | None = None
+    """Number of pipeline stages. By default the run's."""
+    parts: int | None = None
+    """Number of graph parts. By default the run's."""
+    device: Device | None = None
+    """auto, cpu or cuda, as for ``gnnpipe train``. By default the run's."""
+    threads: int | None = None
+    """CPU threads a process; 0 divides the cores of the host among its processes. By default the run's."""
 
 
 @dataclass(frozen=True)

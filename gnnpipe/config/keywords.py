@@ -28,7 +28,8 @@ def configured(config: _Config, values: Mapping[str, Any], prefix: str = "") -> 
     Raises:
         ConfigError: a name that is no field, or a value of the wrong type.
     """
-    hints = {name: get_type_hints(type(config))[name] for name in values_of(config)}
+    all_hints = get_type_hints(type(config))
+    hints = {name: all_hints[name] for name in values_of(config)}
     changes = {}
     for name, given in values.items():
         key = f"{prefix}{shown(name)}"

@@ -34,6 +34,8 @@ class LayerBuilder:
     """Positions that a layer takes a chunk behind the one that it puts."""
     device: torch.device
     """Device of weights and tables."""
+    trains: bool = True
+    """Whether the layers are trained. Tables of others have shapes, and take no memory."""
     shared: dict[int, GradientTable] = field(default_factory=dict)
     """By width, the gradient tables that layers built later use too, if tables may be shared."""
 
@@ -48,7 +50,7 @@ class LayerBuilder:
         if module.width is None:
             return StageLayer(spec, runner, None, None, reads_features=reads_features)
         num_rows = self.num_rows + _num_arriving(self.routes.forward)
-        forward = ForwardTable(num_rows, module.width, self.settings, self.device)
+        forward = ForwardTable(num_rows, module.width, self.settings, self._table_device)
         table = Rows(forward, self._boundary(self.routes.forward, forward.sent))
         if not runner.returns_gradient:
             return StageLayer(spec, runner, table, None, self.lookahead, reads_features)
@@ -56,11 +58,15 @@ class LayerBuilder:
         gradients = GradientRows(backward, self._boundary(self.routes.backward, [backward.rows]))
         return StageLayer(spec, runner, table, gradients, self.lookahead, reads_features)
 
+    @property
+    def _table_device(self) -> torch.device:
+        return self.device if self.trains else torch.device("meta")
+
     def _gradient_table(self, width: int) -> GradientTable:
         if width in self.shared:
             return self.shared[width]
         num_rows = self.num_rows + _num_arriving(self.routes.backward)
-        table = GradientTable(num_rows, width, self.settings, self.device)
+        table = GradientTable(num_rows, width, self.settings, self._table_device)
         if self.settings.shares_gradients:
             self.shared[width] = table
         return table

@@ -49,6 +49,7 @@ class Stage:
         links: connections to the other ranks.
         tiles: how chunks are cut into tiles; by default what suits the device.
         loss: what is minimised.
+        trains: whether it is to be trained. One that is not can sweep, and takes no memory for tables.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class Stage:
         links: Links,
         tiles: TileSizes | None = None,
         loss: LossConfig | None = None,
+        *,
+        trains: bool = True,
     ) -> None:
         self.place, self.device, self.hidden = place, device, spec.hidden
         self._settings, self._links = settings, links
@@ -78,7 +81,9 @@ class Stage:
         self.chunks = self._cut(graph, tiles or TileSizes.on(device), features=features)
         self.labels = cut_labels(graph, place, device)
         stack = build_stack(spec)
-        builder = LayerBuilder(stack, self.num_rows, settings, self.halo, self.routes, plan.lookahead, device)
+        builder = LayerBuilder(
+            stack, self.num_rows, settings, self.halo, self.routes, plan.lookahead, device, trains
+        )
         own = [layer for layer in stack if plan.stage_of(layer.convolution) == place.stage]
         self.layers = [builder.build(layer) for layer in own]
         # of each layer, the seams in front of it and behind it; a layer that aggregates nothing has the same

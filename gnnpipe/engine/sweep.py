@@ -24,7 +24,9 @@ EVALUATION = "evaluation"
 REFRESH = "refresh"
 
 
-def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterator[tuple[ChunkData, Tensor]]:
+def sweep(
+    stage: Stage, messages: Messages, refill: int | None = None, until: int | None = None
+) -> Iterator[tuple[ChunkData, Tensor]]:
     """Yield each chunk with its exact logits on the last stage, and nothing on the others.
 
     A layer is computed for all chunks before the next one starts, so that no row is stale. A stage holds the
@@ -36,7 +38,11 @@ def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterat
         refill: an epoch, about to begin, whose history is replaced by the rows of this sweep; None leaves the
             training tables as they are. The sweep itself uses no dropout. If history is kept after dropout,
             the messages that go into it are dropped with the epoch's masks.
+        until: number of the layer whose output rows are wanted in place of logits. The stage that has it
+            yields them, and stages behind it do nothing. None for the model's last one.
     """
+    if until is not None and until < stage.layers[0].spec.number:
+        return
     with torch.no_grad():
         kind = EVALUATION if refill is None else REFRESH
         rows, initial = _enter(stage, messages)
@@ -49,9 +55,11 @@ def sweep(stage: Stage, messages: Messages, refill: int | None = None) -> Iterat
             out = _layer(stage, layer, rows, initial, kind)
             if stage.initial.start_at(layer):
                 initial = out
+            if layer.spec.number == until:
+                break
             rows = _tiles(stage, out)
         messages.settle()
-        if stage.place.is_last:
+        if stage.place.is_last or layer.spec.number == until:
             yield from zip(stage.chunks, out, strict=True)
         else:
             _leave(stage, messages, out, initial, kind)
@@ -90,7 +98,8 @@ def _layer(stage: Stage, layer: StageLayer, rows: TileRows, initial: list[Tensor
         # message c0, c1, c2 -> table | exchange the halo of all chunks | update c0, c1, c2
     """
     module = layer.module
-    table = None if layer.rows is None else torch.empty_like(layer.rows.table.rows, dtype=torch.float32)
+    # the training table's shape alone counts: a stage that does not train has it without any rows
+    table = None if layer.rows is None else torch.empty(layer.rows.table.rows.shape, device=stage.device)
     carries = [
         _messages(module, h, [] if table is None else data.split_table(table))
         for data, h in zip(stage.chunks, rows, strict=True)

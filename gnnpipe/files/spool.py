@@ -11,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.files.writing import new_file, write_all
+
+LARGEST_IN_MEMORY = 64 << 20
+"""Bytes up to which `large_array` needs no file."""
 
 
 class Spool:
@@ -54,10 +58,31 @@ class Spool:
     def mapped(self) -> np.ndarray:
         """All rows, as a read-only array mapped from the file."""
         self.close()
-        shape = (self._rows, self._width) if self._width else (self._rows,)
-        if not self._rows:
-            return np.zeros(shape, self._dtype)  # an empty file can't be mapped
-        return np.memmap(self._path, self._dtype, "r", shape=shape)
+        return map_rows(self._path, self._dtype, (self._rows, self._width) if self._width else (self._rows,))
+
+
+def map_rows(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
+    """The rows of a file that a `Spool` has written, perhaps in another process; read-only and mapped.
+
+    Raises:
+        OSError, ValueError: the file is not there, or shorter.
+    """
+    if not math.prod(shape):
+        return np.zeros(shape, dtype)  # an empty file can't be mapped
+    return np.memmap(path, np.dtype(dtype), "r", shape=shape)
+
+
+def large_array(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros to write to; in memory up to `LARGEST_IN_MEMORY` bytes, else mapped from a file in TMPDIR, which
+    is gone with the array.
+
+    Raises:
+        ConfigError, OSError: the file can't be made, or the disk has no room for it.
+    """
+    if math.prod(shape) * np.dtype(dtype).itemsize <= LARGEST_IN_MEMORY:
+        return np.zeros(shape, dtype)
+    with scratch_folder() as folder:  # a map outlives its file's name
+        return new_mapped(folder / "rows", dtype, shape).view(np.ndarray)
 
 
 def new_mapped(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.ndarray:

@@ -45,14 +45,15 @@ def check_features(features: Tensor | Csr, num_nodes: int) -> None:
     check_finite(features)
 
 
-def check_masks(masks: dict[str, Tensor], num_nodes: int) -> None:
-    """Refuse masks of another shape, empty ones except that of testing, and masks that share a node."""
+def check_masks(masks: dict[str, Tensor], num_nodes: int, *, labelled: bool) -> None:
+    """Refuse masks of another shape, empty ones except that of testing, and masks that share a node. All are
+    empty where no node is ``labelled``."""
     for name, mask in masks.items():
         if mask.dtype != torch.bool or mask.shape != (num_nodes,):
             raise DataError(
                 f"{name}_mask: expected bool [{num_nodes}], got {str(mask.dtype)[6:]} {list(mask.shape)}"
             )
-        if not mask.any() and name != "test":  # hidden test labels
+        if not mask.any() and name != "test" and labelled:  # test labels may be hidden
             raise DataError(
                 f"{name}_mask: it is empty; mark at least one node, or give no split (gnnpipe import --split "
                 "none) for a seeded one"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from gnnpipe.config.catalog import IN_MEMORY
@@ -21,15 +22,21 @@ from gnnpipe.graph.choices import Choices
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.folder.write import save_graph
 from gnnpipe.graph.ids import NodeIds
-from gnnpipe.graph.labels import check_rows
+from gnnpipe.graph.labels import UNLABELLED, check_rows
 from gnnpipe.graph.pieces import (
-    adjacency_from,
-    features_from,
     features_made,
+    inputs_from,
     labels_from,
     num_nodes_of,
 )
-from gnnpipe.graph.scaled_features import normalized_features, standardized_features
+from gnnpipe.graph.scaled_features import (
+    UNSCALED,
+    FeatureScaling,
+    feature_columns,
+    least_entry,
+    normalized_features,
+    standardized_features,
+)
 from gnnpipe.graph.sources.objects import of_networkx, of_pyg, of_scipy
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.system.steps import Step, silently
@@ -59,7 +66,8 @@ class Graph:
     float32 ``[num_nodes]`` or ``[num_nodes, num_classes]``. Nodes without a label are in no mask and have -1
     or NaN."""
     num_classes: int
-    """Number of classes, or of labels that a node may have, or of values to be predicted."""
+    """Number of classes, or of labels that a node may have, or of values to be predicted. 0 for a graph
+    without labels, which runs can predict and none can be trained on; its masks are empty."""
     train_mask: Tensor
     """bool ``[num_nodes]``."""
     val_mask: Tensor
@@ -77,12 +85,14 @@ class Graph:
     """Name of each class; empty where classes are just numbers."""
     regression: bool = False
     """Whether labels are values to be predicted, and not classes."""
+    scaling: FeatureScaling = UNSCALED
+    """The numbers by which the features are scaled, if they were scaled here."""
 
     def __post_init__(self) -> None:
         """Check everything that a user's data may get wrong; raises DataError."""
         check_adjacency(self.adjacency, weighted=self.weighted)
         check_features(self.features, self.num_nodes)
-        check_masks(self.masks, self.num_nodes)
+        check_masks(self.masks, self.num_nodes, labelled=self.num_classes > 0)
         check_rows(self.labels, self.num_nodes)
         check_outputs(self.labels, self.num_classes, self.class_names, regression=self.regression)
         used = self.labels[self.train_mask | self.val_mask | self.test_mask]
@@ -145,7 +155,8 @@ class Graph:
                 them from the edges (`gnnpipe.graph.made_features`).
             labels: ``[num_nodes]`` class numbers, ``[num_nodes, num_classes]`` of 0 and 1, or
                 numbers to be predicted as they are. NaN stands for no label, as does -1 among classes; nodes
-                without one are taken out of the masks. Text names classes, None stands for none.
+                without one are taken out of the masks. Text names classes, None stands for none. None in
+                place of all of them for a graph that is only to be predicted.
             masks: training, validation and test masks, ``[num_nodes]`` of bool, or of 0 and 1; None in place
                 of the last where test labels are hidden. None for a seeded split.
             weight: weights of the edges, ``[num_edges]``.
@@ -161,6 +172,8 @@ class Graph:
         if isinstance(features, str):
             features, choices = None, choices | {"features": features}
         raw = RawGraph(edge_index, features, labels, masks, notes, weight)
+        if labels is None:
+            return cls.unlabelled(raw, name, Choices.given(choices))
         return cls.from_raw(raw, name, Choices.given(choices), num_classes)
 
     @classmethod
@@ -263,22 +276,61 @@ class Graph:
             DataError: as `from_edge_index`.
         """
         num_nodes = num_nodes_of(raw, name)
-        adjacency = adjacency_from(raw, num_nodes, undirected=choices.undirected)
-        features, feature_notes = features_from(raw, name, adjacency, choices.features, assumed_width, step)
+        inputs = inputs_from(raw, name, choices, num_nodes, assumed_width, step)
         wanted = (choices, num_nodes, num_classes, assumed_width)
         labels, outputs, masks, label_notes = labels_from(raw, name, *wanted)
         return cls(
             name,
-            adjacency.matrix,
-            features,
+            inputs.adjacency.matrix,
+            inputs.features,
             labels.values,
             outputs,
             *masks,
-            notes=(*raw.notes, *adjacency.notes, *feature_notes, *label_notes),
-            weighted=adjacency.weighted,
+            notes=(*inputs.notes, *label_notes),
+            weighted=inputs.adjacency.weighted,
             ids=raw.ids,
             class_names=raw.class_names or labels.names,
             regression=labels.kind == "regression",
+            scaling=inputs.scaling,
+        )
+
+    @classmethod
+    def unlabelled(
+        cls,
+        raw: RawGraph,
+        name: str,
+        choices: Choices,
+        known: FeatureScaling | None = None,
+        step: Step = silently,
+    ) -> Graph:
+        """Check the edges and the features of a data set, whose labels and splits are not looked at.
+
+        Args:
+            raw: the content.
+            name: of the graph.
+            choices: what to do with it.
+            known: numbers by which made features are to be scaled; None for those of this graph.
+            step: shows what is being done.
+
+        Raises:
+            DataError: as `from_edge_index`.
+        """
+        num_nodes = num_nodes_of(raw, name)
+        inputs = inputs_from(raw, name, choices, num_nodes, None, step, known)
+        nobody = torch.zeros(1, dtype=torch.bool).expand(num_nodes)
+        return cls(
+            name,
+            inputs.adjacency.matrix,
+            inputs.features,
+            torch.full((1,), UNLABELLED).expand(num_nodes),
+            0,
+            nobody,
+            nobody,
+            nobody,
+            notes=inputs.notes,
+            weighted=inputs.adjacency.weighted,
+            ids=raw.ids,
+            scaling=inputs.scaling,
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -294,31 +346,45 @@ class Graph:
         """
         save_graph(self, Path(folder), overwrite=overwrite)
 
-    def with_made_features(self, spec: str, step: Step = silently) -> Graph:
+    def with_made_features(
+        self, spec: str, step: Step = silently, known: FeatureScaling | None = None
+    ) -> Graph:
         """The same graph with features that are made from its edges, and a note that says so.
 
         Args:
             spec: degree, or laplacian:16; see `gnnpipe.graph.made_features`.
             step: shows what is being done.
+            known: numbers to scale degrees by, as of the graph that a model has learnt; None for this one's.
 
         Raises:
             ConfigError, DataError: as `made_features`.
         """
-        made, note = features_made(self.adjacency, spec, self.num_features, step)
-        return replace(self, features=made, notes=(*self.notes, note))
+        made = features_made(self.adjacency, spec, self.num_features, step, known)
+        return replace(self, features=made.rows, notes=(*self.notes, made.note), scaling=made.scaling)
 
-    def with_normalized_features(self) -> Graph:
+    def with_normalized_features(self, known: FeatureScaling | None = None) -> Graph:
         """The same graph with features as torch_geometric's NormalizeFeatures makes them.
+
+        Args:
+            known: has the smallest entry of the features that a model has learnt; None for this graph's.
 
         Raises:
             DataError: as `normalized_features`.
         """
-        return replace(self, features=normalized_features(self.features))
+        least = known.least if known else None
+        least = least_entry(self.features) if least is None else least
+        scaled = normalized_features(self.features, least)
+        return replace(self, features=scaled, scaling=replace(self.scaling, least=least))
 
-    def with_standardized_features(self) -> Graph:
+    def with_standardized_features(self, known: FeatureScaling | None = None) -> Graph:
         """The same graph with columns of features that have mean 0 and deviation 1 over all nodes.
+
+        Args:
+            known: has the mean and deviation that a model has learnt; None for those of this graph.
 
         Raises:
             DataError: as `standardized_features`.
         """
-        return replace(self, features=standardized_features(self.features))
+        columns = known.columns if known else feature_columns(self.features)
+        scaled = standardized_features(self.features, columns)
+        return replace(self, features=scaled, scaling=replace(self.scaling, columns=columns))

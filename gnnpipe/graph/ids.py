@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,20 @@ class NodeIds:
     def __len__(self) -> int:
         """Number of nodes."""
         return len(self.content) if self.start is None else len(self.start) - 1
+
+    def of(self, nodes: np.ndarray) -> np.ndarray:
+        """The ids of some nodes: int64 ``[n]``, or texts."""
+        if self.start is None:
+            return np.asarray(self.content[nodes])
+        return np.array([self[node] for node in nodes.tolist()], dtype=object)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy's format of all ids."""
+        if self.start is None:
+            return np.dtype(np.int64)
+        # a text has at most as many letters as bytes
+        return np.dtype(f"<U{max(1, int(np.diff(self.start).max(initial=0)))}")
 
     def __getitem__(self, node: int) -> int | str:
         """The id of a node; raises IndexError."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from gnnpipe.config.features import parse_features
 from gnnpipe.errors import DataError
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.scaled_features import Columns
 from gnnpipe.system.steps import Say, say_nothing
 
 # Up to this many nodes all eigenvectors are computed at once, which is exact.
@@ -23,7 +24,9 @@ TOLERANCE = 1e-5
 PRODUCTS_PER_REPORT, MOST_RESTARTS = 500, 3000
 
 
-def made_features(adjacency: Csr, spec: str, say: Say = say_nothing) -> Tensor:
+def made_features(
+    adjacency: Csr, spec: str, say: Say = say_nothing, degrees: Columns | None = None
+) -> Tensor:
     """float32 ``[num_nodes, num_features]`` features of a graph's structure.
 
     degree: log(1 + number of edges that come in) and log(1 + number that go out), or one column where they
@@ -40,24 +43,47 @@ def made_features(adjacency: Csr, spec: str, say: Say = say_nothing) -> Tensor:
         adjacency: of the graph.
         spec: degree, or laplacian:K.
         say: is told of the progress of long work.
+        degrees: with ``degree``, mean and deviation of the columns that a model has learnt, which then take
+            the place of this graph's. By default `degree_columns`.
 
     Raises:
         ConfigError: another ``spec``.
         DataError: K is too large for the graph, or the eigenvectors are not found in time.
     """
     num_columns = parse_features(spec)
-    return _laplacian(adjacency, num_columns, say) if num_columns else _degrees(adjacency)
+    if num_columns:
+        return _laplacian(adjacency, num_columns, say)
+    values = _degrees(adjacency, degrees)
+    columns = degrees or _columns_of(values)
+    if values.shape[1] != len(columns.mean):
+        raise DataError(
+            f"features: degree makes {values.shape[1]} columns of this graph, whose edges have directions, "
+            f"and made {len(columns.mean)} of an undirected one; add the reverse of every edge"
+        )
+    mean, deviation = (torch.tensor(of, dtype=torch.float64) for of in (columns.mean, columns.deviation))
+    constant = deviation == 0
+    return ((values - mean) / deviation.masked_fill(constant, 1.0)).masked_fill(constant, 1.0).float()
 
 
-def _degrees(adjacency: Csr) -> Tensor:
+def degree_columns(adjacency: Csr) -> Columns:
+    """Mean and deviation of the logarithms of degrees, by which ``degree`` scales them."""
+    return _columns_of(_degrees(adjacency, None))
+
+
+def _degrees(adjacency: Csr, like: Columns | None) -> Tensor:
+    """float64 ``[num_nodes, 1 or 2]`` logarithms of degrees; two columns if ``like`` has two."""
     incoming = adjacency.rowptr.to(torch.int64).diff()
     outgoing = torch.bincount(adjacency.col, minlength=adjacency.num_cols)
-    columns = [incoming] if torch.equal(incoming, outgoing) else [incoming, outgoing]
-    values = torch.stack(columns, dim=1).double().log1p()
+    alike = torch.equal(incoming, outgoing) and not (like and len(like.mean) == 2)
+    columns = [incoming] if alike else [incoming, outgoing]
+    return torch.stack(columns, dim=1).double().log1p()
+
+
+def _columns_of(values: Tensor) -> Columns:
     deviation = values.std(dim=0, correction=0)
     constant = deviation <= 1e-12 * values.abs().amax(dim=0)
-    scaled = (values - values.mean(dim=0)) / deviation.masked_fill(constant, 1.0)
-    return scaled.masked_fill(constant, 1.0).float()
+    mean, deviation = values.mean(dim=0), deviation.masked_fill(constant, 0.0)
+    return Columns(tuple(mean.tolist()), tuple(deviation.tolist()))
 
 
 def _laplacian(adjacency: Csr, num_columns: int, say: Say) -> Tensor:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gnnpipe.config.features import MADE
+from gnnpipe.config.features import DEGREE, MADE
 from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.adjacency import Adjacency, adjacency_of
 from gnnpipe.graph.choices import Choices
 from gnnpipe.graph.convert import as_features, as_tensor
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.labels import Labels, as_labels, check_rows, class_notes, count_outputs
-from gnnpipe.graph.made_features import made_features
+from gnnpipe.graph.made_features import degree_columns, made_features
+from gnnpipe.graph.scaled_features import UNSCALED, FeatureScaling
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.splits import Masks, chosen_masks, random_split
 from gnnpipe.system.steps import Step
@@ -53,15 +55,55 @@ def adjacency_from(raw: RawGraph, num_nodes: int, *, undirected: bool) -> Adjace
     return ready.with_reverse() if undirected else ready
 
 
-def features_from(
-    raw: RawGraph, name: str, adjacency: Adjacency, spec: str | None, assumed: int | None, step: Step
+@dataclass(frozen=True)
+class Inputs:
+    """What a model reads of a data set."""
+
+    adjacency: Adjacency
+    features: Tensor | Csr
+    notes: tuple[str, ...]
+    """Lines for the user, about the content and about these."""
+    scaling: FeatureScaling
+    """The numbers by which features that were made are scaled."""
+
+
+def inputs_from(
+    raw: RawGraph,
+    name: str,
+    choices: Choices,
+    num_nodes: int,
+    assumed: int | None,
+    step: Step,
+    known: FeatureScaling | None = None,
+) -> Inputs:
+    """The edges and the features of a data set.
+
+    Args:
+        raw: the content.
+        name: of the graph, for messages.
+        choices: what to do with it.
+        num_nodes: number of nodes.
+        assumed: columns of features where there are none; None: they must be there.
+        step: shows what is being done.
+        known: as for `features_made`.
+
+    Raises:
+        DataError: they can't be used, or there are no features.
+    """
+    adjacency = adjacency_from(raw, num_nodes, undirected=choices.undirected)
+    notes = (*raw.notes, *adjacency.notes)
+    if choices.features is None:
+        features, feature_notes = _features_from(raw, name, num_nodes, assumed)
+        return Inputs(adjacency, features, (*notes, *feature_notes), UNSCALED)
+    num_given = 0 if raw.features is None else raw.features.shape[-1]
+    made = features_made(adjacency.matrix, choices.features, num_given, step, known)
+    return Inputs(adjacency, made.rows, (*notes, made.note), made.scaling)
+
+
+def _features_from(
+    raw: RawGraph, name: str, num_nodes: int, assumed: int | None
 ) -> tuple[Tensor | Csr, tuple[str, ...]]:
-    """The features of a data set, or those that are made or assumed; and notes about them."""
-    num_nodes = adjacency.matrix.num_rows
-    if spec is not None:
-        num_given = 0 if raw.features is None else raw.features.shape[-1]
-        made, note = features_made(adjacency.matrix, spec, num_given, step)
-        return made, (note,)
+    """The features of a data set, or those that are assumed; and notes about them."""
     if raw.features is not None:
         return as_features(raw.features)
     if assumed is None:
@@ -70,19 +112,38 @@ def features_from(
     return torch.zeros(1, assumed).expand(num_nodes, assumed), (note,)
 
 
-def features_made(matrix: Csr, spec: str, num_given: int, step: Step) -> tuple[Tensor, str]:
-    """Features that are made from the edges, and a note.
+@dataclass(frozen=True)
+class MadeFeatures:
+    """Features that are made from the edges."""
+
+    rows: Tensor
+    """float32 ``[num_nodes, num_features]``."""
+    note: str
+    """A line for the user."""
+    scaling: FeatureScaling
+    """The numbers by which degrees are scaled."""
+
+
+def features_made(
+    matrix: Csr, spec: str, num_given: int, step: Step, known: FeatureScaling | None = None
+) -> MadeFeatures:
+    """Make features from the edges.
 
     Args:
         matrix: the adjacency.
         spec: degree, or laplacian:16.
         num_given: columns of the features that they take the place of.
         step: shows what is being done.
+        known: numbers that degrees are to be scaled by; None for those of this graph.
     """
     with step(f"making features of {matrix.num_rows:,} nodes ({spec})"):
-        made = made_features(matrix, spec)
+        scaling = UNSCALED
+        if spec == DEGREE:
+            scaling = FeatureScaling(known.degrees if known else degree_columns(matrix))
+        made = made_features(matrix, spec, degrees=scaling.degrees)
     note = f"features: {made.shape[1]:,} made from the edges ({spec})"
-    return made, f"{note}, in place of the {num_given:,} given" if num_given else note
+    note = f"{note}, in place of the {num_given:,} given" if num_given else note
+    return MadeFeatures(made, note, scaling)
 
 
 def labels_from(

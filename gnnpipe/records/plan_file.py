@@ -9,6 +9,7 @@ from typing import Annotated
 from gnnpipe.config.run import Metric
 from gnnpipe.files.typed_json import Key
 from gnnpipe.graph.prepare.prepared import GraphFacts
+from gnnpipe.graph.scaled_features import UNSCALED, FeatureScaling
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.schedule.plan import Plan
 
@@ -61,6 +62,7 @@ class GraphSize:
     value_deviation: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
     content: str | None = None
+    scaling: FeatureScaling = UNSCALED
 
 
 @dataclass(frozen=True)

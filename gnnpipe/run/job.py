@@ -215,7 +215,7 @@ def prepare_job(
     graph = graph or LazyGraph(lambda: load_dataset(config, step=step))
     outline = outline_of(config, graph)
     plan, spec = outline.plan, outline.spec
-    path = _prepared_file(graph, recipe_of(plan, spec, config.part_balance), scratch, step)
+    path = prepared_file(graph, recipe_of(plan, spec, config.part_balance), scratch, step)
     prepared = PreparedGraph.load(path)
     if plan.exact and prepared.width > plan.lookahead:
         raise PlanError(
@@ -240,7 +240,7 @@ def prepare_job(
     return job, prepared.facts, predictions
 
 
-def _prepared_file(graph: LazyGraph, recipe: Recipe, scratch: Path, step: Step) -> Path:
+def prepared_file(graph: LazyGraph, recipe: Recipe, scratch: Path, step: Step) -> Path:
     """The file of the prepared graph: in the cache if there is one, else in ``scratch``."""
 
     def write(path: Path) -> None:

@@ -71,7 +71,7 @@ def _train_as_a_rank(request: Request, host: Host | None) -> RunFolder:
     begun = False  # whether the content of the folder is this run's already
     everyones = True  # whether all ranks raise an error alike, so that rank 0 alone prints it
     try:
-        _check_size(request.config)
+        check_size(request.config)
         request = replace(request, config=for_restart(request.config, reporter))
         folder = folder_of(request.config) if rank == 0 else None
         with ExitStack() as held_until:
@@ -95,15 +95,20 @@ def _train_as_a_rank(request: Request, host: Host | None) -> RunFolder:
     except GnnpipeError as error:
         if rank == 0 or not everyones:
             raise
-        if isinstance(error, LostRankError):  # no other rank knows what this one waited for
-            reporter.remark(f"gnnpipe: error: {error}")
-        time.sleep(SECONDS_TO_SPEAK)
-        error.said = True
+        let_rank_0_speak(error, reporter)
         raise
     return RunFolder(job.out)
 
 
-def _check_size(config: LayoutConfig) -> None:
+def let_rank_0_speak(error: GnnpipeError, reporter: Reporter) -> None:
+    """Give rank 0 time to print an error that all ranks raise, and mark this rank's as said."""
+    if isinstance(error, LostRankError):  # no other rank knows what this one waited for
+        reporter.remark(f"gnnpipe: error: {error}")
+    time.sleep(SECONDS_TO_SPEAK)
+    error.said = True
+
+
+def check_size(config: LayoutConfig) -> None:
     """Raise PlanError unless the plan takes as many processes as torchrun has started."""
     size = int(os.environ["WORLD_SIZE"])
     if config.plan == "auto":

@@ -20,7 +20,7 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.prepared import prepare
-from gnnpipe.graph.scaled_features import standardized_features
+from gnnpipe.graph.scaled_features import feature_columns, standardized_features
 from tests.graphs import dense, one_node_each, random_graph
 
 # 0 -> 1 -> 2 -> 3, 0 -> 2, and 3 -> 3 twice
@@ -115,7 +115,8 @@ def test_standardised_columns(kind: str) -> None:
     values = (torch.randn(500, 6, generator=random) * scale + shift).half().float()
     values[:, 5] *= torch.rand(500, generator=random) < 0.01
     given = {"dense": values, "halves": values.half(), "sparse": sp.csr_matrix(values.numpy())}[kind]
-    got = standardized_features(as_features(given)[0])
+    features = as_features(given)[0]
+    got = standardized_features(features, feature_columns(features))
     assert got.dtype == torch.float32
     assert not got[:, 4].any()  # constant
     varying = [0, 1, 2, 3, 5]

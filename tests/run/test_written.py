@@ -31,7 +31,7 @@ WRITTEN = Path(__file__).parents[1] / "data" / "written-2026-11"
 CONFIG = check_config(RunConfig(epochs=20))
 ADDED = {
     "plan": {"compute": "fp32"},
-    "graph": {"content": ""},
+    "graph": {"content": "", "scaling": {"degrees": {}, "columns": {}}},
 }
 
 

@@ -33,7 +33,7 @@ from gnnpipe.system.words import readable_bytes
 
 PREPARED = "prepared graph"
 # Raise it when prepared graphs, or what is kept beside them, come out differently for the same ingredients.
-FORMAT = 1
+FORMAT = 2
 # Packages that decide how a graph is made, cut and ordered.
 CUTTERS = ("pymetis", "kaminpar", "scipy", "numpy", "torch")
 

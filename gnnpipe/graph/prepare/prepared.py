@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.files.reading import map_tensors, parse_json
+from gnnpipe.files.typed_json import from_object
 from gnnpipe.files.writing import new_tensors, write_tensors
 from gnnpipe.graph.blocks import row_blocks
 from gnnpipe.graph.csr import Csr
@@ -26,6 +27,7 @@ from gnnpipe.graph.prepare.fingerprint import task_fingerprint
 from gnnpipe.graph.prepare.moved import MovedDense, moved, pack, turned, unpack
 from gnnpipe.graph.prepare.normalize import Normalization, normalized
 from gnnpipe.graph.prepare.standard import standardized
+from gnnpipe.graph.scaled_features import UNSCALED, FeatureScaling
 from gnnpipe.graph.transpose import is_symmetric
 
 
@@ -75,6 +77,9 @@ class GraphFacts:
     content: str = ""
     """Hash of the edges, labels and masks as they were given (`task_fingerprint`); empty in files of older
     versions."""
+    scaling: FeatureScaling = UNSCALED
+    """The numbers by which the features were scaled; none in files of older versions, whether or not features
+    were scaled."""
 
     @property
     def alpha(self) -> float:
@@ -117,6 +122,10 @@ class PreparedGraph:
         backward = forward if self.matrix_t is self.matrix else halo_rows(self.matrix_t, ranges)
         return replace(self, ranges=ranges, halo_forward=forward, halo_backward=backward)
 
+    def forward_alone(self) -> PreparedGraph:
+        """The same graph for work that never goes backward: A stands for its transpose, which is not read."""
+        return replace(self, matrix_t=self.matrix, halo_backward=self.halo_forward)
+
     @property
     def width(self) -> int:
         """Largest distance, in chunks, between the ends of an edge."""
@@ -146,6 +155,7 @@ class PreparedGraph:
         # ranges cover all rows without gaps, so their stops suffice
         stops = facts.pop("range_stops")
         facts |= {key: tuple(facts[key]) for key in ("value_mean", "value_deviation", "class_names")}
+        facts["scaling"] = from_object(FeatureScaling, facts["scaling"])
         matrix = unpack("matrix", tensors)
         assert isinstance(matrix, Csr)
         matrix_t = unpack("matrix_t", tensors) if "matrix_t.col" in tensors else matrix
@@ -267,6 +277,7 @@ def _draft(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals:
         standard.deviation,
         data.class_names,
         content,
+        data.scaling,
     )
     order, chunk_edges = torch.from_numpy(cut.order), _count_chunk_edges(matrix, cut.ranges)
     return _Draft(data, facts, cut.ranges, order, matrix, symmetric, halo_forward, halo_backward, chunk_edges)

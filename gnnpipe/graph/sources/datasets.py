@@ -28,9 +28,11 @@ from gnnpipe.files.foreign import check_written_inside, safely
 from gnnpipe.files.reading import open_file
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.files.writing import open_lock
+from gnnpipe.graph.adjacency import Adjacency
 from gnnpipe.graph.choices import Choices
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.folder.read import open_graph
+from gnnpipe.graph.scaled_features import FeatureScaling
 from gnnpipe.graph.sources.formats import attributed, npz, saint
 from gnnpipe.graph.sources.objects import of_pyg
 from gnnpipe.graph.sources.ogb.read import read_ogb
@@ -52,14 +54,39 @@ def load_dataset(config: GraphConfig, assumed_width: int | None = None, step: St
             exist, or contents that `Graph` refuses.
     """
     if config.is_synthetic:
-        with step("making the built-in graph"):
-            graph = planted_partition(config.synthetic, split=config.split)
-        return _changed(graph, config, step)
-    with step(f"loading {config.data_name}"):
-        raw = open_graph(Path(config.graph)) if config.graph else _read(config)
-    name = raw.name or config.data_name if config.graph else find_source(config.dataset).name
+        return _changed(_built_in(config, step), config, step)
+    raw, name = _content(config, step)
     graph = Graph.from_raw(raw, name, Choices.of(config), None, assumed_width, step)
     return _scaled(graph, config)
+
+
+def load_unlabelled(config: GraphConfig, known: FeatureScaling, step: Step = silently) -> Graph:
+    """The edges and the features of the graph that a config names, as a run wants them that is to predict it.
+
+    Args:
+        config: names it, and says how the run treats features and edges.
+        known: the numbers by which the run's own features are scaled.
+        step: shows what is being done.
+
+    Raises:
+        DataError: as `load_dataset`.
+    """
+    if config.is_synthetic:
+        return _changed(_built_in(config, step), config, step, known)
+    raw, name = _content(config, step)
+    return _scaled(Graph.unlabelled(raw, name, Choices.of(config), known, step), config, known)
+
+
+def _built_in(config: GraphConfig, step: Step) -> Graph:
+    with step("making the built-in graph"):
+        return planted_partition(config.synthetic, split=config.split)
+
+
+def _content(config: GraphConfig, step: Step) -> tuple[RawGraph, str]:
+    """The files of the data set or the graph folder that a config names, and its name."""
+    with step(f"loading {config.data_name}"):
+        raw = open_graph(Path(config.graph)) if config.graph else _read(config)
+    return raw, raw.name or config.data_name if config.graph else find_source(config.dataset).name
 
 
 def as_graph(data: Any, config: GraphConfig, step: Step = silently) -> Graph:
@@ -80,12 +107,10 @@ def as_graph(data: Any, config: GraphConfig, step: Step = silently) -> Graph:
         raw = of_pyg(data, IN_MEMORY)
         graph = Graph.from_raw(raw, IN_MEMORY, Choices.of(config), step=step)
         return _scaled(graph, config)
-    if not isinstance(data, Graph):
-        maker = {"networkx": "from_networkx", "scipy": "from_scipy"}.get(type(data).__module__.split(".")[0])
+    graph = _given(data)
+    if not graph.num_classes:
         raise DataError(
-            f"data: an object of type {type(data).__name__} can't be used; give a data set's name, a "
-            "torch_geometric Data such as the first of a Dataset, dataset[0], a graph folder, or a Graph"
-            + (f", which gnnpipe.Graph.{maker} makes of it" if maker else "")
+            "labels: the graph has none; to train, give those of some nodes, and NaN for the others"
         )
     for key, default, what in (("undirected", False, "edges"), ("task", "auto", "labels")):
         if getattr(config, key) != default:
@@ -93,21 +118,58 @@ def as_graph(data: Any, config: GraphConfig, step: Step = silently) -> Graph:
                 f"{key}: the {what} of a Graph are taken as they are; leave it out, or give {key} to "
                 "Graph.from_edge_index"
             )
-    return _changed(data, config, step)
+    return _changed(graph, config, step)
 
 
-def _changed(graph: Graph, config: GraphConfig, step: Step) -> Graph:
+def as_unlabelled(data: Any, config: GraphConfig, known: FeatureScaling, step: Step = silently) -> Graph:
+    """The graph that a program holds in memory, as a run wants it that is to predict it.
+
+    Args:
+        data: as for `as_graph`; labels and masks may be absent, and only those of a Graph are kept.
+        config: says how the run treats features and edges. The reverse of an edge is added to a Graph too,
+            unless it is there.
+        known: as for `load_unlabelled`.
+        step: shows what is being done.
+
+    Raises:
+        DataError: as `as_graph`.
+    """
+    import torch_geometric.data
+
+    if isinstance(data, torch_geometric.data.Data):
+        graph = Graph.unlabelled(of_pyg(data, IN_MEMORY), IN_MEMORY, Choices.of(config), known, step)
+        return _scaled(graph, config, known)
+    graph = _given(data)
+    if config.undirected:
+        adjacency = Adjacency(graph.adjacency, graph.weighted).with_reverse()
+        graph = replace(graph, adjacency=adjacency.matrix)
+    return _changed(graph, config, step, known)
+
+
+def _given(data: Any) -> Graph:
+    """A Graph that a program gives; raises DataError for other objects."""
+    if not isinstance(data, Graph):
+        maker = {"networkx": "from_networkx", "scipy": "from_scipy"}.get(type(data).__module__.split(".")[0])
+        raise DataError(
+            f"data: an object of type {type(data).__name__} can't be used; give a data set's name, a "
+            "torch_geometric Data such as the first of a Dataset, dataset[0], a graph folder, or a Graph"
+            + (f", which gnnpipe.Graph.{maker} makes of it" if maker else "")
+        )
+    return data
+
+
+def _changed(graph: Graph, config: GraphConfig, step: Step, known: FeatureScaling | None = None) -> Graph:
     """A graph that is made already, with other features if that is asked for."""
     if config.features is not None:
-        graph = graph.with_made_features(config.features, step)
-    return _scaled(graph, config)
+        graph = graph.with_made_features(config.features, step, known)
+    return _scaled(graph, config, known)
 
 
-def _scaled(graph: Graph, config: GraphConfig) -> Graph:
-    """A graph with its features scaled as the config says."""
+def _scaled(graph: Graph, config: GraphConfig, known: FeatureScaling | None = None) -> Graph:
+    """A graph with its features scaled as the config says, by its own numbers unless others are given."""
     if config.standardize_features:
-        return graph.with_standardized_features()
-    return graph.with_normalized_features() if config.normalize_features else graph
+        return graph.with_standardized_features(known)
+    return graph.with_normalized_features(known) if config.normalize_features else graph
 
 
 def _read(config: GraphConfig) -> RawGraph:

@@ -29,6 +29,7 @@ from gnnpipe.graph.prepare.cache import Cache, Recipe, key_of, opened
 from gnnpipe.graph.prepare.fingerprint import fingerprint, folder_fingerprint, known_fingerprint
 from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare
 from gnnpipe.graph.prepare.stored import check_prepared
+from gnnpipe.graph.scaled_features import FeatureScaling
 from tests.graphs import random_graph
 
 RECIPE = Recipe(CutSpec(2, 3, 4.0), "gcn", 2)
@@ -59,6 +60,8 @@ def changed(value: Any, where: int, field: str) -> Any:
         return value + "x"
     if isinstance(value, tuple):
         return (*value, "one more")
+    if isinstance(value, FeatureScaling):
+        return replace(value, least=float(where))
     assert value is None, field
     return NodeIds(np.arange(30))
 

@@ -1,0 +1,97 @@
+"""The settings of a prediction: those of its run, with another graph or other processes. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gnnpipe.config.catalog import IN_MEMORY, SYNTHETIC
+from gnnpipe.config.checks import check_config, check_fields, check_graph_folder
+from gnnpipe.config.commands import PredictConfig
+from gnnpipe.config.keywords import configured
+from gnnpipe.config.resolved import Resolved
+from gnnpipe.config.resume import ELSEWHERE
+from gnnpipe.config.roots import check_root, place_key
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import ConfigError
+from gnnpipe.files.reading import Content
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The settings that a prediction is made with."""
+
+    config: Resolved
+    """Those of the run, with the graph and the processes of the prediction."""
+    own: bool
+    """Whether the graph is the run's own."""
+    lines: tuple[str, ...] = ()
+    """Lines for the user: where data are read from, if the run and not the user has named the folder."""
+
+
+def settings_for(
+    asked: PredictConfig, run: Path, stored: Content, shape: tuple[int, int], *, given: bool = False
+) -> Asked:
+    """Put together the settings of a prediction.
+
+    Args:
+        asked: what the user wants.
+        run: folder of the run.
+        stored: the content of its config.yaml.
+        shape: stages and parts of its last plan.
+        given: whether the graph is another one that is in memory.
+
+    Raises:
+        ConfigError: a value that can't be used, or a graph that is not at hand.
+    """
+    check_fields(asked)
+    stored = {key: value for key, value in stored.items() if key not in ELSEWHERE}
+    try:
+        before = configured(RunConfig(), stored)
+    except ConfigError as error:
+        raise ConfigError(f"run: the settings of '{run}' can't be used: {error}") from None
+    own = not (given or asked.graph or asked.dataset)
+    _check_graph(asked, before, run, own=own, given=given)
+    stages, parts = (wanted or had for wanted, had in zip((asked.stages, asked.parts), shape, strict=True))
+    config = replace(
+        before,
+        **_graph(asked, before, own=own, given=given),
+        stages=stages,
+        parts=parts,
+        plan="given",
+        devices=None,
+        hardware=None,
+        device=asked.device or before.device,
+        threads=before.threads if asked.threads is None else asked.threads,
+        cache=asked.cache,
+    )
+    resolved = check_config(config)
+    check_graph_folder(resolved)
+    lines: list[str] = []
+    if own and not (asked.root and place_key(resolved) == "root"):
+        lines = check_root(resolved, [(run, stored.get(place_key(before)))])
+    return Asked(replace(resolved, dataset=IN_MEMORY) if given else resolved, own, tuple(lines))
+
+
+def _check_graph(asked: PredictConfig, before: RunConfig, run: Path, *, own: bool, given: bool) -> None:
+    """Refuse graphs that contradict each other, or one that is not at hand."""
+    if asked.graph and asked.dataset:
+        raise ConfigError(f"dataset: {asked.dataset} is another graph than --graph; leave one of the two out")
+    if given and (asked.graph or asked.dataset or asked.root):
+        raise ConfigError("graph: data is the graph already; leave graph, dataset and root out")
+    if own and before.dataset == IN_MEMORY:
+        raise ConfigError(
+            f"graph: '{run}' was trained on a graph in memory; give that, or another one, as in "
+            f"gnnpipe.open('{run}').predict(data), or the folder of one with --graph"
+        )
+    if asked.root and (asked.graph or (own and before.graph)):
+        raise ConfigError("root: a graph folder has none; leave it out")
+
+
+def _graph(asked: PredictConfig, before: RunConfig, *, own: bool, given: bool) -> Content:
+    """The fields that name the graph."""
+    if given:
+        return {"dataset": SYNTHETIC, "graph": None, "root": None}
+    if own:
+        return {"root": asked.root or before.root}
+    return {"dataset": asked.dataset or SYNTHETIC, "graph": asked.graph, "root": asked.root}

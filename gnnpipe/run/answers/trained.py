@@ -1,0 +1,186 @@
+"""What a run has learnt: its best weights so far, and all that is needed to apply them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from gnnpipe.checkpoint.names import MODEL
+from gnnpipe.config.resolved import Resolved
+from gnnpipe.engine.stage import Stage
+from gnnpipe.errors import ConfigError, DataError, shown
+from gnnpipe.files.reading import map_tensors
+from gnnpipe.files.writing import copy_file
+from gnnpipe.graph.data import Graph, Task
+from gnnpipe.graph.scaled_features import FeatureScaling
+from gnnpipe.nn.metrics import OF_VALUES
+from gnnpipe.nn.models import ModelSpec, build_stack, spec_for
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.plan_file import StoredPlan
+from gnnpipe.records.taking import SUMMARY
+from gnnpipe.system.failures import advice, reason
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run with weights; it may still go on."""
+
+    folder: RunFolder
+    weights: Path
+    """A copy of its model.safetensors, which a run that goes on can't replace meanwhile."""
+    about: dict[str, str]
+    """The metadata of that file."""
+    num_features: int
+    num_outputs: int
+    """Number of classes, labels or values."""
+    stored: StoredPlan
+    """Its plan.json."""
+
+    @classmethod
+    def read(cls, folder: RunFolder, config: Resolved, scratch: Path) -> TrainedRun:
+        """Read a run.
+
+        Args:
+            folder: of the run.
+            config: its settings.
+            scratch: folder for a copy of the weights.
+
+        Raises:
+            ConfigError: it has no weights yet.
+            DataError: a file is damaged.
+        """
+        copy = scratch / MODEL
+        try:
+            copy_file(folder.path / MODEL, copy)
+        except FileNotFoundError:
+            raise ConfigError(
+                f"run: '{folder.path}' has no weights yet ({MODEL} is absent), as the run has not been "
+                "evaluated; wait for its first evaluation, or train it"
+            ) from None
+        except OSError as error:
+            path = folder.path / MODEL
+            raise DataError(f"'{path}' can't be read ({reason(error, str(path))}); {advice(error)}") from None
+        try:
+            about, tensors = map_tensors(copy)
+            sizes = _check(tensors, config)
+        except ValueError as error:
+            raise DataError(
+                f"'{folder.path / MODEL}' is damaged ({shown(str(error))}); bring it back, or run it anew"
+            ) from None
+        return cls(folder, copy, about, *sizes, folder.stored_plan())
+
+    @property
+    def unfinished(self) -> str:
+        """A line about a run that is not finished; empty for one that is."""
+        if (self.folder.path / SUMMARY).exists():
+            return ""
+        epoch, best = self.about.get("best_epoch", ""), self.about.get("best_val", "?")
+        of_epoch = f", of epoch {int(epoch) + 1} (validation {best})" if epoch.isdecimal() else ""
+        return f"'{self.folder.path}' is not finished: these are its best weights so far{of_epoch}"
+
+    @property
+    def task(self) -> Task:
+        """Kind of prediction."""
+        graph = self.stored.graph
+        if graph.task in ("multiclass", "binary", "multilabel", "regression"):
+            return graph.task  # type: ignore[return-value]  # mypy does not narrow text by a tuple
+        if self.stored.metric in OF_VALUES:
+            return "regression"
+        return "multilabel" if self.stored.metric == "f1" else "multiclass"
+
+    @property
+    def scaling(self) -> FeatureScaling:
+        """The numbers by which the features of its graph were scaled."""
+        return self.stored.graph.scaling
+
+    def check_scaling(self, config: Resolved) -> None:
+        """Refuse another graph whose features can't be scaled as the run's were.
+
+        Raises:
+            DataError: a version that did not keep the numbers has written the run.
+        """
+        wanted = {
+            "standardize-features": config.standardize_features and not self.scaling.columns.mean,
+            "normalize-features": config.normalize_features and self.scaling.least is None,
+            "features": config.features == "degree" and not self.scaling.degrees.mean,
+        }
+        missing = next((key for key, absent in wanted.items() if absent), None)
+        if missing:
+            raise DataError(
+                f"{missing}: the features of '{self.folder.path}' were scaled by numbers of its own graph, "
+                "which this run does not hold, as an older version wrote it; go on with it for an epoch "
+                "(gnnpipe train --resume, with more --epochs), which writes them"
+            )
+
+    def spec(self, config: Resolved, graph: Graph) -> ModelSpec:
+        """The model, for a graph.
+
+        Raises:
+            DataError: the graph has another number of features than the model reads.
+        """
+        if graph.num_features != self.num_features:
+            raise DataError(
+                f"features: '{graph.name}' has {graph.num_features:,}, and '{self.folder.path}' was trained "
+                f"on {self.num_features:,}; give each node the same features, in the same order"
+            )
+        return self.model(config, spec_for(config, graph).sparse_features)
+
+    def model(self, config: Resolved, sparse_features: bool = False) -> ModelSpec:
+        """The model."""
+        return _spec(config, self.num_features, self.num_outputs, sparse_features)
+
+
+def load_weights(stage: Stage, path: Path) -> None:
+    """Take over the weights of a stage's layers from a file that `TrainedRun.read` has checked."""
+    _, tensors = map_tensors(path)
+    for layer in stage.held_layers:
+        names = layer.module.state_dict()
+        layer.module.load_state_dict({name: tensors[f"{layer.spec.name}.{name}"] for name in names})
+
+
+def _spec(config: Resolved, num_features: int, num_outputs: int, sparse_features: bool = False) -> ModelSpec:
+    return ModelSpec(
+        config.model,
+        config.layers,
+        config.hidden,
+        num_features,
+        num_outputs,
+        sparse_features,
+        config.seed,
+        config.gcnii,
+    )
+
+
+def _check(tensors: Mapping[str, Tensor], config: Resolved) -> tuple[int, int]:
+    """Compare weights with the model of the settings; return its numbers of features and of outputs.
+
+    Raises:
+        ValueError: a weight is absent, has another shape, or belongs to no layer.
+    """
+    names = [layer.name for layer in build_stack(_spec(config, 1, 1))]
+    num_features = _matrix(tensors, names[0]).shape[0]
+    num_outputs = _matrix(tensors, names[-1]).shape[1]
+    unknown = set(tensors)
+    for layer in build_stack(_spec(config, num_features, num_outputs)):
+        for name, weight in layer().state_dict().items():
+            key = f"{layer.name}.{name}"
+            found = tensors.get(key)
+            if found is None or found.shape != weight.shape:
+                held = "absent" if found is None else f"of shape {list(found.shape)}"
+                raise ValueError(f"{key} should have the shape {list(weight.shape)}, and is {held}")
+            unknown.discard(key)
+    if unknown:
+        raise ValueError(f"{min(unknown)} is no weight of {config.model} with {config.layers} layers")
+    return num_features, num_outputs
+
+
+def _matrix(tensors: Mapping[str, Tensor], layer: str) -> Tensor:
+    """A weight ``[in, out]`` of a layer."""
+    found = (tensor for name, tensor in tensors.items() if name.startswith(f"{layer}.") and tensor.dim() == 2)
+    matrix = next(found, None)
+    if matrix is None:
+        raise ValueError(f"it has no weights of {layer}")
+    return matrix
