@@ -8,13 +8,18 @@ Nothing heavy is imported here, so that ``gnnpipe --help`` answers at once. Name
 
 from typing import TYPE_CHECKING, Any
 
+from gnnpipe import errors
+
 if TYPE_CHECKING:
-    from gnnpipe.api import Run, load, open, plan, resume, train  # noqa: A004
+    from gnnpipe.api import Run, compare, load, open, plan, resume, train  # noqa: A004
+    from gnnpipe.config.commands import PlanConfig
     from gnnpipe.config.run import RunConfig
     from gnnpipe.graph.data import Graph
 
 __version__ = "0.1.0"
-__all__ = ["Graph", "Run", "RunConfig", "load", "open", "plan", "resume", "train"]
+__all__ = [
+    "Graph", "PlanConfig", "Run", "RunConfig", "compare", "errors", "load", "open", "plan", "resume", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

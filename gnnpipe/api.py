@@ -7,16 +7,16 @@ script.
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from gnnpipe.comm.world import speaks
 from gnnpipe.config.catalog import GRAPH_FILE, IN_MEMORY, SYNTHETIC, dataset_names
 from gnnpipe.config.checks import (
     check_config,
@@ -39,15 +39,21 @@ from gnnpipe.planner.question import question_of
 from gnnpipe.planner.search import Candidate, search
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.taking import SUMMARY, check_is_run
+from gnnpipe.report.compare import Comparison
 from gnnpipe.report.console import ConsoleReporter
+from gnnpipe.report.notebook import frame, in_notebook
+from gnnpipe.report.show import as_html, one_line, show
 from gnnpipe.run import session
 from gnnpipe.run.reporter import Quiet, Reporter
 from gnnpipe.system.pages import ask_for_huge_pages
 
+if TYPE_CHECKING:
+    import pandas
+
 _Config = TypeVar("_Config", RunConfig, PlanConfig, GraphConfig)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run, read from its folder: one that is finished, still goes on or was interrupted."""
 
@@ -75,10 +81,30 @@ class Run:
         """One record for each epoch so far, as in records.jsonl."""
         return RunFolder(self.folder).lines()
 
+    def frame(self) -> pandas.DataFrame:
+        """The records as a DataFrame, by epoch; raises ConfigError where pandas is not installed."""
+        return frame(self.records(), "epoch")
 
-def train(
-    data: Any = None, *, config: RunConfig | None = None, verbose: bool | None = None, **changes: Any
-) -> Run:
+    def show(self) -> None:
+        """Print the result and draw the learning curves, as ``gnnpipe show`` does; in a notebook, show both.
+
+        Under torchrun only the first process does.
+
+        Raises:
+            ConfigError: the folder holds no run any more.
+            DataError: a file of the run is damaged.
+        """
+        if speaks():
+            show(str(self.folder), as_json=False)
+
+    def __repr__(self) -> str:
+        return one_line(self.folder)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.folder)
+
+
+def train(data: Any = None, *, config: RunConfig | None = None, verbose: bool = False, **changes: Any) -> Run:
     """Train a deep GNN on one whole graph, with ``stages * parts`` processes.
 
     Under torchrun each of its processes calls this and is one rank. Each returns the run, as soon as its
@@ -89,8 +115,8 @@ def train(
             ``x``, ``y``, ``edge_index`` and perhaps ``edge_weight`` and masks. By default the built-in graph.
             Other attributes of a Data are not used; a warning names them.
         config: settings. ``data`` and ``changes`` win over it.
-        verbose: show the run as ``gnnpipe train`` does. By default on a terminal and in a notebook; else only
-            warnings are shown, by Python's logging.
+        verbose: print what ``gnnpipe train`` prints. By default nothing is printed but warnings, which go to
+            Python's logging, as ``gnnpipe``.
         changes: fields of `RunConfig`. A nested one is given whole, or as a dict of the fields to change:
             ``optimizer={"schedule": "cosine"}``.
 
@@ -106,7 +132,7 @@ def train(
 
 
 def resume(
-    folder: str | os.PathLike[str] | Run, data: Any = None, *, verbose: bool | None = None, **changes: Any
+    folder: str | os.PathLike[str] | Run, data: Any = None, *, verbose: bool = False, **changes: Any
 ) -> Run:
     """Go on with a run from its last checkpoint, with its settings.
 
@@ -177,6 +203,24 @@ def open(folder: str | os.PathLike[str]) -> Run:  # noqa: A001 (it is written gn
     path = _path("run", folder)
     check_is_run(path, "run")
     return Run(path)
+
+
+def compare(*runs: str | os.PathLike[str] | Run) -> Comparison:
+    """Finished runs side by side: accuracy, median epoch, bytes by kind, where the time goes, peak memory.
+
+    Args:
+        runs: two or more, or their folders. The first is what the others are compared with.
+
+    Raises:
+        ConfigError: a folder holds no finished run.
+        DataError: a file of a run is damaged.
+    """
+    if len(runs) < 2:
+        raise ConfigError(
+            "runs: there is nothing to compare; give two or more, as in gnnpipe.compare(a, b), or "
+            "gnnpipe.compare(*runs)"
+        )
+    return Comparison.of([_path("runs", run.folder if isinstance(run, Run) else run) for run in runs])
 
 
 def plan(data: Any = None, *, config: PlanConfig | None = None, **changes: Any) -> list[Candidate]:
@@ -276,11 +320,9 @@ def _trained(asked: RunConfig, data: Any, reporter: Reporter, before: Resolved |
 
 
 def _reporter(verbose: object) -> Reporter:
-    if not isinstance(verbose, bool | None):
-        raise ConfigError(f"verbose: '{shown(verbose)}' can't be used; expected True, False or None")
-    if verbose is None:
-        verbose = "ipykernel" in sys.modules or (sys.stdout is not None and sys.stdout.isatty())
-    return ConsoleReporter() if verbose else Quiet()
+    if not isinstance(verbose, bool):
+        raise ConfigError(f"verbose: '{shown(verbose)}' can't be used; expected True or False")
+    return ConsoleReporter(plain=in_notebook()) if verbose else Quiet()
 
 
 @contextmanager

@@ -216,7 +216,7 @@ def test_a_split_is_made_where_a_graph_has_none(tmp_path: Path) -> None:
         ({"config": PlanConfig()}, "config: 'PlanConfig' can't be used; expected a RunConfig, or its fields"),
         ({"dataset": as_data()}, "as data, the first argument"),
         ({"device": torch.device("cpu")}, "device: 'cpu' (device) can't be used; expected a word"),
-        ({"verbose": "no"}, "verbose: 'no' can't be used; expected True, False or None"),
+        ({"verbose": "no"}, "verbose: 'no' can't be used; expected True or False"),
         ({"resume": "there"}, "resume: use gnnpipe.resume('there')"),
     ],
 )
