@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from gnnpipe.comm.world import speaks
 from gnnpipe.config.run import Metric
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.reading import Content
@@ -97,7 +98,12 @@ class Comparison:
         return frame(self.records(), "run")
 
     def show(self) -> None:
-        """Print the table and draw the picture, as ``gnnpipe compare`` does; in a notebook, show both."""
+        """Print the table and draw the picture, as ``gnnpipe compare`` does; in a notebook, show both.
+
+        Under torchrun only the first process does.
+        """
+        if not speaks():
+            return
         picture = Path(self.runs[0].run).parent / COMPARISON
         if in_notebook():
             self._draw(picture.parent)
