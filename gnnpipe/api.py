@@ -6,9 +6,10 @@ script.
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
@@ -125,7 +126,7 @@ def train(data: Any = None, *, config: RunConfig | None = None, verbose: bool = 
         TrainingError: a rank failed, or the numbers went wrong.
         StoppedError: a KeyboardInterrupt, after the epoch is finished and saved.
     """
-    asked = _asked(RunConfig(), config, data, changes)
+    asked = _asked(RunConfig(), config, data, changes, train)
     if asked.resume:
         raise ConfigError(f"resume: use gnnpipe.resume('{shown(asked.resume)}') to go on with a run")
     return _trained(asked, data, _reporter(verbose))
@@ -162,11 +163,11 @@ def resume(
             f"data: '{path}' was trained on a graph in memory; give that again, as in "
             f"gnnpipe.resume('{path}', data)"
         )
-    asked = _asked(configured(RunConfig(), settings), None, data, changes)
+    asked = _asked(configured(RunConfig(), settings), None, data, changes, resume)
     if asked.staleness.preset != before.staleness.preset:
         # the stored settings hold values that the old preset chose; the new one is to choose them anew
         kept = {key: value for key, value in settings.items() if key not in ("staleness", "optimizer")}
-        asked = _asked(configured(RunConfig(), kept), None, data, changes)
+        asked = _asked(configured(RunConfig(), kept), None, data, changes, resume)
     reporter = _reporter(verbose)
     key = place_key(asked)
     if key not in changes and data is None:
@@ -191,7 +192,7 @@ def load(data: str | os.PathLike[str] = SYNTHETIC, **changes: Any) -> Graph:
             f"data: an object of type {type(data).__name__} can't be loaded; name a data set or a graph "
             "folder"
         )
-    asked = _asked(GraphConfig(), None, data, changes)
+    asked = _asked(GraphConfig(), None, data, changes, load)
     check_graph_config(asked)
     check_graph_folder(asked)
     check_fields(asked)
@@ -236,7 +237,7 @@ def plan(data: Any = None, *, config: PlanConfig | None = None, **changes: Any) 
     Raises:
         UserError: a value that can't be used, or no plan fits.
     """
-    asked = _asked(PlanConfig(), config, data, changes)
+    asked = _asked(PlanConfig(), config, data, changes, plan)
     if _in_memory(data) and asked.num_nodes is not None:
         raise ConfigError("num_nodes: it stands for a graph that is not at hand; leave out data")
     checked = check_plan_config(replace(asked, dataset=SYNTHETIC) if _in_memory(data) else asked)
@@ -247,8 +248,21 @@ def plan(data: Any = None, *, config: PlanConfig | None = None, **changes: Any) 
     return search(checked, question_of(checked, graph), hardware)
 
 
-def _asked(default: _Config, config: _Config | None, data: Any, changes: Mapping[str, Any]) -> _Config:
+def _asked(
+    default: _Config,
+    config: _Config | None,
+    data: Any,
+    changes: Mapping[str, Any],
+    call: Callable[..., object],
+) -> _Config:
     """The config that a call asks for: ``default``, then ``config``, then ``data`` and ``changes``.
+
+    Args:
+        default: settings that nobody has changed.
+        config: those of an object; None for the default.
+        data: a graph in memory, or what names it.
+        changes: settings given as keywords.
+        call: function that was called; a keyword that is not known may be one of its own.
 
     Raises:
         ConfigError: an unknown keyword, a value of the wrong type, or two data sets.
@@ -268,7 +282,13 @@ def _asked(default: _Config, config: _Config | None, data: Any, changes: Mapping
             if key in changes:
                 raise ConfigError(f"{key}: data names the graph already; leave one of the two out")
         changes = {**changes, **_named(data)}
-    return configured(configured(default, values_of(config or default)), changes)
+    return configured(configured(default, values_of(config or default)), changes, others=_keywords(call))
+
+
+def _keywords(call: Callable[..., object]) -> list[str]:
+    """Names of the arguments of a function, without those that it takes by any name."""
+    parameters = inspect.signature(call).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
 
 
 def _in_memory(data: Any) -> bool:

@@ -107,6 +107,32 @@ def test_a_notebook_shows_runs_and_progress(tmp_path: Path) -> None:
     assert "speed-up" in comparison[-1]["data"]["text/html"]
 
 
+INTERRUPTED = """
+import os, pathlib, signal, threading, time
+import gnnpipe
+
+def interrupt():
+    records = pathlib.Path("run", "records.jsonl")
+    while not (records.exists() and records.stat().st_size):
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
+try:
+    gnnpipe.train(synthetic={"num_nodes": 600}, layers=4, stages=2, epochs=100_000, out="run")
+except KeyboardInterrupt as error:
+    print(error)
+"""
+
+
+def test_a_kernel_that_is_interrupted_saves_the_run(tmp_path: Path) -> None:
+    """The frontend sends the signal that this cell sends itself."""
+    more = 'run = gnnpipe.open("run")\ngnnpipe.resume(run, epochs=len(run.records()) + 1).finished'
+    stopped, resumed = notebook([INTERRUPTED, more], tmp_path)
+    assert "interrupted; saved in run: " in said(stopped)
+    assert resumed[-1]["data"]["text/plain"] == "True"
+
+
 def test_the_page(tmp_path: Path) -> None:
     """Its blocks, one after the other."""
     code = blocks(PAGE.read_text())
