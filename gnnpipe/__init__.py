@@ -8,8 +8,11 @@ Nothing heavy is imported here, so that ``gnnpipe --help`` answers at once. Name
 
 from typing import TYPE_CHECKING, Any
 
+from gnnpipe import errors
+
 if TYPE_CHECKING:
-    from gnnpipe.api import Run, load, open, plan, predict, resume, train, train_seeds  # noqa: A004
+    from gnnpipe.api import Run, compare, load, open, plan, predict, resume, train, train_seeds  # noqa: A004
+    from gnnpipe.config.commands import PlanConfig
     from gnnpipe.config.run import RunConfig
     from gnnpipe.graph.data import Graph
     from gnnpipe.run.callbacks.callback import STOP, Callback, RunInfo
@@ -21,8 +24,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "CSV", "STOP", "Callback", "EarlyStopping", "Graph", "MLflow", "Run", "RunConfig", "RunInfo",
-    "TensorBoard", "WandB", "load", "open", "plan", "predict", "resume", "train", "train_seeds",
+    "CSV", "STOP", "Callback", "EarlyStopping", "Graph", "MLflow", "PlanConfig", "Run", "RunConfig", "RunInfo",
+    "TensorBoard", "WandB", "compare", "errors", "load", "open", "plan", "predict", "resume", "train",
+    "train_seeds",
 ]  # fmt: skip
 
 

@@ -6,18 +6,18 @@ script.
 
 from __future__ import annotations
 
+import inspect
 import os
-import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from gnnpipe.comm.world import launched_by_torchrun
+from gnnpipe.comm.world import launched_by_torchrun, speaks
 from gnnpipe.config.catalog import GRAPH_FILE, IN_MEMORY, SYNTHETIC, dataset_names
 from gnnpipe.config.checks import (
     check_config,
@@ -42,8 +42,11 @@ from gnnpipe.planner.search import Candidate, search
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.seeds import check_holds_seeds, parse_seeds, seed_folder
 from gnnpipe.records.taking import SUMMARY, check_is_run
+from gnnpipe.report.compare import Comparison
 from gnnpipe.report.console import ConsoleReporter
+from gnnpipe.report.notebook import frame, in_notebook
 from gnnpipe.report.seeds import Seeds
+from gnnpipe.report.show import as_html, one_line, show
 from gnnpipe.run import session
 from gnnpipe.run.answers.ask import ask
 from gnnpipe.run.answers.results import Answers, Embeddings, Predictions
@@ -59,10 +62,13 @@ from gnnpipe.run.callbacks.wandb import WandB as WandB
 from gnnpipe.run.reporter import Quiet, Reporter
 from gnnpipe.system.pages import ask_for_huge_pages
 
+if TYPE_CHECKING:
+    import pandas
+
 _Config = TypeVar("_Config", RunConfig, PlanConfig, GraphConfig)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run, read from its folder: one that is finished, still goes on or was interrupted."""
 
@@ -147,13 +153,35 @@ class Run:
         export(RunFolder(self.folder), path, overwrite=overwrite)
         return path
 
+    def frame(self) -> pandas.DataFrame:
+        """The records as a DataFrame, by epoch; raises ConfigError where pandas is not installed."""
+        return frame(self.records(), "epoch")
+
+    def show(self) -> None:
+        """Print the result and draw the learning curves, as ``gnnpipe show`` does; in a notebook, show both.
+
+        Under torchrun only the first process does.
+
+        Raises:
+            ConfigError: the folder holds no run any more.
+            DataError: a file of the run is damaged.
+        """
+        if speaks():
+            show(str(self.folder), as_json=False)
+
+    def __repr__(self) -> str:
+        return one_line(self.folder)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.folder)
+
 
 def train(
     data: Any = None,
     *,
     config: RunConfig | None = None,
     callbacks: Sequence[Callback] = (),
-    verbose: bool | None = None,
+    verbose: bool = False,
     **changes: Any,
 ) -> Run:
     """Train a deep GNN on one whole graph, with ``stages * parts`` processes.
@@ -168,8 +196,8 @@ def train(
         config: settings. ``data`` and ``changes`` win over it.
         callbacks: objects of classes derived from `Callback`. They are called in this process, in this order,
             and may end the run.
-        verbose: show the run as ``gnnpipe train`` does. By default on a terminal and in a notebook; else only
-            warnings are shown, by Python's logging.
+        verbose: print what ``gnnpipe train`` prints. By default nothing is printed but warnings, which go to
+            Python's logging, as ``gnnpipe``.
         changes: fields of `RunConfig`. A nested one is given whole, or as a dict of the fields to change:
             ``optimizer={"schedule": "cosine"}``.
 
@@ -180,7 +208,7 @@ def train(
         BaseException: what a callback has raised, as it is; likewise.
     """
     listening = checked(callbacks)
-    asked = _asked(RunConfig(), config, data, changes)
+    asked = _asked(RunConfig(), config, data, changes, train)
     if asked.resume:
         raise ConfigError(f"resume: use gnnpipe.resume('{shown(asked.resume)}') to go on with a run")
     return _trained(asked, data, _reporter(verbose), listening)
@@ -191,7 +219,7 @@ def resume(
     data: Any = None,
     *,
     callbacks: Sequence[Callback] = (),
-    verbose: bool | None = None,
+    verbose: bool = False,
     **changes: Any,
 ) -> Run:
     """Go on with a run from its last checkpoint, with its settings.
@@ -224,11 +252,11 @@ def resume(
             f"data: '{path}' was trained on a graph in memory; give that again, as in "
             f"gnnpipe.resume('{path}', data)"
         )
-    asked = _asked(configured(RunConfig(), settings), None, data, changes)
+    asked = _asked(configured(RunConfig(), settings), None, data, changes, resume)
     if asked.staleness.preset != before.staleness.preset:
         # the stored settings hold values that the old preset chose; the new one is to choose them anew
         kept = {key: value for key, value in settings.items() if key not in ("staleness", "optimizer")}
-        asked = _asked(configured(RunConfig(), kept), None, data, changes)
+        asked = _asked(configured(RunConfig(), kept), None, data, changes, resume)
     reporter = _reporter(verbose)
     key = place_key(asked)
     if key not in changes and data is None:
@@ -243,7 +271,7 @@ def train_seeds(
     *,
     out: str | os.PathLike[str],
     config: RunConfig | None = None,
-    verbose: bool | None = None,
+    verbose: bool = False,
     **changes: Any,
 ) -> Seeds:
     """Train once with each seed, and return the runs with their mean and standard deviation.
@@ -268,7 +296,7 @@ def train_seeds(
     if launched_by_torchrun():
         raise ConfigError("seeds: several runs start their processes themselves; run this without torchrun")
     numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
-    asked = _asked(RunConfig(), config, data, changes)
+    asked = _asked(RunConfig(), config, data, changes, train_seeds)
     folder = _path("out", out)
     check_holds_seeds(folder)
     folders = {seed: seed_folder(folder, seed) for seed in numbers}
@@ -300,7 +328,7 @@ def load(data: str | os.PathLike[str] = SYNTHETIC, **changes: Any) -> Graph:
             f"data: an object of type {type(data).__name__} can't be loaded; name a data set or a graph "
             "folder"
         )
-    asked = _asked(GraphConfig(), None, data, changes)
+    asked = _asked(GraphConfig(), None, data, changes, load)
     check_graph_config(asked)
     check_graph_folder(asked)
     check_fields(asked)
@@ -341,6 +369,24 @@ def predict(run: Run | str | os.PathLike[str], data: Any = None, **options: Any)
     return answers
 
 
+def compare(*runs: str | os.PathLike[str] | Run) -> Comparison:
+    """Finished runs side by side: accuracy, median epoch, bytes by kind, where the time goes, peak memory.
+
+    Args:
+        runs: two or more, or their folders. The first is what the others are compared with.
+
+    Raises:
+        ConfigError: a folder holds no finished run.
+        DataError: a file of a run is damaged.
+    """
+    if len(runs) < 2:
+        raise ConfigError(
+            "runs: there is nothing to compare; give two or more, as in gnnpipe.compare(a, b), or "
+            "gnnpipe.compare(*runs)"
+        )
+    return Comparison.of([_path("runs", run.folder if isinstance(run, Run) else run) for run in runs])
+
+
 def plan(data: Any = None, *, config: PlanConfig | None = None, **changes: Any) -> list[Candidate]:
     """Simulate all plans for a graph, a model and some devices. The fastest comes first, those that don't fit
     into memory last.
@@ -354,7 +400,7 @@ def plan(data: Any = None, *, config: PlanConfig | None = None, **changes: Any) 
     Raises:
         UserError: a value that can't be used, or no plan fits.
     """
-    asked = _asked(PlanConfig(), config, data, changes)
+    asked = _asked(PlanConfig(), config, data, changes, plan)
     if _in_memory(data) and asked.num_nodes is not None:
         raise ConfigError("num_nodes: it stands for a graph that is not at hand; leave out data")
     checked = check_plan_config(replace(asked, dataset=SYNTHETIC) if _in_memory(data) else asked)
@@ -365,8 +411,21 @@ def plan(data: Any = None, *, config: PlanConfig | None = None, **changes: Any) 
     return search(checked, question_of(checked, graph), hardware)
 
 
-def _asked(default: _Config, config: _Config | None, data: Any, changes: Mapping[str, Any]) -> _Config:
+def _asked(
+    default: _Config,
+    config: _Config | None,
+    data: Any,
+    changes: Mapping[str, Any],
+    call: Callable[..., object],
+) -> _Config:
     """The config that a call asks for: ``default``, then ``config``, then ``data`` and ``changes``.
+
+    Args:
+        default: settings that nobody has changed.
+        config: those of an object; None for the default.
+        data: a graph in memory, or what names it.
+        changes: settings given as keywords.
+        call: function that was called; a keyword that is not known may be one of its own.
 
     Raises:
         ConfigError: an unknown keyword, a value of the wrong type, or two data sets.
@@ -386,7 +445,13 @@ def _asked(default: _Config, config: _Config | None, data: Any, changes: Mapping
             if key in changes:
                 raise ConfigError(f"{key}: data names the graph already; leave one of the two out")
         changes = {**changes, **_named(data)}
-    return configured(configured(default, values_of(config or default)), changes)
+    return configured(configured(default, values_of(config or default)), changes, others=_keywords(call))
+
+
+def _keywords(call: Callable[..., object]) -> list[str]:
+    """Names of the arguments of a function, without those that it takes by any name."""
+    parameters = inspect.signature(call).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
 
 
 def _in_memory(data: Any) -> bool:
@@ -416,7 +481,7 @@ def _answers(run: Run | str | os.PathLike[str], data: Any, options: Mapping[str,
     path = _path("run", run.folder if isinstance(run, Run) else run)
     check_is_run(path, "run")
     fields = dict(options)
-    reporter = _reporter(fields.pop("verbose", None))
+    reporter = _reporter(fields.pop("verbose", False))
     nodes = fields.pop("nodes", "all")
     if isinstance(nodes, str):
         fields["nodes"], nodes = nodes, None
@@ -466,11 +531,9 @@ def _trained(
 
 
 def _reporter(verbose: object) -> Reporter:
-    if not isinstance(verbose, bool | None):
-        raise ConfigError(f"verbose: '{shown(verbose)}' can't be used; expected True, False or None")
-    if verbose is None:
-        verbose = "ipykernel" in sys.modules or (sys.stdout is not None and sys.stdout.isatty())
-    return ConsoleReporter() if verbose else Quiet()
+    if not isinstance(verbose, bool):
+        raise ConfigError(f"verbose: '{shown(verbose)}' can't be used; expected True or False")
+    return ConsoleReporter(plain=in_notebook()) if verbose else Quiet()
 
 
 @contextmanager

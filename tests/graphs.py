@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
@@ -49,6 +50,33 @@ def random_graph(
     return Graph.from_edge_index(
         edge_index, features, labels, masks, num_classes=num_values or num_classes, undirected=undirected
     )
+
+
+def cora_like(seed: int = 0) -> Data:
+    """A graph with Cora's numbers of nodes, edges, words, classes and its split, and about as hard to learn.
+
+    Papers cite papers of their own class four times out of five, and a class has words that it uses more.
+    """
+    g = torch.Generator().manual_seed(seed)
+    num_nodes, num_words, num_classes, num_citations = 2708, 1433, 7, 5278
+    y = torch.randint(num_classes, (num_nodes,), generator=g)
+    often = 0.010 + 0.024 * (torch.rand(num_classes, num_words, generator=g) < 0.1)
+    x = (torch.rand(num_nodes, num_words, generator=g) < often[y]).float()
+    source = torch.randint(num_nodes, (num_citations,), generator=g)
+    cited = torch.randint(num_nodes, (num_citations,), generator=g)
+    of_a_class = [torch.nonzero(y == index).flatten() for index in range(num_classes)]
+    for edge in torch.nonzero(torch.rand(num_citations, generator=g) < 0.77).flatten().tolist():
+        own = of_a_class[int(y[source[edge]])]
+        cited[edge] = own[int(torch.randint(len(own), (1,), generator=g))]
+    edges = torch.stack([source, cited])
+    order = torch.randperm(num_nodes, generator=g)
+    train = torch.cat([order[y[order] == index][:20] for index in range(num_classes)])
+    rest = order[~torch.isin(order, train)]
+    masks = {
+        f"{name}_mask": torch.zeros(num_nodes, dtype=torch.bool).index_fill_(0, nodes, True)
+        for name, nodes in (("train", train), ("val", rest[:500]), ("test", rest[500:1500]))
+    }
+    return Data(x=x, y=y, edge_index=torch.cat([edges, edges.flip(0)], dim=1).unique(dim=1), **masks)
 
 
 def grid_graph(rows: int, columns: int, *, seed: int = 0) -> Graph:

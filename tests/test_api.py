@@ -199,6 +199,7 @@ def test_a_split_is_made_where_a_graph_has_none(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"layer": 3}, "layer is not known; did you mean 'layers'?"),
+        ({"verbos": True}, "verbos is not known; did you mean 'verbose'?"),
         ({"layers": "many"}, "layers: 'many' can't be used; expected a whole number"),
         ({"layers": 2.5}, "layers: '2.5' can't be used; expected a whole number"),
         ({"layers": 0}, "layers: 0 is out of range; use 1 to"),
@@ -216,7 +217,7 @@ def test_a_split_is_made_where_a_graph_has_none(tmp_path: Path) -> None:
         ({"config": PlanConfig()}, "config: 'PlanConfig' can't be used; expected a RunConfig, or its fields"),
         ({"dataset": as_data()}, "as data, the first argument"),
         ({"device": torch.device("cpu")}, "device: 'cpu' (device) can't be used; expected a word"),
-        ({"verbose": "no"}, "verbose: 'no' can't be used; expected True, False or None"),
+        ({"verbose": "no"}, "verbose: 'no' can't be used; expected True or False"),
         ({"resume": "there"}, "resume: use gnnpipe.resume('there')"),
     ],
 )

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from gnnpipe.errors import ConfigError, StoppedError
+from gnnpipe.errors import ConfigError, StoppedError, shown
 from gnnpipe.files.typed_json import json_text
 from gnnpipe.files.writing import write_file
 from gnnpipe.system.interruption import STOPS, exit_at_once, heard
@@ -73,7 +73,14 @@ class Task:
         """
         buffer = io.BytesIO()
         pickler = _Pickler(buffer)
-        pickler.dump((function, arguments))
+        try:
+            pickler.dump((function, arguments))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ConfigError(
+                f"ranks are processes of their own, and this can't be sent to them: {shown(str(error))}; "
+                "define functions and classes at the top level of a module, not inside a function, and open "
+                "files and connections in the rank"
+            ) from None
         main = _main_module() if pickler.needs_main else None
         path = [entry or str(Path.cwd()) for entry in sys.path]
         where = str(Path.cwd())

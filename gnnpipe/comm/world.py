@@ -70,6 +70,11 @@ def launched_by_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def speaks() -> bool:
+    """Whether this process shows what all ranks know; where another launcher starts them, rank 0 does."""
+    return not launched_by_torchrun() or os.environ["RANK"] == "0"
+
+
 def choose_device(choice: str, local_size: int, local_rank: int = 0) -> torch.device:
     """The device of a process.
 

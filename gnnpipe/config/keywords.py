@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
@@ -17,13 +17,16 @@ _Config = TypeVar("_Config")
 SHORT_FORMS = {"staleness": "preset"}
 
 
-def configured(config: _Config, values: Mapping[str, Any], prefix: str = "") -> _Config:
+def configured(
+    config: _Config, values: Mapping[str, Any], prefix: str = "", others: Sequence[str] = ()
+) -> _Config:
     """A config with some fields replaced, after their types are checked.
 
     Args:
         config: a frozen dataclass.
         values: new values by field. A nested config is given whole, or as a mapping of the fields to change.
         prefix: stands before the fields' names in messages, as in ``optimizer.``
+        others: names that a caller may have meant instead of a field.
 
     Raises:
         ConfigError: a name that is no field, or a value of the wrong type.
@@ -34,7 +37,7 @@ def configured(config: _Config, values: Mapping[str, Any], prefix: str = "") -> 
     for name, given in values.items():
         key = f"{prefix}{shown(name)}"
         if name not in hints:
-            hint = did_you_mean(str(name), hints) or f"; use one of {', '.join(hints)}"
+            hint = did_you_mean(str(name), [*hints, *others]) or f"; use one of {', '.join(hints)}"
             raise ConfigError(f"{key} is not known{hint}")
         now = getattr(config, name)
         changes[name] = _nested(key, now, given) if is_dataclass(now) else _value(key, hints[name], given)

@@ -15,6 +15,7 @@ from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import Device, LayoutConfig, TableFormat, WireFormat
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import PlanError
+from gnnpipe.files.reading import Content
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.lazy import LazyGraph, as_lazy
 from gnnpipe.planner.hardware import GIB, Hardware, hardware_here
@@ -30,6 +31,7 @@ from gnnpipe.planner.workload import LEAST_ROWS_PER_CHUNK, best_chunks, work_of
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.schedule.timeline import Breakdown, breakdowns
 from gnnpipe.schedule.volume import Volume
+from gnnpipe.system.words import readable_bytes
 
 # Most actions that a search simulates, which takes seconds; beyond, it leaves out the slowest by formula.
 MOST_ACTIONS = 150_000
@@ -37,7 +39,7 @@ MOST_ACTIONS = 150_000
 USABLE_MEMORY = 0.92
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidate:
     """A plan and its simulated epoch."""
 
@@ -52,6 +54,25 @@ class Candidate:
     """Seconds of an epoch by kind, mean over ranks."""
     lack: int
     """Bytes of memory that it lacks; 0 if it fits."""
+
+    @property
+    def settings(self) -> Content:
+        """Settings of a run that takes this plan, by the names of their fields in `RunConfig`."""
+        plan = self.plan
+        settings: Content = {
+            "stages": plan.num_stages, "parts": plan.num_parts, "chunks": plan.num_chunks
+        }  # fmt: skip
+        if plan.recomputes_initial:
+            settings["initial"] = plan.initial
+        formats = {"wire": plan.wire, "tables": plan.tables}
+        return settings | {key: value for key, value in formats.items() if value != "fp32"}
+
+    def __repr__(self) -> str:
+        memory = f"{readable_bytes(self.memory)} a device"
+        if self.lack:
+            return f"Candidate({describe(self.plan)}: needs {memory}, {readable_bytes(self.lack)} too much)"
+        sent = readable_bytes(self.volume.total)
+        return f"Candidate({describe(self.plan)}: {self.seconds:.3g} s an epoch, {sent} sent, {memory})"
 
 
 def search(config: PlanConfig, question: Question, hardware: Hardware) -> list[Candidate]:

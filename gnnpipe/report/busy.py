@@ -13,15 +13,19 @@ PATIENCE = 3.0
 
 
 @contextmanager
-def busy(what: str) -> Iterator[None]:
+def busy(what: str, *, plain: bool = False) -> Iterator[None]:
     """Say what is being done: a spinner on a terminal, elsewhere one line after `PATIENCE` seconds.
 
     It goes to stderr, as another program may read what a command prints.
 
     Args:
         what: the work, as in ``loading Cora``.
+        plain: whether to show no spinner even on what passes for a terminal.
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    forced = False if plain else None
+    console = Console(
+        stderr=True, highlight=False, soft_wrap=True, force_terminal=forced, force_jupyter=forced
+    )
     if console.is_terminal:
         with console.status(what):
             yield

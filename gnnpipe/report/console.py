@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +21,7 @@ from rich.table import Table
 
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import HaloMode, Metric
+from gnnpipe.nn.metrics import Classes
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import PlanFile, StoredPlan
 from gnnpipe.records.record import EpochRecord, GradientQuality, Summary
@@ -59,28 +62,40 @@ class PatientConsole(Console):
         os.close(nowhere)
 
 
+def text_console(*, plain: bool, soft_wrap: bool = False) -> PatientConsole:
+    """A console on stdout; a ``plain`` one prints text only, whatever the output is."""
+    forced = False if plain else None
+    return PatientConsole(highlight=False, soft_wrap=soft_wrap, force_terminal=forced, force_jupyter=forced)
+
+
 class ConsoleReporter:
     """Shows a run on stdout, epochs as they come; remarks go to stderr.
 
     Args:
         epochs: number of epochs of the run; `start` sets it too.
         metric: the metric of evaluations; likewise.
+        plain: whether to print plain lines whatever the output is. A notebook passes for a terminal.
     """
 
-    def __init__(self, epochs: int = 0, metric: Metric = "accuracy") -> None:
+    def __init__(self, epochs: int = 0, metric: Metric = "accuracy", plain: bool = False) -> None:
         self._epochs: int = epochs
         self._metric: Metric = metric
-        self._console = PatientConsole(highlight=False, soft_wrap=True)
+        self._plain = plain
+        self._console = text_console(plain=plain, soft_wrap=True)
         self._progress: Progress | None = None
         self._last_metrics = ""
         self._seconds, self._count = 0.0, 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ConsoleReporter, (self._epochs, self._metric)  # a screen can't be sent to another process
+        return ConsoleReporter, (
+            self._epochs,
+            self._metric,
+            self._plain,
+        )  # a screen can't be sent to another process
 
     def step(self, what: str) -> AbstractContextManager[None]:
         """Say what is being done if it takes long."""
-        return busy(what)
+        return busy(what, plain=self._plain)
 
     def say(self, line: str) -> None:
         """Print one line."""
@@ -127,7 +142,7 @@ class ConsoleReporter:
 
     def end(self, folder: RunFolder) -> None:
         """Print the table of the finished run."""
-        print_summary(folder)
+        print_summary(folder, plain=self._plain)
 
     def _bar(self) -> Progress:
         if self._progress is None:
@@ -231,21 +246,34 @@ def _method(method: str) -> str:
     }.get(method, method)
 
 
-def print_summary(folder: RunFolder) -> None:
+def print_summary(folder: RunFolder, *, plain: bool = False) -> None:
     """Print the tables of a finished run, and warnings of classes that its metric hides."""
-    summary, plan = folder.summary(), folder.stored_plan()
-    classes, names = summary.best.classes, plan.graph.class_names or ()
+    rows, warnings = summary_of(folder)
     table = Table(title=str(folder.path), title_justify="left", show_header=False)
-    for name, value in summary_rows(summary, plan):
+    for name, value in rows:
         table.add_row(name, value)
-    console = PatientConsole(highlight=False)
+    console = text_console(plain=plain)
     console.print(table)
-    whole = folder.path / CLASSES
-    by_class = class_table(classes, names, whole if whole.exists() else None)
+    by_class = class_table(*classes_of(folder))
     if by_class is not None:
         console.print(by_class)
-    for line in class_warnings(classes, summary.metric, names):
+    for line in warnings:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def summary_of(folder: RunFolder) -> tuple[list[tuple[str, str]], list[str]]:
+    """Rows of the final table of a finished run, and warnings of classes that its metric hides."""
+    summary, plan = folder.summary(), folder.stored_plan()
+    names = plan.graph.class_names or ()
+    return summary_rows(summary, plan), class_warnings(summary.best.classes, summary.metric, names)
+
+
+def classes_of(folder: RunFolder) -> tuple[Classes | None, Sequence[str], Path | None]:
+    """Counts by class of a finished run, names of its classes, and the file with all of them, if it is there;
+    the arguments of `class_table`."""
+    whole = folder.path / CLASSES
+    names = folder.stored_plan().graph.class_names or ()
+    return folder.summary().best.classes, names, whole if whole.exists() else None
 
 
 def summary_rows(summary: Summary, plan: StoredPlan) -> list[tuple[str, str]]:
@@ -283,7 +311,11 @@ def summary_rows(summary: Summary, plan: StoredPlan) -> list[tuple[str, str]]:
     return rows
 
 
+WIDE = 140
+"""Columns of a wide table, in characters, where output is no terminal."""
+
+
 def wide_console() -> Console:
-    """A console for tables of many columns: 140 columns wide where output goes to a file."""
+    """A console for tables of many columns."""
     console = PatientConsole(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else PatientConsole(highlight=False, soft_wrap=True, width=140)
+    return console if console.is_terminal else PatientConsole(highlight=False, soft_wrap=True, width=WIDE)

@@ -123,7 +123,6 @@ def why(candidates: list[Candidate]) -> str:
 
 def train_command(best: Candidate, config: PlanConfig) -> str:
     """The ``gnnpipe train`` command that runs a plan."""
-    plan = best.plan
     words = ["gnnpipe", "train"]
     if config.num_nodes is None:
         words += ["--graph", config.graph] if config.graph else ["--dataset", config.dataset]
@@ -133,17 +132,7 @@ def train_command(best: Candidate, config: PlanConfig) -> str:
         default, mine = asdict(PlanConfig().synthetic), asdict(config.synthetic)
         words += [f"--synthetic.{key}={value}" for key, value in mine.items() if value != default[key]]
     words += ["--model", config.model, "--layers", str(config.layers), "--hidden", str(config.hidden)]
-    words += [
-        "--stages",
-        str(plan.num_stages),
-        "--parts",
-        str(plan.num_parts),
-        "--chunks",
-        str(plan.num_chunks),
-    ]
-    words += ["--initial", plan.initial] if plan.recomputes_initial else []
-    words += ["--wire", plan.wire] if plan.wire != "fp32" else []
-    words += ["--tables", plan.tables] if plan.tables != "fp32" else []
+    words += [word for key, value in best.settings.items() for word in (f"--{key}", str(value))]
     return shlex.join(words)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from gnnpipe.comm.launch import launch_local, warm_up
 from gnnpipe.comm.products import check_compute
-from gnnpipe.comm.world import choose_device, launched_by_torchrun
+from gnnpipe.comm.world import choose_device, launched_by_torchrun, speaks
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import changes, with_stored_plan
 from gnnpipe.errors import LostRankError, StoppedError
@@ -58,7 +57,7 @@ def train(
     """
     if before is not None:
         config = with_stored_plan(config, before, RunFolder(Path(str(config.resume))).plan().plan.num_chunks)
-        if not launched_by_torchrun() or os.environ["RANK"] == "0":
+        if speaks():
             for change in changes(config, before):
                 reporter.remark(f"from here on: {change}")
     request = Request(config, reporter, data, callbacks)

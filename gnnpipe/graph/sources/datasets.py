@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,8 @@ def _open(source: Source, root: str, *, process: bool) -> Any:
     cls = getattr(torch_geometric.datasets, source.class_name)
     # a subclass, as the class itself does all this in its constructor
     changes: dict[str, object] = {
+        # the class prints that it processes files; the constructor would set this
+        "log": property(lambda self: False, lambda self, value: None),
         "download": functools.partialmethod(_download_or_explain, cls.download),
         "_download": functools.partialmethod(_inside, cls._download, "raw"),
         "_process": functools.partialmethod(_inside, cls._process, "processed"),
@@ -228,7 +232,8 @@ def _open(source: Source, root: str, *, process: bool) -> Any:
 def _download_or_explain(dataset: Any, download: Callable[[Any], None]) -> None:
     """Download, or raise a DataError that says which files belong where."""
     try:
-        download(dataset)
+        with redirect_stderr(io.StringIO()):  # the names of the files, which nobody has asked for
+            download(dataset)
     except Exception as error:  # each class downloads in its own way and fails in its own way
         names = dataset.raw_file_names
         files = ", ".join([names] if isinstance(names, str) else names)
