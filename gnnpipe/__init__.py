@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "CSV", "STOP", "Callback", "EarlyStopping", "Graph", "MLflow", "PlanConfig", "Run", "RunConfig", "RunInfo",
-    "TensorBoard", "WandB", "compare", "errors", "load", "open", "plan", "predict", "resume", "train",
-    "train_seeds",
+    "CSV", "STOP", "Callback", "EarlyStopping", "Graph", "MLflow", "PlanConfig", "Run", "RunConfig",
+    "RunInfo", "TensorBoard", "WandB", "compare", "errors", "load", "open", "plan", "predict", "resume",
+    "train", "train_seeds",
 ]  # fmt: skip
 
 

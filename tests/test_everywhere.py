@@ -30,10 +30,8 @@ def blocks(text: str) -> list[str]:
 
 
 def the_lines() -> str:
-    """Those that README.md begins with; until it has them, those of the page."""
-    marked = [text for text in ((ROOT / "README.md").read_text(), PAGE.read_text()) if BEGIN in text]
-    (code,) = blocks(marked[0].split(BEGIN, 1)[1].split("<!-- lines:end", 1)[0])
-    return code
+    """Those that README.md begins with."""
+    return blocks((ROOT / "README.md").read_text().split(BEGIN, 1)[1])[0]
 
 
 def notebook(cells: list[str], folder: Path) -> list[list[dict[str, Any]]]:

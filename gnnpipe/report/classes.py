@@ -48,7 +48,7 @@ def class_html(classes: Classes | None, names: Sequence[str] = (), whole: Path |
     """The same in HTML; empty where `class_table` is None."""
     if classes is None or not classes.table.present:
         return ""
-    return html_table(_title(classes, whole), class_rows(classes, names), _columns(classes))
+    return html_table(str(_title(classes, whole)), class_rows(classes, names), _columns(classes))
 
 
 def _columns(classes: Classes) -> tuple[str, ...]:
