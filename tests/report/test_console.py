@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gnnpipe.files.typed_json import from_object
 from gnnpipe.nn.metrics import Scores
+from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import StoredPlan
-from gnnpipe.records.record import GradientQuality
+from gnnpipe.records.record import GradientQuality, StoppedEarly
 from gnnpipe.report.classes import class_rows, class_warnings
 from gnnpipe.report.console import ConsoleReporter, describe_estimate, describe_start, summary_rows
 from gnnpipe.report.pictures import median_breakdown
@@ -152,3 +155,13 @@ def test_of_many_classes_the_worst_are_listed() -> None:
 
 def test_runs_of_versions_that_did_not_count_classes_say_nothing_of_them() -> None:
     assert class_rows(None) == class_warnings(None, "accuracy") == []
+
+
+def test_a_run_that_stopped_early_says_why_and_keeps_it(tmp_path: Path) -> None:
+    stopped = StoppedEarly(8, "validation accuracy has not improved for 4 epochs")
+    rows = dict(summary_rows(summary(epochs=9, stopped_early=stopped), stored_plan()))
+    assert rows["stopped early"] == "after epoch 9: validation accuracy has not improved for 4 epochs"
+    assert "stopped early" not in dict(summary_rows(summary(), stored_plan()))
+    RunFolder(tmp_path).write_summary(summary(stopped_early=stopped))
+    assert RunFolder(tmp_path).summary().stopped_early == stopped
+    assert json.loads((tmp_path / "summary.json").read_text())["stopped_early"]["epoch"] == 8
