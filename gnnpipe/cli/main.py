@@ -62,6 +62,7 @@ examples:
   gnnpipe volume --dataset Cora --devices 4                what each plan would send in an epoch
   gnnpipe predict runs/demo --out predictions.csv          what a run predicts for each node
   gnnpipe compare --plans 2x1 1x2 --layers 8 --epochs 20   a pipeline against graph parallelism
+  gnnpipe train --seeds 0..9 --out runs/ten                ten seeds, with mean and standard deviation
   gnnpipe show runs/demo                                   what a run reached
   gnnpipe show graphs/mine                                 what is in a graph folder
   gnnpipe export runs/demo --out exported                  the model as one Python file with its weights

@@ -76,7 +76,7 @@ def _parse(arguments: list[str]) -> RunConfig:
 
 def _run_seeds(config: RunConfig, seeds: tuple[int, ...], arguments: list[str]) -> int:
     """Train with each seed that has no finished run yet, and print the table; return the exit code."""
-    _check_many(config)
+    _check_many(config, arguments)
     check_root(arguments, config)
     out = Path(config.out) if config.out else new_name(config.data_name, f"{config.model}-seeds")
     check_holds_seeds(out)
@@ -91,12 +91,12 @@ def _run_seeds(config: RunConfig, seeds: tuple[int, ...], arguments: list[str]) 
     try:
         train_missing(configs, reporter)
     except StoppedError:
-        reporter.remark(f"--seeds with --out {out} goes on with the runs that are missing")
+        reporter.remark(f"the same command with --out {out} goes on with the runs that are missing")
         raise
     return show_seeds(folders)
 
 
-def _check_many(config: RunConfig) -> None:
+def _check_many(config: RunConfig, arguments: list[str]) -> None:
     """Refuse settings of a single run beside several seeds."""
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         raise ConfigError("seeds: train starts its processes itself for several; run it without torchrun")
@@ -105,7 +105,7 @@ def _check_many(config: RunConfig) -> None:
             f"seeds: {shown(config.resume)} is a single run; to go on with several, give --seeds and --out "
             "as before"
         )
-    if config.seed != RunConfig.seed:
+    if any(argument.partition("=")[0] == "--seed" for argument in arguments):  # one in a file gives way
         raise ConfigError(f"seed: {config.seed} contradicts --seeds; leave one of the two out")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import gnnpipe
 from gnnpipe.cli.main import main
-from gnnpipe.errors import ConfigError, LostRankError
+from gnnpipe.errors import ConfigError, LostRankError, StoppedError
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.report import seeds
 from gnnpipe.run import job as jobs
@@ -85,6 +85,24 @@ def test_it_goes_on_where_it_was_interrupted(stand_in: StandIn, capsys: pytest.C
     assert main(ASKED) == 0
     assert stand_in.seeds == [0, 1, 2, 2, 3]
     assert "many/seed-1: there already" in capsys.readouterr().out
+
+
+def test_a_signal_ends_all_runs_and_says_how_to_go_on(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told_to_end(*_: Any) -> None:
+        raise StoppedError(15, "saved somewhere")
+
+    monkeypatch.setattr(session, "_launch", told_to_end)
+    assert main(ASKED) == 128 + 15
+    assert "the same command with --out many goes on with the runs" in capsys.readouterr().err
+    assert not Path("many/seed-1").exists()
+
+
+def test_a_file_s_seed_gives_way(stand_in: StandIn) -> None:
+    Path("settings.yaml").write_text("seed: 9\n")
+    assert main([*ASKED, "--config", "settings.yaml"]) == 0
+    assert stand_in.seeds == [0, 1, 2, 3]
 
 
 def test_other_settings_in_the_same_folder_are_refused(

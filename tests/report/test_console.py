@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from gnnpipe.files.typed_json import from_object
 from gnnpipe.nn.metrics import ClassCounts, Classes, Scores
+from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import StoredPlan
-from gnnpipe.records.record import GradientQuality
+from gnnpipe.records.record import GradientQuality, StoppedEarly
 from gnnpipe.report.classes import class_rows, class_table, class_warnings
 from gnnpipe.report.console import (
     ConsoleReporter,
@@ -186,3 +188,13 @@ def test_names_of_classes_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture
     assert "[red]apple[/red]" in shown
     assert "\x1b" not in shown
     assert "plum" in shown
+
+
+def test_a_run_that_stopped_early_says_why_and_keeps_it(tmp_path: Path) -> None:
+    stopped = StoppedEarly(8, "validation accuracy has not improved for 4 epochs")
+    rows = dict(summary_rows(summary(epochs=9, stopped_early=stopped), stored_plan()))
+    assert rows["stopped early"] == "after epoch 9: validation accuracy has not improved for 4 epochs"
+    assert "stopped early" not in dict(summary_rows(summary(), stored_plan()))
+    RunFolder(tmp_path).write_summary(summary(stopped_early=stopped))
+    assert RunFolder(tmp_path).summary().stopped_early == stopped
+    assert json.loads((tmp_path / "summary.json").read_text())["stopped_early"]["epoch"] == 8
