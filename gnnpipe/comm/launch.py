@@ -189,6 +189,7 @@ def launch_local(
     arguments: tuple[Any, ...],
     num_ranks: int,
     kept: tuple[int, ...] = (),
+    ending: str = "ranks end as soon as their epoch is saved; a second signal ends them at once",
 ) -> None:
     """Run ``function(*arguments, store)`` in ``num_ranks`` processes of this host.
 
@@ -200,6 +201,7 @@ def launch_local(
         arguments: its arguments, but for the last.
         num_ranks: number of ranks.
         kept: open files that ranks hold as long as they live, such as a lock.
+        ending: tells the user how ranks end when a signal comes.
 
     Raises:
         TrainingError: a rank failed; the message says which failed first and why.
@@ -212,17 +214,16 @@ def launch_local(
         task = Task.of(function, arguments, num_ranks, folder, _local_environment())
         with _server((function, *arguments)) as server:
             wish = Wish(lambda _: server.signal(signal.SIGKILL), TWICE_SECONDS)
-            with heard(lambda number: _pass_on(number, wish, server)):
+            with heard(lambda number: _pass_on(number, wish, server, ending)):
                 codes = _wait(server, task, kept, wish)
         if any(codes.values()):
             raise _outcome(codes, wish, folder)
 
 
-def _pass_on(number: int, wish: Wish, server: RankServer) -> None:
+def _pass_on(number: int, wish: Wish, server: RankServer, words: str) -> None:
     """Tell the user and the ranks of a first signal; ``wish`` acts on a second one."""
     if wish.hear(number):
         name = signal.Signals(number).name
-        words = "ranks end as soon as their epoch is saved; a second signal ends them at once"
         sys.stderr.write(f"\n{name}: {words}\n")
         sys.stderr.flush()
         server.signal(number)

@@ -51,7 +51,7 @@ def _here(request: Request, reporter: Reporter) -> Answers:
         warm_up(answer_rank)
         question, blank = prepare(request, scratch, held_until, reporter)
         with reporter.step(_words(request)):
-            launch_local(answer_rank, (question,), question.plan.num_ranks)
+            launch_local(answer_rank, (question,), question.plan.num_ranks, ending="nothing is written")
             answers = _completed(question, blank)
         _save(answers, request, reporter)
         return answers
