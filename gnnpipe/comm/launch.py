@@ -199,6 +199,7 @@ def launch_local(
     num_ranks: int,
     kept: tuple[int, ...] = (),
     answerer: Answerer | None = None,
+    ending: str = "ranks end as soon as their epoch is saved; a second signal ends them at once",
 ) -> None:
     """Run ``function(*arguments, store)`` in ``num_ranks`` processes of this host; with an answerer,
     ``function(*arguments, line, store)``.
@@ -213,6 +214,7 @@ def launch_local(
         num_ranks: number of ranks.
         kept: open files that ranks hold as long as they live, such as a lock.
         answerer: answers rank 0; None if it asks nothing.
+        ending: tells the user how ranks end when a signal comes.
 
     Raises:
         TrainingError: a rank failed; the message says which failed first and why.
@@ -227,17 +229,17 @@ def launch_local(
         with _server((function, *arguments)) as server:
             wish = Wish(lambda _: server.signal(signal.SIGKILL), TWICE_SECONDS)
             interrupt = answerer.interrupt if answerer else None
-            with heard(lambda number: _pass_on(number, wish, server), interrupt), _line(answerer) as line:
+            hears = heard(lambda number: _pass_on(number, wish, server, ending), interrupt)
+            with hears, _line(answerer) as line:
                 codes = _wait(server, task, kept, wish, line)
         if any(codes.values()):
             raise _outcome(codes, wish, folder)
 
 
-def _pass_on(number: int, wish: Wish, server: RankServer) -> None:
+def _pass_on(number: int, wish: Wish, server: RankServer, words: str) -> None:
     """Tell the user and the ranks of a first signal; ``wish`` acts on a second one."""
     if wish.hear(number):
         name = signal.Signals(number).name
-        words = "ranks end as soon as their epoch is saved; a second signal ends them at once"
         sys.stderr.write(f"\n{name}: {words}\n")
         sys.stderr.flush()
         server.signal(number)

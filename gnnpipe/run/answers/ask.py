@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from gnnpipe.config.commands import PredictConfig
-from gnnpipe.config.predicting import settings_for
 from gnnpipe.files.columns import check_columns_file
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.run.answers.predict import answer
 from gnnpipe.run.answers.questions import Request
 from gnnpipe.run.answers.results import Answers
+from gnnpipe.run.answers.settings import settings_for
 from gnnpipe.run.reporter import Reporter
 
 

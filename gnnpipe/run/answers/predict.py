@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from gnnpipe.comm.launch import launch_local, warm_up
 from gnnpipe.comm.world import World, choose_device, launched_by_torchrun
@@ -51,7 +52,7 @@ def _here(request: Request, reporter: Reporter) -> Answers:
         warm_up(answer_rank)
         question, blank = prepare(request, scratch, held_until, reporter)
         with reporter.step(_words(request)):
-            launch_local(answer_rank, (question,), question.plan.num_ranks)
+            launch_local(answer_rank, (question,), question.plan.num_ranks, ending="nothing is written")
             answers = _completed(question, blank)
         _save(answers, request, reporter)
         return answers
@@ -156,7 +157,8 @@ def _in_order(question: Question, nodes: np.ndarray) -> np.ndarray:
 
 def _width(question: Question) -> int:
     """Columns of the wanted rows."""
-    return build_stack(question.spec)[question.layer]().out_features
+    with torch.device("meta"):
+        return build_stack(question.spec)[question.layer]().out_features
 
 
 def _check_finite(block: np.ndarray, ids: np.ndarray) -> None:

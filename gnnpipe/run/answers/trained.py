@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from gnnpipe.checkpoint.names import MODEL
@@ -165,7 +166,10 @@ def _check(tensors: Mapping[str, Tensor], config: Resolved) -> tuple[int, int]:
     num_outputs = _matrix(tensors, names[-1]).shape[1]
     unknown = set(tensors)
     for layer in build_stack(_spec(config, num_features, num_outputs)):
-        for name, weight in layer().state_dict().items():
+        # shapes alone: settings may claim sizes that no memory holds
+        with torch.device("meta"):
+            weights = layer().state_dict()
+        for name, weight in weights.items():
             key = f"{layer.name}.{name}"
             found = tensors.get(key)
             if found is None or found.shape != weight.shape:

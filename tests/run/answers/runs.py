@@ -74,7 +74,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[Question]:
     monkeypatch.setattr(rank, "joined", lambda config, store: nullcontext(world))
     monkeypatch.setattr(predict, "warm_up", lambda function: None)
 
-    def launch(function: Any, arguments: tuple[Question], num_ranks: int) -> None:
+    def launch(function: Any, arguments: tuple[Question], num_ranks: int, ending: str) -> None:
         assert num_ranks == 1
         asked.extend(arguments)
         function(*arguments, "")

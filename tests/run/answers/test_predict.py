@@ -229,6 +229,11 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         save_file(content, folder.path / "model.safetensors")
         with pytest.raises(DataError, match=message):
             gnnpipe.predict(folder.path, data)
+    config = (folder.path / "config.yaml").read_text()
+    (folder.path / "config.yaml").write_text(config.replace("hidden: 8\n", "hidden: 100000000\n"))
+    save_file(weights, folder.path / "model.safetensors")
+    with pytest.raises(DataError, match=r"layers.0.bias should have the shape .100000000., and is of"):
+        gnnpipe.predict(folder.path, data)
     (folder.path / "model.safetensors").write_bytes(b"x" * 50)
     with pytest.raises(DataError, match=r"model.safetensors' is damaged"):
         gnnpipe.predict(folder.path, data)

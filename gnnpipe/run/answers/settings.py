@@ -1,4 +1,4 @@
-"""The settings of a prediction: those of its run, with another graph or other processes. Needs no PyTorch."""
+"""The settings of a prediction: those of its run, with another graph or other processes."""
 
 from __future__ import annotations
 
@@ -45,32 +45,38 @@ def settings_for(
         ConfigError: a value that can't be used, or a graph that is not at hand.
     """
     check_fields(asked)
-    stored = {key: value for key, value in stored.items() if key not in ELSEWHERE}
-    try:
-        before = configured(RunConfig(), stored)
-    except ConfigError as error:
-        raise ConfigError(f"run: the settings of '{run}' can't be used: {error}") from None
+    before = _settings_of(run, stored)
     own = not (given or asked.graph or asked.dataset)
     _check_graph(asked, before, run, own=own, given=given)
-    stages, parts = (wanted or had for wanted, had in zip((asked.stages, asked.parts), shape, strict=True))
-    config = replace(
-        before,
-        **_graph(asked, before, own=own, given=given),
-        stages=stages,
-        parts=parts,
-        plan="given",
-        devices=None,
-        hardware=None,
-        device=asked.device or before.device,
-        threads=before.threads if asked.threads is None else asked.threads,
-        cache=asked.cache,
-    )
-    resolved = check_config(config)
+    processes = _processes(asked, before, shape)
+    resolved = check_config(replace(before, **_graph(asked, before, own=own, given=given), **processes))
     check_graph_folder(resolved)
     lines: list[str] = []
     if own and not (asked.root and place_key(resolved) == "root"):
         lines = check_root(resolved, [(run, stored.get(place_key(before)))])
     return Asked(replace(resolved, dataset=IN_MEMORY) if given else resolved, own, tuple(lines))
+
+
+def _settings_of(run: Path, stored: Content) -> RunConfig:
+    try:
+        given = {key: value for key, value in stored.items() if key not in ELSEWHERE}
+        return configured(RunConfig(), given)
+    except ConfigError as error:
+        raise ConfigError(f"run: the settings of '{run}' can't be used: {error}") from None
+
+
+def _processes(asked: PredictConfig, before: RunConfig, shape: tuple[int, int]) -> Content:
+    """The fields that say which processes run; the plan is known, so that none is searched for."""
+    return {
+        "stages": asked.stages or shape[0],
+        "parts": asked.parts or shape[1],
+        "plan": "given",
+        "devices": None,
+        "hardware": None,
+        "device": asked.device or before.device,
+        "threads": before.threads if asked.threads is None else asked.threads,
+        "cache": asked.cache,
+    }
 
 
 def _check_graph(asked: PredictConfig, before: RunConfig, run: Path, *, own: bool, given: bool) -> None:
