@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gnnpipe"
 PICTURE = Path(__file__).with_suffix(".png")
 FLOORS = (
-    "cli", "api", "report", "run", "records", "planner", "checkpoint", "engine", "comm", "nn", "ops",
-    "schedule", "graph", "config", "files", "system", "errors",
+    "cli", "api", "report", "run", "export", "records", "planner", "checkpoint", "engine", "comm", "nn",
+    "ops", "schedule", "graph", "config", "files", "system", "errors",
 )  # fmt: skip
 INK, PALE, BLUE = "#1f2933", "#e4e7eb", "#2563a8"
 DESCRIBED, CLUES = 14, 82

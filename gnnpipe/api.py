@@ -32,6 +32,7 @@ from gnnpipe.config.resume import check_resumed, stored_settings
 from gnnpipe.config.roots import check_root, place_key
 from gnnpipe.config.run import GraphConfig, RunConfig
 from gnnpipe.errors import ConfigError, shown
+from gnnpipe.export.module import export, to_module
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.sources.datasets import as_graph, load_dataset
 from gnnpipe.planner.hardware import load_hardware, outdated
@@ -99,6 +100,36 @@ class Run:
         answers = _answers(self, data, {**options, "embed": layer})
         assert isinstance(answers, Embeddings)
         return answers
+
+    def to_pyg(self) -> torch.nn.Module:
+        """The model with its best weights so far, as a module of torch_geometric's layers in evaluation mode.
+
+        ``model(x, edge_index, edge_weight=None)`` takes the tensors of the graph as they were before training
+        and returns logits or, with regression, values in their own units. It is what `export` writes; the
+        docstring of its ``forward`` says what it expects. ``torch.save`` its ``state_dict()``, not itself, as
+        its class is in no file.
+
+        Raises:
+            UserError: the run has no weights yet, or its files are damaged.
+        """
+        return to_module(RunFolder(self.folder))
+
+    def export(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the module that `to_pyg` returns: its code, which needs no gnnpipe, and its weights.
+
+        Args:
+            out: folder, which appears when it is complete.
+            overwrite: whether to replace an exported model that stands there.
+
+        Returns:
+            ``out``.
+
+        Raises:
+            UserError: something else stands there or it can't be written; also as `to_pyg`.
+        """
+        path = _path("out", out, "a folder to write")
+        export(RunFolder(self.folder), path, overwrite=overwrite)
+        return path
 
 
 def train(
@@ -322,10 +353,10 @@ def _answers(run: Run | str | os.PathLike[str], data: Any, options: Mapping[str,
         return ask(path, wanted, reporter, data if _in_memory(data) else None, nodes)
 
 
-def _path(key: str, folder: object) -> Path:
+def _path(key: str, folder: object, expected: str = "the folder of a run") -> Path:
     """A folder that a caller names; raises ConfigError, which names ``key``, for another kind of object."""
     if not isinstance(folder, str | os.PathLike):
-        raise ConfigError(f"{key}: '{shown(folder)}' can't be used; expected the folder of a run")
+        raise ConfigError(f"{key}: '{shown(folder)}' can't be used; expected {expected}")
     return Path(folder)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 PACKAGE = Path(__file__).parents[1] / "gnnpipe"
 FLOORS = [
     "errors", "system", "files", "config", "graph", "schedule", "ops", "nn", "comm", "engine", "checkpoint",
-    "planner", "records", "run", "report", "api", "cli",
+    "planner", "records", "export", "run", "report", "api", "cli",
 ]  # fmt: skip
 LEVEL = {floor: level for level, floor in enumerate(FLOORS)}
 LONG = 340

@@ -38,6 +38,7 @@ COMMANDS = {
     "profile": "measure what this machine can do, for plan",
     "volume": "print what every plan would send, without training",
     "show": "show what a run reached, or what is in a graph folder",
+    "export": "write a run's model as a torch_geometric module",
     "cache": "list or remove the prepared graphs that train --cache keeps",
 }
 
@@ -63,6 +64,7 @@ examples:
   gnnpipe compare --plans 2x1 1x2 --layers 8 --epochs 20   a pipeline against graph parallelism
   gnnpipe show runs/demo                                   what a run reached
   gnnpipe show graphs/mine                                 what is in a graph folder
+  gnnpipe export runs/demo --out exported                  the model as one Python file with its weights
 
 gnnpipe COMMAND --help explains a command and its flags; where there are many, --help all explains all.
 """
@@ -147,6 +149,8 @@ def _find(name: str) -> Callable[[list[str]], int]:
         from gnnpipe.cli.volume import run
     elif name == "cache":
         from gnnpipe.cli.cache import run
+    elif name == "export":
+        from gnnpipe.cli.export import run
     else:
         from gnnpipe.cli.show import run
     return run

@@ -63,6 +63,7 @@ class GraphSize:
     class_names: tuple[str, ...] | None = None
     content: str | None = None
     scaling: FeatureScaling = UNSCALED
+    weighted: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ class GraphFacts:
     scaling: FeatureScaling = UNSCALED
     """The numbers by which the features were scaled; none in files of older versions, whether or not features
     were scaled."""
+    weighted: bool | None = None
+    """Whether edges have weights; None in files of older versions."""
 
     @property
     def alpha(self) -> float:
@@ -278,6 +280,7 @@ def _draft(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals:
         data.class_names,
         content,
         data.scaling,
+        data.weighted,
     )
     order, chunk_edges = torch.from_numpy(cut.order), _count_chunk_edges(matrix, cut.ranges)
     return _Draft(data, facts, cut.ranges, order, matrix, symmetric, halo_forward, halo_backward, chunk_edges)

@@ -1,0 +1,95 @@
+"""The module of a run's model in this process, and its folder on disk."""
+
+from __future__ import annotations
+
+import linecache
+import types
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gnnpipe.checkpoint.names import MODEL
+from gnnpipe.errors import ConfigError
+from gnnpipe.export.architectures import CODE, moved
+from gnnpipe.export.metadata import metadata_of
+from gnnpipe.export.source import source_of
+from gnnpipe.export.trained import Trained, read_trained
+from gnnpipe.files.place import check_replaceable
+from gnnpipe.files.scratch import place_for, scratch_folder
+from gnnpipe.files.typed_json import json_text
+from gnnpipe.files.writing import make_folder, replace_folder, write_file, write_tensors
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.system.failures import advice, reason
+
+SOURCE, ABOUT = "model.py", "model.json"
+FILES = {SOURCE, MODEL, ABOUT, "__pycache__"}
+"""What an exported folder holds; Python makes the last one when it imports model.py."""
+
+
+def weights_of(trained: Trained) -> dict[str, Tensor]:
+    """The exported module's ``state_dict``."""
+    weights = moved(CODE[trained.spec.model], trained.weights)
+    if trained.regression:
+        weights["value_mean"] = torch.tensor(trained.standard.mean)
+        weights["value_deviation"] = torch.tensor(trained.standard.deviation)
+    return weights
+
+
+def to_module(folder: RunFolder) -> nn.Module:
+    """The model of a run as the exported file defines it, with its best weights, in evaluation mode.
+
+    Raises:
+        ConfigError, DataError: as `read_trained`.
+    """
+    trained = read_trained(folder)
+    code = CODE[trained.spec.model]
+    text, name = source_of(trained), f"<{SOURCE} of {folder.path}>"
+    module = types.ModuleType(f"exported_{trained.spec.model}")
+    module.__file__ = name
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)  # for tracebacks
+    exec(compile(text, name, "exec"), module.__dict__)
+    model: nn.Module = getattr(module, code.class_name)()
+    model.load_state_dict(weights_of(trained))
+    return model.eval()
+
+
+def check_may_export(out: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError where no exported model may be written: only another one is ever replaced, and only
+    if that is asked for."""
+    check_replaceable(out, FILES, SOURCE, "an exported model", overwrite=overwrite)
+
+
+def export(folder: RunFolder, out: Path, *, overwrite: bool = False) -> Trained:
+    """Write the model of a run into a folder, which appears when it is complete.
+
+    model.py            its class, and `load`
+    model.safetensors   its weights
+    model.json          what it is and expects, for programs
+
+    Args:
+        folder: of the run, finished or not.
+        out: the folder to write.
+        overwrite: whether to replace an exported model that stands there.
+
+    Returns:
+        What was exported.
+
+    Raises:
+        ConfigError: something else stands at ``out``, or nothing can be written there; as `read_trained`.
+        DataError: as `read_trained`.
+    """
+    check_may_export(out, overwrite=overwrite)
+    trained = read_trained(folder)
+    try:
+        with place_for(out) as parent, scratch_folder(parent) as scratch:
+            made = scratch / "export"
+            make_folder(made)
+            write_file(made / SOURCE, source_of(trained))
+            write_tensors(made / MODEL, weights_of(trained), {"format": "pt"})
+            write_file(made / ABOUT, json_text(metadata_of(trained), indent=2) + "\n")
+            check_may_export(out, overwrite=overwrite)  # somebody may have been faster
+            replace_folder(made, out, scratch / "replaced")
+    except OSError as error:
+        raise ConfigError(f"out: can't write '{out}' ({reason(error, str(out))}); {advice(error)}") from None
+    return trained

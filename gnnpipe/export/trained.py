@@ -1,0 +1,168 @@
+"""What a run's folder says of its model: settings, sizes, outputs and weights, read and checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from torch import Tensor
+
+from gnnpipe.checkpoint.names import MODEL
+from gnnpipe.config.catalog import SYNTHETIC
+from gnnpipe.config.checks import check_fields, check_graph_config
+from gnnpipe.config.keywords import configured
+from gnnpipe.config.run import RunConfig
+from gnnpipe.errors import ConfigError, DataError, shown
+from gnnpipe.files.reading import map_tensors
+from gnnpipe.graph.data import Task
+from gnnpipe.graph.prepare.standard import Standard
+from gnnpipe.nn.models import ModelSpec, build_stack
+from gnnpipe.records.folder import RunFolder
+from gnnpipe.records.plan_file import GraphSize
+from gnnpipe.records.taking import PLAN, check_is_run
+from gnnpipe.system.failures import reason
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The epoch that weights are of, and their scores."""
+
+    gnnpipe: str
+    """Version of the package that trained them."""
+    dataset: str
+    """Name of the graph."""
+    best_epoch: int
+    """Counted from 0."""
+    metric: str
+    best_val: float
+    """The metric on validation nodes."""
+    test_at_best_val: float | None = None
+    """The metric on test nodes; None where test labels are hidden."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's model."""
+
+    config: RunConfig
+    """Settings of the run."""
+    spec: ModelSpec
+    """Sizes of the model."""
+    task: Task
+    """Kind of prediction."""
+    class_names: tuple[str, ...]
+    """Name of each class; empty where classes are just numbers."""
+    standard: Standard
+    """With regression, mean and deviation of each value that is predicted."""
+    weighted: bool | None
+    """Whether the edges of its graph had weights; None for runs of older versions, which do not say it."""
+    weights: Mapping[str, Tensor]
+    """The best weights so far, by name; mapped from the run's file."""
+    reached: Reached | None
+    """None in files of older versions, which do not say it."""
+
+    @property
+    def regression(self) -> bool:
+        """Whether values are predicted, and not classes."""
+        return self.task == "regression"
+
+
+def read_trained(folder: RunFolder) -> Trained:
+    """Read the model of a run, finished or not.
+
+    Raises:
+        ConfigError: the folder is no run's, its settings can't be used, or it has no weights yet.
+        DataError: a file is damaged, or the files do not belong together.
+    """
+    check_is_run(folder.path, "run")
+    config = configured(RunConfig(), folder.settings())
+    check_fields(config)
+    check_graph_config(replace(config, dataset=SYNTHETIC, graph=None))  # the graph itself is not needed
+    about, weights = _read_weights(folder)
+    graph = folder.stored_plan().graph
+    if graph.num_features is None or graph.num_classes is None or graph.task not in get_args(Task):
+        raise DataError(
+            f"'{folder.path / PLAN}' does not say what the graph is like (task: {shown(graph.task)}); bring "
+            "it back, or train anew"
+        )
+    spec = ModelSpec(
+        config.model, config.layers, config.hidden, graph.num_features, graph.num_classes, gcnii=config.gcnii
+    )
+    _check_weights(folder, spec, weights)
+    task: Task = graph.task  # type: ignore[assignment]  # one of its words, as was checked
+    standard = _standard_of(folder, graph, spec.num_classes) if task == "regression" else Standard()
+    names = graph.class_names or ()
+    if names and len(names) != spec.num_classes:
+        raise DataError(f"'{folder.path / PLAN}' has {len(names)} class_names for {spec.num_classes} classes")
+    return Trained(config, spec, task, names, standard, graph.weighted, weights, _reached(about))
+
+
+def _read_weights(folder: RunFolder) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of the best weights so far."""
+    path = folder.path / MODEL
+    try:
+        return map_tensors(path)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"run: '{folder.path}' has no {MODEL} yet, which is written at the first evaluation; "
+            f"{folder.saved()}"
+        ) from None
+    except OSError as error:
+        raise DataError(f"'{path}' can't be read ({reason(error, str(path))}); bring it back") from None
+    except ValueError as error:
+        raise DataError(f"'{path}' is damaged ({shown(str(error))}); bring it back") from None
+
+
+def _check_weights(folder: RunFolder, spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
+    """Raise DataError unless the weights are those of the model that the settings describe."""
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    # Layers are built to learn their shapes, one at a time: widths that no tensor has are refused first, as
+    # a wrong one may ask for any amount of memory.
+    there = {size for shape in found.values() for size in shape}
+    widths = {spec.num_features, spec.num_classes}
+    if spec.layers > 1 or spec.architecture.ends is not None:
+        widths.add(spec.hidden)
+    expected: dict[str, tuple[int, ...]] = {}
+    if widths <= there and spec.layers <= len(found):
+        for layer in build_stack(spec):
+            own = layer().named_parameters()
+            expected |= {f"{layer.name}.{name}": tuple(weight.shape) for name, weight in own}
+    if found != expected:
+        wrong = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
+        raise DataError(
+            f"'{folder.path / MODEL}' does not hold the weights of {spec.model} with {spec.layers} layers of "
+            f"{spec.hidden} columns, {spec.num_features} features and {spec.num_classes} classes, as "
+            f"config.yaml and {PLAN} say (first difference: {shown(wrong[0])}); bring back the run's own"
+        )
+
+
+def _standard_of(folder: RunFolder, graph: GraphSize, num_values: int) -> Standard:
+    """Mean and deviation of the values, as plan.json has them; raises DataError where it does not."""
+    standard = Standard(graph.value_mean or (), graph.value_deviation or ())
+    numbers = (*standard.mean, *standard.deviation)
+    if not len(standard.mean) == len(standard.deviation) == num_values or not all(
+        map(math.isfinite, numbers)
+    ):
+        raise DataError(
+            f"'{folder.path / PLAN}' has no value_mean and value_deviation for {num_values} values; bring it "
+            "back, or train anew"
+        )
+    return standard
+
+
+def _reached(about: Mapping[str, str]) -> Reached | None:
+    """What the weights' file says of them; None if it does not say all."""
+    test = about.get("test_at_best_val", "hidden")
+    try:
+        return Reached(
+            about["gnnpipe"],
+            about["dataset"],
+            int(about["best_epoch"]),
+            about["metric"],
+            float(about["best_val"]),
+            None if test == "hidden" else float(test),
+        )
+    except (KeyError, ValueError):
+        return None
