@@ -9,15 +9,17 @@ from typing import Annotated, Literal
 
 import gnnpipe
 from gnnpipe.config.features import DEGREE
-from gnnpipe.config.run import GraphConfig
 from gnnpipe.export.architectures import CODE
 from gnnpipe.export.trained import Reached, Trained
 from gnnpipe.files.typed_json import Key
 from gnnpipe.graph.data import Task
 from gnnpipe.graph.prepare.normalize import Normalization
+from gnnpipe.graph.scaled_features import UNSCALED
 
 FORMAT = 1
 Scaling = Literal["none", "normalize", "standardize"]
+MadeBy = Literal["nobody", "degree_features", "gnnpipe.load"]
+ScaledBy = Literal["nothing", "the graph trained on", "the graph that is given"]
 _ADJACENCY: dict[Normalization, tuple[str, str]] = {
     "gcn": (
         "D^-1/2 (A + I) D^-1/2, D the sums of rows of A + I",
@@ -46,10 +48,12 @@ class Features:
 
     made: str
     """none; degree; or laplacian:K."""
-    made_by: Literal["nobody", "degree_features", "gnnpipe.load"]
+    made_by: MadeBy
     """Who makes them: nobody, where the graph has them; a function of the exported file; or gnnpipe alone."""
     scaling: Scaling
     """What the module does to them before the first layer."""
+    scaled_by: ScaledBy
+    """Whose smallest entry, or means and deviations, they are scaled by; degrees, too."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def metadata_of(trained: Trained) -> Metadata:
         float(config.dropout),
         {name: value for name, (value, _) in code.constants(spec).items()},
         Edges(normalization, self_loops, config.undirected, trained.weighted),
-        _features_of(config),
+        _features_of(trained),
         Output(
             trained.task,
             "values" if trained.regression else "logits",
@@ -122,14 +126,17 @@ def metadata_of(trained: Trained) -> Metadata:
     )
 
 
-def _features_of(config: GraphConfig) -> Features:
+def _features_of(trained: Trained) -> Features:
+    config, numbers = trained.config, trained.scaling
     scaling: Scaling = "none"
     if config.normalize_features:
         scaling = "normalize"
     elif config.standardize_features:
         scaling = "standardize"
+    scaled_by: ScaledBy = "nothing"
+    if scaling != "none" or config.features == DEGREE:
+        scaled_by = "the graph that is given" if numbers == UNSCALED else "the graph trained on"
     if config.features is None:
-        return Features("none", "nobody", scaling)
-    return Features(
-        config.features, "degree_features" if config.features == DEGREE else "gnnpipe.load", scaling
-    )
+        return Features("none", "nobody", scaling, scaled_by)
+    maker: MadeBy = "degree_features" if config.features == DEGREE else "gnnpipe.load"
+    return Features(config.features, maker, scaling, scaled_by)

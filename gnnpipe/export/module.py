@@ -6,7 +6,6 @@ import linecache
 import types
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from gnnpipe.checkpoint.names import MODEL
@@ -15,6 +14,7 @@ from gnnpipe.export.architectures import CODE, moved
 from gnnpipe.export.metadata import metadata_of
 from gnnpipe.export.source import source_of
 from gnnpipe.export.trained import Trained, read_trained
+from gnnpipe.export.treatments import buffers_of
 from gnnpipe.files.place import check_replaceable
 from gnnpipe.files.scratch import place_for, scratch_folder
 from gnnpipe.files.typed_json import json_text
@@ -30,10 +30,7 @@ FILES = {SOURCE, MODEL, ABOUT, "__pycache__"}
 def weights_of(trained: Trained) -> dict[str, Tensor]:
     """The exported module's ``state_dict``."""
     weights = moved(CODE[trained.spec.model], trained.weights)
-    if trained.regression:
-        weights["value_mean"] = torch.tensor(trained.standard.mean)
-        weights["value_deviation"] = torch.tensor(trained.standard.deviation)
-    return weights
+    return weights | {buffer.name: buffer.value for buffer in buffers_of(trained)}
 
 
 def to_module(folder: RunFolder) -> nn.Module:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from gnnpipe.config.features import DEGREE
 from gnnpipe.export.architectures import CODE, Code
 from gnnpipe.export.trained import Trained
-from gnnpipe.export.treatments import Helper, helpers_of
+from gnnpipe.export.treatments import Helper, about_features, buffers_of, helpers_of, steps_of
 from gnnpipe.graph.data import Task
 
 WIDTH = 88  # ruff's default
@@ -49,7 +49,7 @@ _ANSWERS: dict[Task, str] = {
 def source_of(trained: Trained) -> str:
     """The Python file of a run's model."""
     code = CODE[trained.spec.model]
-    helpers = helpers_of(trained.config, trained.spec.num_features)
+    helpers = helpers_of(trained)
     head = f"{_head(trained, code)}\n{_imports(trained, code, helpers)}\nHERE = Path(__file__).parent\n"
     functions = [helper.code for helper in helpers]
     parts = [head, _class(trained, code), *functions, _load(code), _example(trained)]
@@ -112,13 +112,11 @@ def _class(trained: Trained, code: Code) -> str:
     parameters = "".join(
         f"        {name}: {type(value).__name__} = {value!r},\n" for name, (value, _) in arguments.items()
     )
-    annotations, made = "", code.layers
-    if trained.regression:
-        annotations = "    value_mean: Tensor\n    value_deviation: Tensor\n\n"
-        made += (
-            'self.register_buffer("value_mean", torch.zeros(out_channels))\n'
-            'self.register_buffer("value_deviation", torch.ones(out_channels))\n'
-        )
+    buffers = buffers_of(trained)
+    annotations = "".join(f"    {buffer.name}: Tensor\n" for buffer in buffers) + ("\n" if buffers else "")
+    made = code.layers + "".join(
+        f'self.register_buffer("{buffer.name}", {buffer.default})\n' for buffer in buffers
+    )
     return (
         f'class {code.class_name}(nn.Module):\n    """{about}\n\n    Args:\n{meanings}    """\n\n'
         f"{annotations}    def __init__(\n        self,\n{parameters}    ) -> None:\n"
@@ -128,25 +126,15 @@ def _class(trained: Trained, code: Code) -> str:
 
 
 def _forward(trained: Trained, code: Code) -> str:
-    config = trained.config
     words = _arguments(
         {
-            "x": _about_features(trained),
+            "x": about_features(trained),
             "edge_index": _about_edges(trained),
             "edge_weight": _about_weights(trained),
         },
         indent=12,
     )
-    lines = []
-    if config.normalize_features:
-        lines.append("x = normalize_features(x)")
-    if config.standardize_features:
-        lines.append("x = standardize_features(x)")
-    if config.undirected:
-        lines.append("edge_index, edge_weight = with_reverse(edge_index, edge_weight, len(x))")
-    if trained.spec.normalization == "gcn":
-        lines.append("edge_index, edge_weight = gcn_norm(edge_index, edge_weight, len(x))")
-    lines += code.forward.splitlines()
+    lines = [*steps_of(trained), *code.forward.splitlines()]
     if trained.regression:
         lines += [f"x = {code.result}", "return self.value_mean + self.value_deviation * x"]
     else:
@@ -158,25 +146,6 @@ def _forward(trained: Trained, code: Code) -> str:
         '    ) -> Tensor:\n        """Predict every node of a graph.\n\n        Args:\n'
         f'{words}\n        Returns:\n{returns}\n        """\n{body}'
     )
-
-
-def _about_features(trained: Trained) -> str:
-    config = trained.config
-    words = "float32 ``[num_nodes, in_channels]``, dense: "
-    if config.features is None:
-        words += "features of the nodes, as gnnpipe was given them"
-    elif config.features == DEGREE:
-        words += "what `degree_features` makes of the edges"
-    else:
-        words += (
-            "the eigenvectors that it was trained on, which ``gnnpipe.load(..., "
-            f'features="{config.features}").features`` makes again. Computed in another way they may '
-            "differ in sign, or by a rotation"
-        )
-    if config.normalize_features or config.standardize_features:
-        how = "normalised" if config.normalize_features else "standardised"
-        words += f". They are {how} here, so give all nodes of a graph at once"
-    return f"{words}."
 
 
 def _about_edges(trained: Trained) -> str:

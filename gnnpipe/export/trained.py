@@ -18,6 +18,7 @@ from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.files.reading import map_tensors
 from gnnpipe.graph.data import Task
 from gnnpipe.graph.prepare.standard import Standard
+from gnnpipe.graph.scaled_features import FeatureScaling
 from gnnpipe.nn.models import ModelSpec, build_stack
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import GraphSize
@@ -56,6 +57,8 @@ class Trained:
     """Name of each class; empty where classes are just numbers."""
     standard: Standard
     """With regression, mean and deviation of each value that is predicted."""
+    scaling: FeatureScaling
+    """The numbers by which features were scaled; none for runs of older versions, which do not say them."""
     weighted: bool | None
     """Whether the edges of its graph had weights; None for runs of older versions, which do not say it."""
     weights: Mapping[str, Tensor]
@@ -93,10 +96,11 @@ def read_trained(folder: RunFolder) -> Trained:
     _check_weights(folder, spec, weights)
     task: Task = graph.task  # type: ignore[assignment]  # one of its words, as was checked
     standard = _standard_of(folder, graph, spec.num_classes) if task == "regression" else Standard()
+    scaling = _scaling_of(folder, graph, spec.num_features)
     names = graph.class_names or ()
     if names and len(names) != spec.num_classes:
         raise DataError(f"'{folder.path / PLAN}' has {len(names)} class_names for {spec.num_classes} classes")
-    return Trained(config, spec, task, names, standard, graph.weighted, weights, _reached(about))
+    return Trained(config, spec, task, names, standard, scaling, graph.weighted, weights, _reached(about))
 
 
 def _read_weights(folder: RunFolder) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -150,6 +154,19 @@ def _standard_of(folder: RunFolder, graph: GraphSize, num_values: int) -> Standa
             "back, or train anew"
         )
     return standard
+
+
+def _scaling_of(folder: RunFolder, graph: GraphSize, num_features: int) -> FeatureScaling:
+    """The numbers by which features were scaled; raises DataError unless they are for as many columns."""
+    scaling = graph.scaling
+    for columns in (scaling.degrees, scaling.columns):
+        numbers = (*columns.mean, *columns.deviation)
+        if numbers and not len(columns.mean) == len(columns.deviation) == num_features:
+            raise DataError(
+                f"'{folder.path / PLAN}' scales {len(columns.mean)} columns, and the model has "
+                f"{num_features} features; bring it back, or train anew"
+            )
+    return scaling
 
 
 def _reached(about: Mapping[str, str]) -> Reached | None:

@@ -1,11 +1,30 @@
-"""What a run did to its graph before training, as code of the exported file."""
+"""What a run did to its graph before training, as code of the exported file.
+
+Features are scaled by the numbers of the graph that the model was trained on, which go into the code or,
+where they are many, beside the weights. Runs of older versions did not keep them: their exports scale by the
+numbers of the graph that they are given.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from gnnpipe.config.features import DEGREE
-from gnnpipe.config.run import GraphConfig
+from gnnpipe.export.trained import Trained
+from gnnpipe.graph.scaled_features import Columns
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Numbers that the exported module keeps beside its weights."""
+
+    name: str
+    default: str
+    """Expression that makes numbers of this shape which change nothing."""
+    value: Tensor
 
 
 @dataclass(frozen=True)
@@ -17,23 +36,7 @@ class Helper:
     """Functions of ``torch_geometric.utils`` that it calls."""
 
 
-NORMALIZE = Helper('''\
-def normalize_features(x: Tensor) -> Tensor:
-    """Make entries 0 or larger, and rows sum to 1 (as NormalizeFeatures)."""
-    x = x - x.min()
-    return x / x.sum(dim=1, keepdim=True).clamp(min=1.0)
-''')
-
-STANDARDIZE = Helper('''\
-def standardize_features(x: Tensor) -> Tensor:
-    """Give each column mean 0 and deviation 1 over all nodes; constant ones get 0."""
-    columns = x.double()
-    deviation, mean = torch.std_mean(columns, dim=0, correction=0)
-    constant = deviation <= 1e-12 * mean.abs()
-    return torch.where(constant, 0.0, (columns - mean) / deviation).to(x.dtype)
-''')
-
-WITH_REVERSE = Helper(
+_WITH_REVERSE = Helper(
     '''\
 def with_reverse(
     edge_index: Tensor, edge_weight: Tensor | None, num_nodes: int
@@ -54,6 +57,35 @@ def with_reverse(
     ("to_undirected",),
 )
 
+_NORMALIZE_ANEW = '''\
+def normalize_features(x: Tensor) -> Tensor:
+    """Subtract the smallest entry; divide rows by sums that are above 1."""
+    x = x - x.min()
+    return x / x.sum(dim=1, keepdim=True).clamp(min=1.0)
+'''
+
+_NORMALIZE = '''\
+def normalize_features(x: Tensor) -> Tensor:
+    """Subtract the smallest entry in training; divide rows by sums that are above 1."""
+    x = x - {least!r}
+    return x / x.sum(dim=1, keepdim=True).clamp(min=1.0)
+'''
+
+_NORMALIZE_BY_SUMS = '''\
+def normalize_features(x: Tensor) -> Tensor:
+    """Divide rows by sums that are above 1."""
+    return x / x.sum(dim=1, keepdim=True).clamp(min=1.0)
+'''
+
+_STANDARDIZE_ANEW = '''\
+def standardize_features(x: Tensor) -> Tensor:
+    """Give each column mean 0 and deviation 1 over all nodes; constant ones get 0."""
+    columns = x.double()
+    deviation, mean = torch.std_mean(columns, dim=0, correction=0)
+    constant = deviation <= 1e-12 * mean.abs()
+    return torch.where(constant, 0.0, (columns - mean) / deviation).to(x.dtype)
+'''
+
 _DEGREE = '''\
 def degree_features(
     edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None
@@ -64,47 +96,116 @@ def degree_features(
     """
 {reverse}    if edge_weight is None or bool((edge_weight == 1).all()):
         edge_index = coalesce(edge_index, num_nodes=num_nodes)  # parallel edges are one
-    source, target = edge_index
-    counts = {counts}
+{counts}
     columns = torch.stack(counts, dim=1).double().log1p()
-    deviation = columns.std(dim=0, correction=0)
-    constant = deviation <= 1e-12 * columns.amax(dim=0)
-    scaled = (columns - columns.mean(dim=0)) / deviation
-    return torch.where(constant, 1.0, scaled).float()
+{scaled}
 '''
+_INCOMING = """\
+    counts = [degree(edge_index[1], num_nodes, torch.long)]"""
+_BOTH = """\
+    source, target = edge_index
+    counts = [degree(end, num_nodes, torch.long) for end in (target, source)]"""
+_SCALED_ANEW = """\
+    deviation, mean = torch.std_mean(columns, dim=0, correction=0)
+    constant = deviation <= 1e-12 * columns.amax(dim=0)
+    return torch.where(constant, 1.0, (columns - mean) / deviation).float()"""
+_SCALED = """\
+    mean = columns.new_tensor({mean!r})
+    deviation = columns.new_tensor({deviation!r})
+    return {result}.float()"""
 
 
-def helpers_of(config: GraphConfig, num_features: int) -> list[Helper]:
-    """The functions that the exported file of a run needs, in order.
-
-    Args:
-        config: what the run did to its graph.
-        num_features: columns of the features.
-    """
-    found = [WITH_REVERSE] if config.undirected else []
+def helpers_of(trained: Trained) -> list[Helper]:
+    """The functions that the exported file of a run needs, in order."""
+    config = trained.config
+    found = [_WITH_REVERSE] if config.undirected else []
     if config.features == DEGREE:
-        found.append(_degree_helper(num_features, undirected=config.undirected))
+        found.append(_degree_helper(trained))
     if config.normalize_features:
-        found.append(NORMALIZE)
-    if config.standardize_features:
-        found.append(STANDARDIZE)
+        least = trained.scaling.least
+        code = _NORMALIZE_BY_SUMS if least == 0 else _NORMALIZE.format(least=least)
+        found.append(Helper(_NORMALIZE_ANEW if least is None else code))
+    if config.standardize_features and not trained.scaling.columns.mean:
+        found.append(Helper(_STANDARDIZE_ANEW))
     return found
 
 
-def _degree_helper(num_features: int, *, undirected: bool) -> Helper:
-    both = num_features == 2
-    about = (
-        "log(1 + number of edges that come in), and log(1 + number that go out), each with mean\n"
-        "    0 and deviation 1 over all nodes; a constant column is 1."
-        if both
-        else "log(1 + number of edges), with mean 0 and deviation 1 over all nodes; 1 if constant."
-    )
-    incoming, outgoing = (f"degree({end}, num_nodes, torch.long)" for end in ("target", "source"))
-    counts = f"[{incoming}]"
-    if both:
-        counts = f"[\n        {incoming},\n        {outgoing},\n    ]"
+def _degree_helper(trained: Trained) -> Helper:
+    known, both = trained.scaling.degrees, trained.spec.num_features == 2
+    scaled = _SCALED_ANEW
+    if known.mean:
+        result = "((columns - mean) / deviation)"
+        if 0.0 in known.deviation:
+            result = f"torch.where(deviation == 0, 1.0, {result[1:-1]})"
+        scaled = _SCALED.format(mean=list(known.mean), deviation=list(known.deviation), result=result)
+    what = "log(1 + number of edges that come in)"
+    about = f"{what}, and log(1 + number that go out), scaled." if both else f"{what}, scaled."
     reverse = "    edge_index, edge_weight = with_reverse(edge_index, edge_weight, num_nodes)\n"
-    code = _DEGREE.format(about=about, counts=counts, reverse=reverse if undirected else "")
-    if not both:
-        code = code.replace("    source, target = edge_index\n", "    target = edge_index[1]\n")
+    code = _DEGREE.format(
+        about=about,
+        reverse=reverse if trained.config.undirected else "",
+        counts=_BOTH if both else _INCOMING,
+        scaled=scaled,
+    )
     return Helper(code, ("coalesce", "degree"))
+
+
+def steps_of(trained: Trained) -> list[str]:
+    """What the exported module does to its arguments before the first layer, line by line."""
+    config, steps = trained.config, list[str]()
+    if config.normalize_features:
+        steps.append("x = normalize_features(x)")
+    if config.standardize_features:
+        known = "((x - self.feature_mean) * self.feature_scale).to(x.dtype)"
+        steps.append(f"x = {known if trained.scaling.columns.mean else 'standardize_features(x)'}")
+    if config.undirected:
+        steps.append("edge_index, edge_weight = with_reverse(edge_index, edge_weight, len(x))")
+    if trained.spec.normalization == "gcn":
+        steps.append("edge_index, edge_weight = gcn_norm(edge_index, edge_weight, len(x))")
+    return steps
+
+
+def buffers_of(trained: Trained) -> list[Buffer]:
+    """The numbers that the exported module keeps beside its weights."""
+    found, columns = list[Buffer](), trained.scaling.columns
+    if trained.config.standardize_features and columns.mean:
+        mean = torch.tensor(columns.mean, dtype=torch.float64)  # float32 rounds a year by 1e-4
+        found += [
+            Buffer("feature_mean", "torch.zeros(in_channels).double()", mean),
+            Buffer("feature_scale", "torch.ones(in_channels).double()", _scale_of(columns)),
+        ]
+    if trained.regression:
+        mean, deviation = map(torch.tensor, (trained.standard.mean, trained.standard.deviation))
+        found += [
+            Buffer("value_mean", "torch.zeros(out_channels)", mean),
+            Buffer("value_deviation", "torch.ones(out_channels)", deviation),
+        ]
+    return found
+
+
+def _scale_of(columns: Columns) -> Tensor:
+    """Factor of each column; 0 for constant ones, which become 0."""
+    deviation = torch.tensor(columns.deviation, dtype=torch.float64)
+    return torch.where(deviation == 0, 0.0, 1 / deviation)
+
+
+def about_features(trained: Trained) -> str:
+    """What a user gives as ``x``."""
+    config, scaling = trained.config, trained.scaling
+    words = "float32 ``[num_nodes, in_channels]``, dense: "
+    if config.features is None:
+        words += "features of the nodes, as gnnpipe was given them"
+    elif config.features == DEGREE:
+        words += "what `degree_features` makes of the edges"
+    else:
+        words += (
+            "the eigenvectors that it was trained on, which ``gnnpipe.load(..., "
+            f'features="{config.features}").features`` makes again. Computed in another way they may '
+            "differ in sign, or by a rotation"
+        )
+    if not (config.normalize_features or config.standardize_features):
+        return f"{words}."
+    how = "normalised" if config.normalize_features else "standardised"
+    known = scaling.least is not None if config.normalize_features else bool(scaling.columns.mean)
+    by = "by the numbers of the graph that it was trained on"
+    return f"{words}. They are {how} here, {by if known else 'so give all nodes of a graph at once'}."

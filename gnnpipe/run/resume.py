@@ -81,7 +81,8 @@ def check_same_graph(before: StoredPlan, plan: PlanFile) -> None:
             values to be predicted, or other edges, labels or masks.
     """
     for field in fields(GraphSize):
-        if field.name in ("content", "scaling"):  # features may differ in their last bits between machines
+        # features may differ in their last bits between machines; weights are part of the content
+        if field.name in ("content", "scaling", "weighted"):
             continue
         old, new = getattr(before.graph, field.name), getattr(plan.graph, field.name)
         if old != new and not (old is None and not new):  # older versions know nothing of values

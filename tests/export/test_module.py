@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,45 @@ def test_constants_of_gcnii(alpha: float, theta: float, tmp_path: Path) -> None:
     data = drawn()
     made = made_run(tmp_path / "run", data, model="gcnii", gcnii={"alpha": alpha, "theta": theta})
     assert_right(made, data)
+
+
+SCALINGS: list[dict[str, Any]] = [
+    {"normalize_features": True},
+    {"standardize_features": True},
+    {"features": "degree", "undirected": True},
+    {"features": "degree", "standardize_features": True},
+]
+
+
+@pytest.mark.parametrize("changes", SCALINGS, ids=str)
+def test_another_graph_is_scaled_as_the_one_trained_on(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Rows of a part of the graph do not change; with degrees, another graph's are scaled alike."""
+    data = drawn()
+    data.x[:, 2] = 0.1
+    made = made_run(tmp_path / "run", data, model="gcn", **changes)
+    module = made.run.to_pyg()
+    x = features_of(module, made, data)
+    if "features" in changes:
+        # nodes 0 to 20 alone: the last three have no edges
+        part: Tensor = type(module).forward.__globals__["degree_features"](data.edge_index, 21)
+        torch.testing.assert_close(part, x[:21])
+    found = predicted(module, (x[:21], data.edge_index))
+    torch.testing.assert_close(found, made.logits[:21], **CLOSE)
+
+
+@pytest.mark.parametrize("changes", SCALINGS, ids=str)
+def test_runs_that_did_not_keep_the_numbers(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Older versions did not: features are scaled by the numbers of the graph that is given."""
+    data = drawn()
+    data.x[:, 2] = 0.1
+    made = made_run(tmp_path / "run", data, model="gcn", **changes)
+    plan = tmp_path / "run" / "plan.json"
+    content = json.loads(plan.read_text())
+    del content["graph"]["scaling"], content["graph"]["weighted"]
+    plan.write_text(json.dumps(content))
+    assert_right(made, data)
+    features = json.loads((made.run.export(tmp_path / "out") / "model.json").read_text())["features"]
+    assert features["scaled_by"] == "the graph that is given"
 
 
 @pytest.mark.parametrize("scaling", ["normalize_features", "standardize_features"])
