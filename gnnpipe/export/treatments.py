@@ -161,7 +161,8 @@ def steps_of(trained: Trained) -> list[str]:
     if config.undirected:
         steps.append("edge_index, edge_weight = with_reverse(edge_index, edge_weight, len(x))")
     if trained.spec.normalization == "gcn":
-        steps.append("edge_index, edge_weight = gcn_norm(edge_index, edge_weight, len(x))")
+        arguments = "    edge_index, edge_weight, len(x), dtype=x.dtype"
+        steps += ["edge_index, edge_weight = gcn_norm(", arguments, ")"]
     return steps
 
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,24 +77,19 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Made, 
 def test_files_are_as_a_linter_wants_them(exported: dict[str, tuple[Made, Path]]) -> None:
     """Also formatted as ruff formats, by its defaults; nothing is imported or made in vain."""
     files = [str(folder / "model.py") for _, folder in exported.values()]
-    rules = ["E", "F", "W", "I", "B", "C4", "UP", "SIM", "RET", "PTH", "RUF", "N", "A", "ARG", "D4", "ERA"]
+    rules = "E,F,W,I,B,C4,UP,SIM,RET,PTH,RUF,N,A,ARG,ERA"
     for command in (
         ["format", "--check", "--diff"],
-        [
-            "check",
-            "--select",
-            ",".join(rules),
-            "--ignore",
-            "N812,D413,D407,D406,D405,D401",
-            "--target-version",
-            "py310",
-        ],
+        ["check", "--select", rules, "--ignore", "N812", "--target-version", "py310"],
     ):
-        done = subprocess.run(
-            [str(BIN / "ruff"), *command[:1], "--isolated", "--no-cache", *command[1:], *files],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = ran([str(BIN / "ruff"), *command, "--isolated", "--no-cache", *files])
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def ran(command: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False, timeout=300
+    )
 
 
 @pytest.mark.slow
@@ -101,9 +97,12 @@ def test_files_are_typed(exported: dict[str, tuple[Made, Path]], tmp_path: Path)
     files = []
     for number, (_, folder) in enumerate(exported.values()):
         files.append(str(shutil.copy(folder / "model.py", tmp_path / f"model_{number}.py")))
-    flags = ["--strict", "--allow-untyped-calls", "--no-warn-return-any", "--config-file", ""]
-    command = [sys.executable, "-m", "mypy", *flags, "--ignore-missing-imports", *files]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    # without torch's own types, which take a minute to read
+    flags = [
+        "--strict", "--follow-imports", "skip", "--ignore-missing-imports", "--allow-subclassing-any",
+        "--allow-untyped-calls", "--no-warn-return-any",
+    ]  # fmt: skip
+    done = ran([sys.executable, "-m", "mypy", *flags, *files], tmp_path)
     assert done.returncode == 0, done.stdout
 
 
@@ -132,10 +131,7 @@ def test_they_stand_alone(exported: dict[str, tuple[Made, Path]], tmp_path: Path
         folders[name] = Path(shutil.copytree(folder, tmp_path / f"moved-{number}"))
         features = None if made.run.config.features is None else raw_features(name, made)
         torch.save(given(graphs[name], features), folders[name] / "given.pt")
-    command = [sys.executable, "-I", "-c", ALONE, *map(str, folders.values())]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = ran([sys.executable, "-I", "-c", ALONE, *map(str, folders.values())], tmp_path)
     assert done.returncode == 0, done.stderr
     for name, folder in folders.items():
         made, _ = exported[name]
@@ -175,18 +171,26 @@ def test_what_it_says_of_itself(exported: dict[str, tuple[Made, Path]]) -> None:
     assert features["laplacian"] == ("laplacian:12", "gnnpipe.load", "standardize", "the graph trained on")
 
 
+NAMED = ("apple", 'quo"te', "\n'''\"\"\"")
+
+
 def test_names_of_classes(tmp_path: Path) -> None:
-    names = ("apple", 'quo"te', "\n'''\"\"\"")
-    data = drawn()
-    graph = gnnpipe.Graph.from_pyg(data)
-    named = type(graph)(**{**vars(graph), "class_names": names})
-    folder = made_run(tmp_path / "run", named).run.export(tmp_path / "out")
-    assert json.loads((folder / "model.json").read_text())["output"]["class_names"] == list(names)
-    done = subprocess.run(
-        [sys.executable, str(folder / "model.py")], capture_output=True, text=True, check=False
-    )
+    folder = with_names(tmp_path)
+    assert json.loads((folder / "model.json").read_text())["output"]["class_names"] == list(NAMED)
+    assert "apple" not in (folder / "model.py").read_text()
+
+
+@pytest.mark.slow
+def test_the_example_prints_names_of_classes(tmp_path: Path) -> None:
+    done = ran([sys.executable, str(with_names(tmp_path) / "model.py")])
     assert done.returncode == 0, done.stderr
-    assert set(ast.literal_eval(done.stdout)) <= set(names)
+    assert set(ast.literal_eval(done.stdout)) <= set(NAMED)
+
+
+def with_names(tmp_path: Path) -> Path:
+    """The export of a run whose classes have names."""
+    graph = replace(gnnpipe.Graph.from_pyg(drawn()), class_names=NAMED)
+    return made_run(tmp_path / "run", graph).run.export(tmp_path / "out")
 
 
 def test_texts_of_a_run_do_not_become_code(made: Made, tmp_path: Path) -> None:
@@ -253,7 +257,7 @@ def test_no_weights_yet(made: Made, tmp_path: Path) -> None:
         made.run.export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (made.run.folder / "model.safetensors").write_bytes(b"x" * 20)
-    with pytest.raises(DataError, match="model.safetensors' is damaged"):
+    with pytest.raises(DataError, match=r"model.safetensors' is damaged"):
         made.run.to_pyg()
 
 

@@ -263,9 +263,34 @@ def graph_and_options(draw: st.DrawFn) -> tuple[Data, dict[str, Any]]:
     return data, options | ({scaling: True} if scaling else {})
 
 
-@settings(max_examples=40)
-@for_all(graph_and_options())
-def test_any_graph_and_options(asked: tuple[Data, dict[str, Any]]) -> None:
+def assert_any(asked: tuple[Data, dict[str, Any]]) -> None:
+    """In float64 as the formula says; in float32 no farther from the engine than rounding takes that from it.
+
+    LayerNorm of a few columns that are nearly equal makes rounding a hundred times as large.
+    """
     data, options = asked
     with tempfile.TemporaryDirectory() as folder:
-        assert_right(made_run(Path(folder) / "run", data, **options), data)
+        made = made_run(Path(folder) / "run", data, **options)
+        module = made.run.to_pyg()
+        arguments, formula = given(data, features_of(module, made, data)), expected(made, data)
+        rounding = float((made.logits - formula).abs().max())
+        found = predicted(module, arguments)
+        torch.testing.assert_close(found, made.logits, rtol=1e-5, atol=1e-5 + 4 * rounding)
+        assert rounding < 1e-3
+        exact = predicted(
+            module.double(), tuple(of.double() if of.is_floating_point() else of for of in arguments)
+        )
+        torch.testing.assert_close(exact, formula, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=15)
+@for_all(graph_and_options())
+def test_any_graph_and_options(asked: tuple[Data, dict[str, Any]]) -> None:
+    assert_any(asked)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@for_all(graph_and_options())
+def test_many_graphs_and_options(asked: tuple[Data, dict[str, Any]]) -> None:
+    assert_any(asked)
