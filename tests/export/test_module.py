@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -157,6 +159,21 @@ def test_eigenvectors_are_made_by_gnnpipe(tmp_path: Path) -> None:
     torch.testing.assert_close(predicted(module, given(data, x)), made.logits, **CLOSE)
     words = " ".join((type(module).forward.__doc__ or "").split())
     assert 'features="laplacian:3").features`` makes again' in words
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("model", NAMES)
+def test_tensors_of_a_graph_folder(model: Model, weighted: bool, tmp_path: Path) -> None:
+    """The lines in docs/export.md."""
+    data = drawn(weighted=weighted)
+    made = made_run(tmp_path / "run", data, model=model)
+    gnnpipe.Graph.from_pyg(data).save(tmp_path / "graph")
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    lines = page[page.index("    graph = gnnpipe.load(") :].partition("\n\n")[0]
+    found: dict[str, Any] = {"gnnpipe": gnnpipe, "numpy": np, "torch": torch}
+    exec(textwrap.dedent(lines.replace("graphs/mine", str(tmp_path / "graph"))), found)
+    arguments = (found["x"], found["edge_index"], found["edge_weight"])
+    torch.testing.assert_close(predicted(made.run.to_pyg(), arguments), made.logits, **CLOSE)
 
 
 @pytest.mark.parametrize("model", NAMES)
