@@ -39,6 +39,7 @@ def run(arguments: list[str]) -> int:
     trained = export(RunFolder(Path(chosen.run)), out, overwrite=chosen.overwrite)
     reached, spec = trained.reached, trained.spec
     of = f" of epoch {reached.best_epoch + 1}" if reached else ""
+    of += "" if trained.finished else ", the best so far of a run that is not finished"
     names = ", ".join(sorted(FILES - {"__pycache__"}))
     sys.stdout.write(
         f"{spec.model} of {spec.layers} layers with the weights{of}: {names} in {out}\n"

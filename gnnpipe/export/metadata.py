@@ -90,6 +90,8 @@ class Metadata:
     output: Output
     versions: dict[str, str]
     """Of the packages that wrote the file."""
+    finished: bool
+    """Whether the run was finished when it was exported; else these were its best weights so far."""
     trained: Reached | None = None
     """The epoch of the weights, and its scores. Absent for runs of older versions, which do not say it."""
 
@@ -122,6 +124,7 @@ def metadata_of(trained: Trained) -> Metadata:
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "torch-geometric", "safetensors")},
         },
+        trained.finished,
         trained.reached,
     )
 

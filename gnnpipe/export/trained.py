@@ -22,7 +22,7 @@ from gnnpipe.graph.scaled_features import FeatureScaling
 from gnnpipe.nn.models import ModelSpec, build_stack
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import GraphSize
-from gnnpipe.records.taking import PLAN, check_is_run
+from gnnpipe.records.taking import PLAN, SUMMARY, check_is_run
 from gnnpipe.system.failures import reason
 
 
@@ -63,6 +63,8 @@ class Trained:
     """Whether the edges of its graph had weights; None for runs of older versions, which do not say it."""
     weights: Mapping[str, Tensor]
     """The best weights so far, by name; mapped from the run's file."""
+    finished: bool
+    """Whether the run is; else they are its best weights so far."""
     reached: Reached | None
     """None in files of older versions, which do not say it."""
 
@@ -100,7 +102,9 @@ def read_trained(folder: RunFolder) -> Trained:
     names = graph.class_names or ()
     if names and len(names) != spec.num_classes:
         raise DataError(f"'{folder.path / PLAN}' has {len(names)} class_names for {spec.num_classes} classes")
-    return Trained(config, spec, task, names, standard, scaling, graph.weighted, weights, _reached(about))
+    finished = (folder.path / SUMMARY).exists()
+    outputs = (task, names, standard)
+    return Trained(config, spec, *outputs, scaling, graph.weighted, weights, finished, _reached(about))
 
 
 def _read_weights(folder: RunFolder) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -67,7 +67,7 @@ def normalize_features(x: Tensor) -> Tensor:
 _NORMALIZE = '''\
 def normalize_features(x: Tensor) -> Tensor:
     """Subtract the smallest entry in training; divide rows by sums that are above 1."""
-    x = x - {least!r}
+    x = x {subtracted}
     return x / x.sum(dim=1, keepdim=True).clamp(min=1.0)
 '''
 
@@ -122,12 +122,18 @@ def helpers_of(trained: Trained) -> list[Helper]:
     if config.features == DEGREE:
         found.append(_degree_helper(trained))
     if config.normalize_features:
-        least = trained.scaling.least
-        code = _NORMALIZE_BY_SUMS if least == 0 else _NORMALIZE.format(least=least)
-        found.append(Helper(_NORMALIZE_ANEW if least is None else code))
+        found.append(_normalize_helper(trained.scaling.least))
     if config.standardize_features and not trained.scaling.columns.mean:
         found.append(Helper(_STANDARDIZE_ANEW))
     return found
+
+
+def _normalize_helper(least: float | None) -> Helper:
+    if least is None:
+        return Helper(_NORMALIZE_ANEW)
+    if least == 0:
+        return Helper(_NORMALIZE_BY_SUMS)
+    return Helper(_NORMALIZE.format(subtracted=f"- {least!r}" if least > 0 else f"+ {-least!r}"))
 
 
 def _degree_helper(trained: Trained) -> Helper:
