@@ -295,7 +295,7 @@ def test_the_command(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[s
     run, out = str(made.run.folder), tmp_path / "out"
     assert main(["export", run, "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "gcnii of 4 layers with the weights of epoch 4" in said
+    assert "weights of epoch 4, the best so far of a run that is not finished: model.json, model.py" in said
     assert f"python {out}/model.py" in said
     for arguments, message in (
         ([run], "out: it is missing"),
@@ -305,7 +305,9 @@ def test_the_command(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[s
     ):
         assert main(["export", *arguments]) == 2
         assert message in capsys.readouterr().err
+    (made.run.folder / "summary.json").write_text("{}")
     assert main(["export", run, "--out", str(out), "--overwrite"]) == 0
+    assert "gcnii of 4 layers with the weights of epoch 4: model.json" in capsys.readouterr().out
 
 
 def test_runs_of_older_versions(tmp_path: Path) -> None:

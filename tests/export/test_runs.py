@@ -97,6 +97,6 @@ def test_an_unfinished_run(tmp_path: Path) -> None:
     (unfinished / "records.jsonl").write_text("".join(lines[:5]))
     folder = gnnpipe.open(unfinished).export(tmp_path / "out")
     assert torch.equal(predicted(gnnpipe.open(unfinished).to_pyg(), given(data)), whole)
-    assert (
-        json.loads((folder / "model.json").read_text())["trained"]["best_epoch"] == run.summary["best_epoch"]
-    )
+    about = json.loads((folder / "model.json").read_text())
+    assert not about["finished"]
+    assert about["trained"]["best_epoch"] == run.summary["best_epoch"]
