@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.datasets import Amazon, Planetoid
 
 import gnnpipe
 from gnnpipe.config.run import Model
 from tests.engine.test_exact import MODELS as NAMES
 from tests.export.runs import given, predicted
+from tests.graphs import private_root
 
 pytestmark = pytest.mark.slow
 
@@ -100,3 +102,19 @@ def test_an_unfinished_run(tmp_path: Path) -> None:
     about = json.loads((folder / "model.json").read_text())
     assert not about["finished"]
     assert about["trained"]["best_epoch"] == run.summary["best_epoch"]
+
+
+@pytest.mark.parametrize("name", ["Cora", "Photo"])
+def test_a_data_set_as_torch_geometric_loads_it(name: str, tmp_path: Path) -> None:
+    """Sparse features of ours are its dense ones."""
+    kind = {"Cora": Planetoid, "Photo": Amazon}[name]
+    root = private_root(tmp_path, kind.__name__)
+    run = gnnpipe.train(
+        name, root=root, model="gcn", normalize_features=True, out=tmp_path / "run", **SETTINGS
+    )
+    data = kind(str(root), name)[0]
+    rows = predicted(run.to_pyg(), (data.x, data.edge_index))
+    torch.testing.assert_close(rows, torch.from_numpy(np.array(run.predict().logits)), rtol=1e-5, atol=1e-5)
+    if name == "Cora":  # the other's split is gnnpipe's own
+        correct = rows.argmax(dim=1)[data.test_mask] == data.y[data.test_mask]
+        assert int(correct.sum()) / len(correct) == run.summary["test_at_best_val"]
