@@ -152,16 +152,17 @@ def fitted(spec: ModelSpec, weights: Mapping[str, Tensor]) -> ModelSpec:
     Raises:
         ValueError: a weight is absent, has another shape, or belongs to no layer.
     """
+    if spec.layers > len(weights):
+        raise ValueError(f"{len(weights)} weights can't be those of {spec.layers} layers")
     layers = build_stack(spec)
     ends = [_matrix(weights, layer.name) for layer in (layers[0], layers[-1])]
     spec = replace(spec, num_features=ends[0].shape[0], num_classes=ends[1].shape[1])
-    # layers are built to learn their shapes: a width that no weight has might ask for any amount of memory
-    widths = {size for weight in weights.values() for size in weight.shape}
-    if spec.hidden not in widths and len(layers) > 1:
-        raise ValueError(f"no weight has {spec.hidden} columns, as hidden rows should have")
     unknown = set(weights)
     for layer in build_stack(spec):
-        for name, weight in layer().state_dict().items():
+        # shapes alone: settings may claim sizes that no memory holds
+        with torch.device("meta"):
+            expected = layer().state_dict()
+        for name, weight in expected.items():
             key = f"{layer.name}.{name}"
             found = weights.get(key)
             if found is None or found.shape != weight.shape:
