@@ -49,6 +49,8 @@ class Code:
     weights: Mapping[str, Moved]
     """Where each of our weights goes, with ``#`` for the number of a convolution."""
     constants: Callable[[ModelSpec], Constants] = _no_constants
+    normalizes: bool = True
+    """Whether edges are normalised by ``gcn_norm``, once for all layers; else the layers need none of it."""
     imports: str = ""
     """A line of the standard library that the layers need."""
 
@@ -122,6 +124,7 @@ self.convs = nn.ModuleList(
             "layers.#.weight_neighbour": Moved("convs.#.lin_rel.weight", transposed=True),
             "layers.#.bias": Moved("convs.#.lin_rel.bias"),
         },
+        normalizes=False,
         imports="from itertools import pairwise",
     ),
     "gcnii": Code(

@@ -89,7 +89,7 @@ def _imports(trained: Trained, code: Code, helpers: Iterable[Helper]) -> str:
     lines.append("from pathlib import Path\n")
     lines += ["import torch", "import torch.nn.functional as F", "from torch import Tensor, nn"]
     lines.append(f"from torch_geometric.nn import {', '.join(code.convolutions)}")
-    if trained.spec.normalization == "gcn":
+    if code.normalizes:
         lines.append("from torch_geometric.nn.conv.gcn_conv import gcn_norm")
     utils = sorted({name for helper in helpers for name in helper.utils})
     if utils:
@@ -130,11 +130,11 @@ def _forward(trained: Trained, code: Code) -> str:
         {
             "x": about_features(trained),
             "edge_index": _about_edges(trained),
-            "edge_weight": _about_weights(trained),
+            "edge_weight": _about_weights(trained, code),
         },
         indent=12,
     )
-    lines = [*steps_of(trained), *code.forward.splitlines()]
+    lines = [*steps_of(trained, normalizes=code.normalizes), *code.forward.splitlines()]
     if trained.regression:
         lines += [f"x = {code.result}", "return self.value_mean + self.value_deviation * x"]
     else:
@@ -153,8 +153,8 @@ def _about_edges(trained: Trained) -> str:
     return f"{words}. The reverse of every edge is added here." if trained.config.undirected else f"{words}."
 
 
-def _about_weights(trained: Trained) -> str:
-    least = ", 0 or larger" if trained.spec.normalization == "gcn" else ""
+def _about_weights(trained: Trained, code: Code) -> str:
+    least = ", 0 or larger" if code.normalizes else ""
     words = f"float32 ``[num_edges]``{least}; None if every edge weighs 1"
     if trained.weighted is None:
         return f"{words}."

@@ -19,10 +19,10 @@ from gnnpipe.files.reading import map_tensors
 from gnnpipe.graph.data import Task
 from gnnpipe.graph.prepare.standard import Standard
 from gnnpipe.graph.scaled_features import FeatureScaling
-from gnnpipe.nn.models import ModelSpec, build_stack
+from gnnpipe.nn.models import ModelSpec, fitted
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import GraphSize
-from gnnpipe.records.taking import PLAN, SUMMARY, check_is_run
+from gnnpipe.records.taking import CONFIG, PLAN, SUMMARY, check_is_run
 from gnnpipe.system.failures import reason
 
 
@@ -86,16 +86,13 @@ def read_trained(folder: RunFolder) -> Trained:
     check_fields(config)
     check_graph_config(replace(config, dataset=SYNTHETIC, graph=None))  # the graph itself is not needed
     about, weights = _read_weights(folder)
+    spec = _spec_of(folder, config, weights)
     graph = folder.stored_plan().graph
-    if graph.num_features is None or graph.num_classes is None or graph.task not in get_args(Task):
+    if graph.task not in get_args(Task):
         raise DataError(
-            f"'{folder.path / PLAN}' does not say what the graph is like (task: {shown(graph.task)}); bring "
-            "it back, or train anew"
+            f"'{folder.path / PLAN}' says no kind of prediction that is known (task: {shown(graph.task)}); "
+            "bring it back, or train anew"
         )
-    spec = ModelSpec(
-        config.model, config.layers, config.hidden, graph.num_features, graph.num_classes, gcnii=config.gcnii
-    )
-    _check_weights(folder, spec, weights)
     task: Task = graph.task  # type: ignore[assignment]  # one of its words, as was checked
     standard = _standard_of(folder, graph, spec.num_classes) if task == "regression" else Standard()
     scaling = _scaling_of(folder, graph, spec.num_features)
@@ -123,27 +120,16 @@ def _read_weights(folder: RunFolder) -> tuple[dict[str, str], dict[str, Tensor]]
         raise DataError(f"'{path}' is damaged ({shown(str(error))}); bring it back") from None
 
 
-def _check_weights(folder: RunFolder, spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
-    """Raise DataError unless the weights are those of the model that the settings describe."""
-    found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    # Layers are built to learn their shapes, one at a time: widths that no tensor has are refused first, as
-    # a wrong one may ask for any amount of memory.
-    there = {size for shape in found.values() for size in shape}
-    widths = {spec.num_features, spec.num_classes}
-    if spec.layers > 1 or spec.architecture.ends is not None:
-        widths.add(spec.hidden)
-    expected: dict[str, tuple[int, ...]] = {}
-    if widths <= there and spec.layers <= len(found):
-        for layer in build_stack(spec):
-            own = layer().named_parameters()
-            expected |= {f"{layer.name}.{name}": tuple(weight.shape) for name, weight in own}
-    if found != expected:
-        wrong = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
+def _spec_of(folder: RunFolder, config: RunConfig, weights: Mapping[str, Tensor]) -> ModelSpec:
+    """The model that settings and weights make; raises DataError where they do not fit."""
+    asked = ModelSpec(config.model, config.layers, config.hidden, 1, 1, gcnii=config.gcnii)
+    try:
+        return fitted(asked, weights)
+    except ValueError as error:
         raise DataError(
-            f"'{folder.path / MODEL}' does not hold the weights of {spec.model} with {spec.layers} layers of "
-            f"{spec.hidden} columns, {spec.num_features} features and {spec.num_classes} classes, as "
-            f"config.yaml and {PLAN} say (first difference: {shown(wrong[0])}); bring back the run's own"
-        )
+            f"'{folder.path / MODEL}' does not hold the weights that {CONFIG} describes "
+            f"({shown(str(error))}); bring back the run's own"
+        ) from None
 
 
 def _standard_of(folder: RunFolder, graph: GraphSize, num_values: int) -> Standard:

@@ -156,8 +156,13 @@ def _degree_helper(trained: Trained) -> Helper:
     return Helper(code, ("coalesce", "degree"))
 
 
-def steps_of(trained: Trained) -> list[str]:
-    """What the exported module does to its arguments before the first layer, line by line."""
+def steps_of(trained: Trained, *, normalizes: bool) -> list[str]:
+    """What the exported module does to its arguments before the first layer, line by line.
+
+    Args:
+        trained: the model.
+        normalizes: whether edges are normalised by ``gcn_norm``.
+    """
     config, steps = trained.config, list[str]()
     if config.normalize_features:
         steps.append("x = normalize_features(x)")
@@ -166,7 +171,7 @@ def steps_of(trained: Trained) -> list[str]:
         steps.append(f"x = {known if trained.scaling.columns.mean else 'standardize_features(x)'}")
     if config.undirected:
         steps.append("edge_index, edge_weight = with_reverse(edge_index, edge_weight, len(x))")
-    if trained.spec.normalization == "gcn":
+    if normalizes:
         arguments = "    edge_index, edge_weight, len(x), dtype=x.dtype"
         steps += ["edge_index, edge_weight = gcn_norm(", arguments, ")"]
     return steps

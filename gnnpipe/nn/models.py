@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from gnnpipe.config.run import GcniiConfig, Model, ModelConfig
 from gnnpipe.graph.csr import Csr
@@ -139,6 +140,47 @@ def build_stack(spec: ModelSpec) -> list[LayerSpec]:
         LayerSpec(name, number, convolution, build, spec.seed)
         for number, (name, convolution, build) in enumerate(builders)
     ]
+
+
+def fitted(spec: ModelSpec, weights: Mapping[str, Tensor]) -> ModelSpec:
+    """The spec with the numbers of features and of outputs that weights have.
+
+    Args:
+        spec: the model; its own two numbers do not matter.
+        weights: weights by name, as in a run's file, which may be anybody's.
+
+    Raises:
+        ValueError: a weight is absent, has another shape, or belongs to no layer.
+    """
+    if spec.layers > len(weights):
+        raise ValueError(f"{len(weights)} weights can't be those of {spec.layers} layers")
+    layers = build_stack(spec)
+    ends = [_matrix(weights, layer.name) for layer in (layers[0], layers[-1])]
+    spec = replace(spec, num_features=ends[0].shape[0], num_classes=ends[1].shape[1])
+    unknown = set(weights)
+    for layer in build_stack(spec):
+        # shapes alone: settings may claim sizes that no memory holds
+        with torch.device("meta"):
+            expected = layer().state_dict()
+        for name, weight in expected.items():
+            key = f"{layer.name}.{name}"
+            found = weights.get(key)
+            if found is None or found.shape != weight.shape:
+                held = "absent" if found is None else f"of shape {list(found.shape)}"
+                raise ValueError(f"{key} should have the shape {list(weight.shape)}, and is {held}")
+            unknown.discard(key)
+    if unknown:
+        raise ValueError(f"{min(unknown)} is no weight of {spec.model} with {spec.layers} layers")
+    return spec
+
+
+def _matrix(weights: Mapping[str, Tensor], layer: str) -> Tensor:
+    """A weight ``[in, out]`` of a layer; raises ValueError if it has none."""
+    found = (weight for name, weight in weights.items() if name.startswith(f"{layer}.") and weight.dim() == 2)
+    matrix = next(found, None)
+    if matrix is None:
+        raise ValueError(f"it has no weights of {layer}")
+    return matrix
 
 
 def _input(spec: ModelSpec, g: torch.Generator, *, relu: bool) -> Dense:

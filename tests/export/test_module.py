@@ -65,6 +65,7 @@ def assert_right(made: Made, data: Data) -> None:
 
 def test_every_model_is_written() -> None:
     assert CODE.keys() == MODELS.keys()
+    assert all(CODE[name].normalizes == (MODELS[name].normalization == "gcn") for name in CODE)
 
 
 @pytest.mark.parametrize("model", NAMES)

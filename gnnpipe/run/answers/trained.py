@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.config.resolved import Resolved
@@ -18,7 +14,7 @@ from gnnpipe.files.writing import copy_file
 from gnnpipe.graph.data import Graph, Task
 from gnnpipe.graph.scaled_features import FeatureScaling
 from gnnpipe.nn.metrics import OF_VALUES
-from gnnpipe.nn.models import ModelSpec, build_stack, spec_for
+from gnnpipe.nn.models import ModelSpec, fitted, spec_for
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import StoredPlan
 from gnnpipe.records.taking import SUMMARY
@@ -66,12 +62,12 @@ class TrainedRun:
             raise DataError(f"'{path}' can't be read ({reason(error, str(path))}); {advice(error)}") from None
         try:
             about, tensors = map_tensors(copy)
-            sizes = _check(tensors, config)
+            model = fitted(_spec(config, 1, 1), tensors)
         except ValueError as error:
             raise DataError(
                 f"'{folder.path / MODEL}' is damaged ({shown(str(error))}); bring it back, or run it anew"
             ) from None
-        return cls(folder, copy, about, *sizes, folder.stored_plan())
+        return cls(folder, copy, about, model.num_features, model.num_classes, folder.stored_plan())
 
     @property
     def unfinished(self) -> str:
@@ -153,38 +149,3 @@ def _spec(config: Resolved, num_features: int, num_outputs: int, sparse_features
         config.seed,
         config.gcnii,
     )
-
-
-def _check(tensors: Mapping[str, Tensor], config: Resolved) -> tuple[int, int]:
-    """Compare weights with the model of the settings; return its numbers of features and of outputs.
-
-    Raises:
-        ValueError: a weight is absent, has another shape, or belongs to no layer.
-    """
-    names = [layer.name for layer in build_stack(_spec(config, 1, 1))]
-    num_features = _matrix(tensors, names[0]).shape[0]
-    num_outputs = _matrix(tensors, names[-1]).shape[1]
-    unknown = set(tensors)
-    for layer in build_stack(_spec(config, num_features, num_outputs)):
-        # shapes alone: settings may claim sizes that no memory holds
-        with torch.device("meta"):
-            weights = layer().state_dict()
-        for name, weight in weights.items():
-            key = f"{layer.name}.{name}"
-            found = tensors.get(key)
-            if found is None or found.shape != weight.shape:
-                held = "absent" if found is None else f"of shape {list(found.shape)}"
-                raise ValueError(f"{key} should have the shape {list(weight.shape)}, and is {held}")
-            unknown.discard(key)
-    if unknown:
-        raise ValueError(f"{min(unknown)} is no weight of {config.model} with {config.layers} layers")
-    return num_features, num_outputs
-
-
-def _matrix(tensors: Mapping[str, Tensor], layer: str) -> Tensor:
-    """A weight ``[in, out]`` of a layer."""
-    found = (tensor for name, tensor in tensors.items() if name.startswith(f"{layer}.") and tensor.dim() == 2)
-    matrix = next(found, None)
-    if matrix is None:
-        raise ValueError(f"it has no weights of {layer}")
-    return matrix
