@@ -153,7 +153,7 @@ def fitted(spec: ModelSpec, weights: Mapping[str, Tensor]) -> ModelSpec:
         ValueError: a weight is absent, has another shape, or belongs to no layer.
     """
     if spec.layers > len(weights):
-        raise ValueError(f"{len(weights)} weights can't be those of {spec.layers} layers")
+        raise ValueError(f"number of weights: {len(weights)} for {spec.layers} layers")
     layers = build_stack(spec)
     ends = [_matrix(weights, layer.name) for layer in (layers[0], layers[-1])]
     spec = replace(spec, num_features=ends[0].shape[0], num_classes=ends[1].shape[1])

@@ -223,7 +223,8 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         ),
         ({name: weights[name] for name in weights if name != "layers.2.bias"}, "layers.2.bias .* is absent"),
         ({**weights, "more": torch.zeros(1)}, "more is no weight of gcn with 4 layers"),
-        ({"more": torch.zeros(1)}, "it has no weights of layers.0"),
+        ({f"more.{number}": torch.zeros(1) for number in range(4)}, "it has no weights of layers.0"),
+        ({"more": torch.zeros(1)}, "number of weights: 1 for 4 layers"),
     ]
     for content, message in damaged:
         save_file(content, folder.path / "model.safetensors")
