@@ -339,8 +339,8 @@ class RunConfig(CacheConfig, LossConfig, LayoutConfig, GraphConfig):
     cuda_graphs: bool | None = None
     """On CUDA, record the kernels of each chunk in the second epoch, and replay them from then on: one launch
     a chunk instead of one a kernel, which makes many chunks of a small graph several times as fast. Numbers
-    are the same, bit for bit. By default with one stage; with several it has not been tried on a cluster yet.
-    Runs with several parts, a lookahead or a fitted weight do without."""
+    are the same, bit for bit. By default (null) with one stage; with several, which no cluster has tried yet,
+    if true is given. Runs with several parts, a lookahead or a fitted weight do without."""
     threads: int = 0
     """CPU threads a process; 0 divides the cores of the host among its processes. The number decides the
     order of additions: results agree bit for bit at equal --threads, else to the eighth digit or so."""

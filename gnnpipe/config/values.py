@@ -11,6 +11,7 @@ from gnnpipe.files.reading import parse_yaml
 
 MOST_BYTES_OF_A_NAME, MOST_BYTES_OF_A_PATH = 255, 4000
 _NAMES: dict[Any, tuple[str, str]] = {
+    bool: ("bool", "true or false"),
     int: ("int", "a whole number"),
     float: ("float", "a number"),
     str: ("str", "a word"),
@@ -91,7 +92,9 @@ def _as_kind(kind: Any, value: Any) -> Any:
 
 def _as_plain(kind: Any, value: Any) -> Any:
     """The value as that kind, without loss; None if it is not one."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool):
+        return value if kind is bool else None
+    if not isinstance(value, int | float | str):
         return None
     if kind is float and isinstance(value, int):
         return float(value) if abs(value) < 2**1000 else None

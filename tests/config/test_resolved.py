@@ -12,6 +12,7 @@ from gnnpipe.config import checks
 from gnnpipe.config.checks import check_config, check_plan_config, check_volume_config
 from gnnpipe.config.commands import PlanConfig, ProfileConfig, VolumeConfig
 from gnnpipe.config.every import Every
+from gnnpipe.config.keywords import configured
 from gnnpipe.config.presets import PRESETS
 from gnnpipe.config.resolved import OptimizerSettings, Resolved, StalenessSettings
 from gnnpipe.config.run import RunConfig, StalenessConfig
@@ -19,6 +20,17 @@ from gnnpipe.errors import ConfigError
 from gnnpipe.records.folder import config_as_yaml
 
 COMMANDS = (RunConfig, PlanConfig, ProfileConfig, VolumeConfig)
+
+
+@pytest.mark.parametrize("given", [True, False, None])
+def test_a_switch_may_be_left_to_the_run(given: bool | None) -> None:
+    """As it stands in config.yaml, and as a flag."""
+    assert configured(RunConfig(), {"cuda_graphs": given}).cuda_graphs is given
+    text = {True: "true", False: "false", None: "null"}[given]
+    parser = make_parser("train", RunConfig, "", "")
+    assert parse(parser, RunConfig, ["--cuda-graphs", text]).cuda_graphs is given
+    with pytest.raises(ConfigError, match="cuda_graphs: 'often' can't be used; expected true or false"):
+        configured(RunConfig(), {"cuda_graphs": "often"})
 
 
 @pytest.mark.parametrize("preset", PRESETS)
