@@ -117,6 +117,16 @@ def test_optuna_gives_runs_up(tmp_path: Path) -> None:
         assert num_epochs == 30 if state == "complete" else num_epochs in (15, 20, 25, 30)
 
 
+def test_weights_find_a_rare_class(tmp_path: Path) -> None:
+    script = str(EXAMPLES / "rare_classes.py")
+    done = run([sys.executable, script, "--nodes", "2000", "--epochs", "60"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"^(\w+).* (\S+)    (\S+) (\S+)$", done.stdout, re.MULTILINE)
+    recalls = {name: float(recall) for name, _, _, recall in found}
+    assert recalls["balanced"] > recalls["plain"] + 0.2
+    assert (tmp_path / "runs" / "balanced" / "confusion.csv").exists()
+
+
 def test_every_example_is_tested() -> None:
     tested = Path(__file__).read_text()
     assert all(path.name in tested for path in EXAMPLES.rglob("*.py"))

@@ -312,10 +312,11 @@ class LossConfig:
     Classes have the cross-entropy, several labels a node the binary one; both are auto."""
     class_weights: str | tuple[float, ...] | None = None
     """How much the nodes of each class count. balanced: inversely to the number of training nodes of their
-    class, so that all classes count alike; or a number for each class, as in [1,5]. The loss is the mean by
-    these weights. Where a node may have several labels: how much a label counts where it is 1, for each
-    label; balanced: as often as it is 0 for each time that it is 1. Results for rare classes get better, and
-    accuracy worse."""
+    class, so that all classes count alike; or a number for each class, as in [1,5], in the order of the class
+    numbers (named classes are in the order of their names). The loss is the mean by these weights. Where a
+    node may have several labels: how much a label counts where it is 1, for each label; balanced: as often as
+    it is 0 for each time that it is 1. More nodes of rare classes are found, and more others taken for
+    them."""
     label_smoothing: float = 0.0
     """Share of every training label that is spread evenly over all classes, 0 to below 1. Where a node may
     have several labels, 1 becomes 1 - s/2 and 0 becomes s/2."""

@@ -60,7 +60,7 @@ def class_rows(classes: Classes, names: Sequence[str] = ()) -> list[tuple[str, .
     counts = classes.table
     return [
         (
-            _name(index, names),
+            shown_name(index, names),
             *(_figure(value(index)) for value in (counts.precision, counts.recall, counts.f1)),
             f"{counts.count[index]:,}",
         )
@@ -109,7 +109,8 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _name(index: int, names: Sequence[str]) -> str:
+def shown_name(index: int, names: Sequence[str]) -> str:
+    """Name of a class as output repeats it, or its number."""
     return shown(class_name(index, names))
 
 
@@ -118,7 +119,7 @@ def _named(classes: list[int], counted: Classes, names: Sequence[str]) -> str:
     count, split = counted.table.count, SPLITS_IN_WORDS[counted.reported]
     nodes = f"{sum(count[index] for index in classes):,} of {sum(count):,} {split} labels"
     if len(classes) == 1:
-        return f"class {_name(classes[0], names)} ({nodes}) is"
-    listed = ", ".join(_name(index, names) for index in classes[:WORST_LISTED])
+        return f"class {shown_name(classes[0], names)} ({nodes}) is"
+    listed = ", ".join(shown_name(index, names) for index in classes[:WORST_LISTED])
     more = " and others" if len(classes) > WORST_LISTED else ""
     return f"{len(classes)} classes ({listed}{more}; {nodes}) are"

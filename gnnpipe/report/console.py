@@ -20,14 +20,14 @@ from rich.progress import (
 from rich.table import Table
 
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.run import HaloMode, Metric
+from gnnpipe.config.run import HaloMode, LossConfig, Metric
 from gnnpipe.nn.metrics import Classes
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import PlanFile, StoredPlan
 from gnnpipe.records.record import EpochRecord, GradientQuality, Summary
 from gnnpipe.records.taking import CLASSES
 from gnnpipe.report.busy import busy
-from gnnpipe.report.classes import class_table, class_warnings
+from gnnpipe.report.classes import MOST_LISTED, class_table, class_warnings, shown_name
 from gnnpipe.system.words import readable_bytes
 
 INITIAL_IN_WORDS = {
@@ -113,7 +113,7 @@ class ConsoleReporter:
     def start(self, config: Resolved, plan: PlanFile) -> None:
         """Describe the graph, the cut and the plan."""
         self._epochs, self._metric = config.epochs, plan.metric
-        for line in describe_start(plan, config.halo):
+        for line in (*describe_start(plan, config.halo), *describe_loss(config, plan.graph.class_names)):
             self.say(line)
 
     def epoch(self, record: EpochRecord) -> None:
@@ -212,6 +212,25 @@ def describe_start(plan: PlanFile, halo: HaloMode) -> list[str]:
     if shape.compute != "fp32":
         lines.append(f"rows are multiplied with weights in {shape.compute}, and summed in fp32")
     return lines
+
+
+def describe_loss(loss: LossConfig, class_names: Sequence[str]) -> list[str]:
+    """A line on what is minimised, unless it is the usual loss; weights stand beside their classes.
+
+    Args:
+        loss: the settings.
+        class_names: names of the classes; empty where they are numbers.
+    """
+    parts = [f"{loss.loss} of the values"] if loss.loss != "auto" else []
+    if isinstance(loss.class_weights, tuple):
+        named = [f"{shown_name(i, class_names)} {weight:g}" for i, weight in enumerate(loss.class_weights)]
+        more = [f"and {len(named) - MOST_LISTED} more"] if len(named) > MOST_LISTED else []
+        parts.append(f"classes weighed {', '.join([*named[:MOST_LISTED], *more])}")
+    elif loss.class_weights is not None:
+        parts.append("classes weighed inversely to their numbers of training nodes")
+    if loss.label_smoothing:
+        parts.append(f"labels smoothed by {loss.label_smoothing:g}")
+    return [f"loss: {'; '.join(parts)}"] if parts else []
 
 
 def describe_estimate(gradient: GradientQuality, loss: float | None) -> str:

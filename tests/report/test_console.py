@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gnnpipe.config.run import LossConfig
 from gnnpipe.files.typed_json import from_object
 from gnnpipe.nn.metrics import ClassCounts, Classes, Scores
 from gnnpipe.records.folder import RunFolder
@@ -18,6 +19,7 @@ from gnnpipe.report.console import (
     ConsoleReporter,
     PatientConsole,
     describe_estimate,
+    describe_loss,
     describe_start,
     summary_rows,
 )
@@ -168,6 +170,19 @@ def test_of_many_classes_the_worst_are_listed() -> None:
 def test_runs_of_versions_that_did_not_count_classes_say_nothing_of_them() -> None:
     assert class_table(None) is None
     assert class_warnings(None, "accuracy") == []
+
+
+def test_a_loss_is_described_unless_it_is_the_usual_one() -> None:
+    assert describe_loss(LossConfig(), ()) == []
+    assert describe_loss(LossConfig("huber"), ()) == ["loss: huber of the values"]
+    weighed = LossConfig("auto", (8.0, 0.5), 0.1)
+    assert describe_loss(weighed, ("bad", "good")) == [
+        "loss: classes weighed bad 8, good 0.5; labels smoothed by 0.1"
+    ]
+    assert describe_loss(LossConfig("auto", (1.0,) * 12), ()) == [
+        f"loss: classes weighed {', '.join(f'{i} 1' for i in range(10))}, and 2 more"
+    ]
+    assert "inversely" in describe_loss(LossConfig("auto", "balanced"), ())[0]
 
 
 def test_without_test_labels_the_tables_are_of_validation_nodes() -> None:
