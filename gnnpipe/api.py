@@ -46,7 +46,7 @@ from gnnpipe.report.compare import Comparison
 from gnnpipe.report.console import ConsoleReporter
 from gnnpipe.report.notebook import frame, in_notebook
 from gnnpipe.report.seeds import Seeds
-from gnnpipe.report.show import as_html, one_line, show
+from gnnpipe.report.show import html_of, one_line, show
 from gnnpipe.run import session
 from gnnpipe.run.answers.ask import ask
 from gnnpipe.run.answers.results import Answers, Embeddings, Predictions
@@ -173,7 +173,7 @@ class Run:
         return one_line(self.folder)
 
     def _repr_html_(self) -> str:
-        return as_html(self.folder)
+        return html_of(self.folder)
 
 
 def train(

@@ -21,6 +21,7 @@ from tests.graphs import private_root
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "python.md"
 BEGIN = "<!-- lines:begin"
+SHOW = "run.show()"
 
 pytestmark = pytest.mark.slow
 
@@ -74,24 +75,26 @@ def test_the_lines(how: str, tmp_path: Path) -> None:
 def test_the_lines_in_a_notebook(tmp_path: Path) -> None:
     (outputs,) = notebook([the_lines()], tmp_path)
     check(said(outputs), num_processes=1, table=False)
-    (table, picture) = (output["data"] for output in outputs if output["output_type"] == "display_data")
-    assert "test accuracy at best validation" in table["text/html"]
-    assert picture["image/png"]
+    if SHOW in the_lines():
+        table, *pictures = (output["data"] for output in outputs if output["output_type"] == "display_data")
+        assert "test accuracy at best validation" in table["text/html"]
+        assert [next(iter(picture)) for picture in pictures] == ["image/png"] * 2  # the run, classes
 
 
 def check(text: str, *, num_processes: int, table: bool = True) -> None:
-    """Each process prints what it is told to; one shows the run."""
+    """Each process prints what it is told to; one shows the run, if the lines say so."""
     assert len(re.findall(r"^0\.\d+ 20$", text, re.M)) == num_processes
-    assert text.count("test accuracy at best validation") == int(table)
+    assert text.count("test accuracy at best validation") == int(table and SHOW in the_lines())
 
 
 def test_a_notebook_shows_runs_and_progress(tmp_path: Path) -> None:
     settings = 'synthetic={"num_nodes": 600}, layers=4, epochs=4, eval_every=2, stages=2'
-    quiet, loud, comparison = notebook(
+    quiet, loud, comparison, seeds = notebook(
         [
             f"import gnnpipe\nrun = gnnpipe.train({settings})\nrun",
             f"other = gnnpipe.train({settings}, verbose=True)",
             "gnnpipe.compare(run, other)",
+            f"gnnpipe.train_seeds([0, 1], out='seeds', {settings})",
         ],
         tmp_path,
     )
@@ -103,6 +106,7 @@ def test_a_notebook_shows_runs_and_progress(tmp_path: Path) -> None:
     assert "median epoch" in text
     assert "\x1b" not in text
     assert "speed-up" in comparison[-1]["data"]["text/html"]
+    assert "standard deviation" in seeds[-1]["data"]["text/html"]
 
 
 INTERRUPTED = """

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-import gnnpipe
 from tests.cli.commands import run
 from tests.graphs import cora_like, private_root
 
@@ -53,7 +52,6 @@ class Planetoid:
         return cora_like()
 
 
-@pytest.mark.skipif(not hasattr(gnnpipe.Run, "to_pyg"), reason="needs Run.to_pyg")
 @pytest.mark.parametrize("graph", ["Cora", "made"])
 def test_cora_with_torch_geometric_and_with_gnnpipe(
     graph: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -104,7 +102,6 @@ def test_optuna_searches(tmp_path: Path) -> None:
     assert len([line for line in code if line.strip() and not line.startswith(("import", "CORA"))]) <= 10
 
 
-@pytest.mark.skipif("Callback" not in gnnpipe.__all__, reason="needs gnnpipe.Callback")
 def test_optuna_gives_runs_up(tmp_path: Path) -> None:
     done = run([sys.executable, str(EXAMPLES / "optuna_pruning.py")], tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,6 @@ from gnnpipe.config.run import Metric
 from gnnpipe.errors import shown
 from gnnpipe.nn.metrics import ClassCounts, Classes
 from gnnpipe.records.class_tables import class_name
-from gnnpipe.report.notebook import html_table
 
 # With more than MOST_LISTED classes, tables list the WORST_LISTED ones only.
 MOST_LISTED, WORST_LISTED = 10, 5
@@ -35,24 +34,12 @@ def class_table(
     if classes is None or not classes.table.present:
         return None
     table = Table(title=_title(classes, whole), title_justify="left")
-    first, *others = _columns(classes)
-    table.add_column(first)
-    for column in others:
+    table.add_column("class")
+    for column in ("precision", "recall", "F1", f"{SPLITS_IN_WORDS[classes.reported]} nodes"):
         table.add_column(column, justify="right")
     for row in class_rows(classes, names):
         table.add_row(*map(Text, row))  # as Text: a name may hold what Rich takes for markup
     return table
-
-
-def class_html(classes: Classes | None, names: Sequence[str] = (), whole: Path | None = None) -> str:
-    """The same in HTML; empty where `class_table` is None."""
-    if classes is None or not classes.table.present:
-        return ""
-    return html_table(str(_title(classes, whole)), class_rows(classes, names), _columns(classes))
-
-
-def _columns(classes: Classes) -> tuple[str, ...]:
-    return "class", "precision", "recall", "F1", f"{SPLITS_IN_WORDS[classes.reported]} nodes"
 
 
 def class_rows(classes: Classes, names: Sequence[str] = ()) -> list[tuple[str, ...]]:

@@ -25,7 +25,7 @@ from gnnpipe.records.record import BytesSent
 from gnnpipe.records.taking import COMPARISON, SUMMARY, check_is_run
 from gnnpipe.report.console import METRIC_NAMES, WIDE, score_text, wide_console
 from gnnpipe.report.damage import as_written
-from gnnpipe.report.notebook import display, frame, html_table, in_notebook, paragraph
+from gnnpipe.report.notebook import as_html, frame, present
 from gnnpipe.report.pictures import PIECES, combined, draw_comparison, median_breakdown
 from gnnpipe.schedule.timeline import Breakdown
 from gnnpipe.system.words import readable_bytes
@@ -104,14 +104,13 @@ class Comparison:
         """
         if not speaks():
             return
-        picture = Path(self.runs[0].run).parent / COMPARISON
-        if in_notebook():
-            self._draw(picture.parent)
-            display(self._repr_html_(), picture)
-            return
-        console = wide_console()
-        self._print(console)
-        console.print(self._draw(picture.parent), markup=False)
+        folder = Path(self.runs[0].run).parent
+
+        def write(console: Console) -> None:
+            self.write_to(console)
+            console.print(self._draw(folder), markup=False)
+
+        present(write, wide_console(), [folder / COMPARISON])
 
     def _draw(self, folder: Path) -> str:
         """Draw comparison.png; return a line that says so."""
@@ -121,20 +120,19 @@ class Comparison:
         breakdowns, sent = [run.breakdown for run in self.runs], [run.bytes_by_kind for run in self.runs]
         return draw_comparison(labels, breakdowns, sent, folder)
 
-    def _print(self, console: Console) -> None:
+    def write_to(self, console: Console) -> None:
+        """Print the table, and lines on what may be unfair."""
         console.print(_table(self.runs))
         for line in self.unequal:
             console.print(f"not equal: {line}", markup=False)
 
     def __repr__(self) -> str:
         text = io.StringIO()
-        self._print(Console(file=text, highlight=False, soft_wrap=True, width=WIDE, force_jupyter=False))
+        self.write_to(Console(file=text, highlight=False, soft_wrap=True, width=WIDE, force_jupyter=False))
         return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
-        rows = [[name, *cells] for name, cells in _rows(self.runs)]
-        table = html_table("", rows, [PLAN_COLUMN, *(run.plan for run in self.runs)])
-        return table + "".join(paragraph(f"not equal: {line}") for line in self.unequal)
+        return as_html(self.write_to)
 
 
 def compare(paths: Sequence[Path], *, as_json: bool) -> int:

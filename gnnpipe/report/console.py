@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +19,6 @@ from rich.table import Table
 
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import HaloMode, LossConfig, Metric
-from gnnpipe.nn.metrics import Classes
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import PlanFile, StoredPlan
 from gnnpipe.records.record import EpochRecord, GradientQuality, Summary
@@ -62,12 +59,6 @@ class PatientConsole(Console):
         os.close(nowhere)
 
 
-def text_console(*, plain: bool, soft_wrap: bool = False) -> PatientConsole:
-    """A console on stdout; a ``plain`` one prints text only, whatever the output is."""
-    forced = False if plain else None
-    return PatientConsole(highlight=False, soft_wrap=soft_wrap, force_terminal=forced, force_jupyter=forced)
-
-
 class ConsoleReporter:
     """Shows a run on stdout, epochs as they come; remarks go to stderr.
 
@@ -81,7 +72,10 @@ class ConsoleReporter:
         self._epochs: int = epochs
         self._metric: Metric = metric
         self._plain = plain
-        self._console = text_console(plain=plain, soft_wrap=True)
+        forced = False if plain else None
+        self._console = PatientConsole(
+            highlight=False, soft_wrap=True, force_terminal=forced, force_jupyter=forced
+        )
         self._progress: Progress | None = None
         self._last_metrics = ""
         self._seconds, self._count = 0.0, 0
@@ -142,7 +136,7 @@ class ConsoleReporter:
 
     def end(self, folder: RunFolder) -> None:
         """Print the table of the finished run."""
-        print_summary(folder, plain=self._plain)
+        print_summary(folder, self._console)
 
     def _bar(self) -> Progress:
         if self._progress is None:
@@ -265,34 +259,20 @@ def _method(method: str) -> str:
     }.get(method, method)
 
 
-def print_summary(folder: RunFolder, *, plain: bool = False) -> None:
+def print_summary(folder: RunFolder, console: Console) -> None:
     """Print the tables of a finished run, and warnings of classes that its metric hides."""
-    rows, warnings = summary_of(folder)
-    table = Table(title=str(folder.path), title_justify="left", show_header=False)
-    for name, value in rows:
-        table.add_row(name, value)
-    console = text_console(plain=plain)
-    console.print(table)
-    by_class = class_table(*classes_of(folder))
-    if by_class is not None:
-        console.print(by_class)
-    for line in warnings:
-        console.print(line, markup=False, soft_wrap=True)
-
-
-def summary_of(folder: RunFolder) -> tuple[list[tuple[str, str]], list[str]]:
-    """Rows of the final table of a finished run, and warnings of classes that its metric hides."""
     summary, plan = folder.summary(), folder.stored_plan()
-    names = plan.graph.class_names or ()
-    return summary_rows(summary, plan), class_warnings(summary.best.classes, summary.metric, names)
-
-
-def classes_of(folder: RunFolder) -> tuple[Classes | None, Sequence[str], Path | None]:
-    """Counts by class of a finished run, names of its classes, and the file with all of them, if it is there;
-    the arguments of `class_table`."""
+    classes, names = summary.best.classes, plan.graph.class_names or ()
+    table = Table(title=str(folder.path), title_justify="left", show_header=False)
+    for name, value in summary_rows(summary, plan):
+        table.add_row(name, value)
+    console.print(table, soft_wrap=False)
     whole = folder.path / CLASSES
-    names = folder.stored_plan().graph.class_names or ()
-    return folder.summary().best.classes, names, whole if whole.exists() else None
+    by_class = class_table(classes, names, whole if whole.exists() else None)
+    if by_class is not None:
+        console.print(by_class, soft_wrap=False)
+    for line in class_warnings(classes, summary.metric, names):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def summary_rows(summary: Summary, plan: StoredPlan) -> list[tuple[str, str]]:

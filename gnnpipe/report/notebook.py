@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from gnnpipe.errors import ConfigError
 from gnnpipe.files.reading import Content
+from gnnpipe.report.console import WIDE
 
 if TYPE_CHECKING:
     import pandas
@@ -21,32 +24,35 @@ def in_notebook() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
-def display(html: str, picture: Path) -> None:
-    """Show a piece of HTML, and below it a picture if the file is there, in the notebook's current cell."""
-    from IPython.display import HTML, Image
-    from IPython.display import display as show
+def present(write: Callable[[Console], None], console: Console, pictures: Sequence[Path]) -> None:
+    """Show what ``write`` prints: on a console, or in a notebook's cell, which has the pictures below.
 
-    show(HTML(html))
-    if picture.exists():
-        show(Image(filename=str(picture)))
+    Args:
+        write: prints, and draws the pictures.
+        console: where there is no notebook.
+        pictures: files; one that is not there is left out.
+    """
+    if not in_notebook():
+        write(console)
+        return
+    from IPython.display import HTML, Image, display
 
-
-def html_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> str:
-    """A table in HTML. The first cell of each row names it; two leading blanks indent it."""
-    head = _row(header, "th") if header else ""
-    body = "".join(_row(row, "td") for row in rows)
-    return f"<table><caption>{escape(title)}</caption>{head}{body}</table>"
-
-
-def _row(cells: Sequence[str], tag: str) -> str:
-    name, *values = (escape(cell).replace("  ", "&emsp;") for cell in cells)
-    right = "".join(f'<{tag} style="text-align: right">{value}</{tag}>' for value in values)
-    return f'<tr><{tag} style="text-align: left">{name}</{tag}>{right}</tr>'
+    display(HTML(as_html(write)))
+    for picture in pictures:
+        if picture.exists():
+            display(Image(filename=str(picture)))
 
 
-def paragraph(line: str) -> str:
-    """A line of text in HTML."""
-    return f"<p>{escape(line)}</p>"
+def as_html(write: Callable[[Console], None]) -> str:
+    """What ``write`` prints, in HTML: so a notebook's tables are those of the command line."""
+    text = io.StringIO()
+    console = Console(
+        file=text, record=True, highlight=False, soft_wrap=True, width=WIDE, force_terminal=False,
+        force_jupyter=False,
+    )  # fmt: skip
+    write(console)
+    style = "white-space: pre; overflow-x: auto; line-height: normal; font-family: monospace"
+    return console.export_html(inline_styles=True, code_format=f'<pre style="{style}">{{code}}</pre>')
 
 
 def frame(rows: Sequence[Content], index: str) -> pandas.DataFrame:

@@ -17,10 +17,12 @@ from gnnpipe.errors import ConfigError
 from gnnpipe.files.typed_json import SPREAD, json_text
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.record import EpochRecord
+from gnnpipe.records.seeds import SEEDS_PICTURE
 from gnnpipe.records.taking import SUMMARY
 from gnnpipe.report.compare import differences
 from gnnpipe.report.console import METRIC_NAMES, score_text, wide_console
 from gnnpipe.report.damage import as_written
+from gnnpipe.report.notebook import as_html, present
 from gnnpipe.report.pictures import draw_seeds
 
 SAMPLE = "standard deviation of a sample: of the squared distances from the mean, divided by runs - 1"
@@ -100,13 +102,19 @@ class Seeds:
         )
 
     def show(self) -> None:
-        """Print the table and draw the picture."""
-        console = wide_console()
-        self.write_to(console)
-        curves = {run.seed: RunFolder(Path(run.run)).records() for run in self.runs}
-        tests = [run.figures.test_at_best_val for run in self.runs]
+        """Print the table and draw the picture; in a notebook, show both."""
         folder, name = Path(self.runs[0].run).parent, METRIC_NAMES[self.metric]
-        console.print(draw_seeds(curves, tests, name, folder), markup=False)
+
+        def write(console: Console) -> None:
+            self.write_to(console)
+            curves = {run.seed: RunFolder(Path(run.run)).records() for run in self.runs}
+            tests = [run.figures.test_at_best_val for run in self.runs]
+            console.print(draw_seeds(curves, tests, name, folder), markup=False)
+
+        present(write, wide_console(), [folder / SEEDS_PICTURE])
+
+    def _repr_html_(self) -> str:
+        return as_html(self.write_to)
 
     def write_to(self, console: Console) -> None:
         """Print the table, and lines on what it leaves out."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
+
+from rich.console import Console
 
 from gnnpipe.errors import ConfigError, GnnpipeError
 from gnnpipe.records.folder import RunFolder
-from gnnpipe.records.taking import PICTURE, SUMMARY, check_is_run
-from gnnpipe.report.classes import class_html
-from gnnpipe.report.console import METRIC_NAMES, classes_of, print_summary, score_text, summary_of
+from gnnpipe.records.taking import CONFUSION_PICTURE, PICTURE, SUMMARY, check_is_run
+from gnnpipe.report.console import METRIC_NAMES, PatientConsole, print_summary, score_text
 from gnnpipe.report.damage import as_written
-from gnnpipe.report.notebook import display, html_table, in_notebook, paragraph
+from gnnpipe.report.notebook import as_html, present
 from gnnpipe.report.pictures import draw_confusion, draw_report
 
 
@@ -30,23 +32,28 @@ def show(path: str, *, as_json: bool) -> int:
 
 
 def _show(folder: RunFolder, *, as_json: bool) -> int:
-    finished = (folder.path / SUMMARY).exists()
     if as_json:
-        if not finished:
+        if not (folder.path / SUMMARY).exists():
             raise ConfigError(f"run: '{folder.path}' has no {SUMMARY} yet; {folder.saved()}")
         sys.stdout.write(json.dumps(folder.read(SUMMARY), indent=2) + "\n")
-    elif in_notebook():
-        line, picture = draw_report(folder), folder.path / PICTURE
-        display(_html(folder) if picture.exists() else _html(folder) + paragraph(line), picture)
-    else:
-        if finished:
-            print_summary(folder)
-        else:
-            sys.stdout.write(f"not finished; {folder.saved()}\n")
-        for drawn in (draw_report(folder), draw_confusion(folder) if finished else None):
-            if drawn is not None:
-                sys.stdout.write(f"{drawn}\n")
+        return 0
+    pictures = [folder.path / name for name in (PICTURE, CONFUSION_PICTURE)]
+    present(partial(_write, folder, drawing=True), PatientConsole(highlight=False), pictures)
     return 0
+
+
+def _write(folder: RunFolder, console: Console, *, drawing: bool) -> None:
+    """Print the tables of a run and, after ``drawing`` its pictures, a line for each."""
+    finished = (folder.path / SUMMARY).exists()
+    if finished:
+        print_summary(folder, console)
+    else:
+        console.print(f"not finished; {folder.saved()}", markup=False, soft_wrap=True)
+    if not drawing:
+        return
+    for line in (draw_report(folder), draw_confusion(folder) if finished else None):
+        if line is not None:
+            console.print(line, markup=False, soft_wrap=True)
 
 
 def one_line(path: Path) -> str:
@@ -65,18 +72,10 @@ def one_line(path: Path) -> str:
     )
 
 
-def as_html(path: Path) -> str:
-    """The table of a run for a notebook, or a line of text where the folder can't be read."""
+def html_of(path: Path) -> str:
+    """The tables of a run for a notebook, or its line where the folder can't be read."""
     try:
         with as_written([path]):
-            return _html(RunFolder(path))
-    except GnnpipeError as error:
-        return paragraph(str(error))
-
-
-def _html(folder: RunFolder) -> str:
-    if not (folder.path / SUMMARY).exists():
-        return paragraph(f"{folder.path}: not finished; {folder.saved()}")
-    rows, warnings = summary_of(folder)
-    by_class = class_html(*classes_of(folder))
-    return html_table(str(folder.path), rows) + by_class + "".join(map(paragraph, warnings))
+            return as_html(partial(_write, RunFolder(path), drawing=False))
+    except GnnpipeError:
+        return as_html(lambda console: console.print(one_line(path), markup=False))
