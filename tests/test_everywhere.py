@@ -167,6 +167,10 @@ QUIET = """
     comparison.records(), comparison.frame(), repr(comparison), repr(runs)
     run = gnnpipe.open(runs[0].folder)
     run.summary, run.config, run.records(), run.frame()
+    run.predict(data).classes, runs[1].predict(out="predictions.csv"), runs[1].embed(0).rows
+    run.to_pyg(), run.export("exported")
+    gnnpipe.train_seeds([0, 1], data, out="seeds", **settings)
+    gnnpipe.train(data, callbacks=[gnnpipe.CSV(), gnnpipe.EarlyStopping(patience=2)], **settings)
     try:
         gnnpipe.train(layer=3)
     except gnnpipe.errors.ConfigError:
