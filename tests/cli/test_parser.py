@@ -14,6 +14,7 @@ from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.config.catalog import dataset_names
 from gnnpipe.config.checks import check_config, check_plan_config, check_profile_config, check_volume_config
 from gnnpipe.config.commands import PlanConfig, ProfileConfig, VolumeConfig
+from gnnpipe.config.keywords import configured
 from gnnpipe.config.resume import stored_settings
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, GnnpipeError, did_you_mean, shown
@@ -27,6 +28,26 @@ def read(*arguments: str) -> RunConfig:
 
 def test_no_flags_are_the_defaults() -> None:
     assert read() == RunConfig()
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("null", None)])
+def test_a_switch_may_be_left_to_the_run(text: str, value: bool | None) -> None:
+    assert read("--cuda-graphs", text).cuda_graphs is value
+    assert configured(RunConfig(), {"cuda_graphs": value}).cuda_graphs is value
+    with pytest.raises(
+        ConfigError, match=r"^cuda-graphs: 'yes' can't be used; expected true or false or null"
+    ):
+        read("--cuda-graphs", "yes")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("balanced", "balanced"), ("[1, 2.5]", (1.0, 2.5)), ("null", None)],
+)
+def test_class_weights_are_a_word_or_numbers(text: str, value: Any) -> None:
+    assert check_config(read("--class-weights", text)).class_weights == value
+    if value is not None:
+        assert configured(RunConfig(), {"class_weights": value}).class_weights == value
 
 
 def test_flags_of_every_kind() -> None:

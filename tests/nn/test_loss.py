@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gnnpipe.config.run import LossConfig, LossName
 from gnnpipe.errors import ConfigError
 from gnnpipe.nn.loss import Loss
+from tests.engine.test_waits import WAITING, Counting
 
 TASKS = ("multiclass", "binary", "multilabel", "regression")
 
@@ -146,6 +147,19 @@ def test_confident_logits_have_a_finite_loss(task: Any, size: float) -> None:
     total, gradient = loss.of_chunk(logits.float(), labels, mask.nonzero().squeeze(1))
     assert math.isfinite(float(total))
     assert bool(gradient.isfinite().all())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_nothing_waits_for_the_device(task: Any) -> None:
+    """No operation whose result the host has to know, with everything that a loss may have."""
+    logits, labels, mask = example(task, 60, 1)
+    config = LossConfig("huber") if task == "regression" else LossConfig("auto", "balanced", 0.1)
+    loss = Loss.of(config, task, labels, mask, logits.shape[1])
+    rows = mask.nonzero().squeeze(1)
+    with Counting() as counting:
+        loss.of_chunk(logits.float(), labels, rows)
+    assert sum(counting.found.values()) > 5
+    assert not WAITING & set(counting.found)
 
 
 REFUSED: list[tuple[LossConfig, Any, str]] = [
