@@ -230,8 +230,8 @@ def launch_local(
             wish = Wish(lambda _: server.signal(signal.SIGKILL), TWICE_SECONDS)
             interrupt = answerer.interrupt if answerer else None
             hears = heard(lambda number: _pass_on(number, wish, server, ending), interrupt)
-            with hears, _line(answerer) as line:
-                codes = _wait(server, task, kept, wish, line)
+            with hears, _lines(answerer) as lines:
+                codes = _wait(server, task, kept, wish, lines)
         if any(codes.values()):
             raise _outcome(codes, wish, folder)
 
@@ -262,18 +262,32 @@ class _Line:
 
 
 @contextmanager
-def _line(answerer: Answerer | None) -> Iterator[_Line | None]:
+def _lines(answerer: Answerer | None) -> Iterator[list[_Line]]:
     """A connection for rank 0, if there is somebody to answer it."""
     if answerer is None:
-        yield None
+        yield []
         return
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
-        yield _Line(answerer, ours, theirs)
+        yield [_Line(answerer, ours, theirs)]
+
+
+@contextmanager
+def _started(
+    server: RankServer, task: Task, kept: tuple[int, ...], lines: list[_Line]
+) -> Iterator[Connection]:
+    """Start the ranks; yields the end of a pipe which tells them to end when it is closed."""
+    reader, life = multiprocessing.Pipe(duplex=False)
+    with life:
+        server.start(task, reader.fileno(), (*(line.theirs.fileno() for line in lines), *kept))
+        # ranks have copies; one here would keep the pipe, or the connection, open
+        for end in (reader, *(line.theirs for line in lines)):
+            end.close()
+        yield life
 
 
 def _wait(
-    server: RankServer, task: Task, kept: tuple[int, ...], wish: Wish, line: _Line | None
+    server: RankServer, task: Task, kept: tuple[int, ...], wish: Wish, lines: list[_Line]
 ) -> dict[int, int]:
     """Start the ranks, answer rank 0, and wait until all have ended; return the exit code of each rank."""
     # What happens to the others once a rank has ended:
@@ -281,13 +295,7 @@ def _wait(
     #     it ended well    SECONDS_AFTER_THE_FIRST  the same
     #     then             SECONDS_TO_OBEY          they are killed
     codes: dict[int, int] = {}
-    reader, life = multiprocessing.Pipe(duplex=False)
-    with life:
-        lines = [line] if line else []
-        server.start(task, reader.fileno(), (*(line.theirs.fileno() for line in lines), *kept))
-        # ranks have copies; one here would keep the pipe, or the connection, open
-        for end in (reader, *(line.theirs for line in lines)):
-            end.close()
+    with _started(server, task, kept, lines) as life:
         if wish.number:  # the signal came before there were ranks to pass it on to
             server.signal(wish.number)
         deadline = math.inf

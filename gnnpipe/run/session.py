@@ -126,7 +126,8 @@ def _train_here(request: Request, graph: LazyGraph | None = None, scratch: Path 
         launch = partial(_launch, job, folder, request.reporter, lock, host)
         host.around(launch)
     request.reporter.end(folder)
-    host.end(folder.read(SUMMARY))
+    if host:
+        host.end(folder.read(SUMMARY))
     return folder
 
 
@@ -154,11 +155,14 @@ def _with_one_plan(configs: list[Resolved], graph: LazyGraph, reporter: Reporter
     return [replace(config, **{name: getattr(plan, name) for name in names}) for config in configs]
 
 
-def _launch(job: Job, folder: RunFolder, reporter: Reporter, lock: Lock, host: Host) -> None:
-    """Run all ranks. If one is lost, run all again from the last checkpoint, up to ``max_restarts`` times."""
+def _launch(
+    job: Job, folder: RunFolder, reporter: Reporter, lock: Lock = (), host: Host | None = None
+) -> None:
+    """Run all ranks. If one is lost, run all again from the last checkpoint, up to ``max_restarts`` times,
+    unless a callback has raised something."""
     for restart in itertools.count(1):
         try:
-            if job.asks:
+            if host:
                 host.start(info_of(folder))
                 launch_local(asking_rank_main, (job, reporter), job.plan.num_ranks, lock, host)
             else:
@@ -167,7 +171,7 @@ def _launch(job: Job, folder: RunFolder, reporter: Reporter, lock: Lock, host: H
         except StoppedError as error:
             raise stopped(error.number, folder, begun=True) from None
         except LostRankError as error:
-            if restart > job.config.max_restarts or host.error is not None:
+            if restart > job.config.max_restarts or (host and host.error is not None):
                 raise
             job = restarted(job, folder, reporter)
             epochs = job.start.epochs if job.start else 0

@@ -47,16 +47,14 @@ def train_under_torchrun(request: Request) -> RunFolder:
     host = Host.of(request.callbacks, request.config, request.reporter)
     folder = host.around(lambda: _train_as_a_rank(request, host))
     request.reporter.end(folder)
-    host.end(folder.read(SUMMARY))
+    if host:
+        host.end(folder.read(SUMMARY))
     return folder
 
 
 def _train_as_a_rank(request: Request, host: Host | None) -> RunFolder:
     """Train; return the run's folder. The first rank of each host prepares the graph for the others there.
-
-    Args:
-        request: the run.
-        host: the callbacks; None except on rank 0.
+    ``host`` has the callbacks; None except on rank 0.
 
     Raises:
         GnnpipeError: as `gnnpipe.run.session.train`. Where all ranks raise the same one, rank 0 prints it:
@@ -83,10 +81,7 @@ def _train_as_a_rank(request: Request, host: Host | None) -> RunFolder:
             begun = bool(claimed and claimed.start)
             job = _share_job(request, claimed, world, scratch, held_until, asks=bool(host))
             begun = True
-            if host:
-                host.start(info_of(RunFolder(job.out)))
-            listener = Direct(host) if host else None
-            train(job, world, reporter, partial(_leave, folder, reporter), listener)
+            train(job, world, reporter, partial(_leave, folder, reporter), _listener(host, job))
             world.gather(None)  # a barrier: the caller may read the summary, which rank 0 writes
     except StoppedError as error:
         if rank:  # rank 0 prints what is saved
@@ -98,6 +93,14 @@ def _train_as_a_rank(request: Request, host: Host | None) -> RunFolder:
         let_rank_0_speak(error, reporter)
         raise
     return RunFolder(job.out)
+
+
+def _listener(host: Host | None, job: Job) -> Direct | None:
+    """Tell the callbacks, if this process has any, that training starts; return the way to them."""
+    if not host:
+        return None
+    host.start(info_of(RunFolder(job.out)))
+    return Direct(host)
 
 
 def let_rank_0_speak(error: GnnpipeError, reporter: Reporter) -> None:

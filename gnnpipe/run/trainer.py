@@ -105,6 +105,7 @@ class Trainer:
         order = "fixed" if job.plan.exact else config.staleness.order
         self._orders = chunk_orders(order, job.plan.num_chunks, config.seed)
         self._last: EpochRecord | None = None  # on rank 0, the last epoch's
+        self._began = 0.0  # time of the run's begin, if it had run through
 
     def begin(self) -> None:
         """Connect to the other ranks and restore the job's checkpoint, if it has one."""
@@ -130,30 +131,35 @@ class Trainer:
         # leave the others waiting in the next exchange.
         config = self._job.config
         record = self._last
-        began = self._clock.now() - (record.elapsed if record else 0.0)
+        self._began = self._clock.now() - (record.elapsed if record else 0.0)
         for epoch in range(self._first_epoch, self._first_epoch if self._stopped else config.epochs):
             is_last = epoch + 1 == config.epochs
             evaluates = (epoch + 1) % config.eval_every == 0 or is_last
             record, due, told = self._train_epoch(epoch, next(self._orders), wish, settles=evaluates)
             if evaluates:
                 record = self._evaluated(record)
-            record = replace(record, elapsed=self._clock.now() - began)
-            answer = self._ask(record, wish)
-            self._stopped = None if is_last else self._stopped_early(record, answer)
-            if self._stopped and record.scores is None:  # the last epoch is always evaluated
-                record = replace(self._evaluated(record), elapsed=self._clock.now() - began)
-                answer = self._ask(record, wish, late=True)
+            record, answer = self._heard(record, wish, is_last=is_last)
             self._keep(record)
-            is_last = is_last or self._stopped is not None
-            ends = bool(told or answer.ends) and not is_last
-            due = due or (self._keeper.after_last if is_last else ends and self._job.checkpointing)
-            self._keeper.after(epoch, due=due, refreshed=self._refreshed)
-            if ends:
-                self._leave(told, answer)
-            if is_last:
+            if self._stopped:
+                self._keeper.after(epoch, due=due or self._keeper.after_last, refreshed=self._refreshed)
                 break
+            due = due or (answer.ends and self._job.checkpointing)
+            self._keeper.after(epoch, due=due, refreshed=self._refreshed)
+            if (told or answer.ends) and not is_last:
+                self._leave(told, answer)
         self._keeper.finish()
         self._finish(record)
+
+    def _heard(self, record: EpochRecord, wish: Wish, *, is_last: bool) -> tuple[EpochRecord, Answer]:
+        """Decide with the callbacks whether the run stops early; return the epoch's whole record and what
+        they say. The record of the last epoch has scores."""
+        record = replace(record, elapsed=self._clock.now() - self._began)
+        answer = self._ask(record, wish)
+        self._stopped = None if is_last else self._stopped_early(record, answer)
+        if self._stopped and record.scores is None:
+            record = replace(self._evaluated(record), elapsed=self._clock.now() - self._began)
+            answer = self._ask(record, wish, late=True)
+        return record, answer
 
     def _ask(self, record: EpochRecord, wish: Wish, *, late: bool = False) -> Answer:
         """What the callbacks say to an epoch; the same on all ranks. As for `Audience.ask`."""

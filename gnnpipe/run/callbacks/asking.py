@@ -20,8 +20,9 @@ from gnnpipe.records.record import EpochRecord
 from gnnpipe.run.callbacks.host import Answer, Host
 from gnnpipe.system.interruption import Wish
 
-# Share of the timeout after which a rank hears that rank 0 still waits for the callbacks.
-PATIENCE = 0.25
+# Ranks hear this often that rank 0 still waits for the callbacks: before they print that they wait (5 s), and
+# before they time out.
+SECONDS_BETWEEN_NEWS, SHARE_OF_TIMEOUT = 2.0, 0.25
 
 
 class Listener(Protocol):
@@ -80,7 +81,8 @@ class Audience:
     """
 
     def __init__(self, world: World, listener: Listener | None, timeout: float) -> None:
-        self._world, self._listener, self._patience = world, listener, PATIENCE * timeout
+        self._world, self._listener = world, listener
+        self._patience = min(SECONDS_BETWEEN_NEWS, SHARE_OF_TIMEOUT * timeout)
 
     def ask(self, record: EpochRecord, wish: Wish, *, late: bool = False) -> Answer:
         """What the callbacks say to an epoch; the same on all ranks.

@@ -9,7 +9,7 @@ from typing import Any
 
 from gnnpipe.records.taking import LOGS
 from gnnpipe.run.callbacks.callback import RunInfo
-from gnnpipe.run.callbacks.tracker import Tracker, missing, remember, remembered
+from gnnpipe.run.callbacks.tracker import Note, Tracker, not_installed
 from gnnpipe.run.callbacks.values import Plain
 
 # MLflow's limits: characters of a parameter, parameters of a call.
@@ -45,20 +45,29 @@ class MLflow(Tracker):
             return
         mlflow = _package()
         self._client = mlflow.MlflowClient(tracking_uri=self._uri)
-        note = run.folder / LOGS / "mlflow.json"
-        known = remembered(note) if run.first_epoch else {}
-        if known.get("tracking_uri") == self._uri:
-            self._id = known["id"]
-            self._client.update_run(self._id, status="RUNNING")
+        path = run.folder / LOGS / "mlflow.json"
+        note = Note.read(path) if run.first_epoch else None
+        if note and self._goes_on(note):
             return  # parameters can't change; those of the first start stay
         found = self._client.get_experiment_by_name(self._experiment)
         experiment = found.experiment_id if found else self._client.create_experiment(self._experiment)
         name = self._name or run.folder.resolve().name
         self._id = self._client.create_run(experiment, run_name=name).info.run_id
-        remember(note, {"id": self._id, "tracking_uri": self._uri})
+        Note(self._id, self._uri).write(path)
         params = [mlflow.entities.Param(key, str(value)[:LONGEST]) for key, value in settings.items()]
         for start in range(0, len(params), MOST):
             self._client.log_batch(self._id, params=params[start : start + MOST])
+
+    def _goes_on(self, note: Note) -> bool:
+        """Open a run again; False if there is no such run any more."""
+        if note.store != self._uri:
+            return False
+        try:
+            self._client.update_run(note.id, status="RUNNING")
+        except _package().MlflowException:
+            return False
+        self._id = note.id
+        return True
 
     def log(self, values: dict[str, float], epoch: int, *, complete: bool) -> None:
         """Log a metric for each number."""
@@ -84,5 +93,7 @@ def _package() -> Any:
     try:
         import mlflow
     except ImportError:
-        raise missing("mlflow") from None
+        raise not_installed("mlflow") from None
+    if not hasattr(mlflow, "MlflowClient"):  # a folder of that name
+        raise not_installed("mlflow")
     return mlflow

@@ -19,11 +19,17 @@ KINDS: dict[Log, type[Callback]] = {"csv": CSV, "tensorboard": TensorBoard, "wan
 def named(names: Sequence[Log]) -> list[Callback]:
     """The callbacks of ``--log``; raises ConfigError as `check_installed`."""
     check_installed(names)
-    return [KINDS[name]() for name in names]
+    return [KINDS[name]() for name in dict.fromkeys(names)]
 
 
 def check_installed(names: Sequence[Log]) -> None:
     """Raise ConfigError for a tracker without its package, before anything is loaded. Imports none."""
     for name in names:
-        if name != "csv" and find_spec(name) is None:
+        if name != "csv" and not _is_installed(name):
             raise ConfigError(f"log: {name} is not installed; pip install 'gnnpipe[{name}]'")
+
+
+def _is_installed(package: str) -> bool:
+    """Whether there is a package, and not just a folder of its name, as trackers make them."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gnnpipe.files.writing import make_folder
 from gnnpipe.records.taking import LOGS
 from gnnpipe.run.callbacks.callback import RunInfo
-from gnnpipe.run.callbacks.tracker import Tracker, missing
+from gnnpipe.run.callbacks.tracker import Tracker, not_installed
 from gnnpipe.run.callbacks.values import Plain
 
 
@@ -35,6 +36,8 @@ class TensorBoard(Tracker):
         self.finish({}, failed=True)
         tensorboard = _package()
         folder = self._given or run.folder / LOGS / "tensorboard"
+        if not self._given:
+            make_folder(folder)  # refuses a link
         # events of the same steps, from before the run went on, are hidden
         self._writer = tensorboard.SummaryWriter(str(folder), purge_step=run.first_epoch or None)
         table = "\n".join(f"|{key}|{value}|" for key, value in settings.items())
@@ -68,5 +71,5 @@ def _package() -> Any:
     try:
         from torch.utils import tensorboard
     except ImportError:
-        raise missing("tensorboard") from None
+        raise not_installed("tensorboard") from None
     return tensorboard

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 
 from gnnpipe.errors import ConfigError
 from gnnpipe.files.reading import Content, read_json
-from gnnpipe.files.typed_json import json_text
+from gnnpipe.files.typed_json import from_object, json_text
 from gnnpipe.files.writing import make_folder, write_file
 from gnnpipe.run.callbacks.callback import Callback, RunInfo
 from gnnpipe.run.callbacks.values import Plain, hyperparameters, measured, results, scored
@@ -59,20 +60,28 @@ class Tracker(Callback, ABC):
         """Log results and close the tracker's run, if it is open."""
 
 
-def missing(package: str) -> ConfigError:
+def not_installed(package: str) -> ConfigError:
     """The error for a package that is not installed."""
     return ConfigError(f"callbacks: {package} is not installed; pip install 'gnnpipe[{package}]'")
 
 
-def remembered(path: Path) -> Content:
-    """What `remember` has written; nothing if there is none, or it is damaged."""
-    try:
-        return read_json(path)
-    except (OSError, ValueError):
-        return {}
+@dataclass(frozen=True)
+class Note:
+    """How a tracker knows a run: a file of the run's folder, by which a run that goes on finds it again."""
 
+    id: str
+    store: str = ""
+    """Where it is; empty where the id says that."""
 
-def remember(path: Path, content: Content) -> None:
-    """Write how the tracker knows the run, so that a run that goes on finds it again."""
-    make_folder(path.parent)
-    write_file(path, json_text(content) + "\n")
+    @classmethod
+    def read(cls, path: Path) -> Note | None:
+        """The note in a file; None if there is none, or it is damaged."""
+        try:
+            return from_object(cls, read_json(path))
+        except (OSError, ValueError):
+            return None
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        make_folder(path.parent)
+        write_file(path, json_text(self) + "\n")

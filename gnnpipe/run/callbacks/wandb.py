@@ -9,7 +9,7 @@ from typing import Any
 from gnnpipe.files.writing import make_folder
 from gnnpipe.records.taking import LOGS
 from gnnpipe.run.callbacks.callback import RunInfo
-from gnnpipe.run.callbacks.tracker import Tracker, missing, remember, remembered
+from gnnpipe.run.callbacks.tracker import Note, Tracker, not_installed
 from gnnpipe.run.callbacks.values import Plain
 
 
@@ -45,17 +45,17 @@ class WandB(Tracker):
         self._run.define_metric("*", step_metric="epoch")
 
     def _open(self, wandb: Any, run: RunInfo) -> Any:
-        folder, note = run.folder / LOGS, run.folder / LOGS / "wandb.json"
+        folder, path = run.folder / LOGS, run.folder / LOGS / "wandb.json"
         make_folder(folder)
-        known = remembered(note) if run.first_epoch else {}
+        note = Note.read(path) if run.first_epoch else None
         own = {
-            "id": known.get("id") or uuid.uuid4().hex[:8],
+            "id": note.id if note else uuid.uuid4().hex[:8],
             "resume": "allow",
             "dir": str(folder),
             "mode": os.environ.get("WANDB_MODE", "offline"),
         }
         opened = wandb.init(**{**own, **self._options})
-        remember(note, {"id": opened.id})
+        Note(opened.id).write(path)
         return opened
 
     def log(self, values: dict[str, float], epoch: int, *, complete: bool) -> None:
@@ -79,5 +79,7 @@ def _package() -> Any:
     try:
         import wandb
     except ImportError:
-        raise missing("wandb") from None
+        raise not_installed("wandb") from None
+    if not hasattr(wandb, "init"):  # a folder of that name, which W&B makes here and there
+        raise not_installed("wandb")
     return wandb

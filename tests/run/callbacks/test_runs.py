@@ -111,6 +111,18 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shape", [{"stages": 2, "chunks": 4}, {"stages": 1, "parts": 2, "halo": "stale"}])
+def test_the_epoch_that_becomes_the_last_is_evaluated_like_one(shape: dict[str, Any], tmp_path: Path) -> None:
+    """Though rows may be under way that an evaluation waits for elsewhere. The run goes on from there."""
+    changes = {**SMALL, **shape, "checkpoint_every": 7}
+    short = gnnpipe.train(out=tmp_path / "short", **{**changes, "epochs": 7})
+    stopped = gnnpipe.train(out=tmp_path / "run", callbacks=[At(6, lambda: gnnpipe.STOP)], **changes)
+    assert same_numbers(stopped, short)
+    long, done = gnnpipe.resume(short, epochs=12), gnnpipe.resume(stopped)
+    assert same_numbers(done, long)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [6, 11])
 def test_what_a_callback_raises_ends_the_run_resumably(epoch: int, tmp_path: Path) -> None:
     whole = gnnpipe.train(out=tmp_path / "whole", **SMALL)
