@@ -259,6 +259,22 @@ def test_a_graph_in_memory_is_given_again(tmp_path: Path) -> None:
         gnnpipe.predict(folder.path)
 
 
+@pytest.mark.parametrize("inside", ["data", "../run/data"])
+def test_a_run_of_somebody_else_names_no_folder_of_its_own(inside: str, tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "run", directed(), model="gcn")
+    place = folder.path / inside
+    config = (folder.path / "config.yaml").read_text().replace("dataset: in-memory\n", "dataset: Cora\n")
+    (folder.path / "config.yaml").write_text(config.replace("root: null\n", f"root: {place}\n"))
+    with pytest.raises(ConfigError, match=r"root: .* lies in .*, whose files may be somebody else's; give"):
+        gnnpipe.predict(folder.path)
+    graph = config.replace("dataset: Cora\n", "").replace("graph: null\n", f"graph: {place}\n")
+    directed().save(folder.path / "data")
+    (folder.path / "config.yaml").write_text(graph)
+    with pytest.raises(ConfigError, match=r"graph: .* lies in .*, whose files may be somebody else's; give"):
+        gnnpipe.predict(folder.path)
+    assert gnnpipe.predict(folder.path, place).logits.shape == (40, 3)  # the user trusts it
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(0, 39), max_size=60))
 def test_rows_of_some_nodes_are_those_of_all(folder_and_data: Any, nodes: list[int]) -> None:
