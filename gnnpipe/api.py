@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,6 +73,9 @@ class Run:
     """A run, read from its folder: one that is finished, still goes on or was interrupted."""
 
     folder: Path
+    data: Any = field(default=None, compare=False)
+    """The graph in memory that this process has trained it on; predictions are of that unless another is
+    given. None for a run on a graph by name, and for one that was opened."""
 
     def __fspath__(self) -> str:
         """The folder: a run stands for it wherever a path is expected."""
@@ -348,7 +351,7 @@ def predict(run: Run | str | os.PathLike[str], data: Any = None, **options: Any)
         run: the run, or its folder.
         data: another graph with the same features: a data set's name, a graph folder (a path), a `Graph`, or
             a ``torch_geometric.data.Data``, which need no labels. By default the graph that the run was
-            trained on, which has to be given again if it was one in memory.
+            trained on; if that was one in memory, of another process, it has to be given again.
         options: ``nodes``: numbers of the nodes that are wanted, or ``"train"``, ``"val"`` or ``"test"`` of
             the run's own graph. ``verbose``: as for `train`. Fields of
             `gnnpipe.config.commands.PredictConfig`, such as ``out="predictions.csv"``, ``parts=4`` or
@@ -484,6 +487,8 @@ def _answers(run: Run | str | os.PathLike[str], data: Any, options: Mapping[str,
     nodes = fields.pop("nodes", "all")
     if isinstance(nodes, str):
         fields["nodes"], nodes = nodes, None
+    if data is None and isinstance(run, Run) and not fields.keys() & {"dataset", "graph"}:
+        data = run.data
     if data is not None and not _in_memory(data):
         for key in ("dataset", "graph"):
             if key in fields:
@@ -526,7 +531,8 @@ def _trained(
     graph: Graph | None = as_graph(data, config, reporter.step) if _in_memory(data) else None
     ask_for_huge_pages()
     with _threads_kept():
-        return Run(session.train(config, reporter, before, graph, callbacks).path)
+        folder = session.train(config, reporter, before, graph, callbacks).path
+    return Run(folder, data if graph else None)
 
 
 def _reporter(verbose: object) -> Reporter:

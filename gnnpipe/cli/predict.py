@@ -8,6 +8,7 @@ from gnnpipe.cli.parser import build, make_parser
 from gnnpipe.config.commands import PredictConfig
 from gnnpipe.config.values import Value
 from gnnpipe.errors import ConfigError
+from gnnpipe.files.columns import check_columns_file
 from gnnpipe.records.taking import check_is_run
 
 DESCRIPTION = """Apply the best weights of a run: write what it predicts for each node, in the order and with
@@ -31,6 +32,7 @@ def run(arguments: list[str]) -> int:
     check_is_run(folder, "run")
     if config.out is None:
         raise ConfigError("out: it is missing; name a file that ends in .npz, .csv or .parquet")
+    check_columns_file(Path(config.out), overwrite=config.overwrite)
     from gnnpipe.report.console import ConsoleReporter  # PyTorch takes seconds to import
     from gnnpipe.run.answers.ask import ask
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ import numpy as np
 from gnnpipe.config.commands import Nodes
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import LayoutConfig
-from gnnpipe.errors import ConfigError, DataError, shown
+from gnnpipe.errors import ConfigError, DataError, UserError, shown
 from gnnpipe.files.writing import make_folder
+from gnnpipe.graph.data import Graph
 from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.prepare.fingerprint import task_fingerprint
 from gnnpipe.graph.prepare.lazy import LazyGraph
 from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.graph.scaled_features import Columns, FeatureScaling
-from gnnpipe.graph.sources.datasets import as_unlabelled, load_unlabelled
+from gnnpipe.graph.sources.datasets import as_graph, as_unlabelled, load_unlabelled
 from gnnpipe.nn.models import ModelSpec, build_stack
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.run.answers.rank import Question
@@ -28,6 +30,9 @@ from gnnpipe.run.answers.trained import TrainedRun
 from gnnpipe.run.job import graph_of, prepared_file, recipe_of
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.schedule.plan import Plan, make_plan
+
+# Fields of a graph that say what is known of its nodes.
+ANSWERS = ("labels", "num_classes", "train_mask", "val_mask", "test_mask", "regression", "class_names")
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,20 @@ def _graph(request: Request, run: TrainedRun, reporter: Reporter) -> AbstractCon
         )
     run.check_scaling(config)
     if request.data is not None:
-        return nullcontext(LazyGraph(lambda: as_unlabelled(request.data, config, run.scaling, reporter.step)))
+        return nullcontext(LazyGraph(lambda: _given(request, run, reporter)))
     return nullcontext(LazyGraph(lambda: load_unlabelled(config, run.scaling, reporter.step)))
+
+
+def _given(request: Request, run: TrainedRun, reporter: Reporter) -> Graph:
+    """The graph in memory; with its splits, if one is wanted and the run was trained on this graph."""
+    graph = as_unlabelled(request.data, request.config, run.scaling, reporter.step)
+    if graph.num_classes or not isinstance(request.nodes, str) or request.nodes == "all":
+        return graph
+    with suppress(UserError):  # a graph that could not be trained on has no splits
+        own = as_graph(request.data, request.config, reporter.step)
+        if task_fingerprint(own) == run.stored.graph.content:
+            return replace(graph, **{name: getattr(own, name) for name in ANSWERS})
+    return graph
 
 
 def _question(

@@ -20,6 +20,7 @@ from gnnpipe.errors import ConfigError, DataError, PlanError, TrainingError
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.ids import NodeIds
+from gnnpipe.graph.splits import random_split
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.run.answers.questions import hidden_layer
 from tests.graphs import dense, random_graph
@@ -250,9 +251,28 @@ def test_numbers_that_are_not_finite_are_no_answer(tmp_path: Path) -> None:
 
 
 def test_a_graph_in_memory_is_given_again(tmp_path: Path) -> None:
-    folder = made_run(tmp_path / "run", directed())
+    data = directed()
+    folder = made_run(tmp_path / "run", data)
+    # unless this process has trained on it
+    near(gnnpipe.Run(folder.path, data).predict().logits, expected(folder, data)[0])
     with pytest.raises(ConfigError, match="was trained on a graph in memory; give that, or another one"):
         gnnpipe.predict(folder.path)
+
+
+@pytest.mark.parametrize("inside", ["data", "../run/data"])
+def test_a_run_of_somebody_else_names_no_folder_of_its_own(inside: str, tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "run", directed(), model="gcn")
+    place = folder.path / inside
+    config = (folder.path / "config.yaml").read_text().replace("dataset: in-memory\n", "dataset: Cora\n")
+    (folder.path / "config.yaml").write_text(config.replace("root: null\n", f"root: {place}\n"))
+    with pytest.raises(ConfigError, match=r"root: .* lies in .*, whose files may be somebody else's; give"):
+        gnnpipe.predict(folder.path)
+    graph = config.replace("dataset: Cora\n", "").replace("graph: null\n", f"graph: {place}\n")
+    directed().save(folder.path / "data")
+    (folder.path / "config.yaml").write_text(graph)
+    with pytest.raises(ConfigError, match=r"graph: .* lies in .*, whose files may be somebody else's; give"):
+        gnnpipe.predict(folder.path)
+    assert gnnpipe.predict(folder.path, place).logits.shape == (40, 3)  # the user trusts it
 
 
 @settings(max_examples=10, deadline=None)
@@ -282,6 +302,17 @@ def test_nodes_of_a_split(tmp_path: Path) -> None:
         assert found.nodes.tolist() == mask.nonzero().flatten().tolist()
         assert np.array_equal(found.logits, whole.logits[mask.numpy()])
     unlabelled = Data(x=data.features, edge_index=torch.zeros(2, 0, dtype=torch.long))
+    # a Data has its splits if the run was trained on it
+    labelled = Data(x=data.features, edge_index=torch.zeros(2, 0, dtype=torch.long), y=data.labels)
+    own = made_run(tmp_path / "own", labelled, model="gcn", split=3)
+    wanted = random_split(40, seed=3)[2].nonzero().flatten().tolist()
+    assert gnnpipe.predict(own.path, labelled, nodes="test").nodes.tolist() == wanted
+    for other in (
+        unlabelled,
+        Data(x=data.features, edge_index=torch.zeros(2, 1, dtype=torch.long), y=data.labels),
+    ):
+        with pytest.raises(ConfigError, match="nodes: 'test' has no nodes in 'in-memory'"):
+            gnnpipe.predict(own.path, other, nodes="test")
     with pytest.raises(ConfigError, match="nodes: 'test' has no nodes in 'in-memory'"):
         gnnpipe.predict(folder.path, unlabelled, nodes="test")
     with pytest.raises(ConfigError, match=r"nodes: 40 is none of 40 nodes \(0 to 39\)"):

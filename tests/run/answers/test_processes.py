@@ -137,7 +137,7 @@ def test_every_metric_follows_from_the_answers(kind: str, metric: Any, tmp_path:
     run = gnnpipe.train(
         data, model="gcn", stages=2, parts=2, chunks=2, metric=metric, out=tmp_path / "run", **SMALL
     )
-    found = run.predict(data)
+    found = run.predict()  # of the graph in memory that it was trained on
     # of classes the very number; values are standardised as float32, in which metrics are computed
     near = 1e-6 if kind == "values" else 1e-15
     for split, told in (("val", run.summary["best_val"]), ("test", run.summary["test_at_best_val"])):
@@ -192,6 +192,18 @@ def test_under_torchrun_every_rank_gets_the_answers(tmp_path: Path) -> None:
     line = f"{found.logits.sum()} {trained.embed(0).rows.sum()} True"
     assert sorted(done.stdout.splitlines()) == [line] * 2
     assert np.array_equal(np.load(tmp_path / "x.npz")["logits"], found.logits)
+
+
+@pytest.mark.parametrize(("stages", "parts"), [(1, 1), (2, 1), (1, 2)])
+def test_a_process_takes_less_memory_than_in_training(stages: int, parts: int, tmp_path: Path) -> None:
+    """Though an idle one takes 230 MiB; docs/predictions.md has a larger graph."""
+    run = gnnpipe.train(
+        synthetic={"num_nodes": 40_000}, model="gcnii", layers=8, hidden=64, epochs=2, eval_every=2,
+        stages=stages, parts=parts, checkpoint_every=0, threads=1, device="cpu", out=tmp_path / "run",
+    )  # fmt: skip
+    for found in (run.predict(), run.embed(3)):
+        for taken, trained in zip(found.peak_memory_bytes, run.summary["peak_memory_bytes"], strict=True):
+            assert taken < 0.8 * trained
 
 
 def test_a_graph_that_has_changed_is_refused(tmp_path: Path) -> None:
