@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from gnnpipe.config.plateau import Plateau
-from gnnpipe.config.rates import Rates
+from gnnpipe.config.rates import Plateau, Rates
 from gnnpipe.config.resolved import OptimizerSettings, Resolved
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.reading import Content, read_yaml_text

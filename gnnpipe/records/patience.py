@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gnnpipe.config.plateau import Plateau
+from gnnpipe.config.rates import Plateau
 from gnnpipe.config.run import Metric
 from gnnpipe.nn.metrics import LOWER_IS_BETTER
 from gnnpipe.records.record import EpochRecord, StoppedEarly

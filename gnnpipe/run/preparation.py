@@ -12,7 +12,7 @@ from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.checkpoint.state import remove_leftovers
 from gnnpipe.comm.groups import num_groups
 from gnnpipe.comm.world import choose_device, sharers
-from gnnpipe.config.plateau import Plateau
+from gnnpipe.config.rates import Plateau
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
 from gnnpipe.config.run import Metric

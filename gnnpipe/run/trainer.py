@@ -14,8 +14,7 @@ from gnnpipe.comm.products import computing
 from gnnpipe.comm.stage_links import Messages
 from gnnpipe.comm.wire import Wire
 from gnnpipe.comm.world import World
-from gnnpipe.config.plateau import Plateau
-from gnnpipe.config.rates import Rates
+from gnnpipe.config.rates import Plateau, Rates
 from gnnpipe.engine.engine import Engine, EpochUnderWay
 from gnnpipe.engine.gradient_check import CheckResult
 from gnnpipe.engine.nonfinite import clear_nonfinite, finite_gradients, first_nonfinite, first_of

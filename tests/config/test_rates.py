@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gnnpipe.config.checks import check_config
-from gnnpipe.config.plateau import Plateau
-from gnnpipe.config.rates import Rates
+from gnnpipe.config.rates import Plateau, Rates
 from gnnpipe.config.resolved import OptimizerSettings
 from gnnpipe.config.run import OptimizerConfig, RunConfig
 from gnnpipe.errors import ConfigError

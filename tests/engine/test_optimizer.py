@@ -10,8 +10,7 @@ from torch import nn
 from torch.optim import Adam, AdamW
 
 from gnnpipe.config.checks import check_config
-from gnnpipe.config.plateau import Plateau
-from gnnpipe.config.rates import Rates
+from gnnpipe.config.rates import Plateau, Rates
 from gnnpipe.config.resolved import OptimizerSettings
 from gnnpipe.config.run import GcniiConfig, OptimizerConfig, RunConfig
 from gnnpipe.engine.optimizer import AveragedWeights, clip_gradients, make_optimizer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gnnpipe.config.checks import check_config
-from gnnpipe.config.plateau import Plateau
+from gnnpipe.config.rates import Plateau
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import continued
 from gnnpipe.config.run import OptimizerConfig, RunConfig

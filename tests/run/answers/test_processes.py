@@ -17,6 +17,7 @@ from gnnpipe.config.run import Model
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.records.folder import RunFolder
+from gnnpipe.run.answers.results import Predictions
 from tests.cli.commands import BIN, run
 from tests.run.answers.runs import MODELS, directed, expected
 
@@ -86,7 +87,7 @@ def f1_of_each(predicted: np.ndarray, truth: np.ndarray) -> list[float]:
     ]
 
 
-def score(metric: str, found: gnnpipe.api.Predictions, data: Graph, mask: np.ndarray) -> float:
+def score(metric: str, found: Predictions, data: Graph, mask: np.ndarray) -> float:
     """A metric from predictions, without code of the package."""
     truth, logits = data.labels.numpy()[mask], found.logits[mask].astype(np.float64)
     if metric in ("r2", "mae", "rmse"):
