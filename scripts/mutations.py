@@ -65,14 +65,14 @@ CHANGES = (
     Change(
         "evaluation takes the weights themselves, not their averages",
         "run/trainer.py",
-        "with self._averaged.in_place():\n            measure",
+        "with self._epochs.averaged.in_place():\n            measure",
         "if True:\n            measure",
         INDEPENDENT,
     ),
     Change(
         "model.safetensors gets the weights themselves, not their averages",
         "run/trainer.py",
-        "with self._averaged.in_place():\n            for layer",
+        "with self._epochs.averaged.in_place():\n            for layer",
         "if True:\n            for layer",
         INDEPENDENT,
     ),
@@ -114,7 +114,7 @@ CHANGES = (
     ),
     Change(
         "clipping counts each part's copy of the weights",
-        "run/trainer.py",
+        "run/epoch.py",
         "self._world.gather, stage.counted_weights)",
         "self._world.gather)",
         INDEPENDENT,

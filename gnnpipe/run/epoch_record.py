@@ -35,7 +35,7 @@ class RankReport:
     table_errors: list[LayerSums]
     """Distance of stale rows from the exact ones that replaced them; empty unless the epoch began with a
     refresh."""
-    wants_checkpoint: bool
+    wants_checkpoint: bool = False
     """Whether a checkpoint is due by this rank's clock; all ranks go by rank 0's answer."""
     told_to_end: int = 0
     """Signal that told this rank to end; 0 if none did. All ranks go by the first rank that was told."""

@@ -43,7 +43,7 @@ NOT_OF_A_PLAN = (
     "graph", "root", "dropout", "devices", "threads", "cuda_graphs", "epochs", "lr", "weight_decay",
     "optimizer", "eval_every", "patience", "check_gradient", "timeout", "checkpoint_every",
     "keep_checkpoints", "max_restarts", "on_nonfinite", "on_write_error", "out", "overwrite", "resume",
-    "cache", "warm_start", "log",
+    "cache", "warm_start", "log", "loss", "class_weights", "label_smoothing",
 )  # fmt: skip
 
 
