@@ -32,6 +32,10 @@ class HelpFormatter(DefaultHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=WIDTH)
 
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Fill lines with a text, but for examples, which stand one below the other."""
+        return text if text.startswith("Example") else super()._fill_text(text, width, indent)
+
 
 class Parser(ArgumentParser):
     """Raises ConfigError, in one line with the nearest known flag, instead of printing the usage.

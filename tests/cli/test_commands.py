@@ -40,6 +40,8 @@ def test_help_comes_at_once(tmp_path: Path) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == 0
         assert done.stdout.startswith("usage: gnnpipe")
+        for line in done.stdout.splitlines():  # an example stands alone
+            assert line.count("gnnpipe ") <= 1 or not line.startswith("Example"), line
         assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
