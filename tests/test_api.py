@@ -126,7 +126,7 @@ def test_a_quiet_run_warns_all_the_same(tmp_path: Path, capfd: pytest.CaptureFix
     assert "a lower --lr" in said.err
 
 
-@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("stages", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_graph_in_memory_is_the_graph_by_name(stages: int, tmp_path: Path) -> None:
     named = gnnpipe.train("synthetic", stages=stages, out=tmp_path / "named", **SMALL)
     given = gnnpipe.train(as_data(), stages=stages, out=tmp_path / "given", **SMALL)
@@ -380,6 +380,7 @@ def test_a_process_group_of_the_callers_is_in_the_way(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = run([sys.executable, "script.py"], tmp_path)

@@ -139,6 +139,7 @@ def test_it_would_be_said_later_too(
     assert capsys.readouterr().err == early
 
 
+@pytest.mark.slow
 def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
     for stages in ("1", "2"):
         done = gnnpipe(
@@ -269,6 +270,7 @@ def test_config_of_a_run_runs_it_again(tmp_path: Path, finished: Path) -> None:
     assert written[0] == written[1]
 
 
+@pytest.mark.slow
 def test_torchrun(tmp_path: Path, finished: Path) -> None:
     command = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "gnnpipe", "train", *SMALL]
     done = run([*command, "--stages", "2", "--chunks", "5", "--out", "t"], tmp_path)
@@ -388,6 +390,7 @@ def rank_process(parent: int, rank: int) -> psutil.Process:
     return sorted(ranks, key=lambda process: (process.create_time(), process.pid))[rank]
 
 
+@pytest.mark.slow
 def test_interruption_ends_all_ranks_and_says_what_was_saved(tmp_path: Path) -> None:
     arguments = ["train", *SMALL, "--epochs", "100000", "--eval-every", "1", "--stages", "2", "--out", "run"]
     with start(*arguments, cwd=tmp_path) as process:
@@ -404,6 +407,7 @@ def test_interruption_ends_all_ranks_and_says_what_was_saved(tmp_path: Path) -> 
     assert len(records(tmp_path / "run")) >= 3
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_run(tmp_path: Path) -> None:
     arguments = ["train", *SMALL, "--epochs", "100000", "--stages", "2", "--out", "run", "--timeout", "30"]
     with start(*arguments, cwd=tmp_path) as process:

@@ -35,6 +35,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_run_again(compared: Path) -> None:
     before = (compared / "plans" / "1x2" / "summary.json").stat().st_mtime_ns
     done = gnnpipe("compare", *PLANS, *SMALL, "--out", "plans", "--json", cwd=compared)
@@ -55,6 +56,7 @@ def test_what_is_there_is_not_run_again(compared: Path) -> None:
         assert min(item["breakdown"].values()) >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_runs_of_other_settings_say_so(compared: Path, tmp_path: Path) -> None:
     done = gnnpipe("train", *SMALL, "--lr", "0.02", "--out", "other", cwd=tmp_path)
@@ -93,6 +95,7 @@ def test_bad_input(arguments: list[str], message: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_run_in_the_folder(compared: Path) -> None:
     done = gnnpipe("compare", *PLANS, *SMALL, "--lr", "0.1", "--out", "plans", cwd=compared)
     assert done.returncode == 2
@@ -102,6 +105,7 @@ def test_another_run_in_the_folder(compared: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finished(compared: Path, tmp_path: Path) -> None:
     shutil.copytree(compared / "plans" / "1x2", tmp_path / "begun")
     (tmp_path / "begun" / "summary.json").unlink()
@@ -110,6 +114,7 @@ def test_a_run_that_is_not_finished(compared: Path, tmp_path: Path) -> None:
     assert "runs: 'begun' is not finished; saved in begun" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_parts_train_like_one_process(compared: Path, tmp_path: Path) -> None:
     """Graph parallelism is exact; the saved model has every layer once."""

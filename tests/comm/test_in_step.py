@@ -68,6 +68,7 @@ def watched(rank: int, num_ranks: int, cases: list[Case]) -> list[tuple[int, Out
     return found
 
 
+@pytest.mark.slow
 def test_no_message_is_under_way_while_a_chunk_is_computed(tmp_path: Path) -> None:
     """And numbers are the same, bit for bit. Gloo's sends end when they are received, as NCCL's do."""
     for rank in run_ranks(4, watched, CASES, folder=tmp_path):

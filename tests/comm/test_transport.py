@@ -27,6 +27,7 @@ def train_both_ways(rank: int, num_ranks: int, cases: list[Case]) -> list[tuple[
     return found
 
 
+@pytest.mark.slow
 def test_the_way_changes_nothing(tmp_path: Path) -> None:
     """Pipeline and hybrid, in bits of every width: losses, gradients, logits and bytes."""
     case = Case(random_graph(60, 200), chunks=3)

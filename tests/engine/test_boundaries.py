@@ -131,7 +131,9 @@ def train_recomputed(rank: int, num_ranks: int, num_parts: int) -> list[Outcome]
     return [train(case, num_ranks // num_parts, rank) for case in recomputed(num_parts)]
 
 
-@pytest.mark.parametrize(("stages", "parts"), [(2, 1), (3, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("stages", "parts"), [(2, 1), *(pytest.param(*plan, marks=pytest.mark.slow) for plan in ((3, 1), (2, 2)))]
+)
 def test_recomputed_initial_rows_change_nothing_but_bytes(stages: int, parts: int, tmp_path: Path) -> None:
     """All ranks agree on the shared weights' gradients bit for bit (`merged`)."""
     by_rank = run_ranks(stages * parts, train_recomputed, parts, folder=tmp_path)

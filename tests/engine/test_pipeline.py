@@ -30,7 +30,7 @@ def train_all(rank: int, num_ranks: int) -> list[Outcome]:
     return [train(case, num_ranks, rank) for case in cases(num_ranks)]
 
 
-@pytest.mark.parametrize("stages", [2, 3, 4])
+@pytest.mark.parametrize("stages", [2, *(pytest.param(s, marks=pytest.mark.slow) for s in (3, 4))])
 def test_stages_equal_one_process_bit_for_bit(stages: int, tmp_path: Path) -> None:
     by_rank = run_ranks(stages, train_all, folder=tmp_path)
     for index, case in enumerate(cases(stages)):

@@ -154,6 +154,7 @@ def weighted_cases() -> list[tuple[Case, torch.Tensor, torch.Tensor]]:
     return cases
 
 
+@pytest.mark.slow
 def test_weights_with_parts(tmp_path: Path) -> None:
     by_rank = run_ranks(2, train_weighted, folder=tmp_path)
     for index, (case, edges, weights) in enumerate(weighted_cases()):

@@ -65,13 +65,13 @@ def disturb(seed: int, where: Path, whole: dict[tuple[int, int], Run]) -> None:
     assert_same_state(again.state(), whole[plan].state())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1))
 def test_killed_rank(seed: int, tmp_path: Path, whole: dict[tuple[int, int], Run]) -> None:
     disturb(seed, tmp_path / "run", whole)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3, 30))
+@pytest.mark.parametrize("seed", range(1, 30))
 def test_killed_rank_in_many_places(seed: int, tmp_path: Path, whole: dict[tuple[int, int], Run]) -> None:
     disturb(seed, tmp_path / "run", whole)
 

@@ -27,6 +27,7 @@ def rates(of: Run) -> list[float]:
     return [record.lr for record in of.folder.records()]
 
 
+@pytest.mark.slow
 def test_a_killed_run_stops_where_it_would_have_stopped(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole").train()
     stopped = whole.folder.summary().stopped_early

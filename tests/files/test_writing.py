@@ -42,12 +42,16 @@ OURS = {
     ("scratch", "rename"),
     ("download", "rename"),
     ("pictures", "savefig"),
+    ("predict", "save"),
+    ("columns", "fdopen"),
+    ("columns", "open"),  # a member of an archive
     ("streams", "open"),  # the descriptors 1 and 2, which are open already
 }
 
 
-# What a launcher tells the processes that it has started, through a socket pair that nobody else has.
-PRIVATE = {"rank_server.py", "rank_process.py"}
+# What a launcher and the processes that it has started tell each other, through a pair of sockets or pipes
+# that nobody else has.
+PRIVATE = {"rank_server.py", "rank_process.py", "host.py", "asking.py"}
 
 
 def calls() -> Iterator[tuple[Path, ast.Call, str]]:

@@ -183,6 +183,7 @@ def train_ranks(rank: int, num_ranks: int) -> list[Outcome]:
     return outcomes
 
 
+@pytest.mark.slow
 def test_stages_parts_chunks_and_lookahead(tmp_path: Path) -> None:
     by_rank = run_ranks(4, train_ranks, folder=tmp_path)
     for index, name in enumerate(STACKS):
