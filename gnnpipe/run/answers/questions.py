@@ -226,8 +226,13 @@ def _wanted(nodes: Nodes | Sequence[int] | np.ndarray, prepared: PreparedGraph) 
             )
         return np.sort(prepared.node_id[mask].numpy())
     given = np.asarray(nodes)
-    if given.ndim != 1 or given.dtype.kind not in "iu":
-        raise ConfigError("nodes: expected numbers of nodes in a list, or train, val, test or all")
+    if given.dtype == np.bool_ and given.shape == (num_nodes,):  # a mask, such as data.test_mask
+        return np.flatnonzero(given)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise ConfigError(
+            f"nodes: {given.dtype} {list(given.shape)} can't be used; expected numbers of nodes in a list, a "
+            f"mask of {num_nodes:,} nodes, or train, val, test or all"
+        )
     if given.size and not 0 <= int(given.min()) <= int(given.max()) < num_nodes:
         bad = int(given.min()) if int(given.min()) < 0 else int(given.max())
         raise ConfigError(f"nodes: {bad} is none of {num_nodes:,} nodes (0 to {num_nodes - 1})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from gnnpipe.errors import ConfigError
-from gnnpipe.files.columns import Column, write_columns
+from gnnpipe.files.columns import Column, check_columns_file, write_columns
 from gnnpipe.files.spool import large_array
 from gnnpipe.graph.data import Task
 from gnnpipe.graph.ids import NodeIds
@@ -37,8 +38,8 @@ class Answers:
         """The id of each row's node: int64 ``[n]``, or texts."""
         return self.nodes if self.ids is None else self.ids.of(self.nodes)
 
-    def save(self, path: Path) -> None:
-        """Write a file, whole or not at all.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file, whole or not at all; one that is there already is replaced.
 
         Args:
             path: the file; its name ends in .npz, .csv or .parquet.
@@ -46,6 +47,8 @@ class Answers:
         Raises:
             ConfigError: it can't be written.
         """
+        path = Path(path)
+        check_columns_file(path, overwrite=True)
         try:
             write_columns(path, [self._node_column(), *self._columns()], len(self.nodes), self._also())
         except OSError as error:

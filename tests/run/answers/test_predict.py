@@ -317,8 +317,12 @@ def test_nodes_of_a_split(tmp_path: Path) -> None:
         gnnpipe.predict(folder.path, unlabelled, nodes="test")
     with pytest.raises(ConfigError, match=r"nodes: 40 is none of 40 nodes \(0 to 39\)"):
         gnnpipe.predict(folder.path, data, nodes=[3, 40])
-    with pytest.raises(ConfigError, match="nodes: expected numbers of nodes"):
+    with pytest.raises(ConfigError, match=r"nodes: float64 \[1\] can't be used; expected numbers of nodes"):
         gnnpipe.predict(folder.path, data, nodes=[0.5])
+    with pytest.raises(ConfigError, match=r"nodes: bool \[39\] can't be used; .* a mask of 40 nodes"):
+        gnnpipe.predict(folder.path, data, nodes=data.test_mask[:-1])
+    assert gnnpipe.predict(folder.path, data, nodes=data.test_mask).nodes.tolist() == found.nodes.tolist()
+    assert gnnpipe.predict(folder.path, data, nodes=[]).logits.shape == (0, 3)
     with pytest.raises(ConfigError, match="nodes: 'tests' is not known"):
         gnnpipe.predict(folder.path, data, nodes="tests")
 
@@ -327,6 +331,18 @@ def test_ids_of_the_files_come_along(tmp_path: Path) -> None:
     data = replace(directed(), ids=NodeIds.of_text([f"node {index}" for index in range(40)]))
     folder = made_run(tmp_path / "run", data, model="gcn")
     assert gnnpipe.predict(folder.path, data, nodes=[7, 3]).names.tolist() == ["node 7", "node 3"]
+
+
+def test_answers_are_saved_where_a_text_says(tmp_path: Path) -> None:
+    data = directed()
+    found = gnnpipe.predict(made_run(tmp_path / "run", data, model="gcn").path, data)
+    for path in (str(tmp_path / "a.npz"), tmp_path / "b.npz"):
+        found.save(path)
+        with np.load(path) as file:
+            assert np.array_equal(file["logits"], found.logits)
+    for name, message in (("a.txt", "its ending says the format"), ("no/a.csv", "does not exist")):
+        with pytest.raises(ConfigError, match=message):
+            found.save(str(tmp_path / name))
 
 
 def test_large_rows_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
