@@ -82,8 +82,8 @@ def resume(
     Args:
         folder: of the run.
         data: the graph again, if the run was trained on one in memory, or its folder, if that has moved. It
-            must have as many nodes, edges, features and classes as before, and values to be predicted with
-            the same mean and deviation; nothing else is compared.
+            must have the edges, labels and splits of before, as many features, and those of a folder
+            unchanged.
         callbacks, verbose: as for `train`. A run does not remember the callbacks that it had.
         changes: other settings from here on, such as ``epochs=400`` or another plan. The graph and the model
             stay.

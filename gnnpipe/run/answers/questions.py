@@ -27,7 +27,7 @@ from gnnpipe.records.folder import RunFolder
 from gnnpipe.run.answers.rank import Question
 from gnnpipe.run.answers.results import Answers, Embeddings, Predictions
 from gnnpipe.run.answers.trained import TrainedRun
-from gnnpipe.run.job import graph_of, prepared_file, recipe_of
+from gnnpipe.run.job import checksum_of_features, graph_of, prepared_file, recipe_of
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.schedule.plan import Plan, make_plan
 
@@ -80,7 +80,7 @@ def prepare(
     question = _question(request, run, graph, layer, scratch, reporter)
     prepared = PreparedGraph.load(question.graph)
     if request.own:
-        _check_is_own(run, prepared)
+        _check_is_own(run, prepared, checksum_of_features(request.config))
     return question, _blank(request, run, _wanted(request.nodes, prepared), graph.graph.ids)
 
 
@@ -185,10 +185,12 @@ def _plan(config: LayoutConfig, stored: Plan, num_nodes: int, *, own: bool) -> P
     return replace(plan, layer_ranges=ranges, initial=config.initial)
 
 
-def _check_is_own(run: TrainedRun, prepared: PreparedGraph) -> None:
-    """Raise DataError if the run's graph is no longer the one that it was trained on."""
-    then, now = run.stored.graph, prepared.facts
+def _check_is_own(run: TrainedRun, prepared: PreparedGraph, checksum: str) -> None:
+    """Raise DataError if the run's graph, with that checksum of its features, is no longer the one that it
+    was trained on."""
+    stored, then, now = run.stored, run.stored.graph, prepared.facts
     changed = then.content and now.content != then.content
+    changed = changed or (stored.features_checksum and checksum != stored.features_checksum)
     if changed or not _alike(run.scaling, now.scaling):
         raise DataError(
             f"graph: '{now.name}' has changed since '{run.folder.path}' was trained on it (other edges, "
