@@ -537,7 +537,7 @@ def test_what_a_graph_folder_lacks(
         (
             "there/graph",
             {},
-            r"graph: 'there/graph' is no graph folder \(graph.yaml is absent\); gnnpipe import",
+            r"graph: 'there/graph' is no graph folder \(graph.yaml is absent\); name its place",
         ),
         (Path("Cora"), {}, r"graph: 'Cora' is no graph folder"),
         ("Cora", {"graph": "there"}, "graph: data names the graph already; leave one of the two out"),

@@ -104,13 +104,13 @@ def hidden_layer(spec: ModelSpec, layer: int) -> tuple[int, int]:
     num_hidden = len(build_stack(spec)) - 1
     if not num_hidden:
         raise ConfigError(
-            f"layer: {spec.model} with one layer has no hidden rows: features become logits at once; use "
+            f"embed: {spec.model} with one layer has no hidden rows: features become logits at once; use "
             "predictions"
         )
     last = first + num_hidden - 1
     if not (first <= layer <= last or -num_hidden <= layer < 0):
         raise ConfigError(
-            f"layer: {layer} is out of range; {spec.model} with {spec.layers} layers has hidden rows after "
+            f"embed: {layer} is out of range; {spec.model} with {spec.layers} layers has hidden rows after "
             f"{first} to {last} convolutions (or -{num_hidden} to -1, counted from the last)"
         )
     number = layer if layer >= 0 else last + 1 + layer

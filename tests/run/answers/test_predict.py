@@ -198,6 +198,8 @@ def test_another_number_of_features_is_refused(tmp_path: Path) -> None:
         DataError, match=r"features: 'graph' has 9, and '.*run' was trained on 6; give each node"
     ):
         gnnpipe.predict(folder.path, other)
+    with pytest.raises(DataError, match="has none; give each node those that the run was trained on"):
+        gnnpipe.predict(folder.path, Data(edge_index=torch.tensor([[0], [1]]), num_nodes=2))
 
 
 def test_an_unfinished_run_predicts_with_its_best_weights_so_far(tmp_path: Path, caplog: Any) -> None:
@@ -205,7 +207,7 @@ def test_an_unfinished_run_predicts_with_its_best_weights_so_far(tmp_path: Path,
     folder = made_run(tmp_path / "run", data, finished=False)
     with caplog.at_level(logging.WARNING):
         near(gnnpipe.predict(folder.path, data).logits, expected(folder, data)[0])
-    assert "is not finished: these are its best weights so far, of epoch 2 (validation 0.75)" in caplog.text
+    assert "is not finished: these are its best weights so far, of epoch 2 (validation 0.7543)" in caplog.text
     (folder.path / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match="has no weights yet"):
         gnnpipe.predict(folder.path, data)
@@ -366,7 +368,7 @@ def test_hidden_layers_are_counted_by_convolutions(model: Model, layers: int) ->
     first, last = (1, layers - 1) if model in ("gcn", "sage") else (0, layers)
     numbers = list(range(first, last + 1))
     if not numbers:
-        with pytest.raises(ConfigError, match=r"layer: (gcn|sage) with one layer has no hidden rows"):
+        with pytest.raises(ConfigError, match=r"embed: (gcn|sage) with one layer has no hidden rows"):
             hidden_layer(spec, -1)
         return
     for place, number in enumerate(numbers):
