@@ -22,7 +22,7 @@ from gnnpipe.system.failures import advice, reason
 _ROWS = 1 << 16
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Answers:
     """Rows of numbers about nodes, in the order in which the graph was given."""
 
@@ -73,7 +73,7 @@ class Answers:
         return {}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Embeddings(Answers):
     """Hidden rows of a layer."""
 
@@ -81,6 +81,9 @@ class Embeddings(Answers):
     """float32 ``[n, hidden]``; mapped from a file where it is large."""
     layer: int
     """Number of convolutions that the rows have gone through."""
+
+    def __repr__(self) -> str:
+        return f"Embeddings({self.rows.shape[0]} nodes, {self.rows.shape[1]} columns, layer {self.layer})"
 
     def with_rows(self, rows: np.ndarray, peak_memory_bytes: tuple[int, ...]) -> Embeddings:
         """As `Answers.with_rows`."""
@@ -95,7 +98,7 @@ class Embeddings(Answers):
         return {"layer": np.array(self.layer)}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Predictions(Answers):
     """What a model says of nodes. Arrays other than the logits are computed when they are first read."""
 
@@ -110,6 +113,10 @@ class Predictions(Answers):
     """For regression, mean of each value over the training nodes of the run."""
     value_deviation: tuple[float, ...] = ()
     """For regression, standard deviation of each value."""
+
+    def __repr__(self) -> str:
+        columns = "values" if self.task == "regression" else "classes"
+        return f"Predictions({self.logits.shape[0]} nodes, {self.logits.shape[1]} {columns})"
 
     def with_rows(self, rows: np.ndarray, peak_memory_bytes: tuple[int, ...]) -> Predictions:
         """As `Answers.with_rows`."""

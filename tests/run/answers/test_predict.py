@@ -338,6 +338,7 @@ def test_ids_of_the_files_come_along(tmp_path: Path) -> None:
 def test_answers_are_saved_where_a_text_says(tmp_path: Path) -> None:
     data = directed()
     found = gnnpipe.predict(made_run(tmp_path / "run", data, model="gcn").path, data)
+    assert repr(found) == "Predictions(40 nodes, 3 classes)"
     for path in (str(tmp_path / "a.npz"), tmp_path / "b.npz"):
         found.save(path)
         with np.load(path) as file:
