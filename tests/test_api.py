@@ -22,8 +22,11 @@ from torch_geometric.data import Data, HeteroData
 import gnnpipe
 from gnnpipe.cli.main import main
 from gnnpipe.config.commands import PlanConfig
+from gnnpipe.config.importing import ImportConfig
 from gnnpipe.config.run import OptimizerConfig, RunConfig, SyntheticConfig
 from gnnpipe.errors import ConfigError, DataError, PlanError
+from gnnpipe.files.scratch import place_for, scratch_folder
+from gnnpipe.graph.folder.write import write_graph
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.records.folder import RunFolder
@@ -395,28 +398,27 @@ def test_every_process_of_torchrun_returns_the_run(tmp_path: Path) -> None:
     assert done.stdout.splitlines().count("True 4") == 4
 
 
-def graph_folder(monkeypatch: pytest.MonkeyPatch, path: Path, **changes: Any) -> Path:
-    """A folder that is taken for one of the built-in graph, mapped and with features of half precision."""
+def graph_folder(path: Path, **changes: Any) -> Path:
+    """A graph folder of the built-in graph, with features of half precision."""
     graph = planted_partition(GRAPH)
     assert isinstance(graph.features, torch.Tensor)
-    path.mkdir(parents=True)
-    (path / "graph.yaml").write_text("format: 1\n")
-    np.save(path / "features.npy", graph.features.half().numpy())
     raw = RawGraph(
         graph.adjacency,
-        np.load(path / "features.npy", mmap_mode="r"),
+        graph.features.half(),
         graph.labels,
         (graph.train_mask, graph.val_mask, graph.test_mask),
+        num_nodes=graph.num_nodes,
         name="mine",
     )
-    monkeypatch.setattr("gnnpipe.graph.sources.datasets.open_graph", lambda _: replace(raw, **changes))
+    with place_for(path) as parent, scratch_folder(parent) as scratch:
+        write_graph(replace(raw, **changes), path, ImportConfig(), scratch)
     return path
 
 
 @pytest.mark.slow
 def test_a_graph_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named by a path, by text, or by --graph; its features stay where they are."""
-    folder = graph_folder(monkeypatch, tmp_path / "my-graph")
+    folder = graph_folder(tmp_path / "my-graph")
     graph = gnnpipe.load(folder)
     assert isinstance(graph.features, torch.Tensor)
     assert (graph.name, graph.num_nodes, graph.features.dtype) == ("mine", 400, torch.float16)
@@ -440,28 +442,32 @@ def test_a_graph_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.slow
 def test_a_graph_folder_may_move_but_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = graph_folder(monkeypatch, tmp_path / "graph")
+    folder = graph_folder(tmp_path / "graph")
     settings = {key: value for key, value in SMALL.items() if key != "synthetic"}
     run = gnnpipe.train(folder, out=tmp_path / "run", **settings)
     moved = folder.rename(tmp_path / "moved")
     with pytest.raises(ConfigError, match=r"graph: .* is no graph folder \(graph.yaml is absent\)"):
         gnnpipe.resume(run, epochs=6)
     assert len(gnnpipe.resume(run, moved, epochs=6).records()) == 6
-    graph_folder(monkeypatch, tmp_path / "other", features=np.ones((400, 3)))
+    graph_folder(tmp_path / "other", features=np.ones((400, 3)))
     with pytest.raises(
         DataError, match="data: the run was trained on a graph with num_features 64, and this"
     ):
         gnnpipe.resume(run, tmp_path / "other", epochs=8)
     graph = planted_partition(GRAPH)
-    other_edges = replace(graph.adjacency, col=graph.adjacency.col.flip(0))
+    matrix = graph.adjacency.to_scipy().tocoo()
+    other_edges = 399 - np.stack([matrix.col, matrix.row])  # nodes in reverse
     for name, change in (
         ("splits", {"masks": (graph.val_mask, graph.train_mask, graph.test_mask)}),
         ("labels", {"labels": graph.labels.flip(0)}),
         ("edges", {"edge_index": other_edges}),
     ):
-        graph_folder(monkeypatch, tmp_path / name, **change)
+        graph_folder(tmp_path / name, **change)
         with pytest.raises(DataError, match="a graph of the same size with other edges, labels or splits"):
             gnnpipe.resume(run, tmp_path / name, epochs=8)
+    graph_folder(tmp_path / "features", features=graph.features.flip(1).half())  # type: ignore[union-attr]
+    with pytest.raises(DataError, match="a graph of the same size with other features; give the same graph"):
+        gnnpipe.resume(run, tmp_path / "features", epochs=8)
     with pytest.raises(ConfigError, match=r"graph: .* was trained on the graph folder .*, and that can't"):
         gnnpipe.resume(run, "synthetic", epochs=8)
 
@@ -470,7 +476,7 @@ def test_a_graph_folder_may_move_but_not_change(tmp_path: Path, monkeypatch: pyt
 def test_a_graph_folder_that_came_with_a_run_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = graph_folder(monkeypatch, tmp_path / "run" / "graph")
+    folder = graph_folder(tmp_path / "run" / "graph")
     settings = {key: value for key, value in SMALL.items() if key != "synthetic"}
     done = gnnpipe.train(folder, out=tmp_path / "done", **settings)
     for path in done.folder.iterdir():
@@ -496,7 +502,7 @@ def test_what_a_graph_folder_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Training needs features and labels; plans and volumes need their sizes only."""
-    folder = graph_folder(monkeypatch, tmp_path / "graph", features=None, labels=None, masks=None)
+    folder = graph_folder(tmp_path / "graph", features=None, labels=None, masks=None)
     for changes, message in (
         (
             {},
@@ -516,7 +522,7 @@ def test_what_a_graph_folder_lacks(
     assert main(["volume", *flags, "--features", "laplacian:3"]) == 0
     assert "mine has none; as many classes as --hidden are planned for (16)" in capsys.readouterr().out
     labels = torch.arange(400) % 3
-    graph_folder(monkeypatch, tmp_path / "labelled", features=None, labels=labels, masks=None)
+    graph_folder(tmp_path / "labelled", features=None, labels=labels, masks=None)
     settings = {key: value for key, value in SMALL.items() if key != "synthetic"}
     run = gnnpipe.train(tmp_path / "labelled", features="degree", out=tmp_path / "run", **settings)
     assert run.config.features == "degree"
@@ -532,7 +538,7 @@ def test_what_a_graph_folder_lacks(
         (
             "there/graph",
             {},
-            r"graph: 'there/graph' is no graph folder \(graph.yaml is absent\); gnnpipe import",
+            r"graph: 'there/graph' is no graph folder \(graph.yaml is absent\); name its place",
         ),
         (Path("Cora"), {}, r"graph: 'Cora' is no graph folder"),
         ("Cora", {"graph": "there"}, "graph: data names the graph already; leave one of the two out"),

@@ -67,8 +67,8 @@ def predict(run: Run | str | os.PathLike[str], data: Any = None, **options: Any)
         data: another graph with the same features: a data set's name, a graph folder (a path), a `Graph`, or
             a ``torch_geometric.data.Data``, which need no labels. By default the graph that the run was
             trained on; if that was one in memory, of another process, it has to be given again.
-        options: ``nodes``: numbers of the nodes that are wanted, or ``"train"``, ``"val"`` or ``"test"`` of
-            the run's own graph. ``verbose``: as for `train`. Fields of
+        options: ``nodes``: numbers of the nodes that are wanted, a mask of all nodes, or ``"train"``,
+            ``"val"`` or ``"test"`` of the run's own graph. ``verbose``: as for `train`. Fields of
             `gnnpipe.config.commands.PredictConfig`, such as ``out="predictions.csv"``, ``parts=4`` or
             ``device="cpu"``.
 

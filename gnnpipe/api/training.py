@@ -82,8 +82,8 @@ def resume(
     Args:
         folder: of the run.
         data: the graph again, if the run was trained on one in memory, or its folder, if that has moved. It
-            must have as many nodes, edges, features and classes as before, and values to be predicted with
-            the same mean and deviation; nothing else is compared.
+            must have the edges, labels and splits of before, as many features, and those of a folder
+            unchanged.
         callbacks, verbose: as for `train`. A run does not remember the callbacks that it had.
         changes: other settings from here on, such as ``epochs=400`` or another plan. The graph and the model
             stay.
@@ -125,6 +125,7 @@ def train_seeds(
     *,
     out: str | os.PathLike[str],
     config: RunConfig | None = None,
+    callbacks: Sequence[Callback] = (),
     verbose: bool = False,
     **changes: Any,
 ) -> Seeds:
@@ -138,6 +139,7 @@ def train_seeds(
         data: as for `train`.
         out: folder of the runs, which are in ``seed-0`` and so on.
         config: as for `train`.
+        callbacks: as for `train`; each run calls the same objects, from ``on_train_start`` on.
         verbose: as for `train`.
         changes: as for `train`.
 
@@ -149,6 +151,9 @@ def train_seeds(
             raise ConfigError(f"{key}: it says nothing about several seeds; leave it out")
     if launched_by_torchrun():
         raise ConfigError("seeds: several runs start their processes themselves; run this without torchrun")
+    listening = checked(callbacks)
+    if not isinstance(seeds, Iterable):
+        raise ConfigError(f"seeds: '{shown(seeds)}' can't be used; name each, as in [0, 1, 2] or \"0..2\"")
     numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
     asked = asked_for(RunConfig(), config, data, changes, train_seeds)
     folder = path_of("out", out)
@@ -163,7 +168,7 @@ def train_seeds(
     graph = as_graph(data, configs[0], reporter.step) if in_memory(data) else None
     ask_for_huge_pages()
     with threads_kept():
-        session.train_missing(configs, reporter, graph)
+        session.train_missing(configs, reporter, graph, listening)
     return Seeds.of(folders)
 
 

@@ -17,6 +17,7 @@ from gnnpipe.files.writing import write_tensors
 from gnnpipe.graph.prepare.fingerprint import array_fingerprint
 from gnnpipe.nn.models import ModelSpec, build_stack
 from gnnpipe.system.failures import reason
+from gnnpipe.system.words import short_number
 
 # A file that somebody else has made may name as many tensors as it likes.
 MOST_NAMED = 8
@@ -149,4 +150,5 @@ def _about(metadata: Mapping[str, str]) -> str:
     known = {key: shown(metadata[key]) for key in keys if key in metadata}
     if len(known) < len(keys):
         return ""
-    return f" ({known['model']} on {known['dataset']}, validation {known['metric']} {known['best_val']})"
+    score = f"{known['metric']} {short_number(known['best_val'])}"
+    return f" ({known['model']} on {known['dataset']}, validation {score})"

@@ -163,8 +163,8 @@ def check_graph_folder(config: GraphConfig) -> None:
     graph = config.graph
     if graph is not None and not (Path(graph) / GRAPH_FILE).is_file():
         raise ConfigError(
-            f"graph: '{shown(graph)}' is no graph folder ({GRAPH_FILE} is absent); gnnpipe import SOURCE "
-            f"--out {shown(graph)} makes one"
+            f"graph: '{shown(graph)}' is no graph folder ({GRAPH_FILE} is absent); name its place with "
+            f"--graph if it has moved, or make one: gnnpipe import SOURCE --out {shown(graph)}"
         )
 
 

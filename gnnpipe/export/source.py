@@ -238,5 +238,6 @@ def _filled(text: str, indent: int = 0, hanging: int | None = None) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text that can end no docstring: letters, digits and a few signs; the others become ``?``."""
-    return re.sub(r"[^A-Za-z0-9 ._+,:()/-]", "?", text[:MOST_OF_A_NAME])
+    """A text that can end no docstring: letters of any language, digits and a few signs; the others become
+    ``?``."""
+    return re.sub(r"[^\w .+,:()/-]", "?", text[:MOST_OF_A_NAME])

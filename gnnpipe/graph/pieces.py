@@ -93,7 +93,8 @@ def inputs_from(
     adjacency = adjacency_from(raw, num_nodes, undirected=choices.undirected)
     notes = (*raw.notes, *adjacency.notes)
     if choices.features is None:
-        features, feature_notes = _features_from(raw, name, num_nodes, assumed)
+        way_out = MADE if known is None else "give each node those that the run was trained on"
+        features, feature_notes = _features_from(raw, name, num_nodes, assumed, way_out)
         return Inputs(adjacency, features, (*notes, *feature_notes), UNSCALED)
     num_given = 0 if raw.features is None else raw.features.shape[-1]
     made = features_made(adjacency.matrix, choices.features, num_given, step, known)
@@ -101,13 +102,13 @@ def inputs_from(
 
 
 def _features_from(
-    raw: RawGraph, name: str, num_nodes: int, assumed: int | None
+    raw: RawGraph, name: str, num_nodes: int, assumed: int | None, way_out: str
 ) -> tuple[Tensor | Csr, tuple[str, ...]]:
     """The features of a data set, or those that are assumed; and notes about them."""
     if raw.features is not None:
         return as_features(raw.features)
     if assumed is None:
-        raise DataError(f"features: {name} has none; {MADE}")
+        raise DataError(f"features: {name} has none; {way_out}")
     note = f"features: {name} has none; as many columns as --hidden are planned for ({assumed})"
     return torch.zeros(1, assumed).expand(num_nodes, assumed), (note,)
 

@@ -25,6 +25,9 @@ class PlanFile:
     graph: GraphFacts
     predictions: Predictions
     metric: Metric
+    features_checksum: str = ""
+    """Of the features in a graph folder (`gnnpipe.graph.folder.read.features_checksum`); empty for other
+    graphs, and for features that are made."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class StoredPlan:
     predictions: Foreseen = Foreseen()
     graph: GraphSize = GraphSize()
     resumed: tuple[Resumption, ...] = ()
+    features_checksum: str = ""
+    """As in `PlanFile`; empty in files of older versions."""
     launches: tuple[str, ...] = ()
     """Launches that started the run, or went on with it, last (see `launch_id`). Empty in files of older
     versions."""

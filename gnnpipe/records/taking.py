@@ -67,10 +67,13 @@ def new_name(dataset: str, model: str) -> Path:
 
 def check_is_run(path: Path, key: str) -> None:
     """Raise ConfigError, which names ``key``, unless a folder is a run's."""
-    if not (path / CONFIG).exists():
-        raise ConfigError(
-            f"{key}: '{path}' is no run ({CONFIG} is absent); name a folder that train made, as in runs/"
-        )
+    if (path / CONFIG).exists():
+        return
+    inside = sorted(path.glob(f"*/{CONFIG}"))  # several seeds, or plans that were compared
+    way_out = (
+        f"name one in it, '{inside[0].parent}'" if inside else "name a folder that train made, as in runs/"
+    )
+    raise ConfigError(f"{key}: '{path}' is no run ({CONFIG} is absent); {way_out}")
 
 
 def check_may_take(path: Path, *, overwrite: bool) -> None:

@@ -186,6 +186,7 @@ def differences(folders: Sequence[RunFolder], ignored: set[str]) -> list[str]:
         summary = folder.summary()
         hardware = {key: value for key, value in summary.hardware.items() if key != "ranks"}
         settings |= _flat({"versions": summary.versions, "hardware": hardware})
+        settings["chunks"] = folder.stored_plan().plan.num_chunks  # a run that chose them does not name them
     keys = sorted({key for settings in every for key in settings} - ignored)
     return [
         f"{shown(key)}: {', '.join(shown(settings.get(key)) for settings in every)}"

@@ -171,7 +171,7 @@ def draw_seeds(
         dots.plot([0.0] * len(known), known, "o", color="#009e73", alpha=0.6)
         deviation = statistics.stdev(known) if len(known) > 1 else 0.0
         dots.errorbar([0.2], [statistics.mean(known)], yerr=[deviation], fmt="_", color="#0072b2", capsize=6)
-    dots.set(title=f"test {name}, mean and standard deviation", xlim=(-0.4, 0.6), xticks=[])
+    dots.set(title=f"test {name}:\nmean and standard deviation", xlim=(-0.4, 0.6), xticks=[])
     return _save(figure, folder / SEEDS_PICTURE)
 
 

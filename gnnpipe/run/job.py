@@ -10,12 +10,13 @@ import gnnpipe
 from gnnpipe.checkpoint.storage import StoredCheckpoint
 from gnnpipe.checkpoint.warm_start import WarmStart, warm_start
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.run import LayoutConfig, Metric, PartBalance
+from gnnpipe.config.run import GraphConfig, LayoutConfig, Metric, PartBalance
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import DataError, PlanError, shown
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
+from gnnpipe.graph.folder.read import features_checksum
 from gnnpipe.graph.prepare.cache import Recipe
 from gnnpipe.graph.prepare.fingerprint import known_fingerprint
 from gnnpipe.graph.prepare.lazy import LazyGraph, at_hand
@@ -308,4 +309,13 @@ def about_model(job: Job, best: Best, facts: GraphFacts) -> dict[str, str]:
 
 def describe_plan(job: Job, facts: GraphFacts, predictions: Predictions) -> PlanFile:
     """The content of plan.json."""
-    return PlanFile(job.plan, facts, predictions, job.metric)
+    return PlanFile(job.plan, facts, predictions, job.metric, checksum_of_features(job.config))
+
+
+def checksum_of_features(config: GraphConfig) -> str:
+    """That of the features in a graph folder; empty for other graphs, and for features that are made.
+
+    Raises:
+        DataError: the folder holds no graph any more.
+    """
+    return features_checksum(Path(config.graph)) if config.graph and not config.features else ""

@@ -103,7 +103,7 @@ def check_same_graph(before: StoredPlan, plan: PlanFile) -> None:
 
     Raises:
         DataError: another number of nodes, edges, features, their entries or classes, another task, other
-            values to be predicted, or other edges, labels or masks.
+            values to be predicted, other edges, labels or masks, or other features in a graph folder.
     """
     for field in fields(GraphSize):
         # features may differ in their last bits between machines; weights are part of the content
@@ -115,12 +115,15 @@ def check_same_graph(before: StoredPlan, plan: PlanFile) -> None:
                 f"data: the run was trained on a graph with {field.name} {shown(old)}, and this one has "
                 f"{new}; give the same graph"
             )
-    old, new = before.graph.content, plan.graph.content
-    if old and new and old != new:  # older versions know nothing of it
-        raise DataError(
-            "data: the run was trained on a graph of the same size with other edges, labels or splits; give "
-            "the same graph (was it imported anew?), or start a new run"
-        )
+    for what, old, new in (
+        ("edges, labels or splits", before.graph.content, plan.graph.content),
+        ("features", before.features_checksum, plan.features_checksum),
+    ):
+        if old and new and old != new:  # older versions know nothing of it
+            raise DataError(
+                f"data: the run was trained on a graph of the same size with other {what}; give the same "
+                "graph (was it imported anew?), or start a new run"
+            )
 
 
 def warn_with(reporter: Reporter) -> Callable[[str], None]:

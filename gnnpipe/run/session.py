@@ -64,7 +64,12 @@ def train(
     return train_under_torchrun(request) if launched_by_torchrun() else _train_here(request)
 
 
-def train_missing(configs: list[Resolved], reporter: Reporter, data: Graph | None = None) -> None:
+def train_missing(
+    configs: list[Resolved],
+    reporter: Reporter,
+    data: Graph | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> None:
     """Train the runs on one graph that are not finished yet, one after the other. All are checked before the
     first starts, as the last may be hours away. The graph is loaded once, and cut once for each way to cut
     it.
@@ -73,6 +78,7 @@ def train_missing(configs: list[Resolved], reporter: Reporter, data: Graph | Non
         configs: of the runs, with their folders; they name the same graph.
         reporter: shows them.
         data: the graph, if it is in memory; None to load it.
+        callbacks: told of each run, in this process.
 
     Raises:
         ConfigError: a folder holds a run with other settings, and ``overwrite`` is not set.
@@ -97,7 +103,7 @@ def train_missing(configs: list[Resolved], reporter: Reporter, data: Graph | Non
         scratch = held_until.enter_context(scratch_folder())
         for config in missing:
             reporter.say(str(config.out))
-            _train_here(Request(config, reporter, data), graph, scratch)
+            _train_here(Request(config, reporter, data, callbacks), graph, scratch)
 
 
 def _train_here(request: Request, graph: LazyGraph | None = None, scratch: Path | None = None) -> RunFolder:

@@ -140,6 +140,8 @@ def test_from_python_with_a_graph_in_memory(stand_in: StandIn, tmp_path: Path) -
     for key in ("seed", "resume"):
         with pytest.raises(ConfigError, match=f"{key}: it says nothing about several seeds"):
             gnnpipe.train_seeds([0], data, **small, **{key: 1})
+    with pytest.raises(ConfigError, match=r"seeds: '3' can't be used; name each, as in \[0, 1, 2\]"):
+        gnnpipe.train_seeds(3, data, **small)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

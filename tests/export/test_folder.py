@@ -18,6 +18,7 @@ from safetensors import safe_open
 import gnnpipe
 from gnnpipe.cli.main import main
 from gnnpipe.errors import ConfigError, DataError
+from gnnpipe.export.source import _plain
 from gnnpipe.files.writing import write_tensors
 from tests.cli.commands import BIN, environment
 from tests.engine.test_exact import MODELS as NAMES
@@ -114,6 +115,13 @@ def test_they_import_little(exported: dict[str, tuple[Made, Path]]) -> None:
         assert top <= allowed
         assert {name for node in ast.walk(tree) for name in imported(node)} - top <= {"safetensors"}
         assert "torch and torch_geometric, and `load` needs safetensors" in (ast.get_docstring(tree) or "")
+
+
+def test_names_can_end_no_docstring() -> None:
+    """Letters of any language stay."""
+    found = _plain('straße 研究_1 """ \\N{BULLET}\n\u202e$')
+    assert found == "straße 研究_1 ??? ?N?BULLET????"
+    assert ast.literal_eval(f'"""{found}"""') == found
 
 
 def imported(node: ast.AST) -> set[str]:

@@ -16,8 +16,9 @@ from gnnpipe.cli.main import main
 from gnnpipe.errors import ConfigError
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.record import Best
+from gnnpipe.records.taking import check_is_run
 from gnnpipe.report.seeds import Figures, Seeds, _over
-from tests.made import plan_file, record, summary
+from tests.made import plan, plan_file, record, summary
 
 
 def runs(where: Path, scores: dict[int, tuple[float, float | None]], metric: str = "accuracy") -> Path:
@@ -85,6 +86,21 @@ def test_what_is_left_out_or_unequal_is_said(tmp_path: Path, capsys: pytest.Capt
     printed = capsys.readouterr().out
     assert "not finished, and not counted: seed 2" in printed
     assert "not equal: lr: 0.1, 0.2" in printed
+
+
+def test_chunks_that_a_run_chose_equal_those_that_it_was_given(tmp_path: Path) -> None:
+    """A run that goes on names the chunks that it chose before."""
+    for chunks, unequal in ((1, ()), (2, ("chunks: 1, 2",))):
+        where = runs(tmp_path / str(chunks), {0: (0.5, 0.5), 1: (0.5, 0.5)})
+        (where / "seed-0" / "config.yaml").write_text("chunks: null\nseed: 0\n")
+        (where / "seed-1" / "config.yaml").write_text(f"chunks: {chunks}\nseed: 1\n")
+        folder = RunFolder(where / "seed-1")
+        folder._write_plan(json.loads(json.dumps(plan_file(of=plan(chunks=chunks)), default=vars)))
+        assert Seeds.of(folders(where)).unequal == unequal
+        with pytest.raises(
+            ConfigError, match=r"is no run \(config.yaml is absent\); name one in it, '.*seed-0'"
+        ):
+            check_is_run(where, "run")
 
 
 def test_one_run_has_no_deviation_and_hidden_labels_no_mean(tmp_path: Path) -> None:

@@ -73,6 +73,16 @@ def read_graph_file(path: Path) -> GraphFile:
         raise DataError(f"graph: {GRAPH_FILE} of '{shown(path)}' can't be used: {_reason(error)}") from None
 
 
+def features_checksum(path: Path) -> str:
+    """The checksums of a folder's features, as graph.yaml has them; empty if it has no features.
+
+    Raises:
+        DataError: graph.yaml can't be used.
+    """
+    arrays = read_graph_file(path).arrays
+    return " ".join(arrays[name].xxh3 for name in sorted(arrays) if name.startswith("feature"))
+
+
 def map_adjacency(folder: Path, stored: dict[str, StoredArray]) -> Csr:
     """The adjacency of a folder that is being written, mapped."""
     arrays: Arrays = {}

@@ -27,7 +27,7 @@ from gnnpipe.records.folder import RunFolder
 from gnnpipe.run.answers.rank import Question
 from gnnpipe.run.answers.results import Answers, Embeddings, Predictions
 from gnnpipe.run.answers.trained import TrainedRun
-from gnnpipe.run.job import graph_of, prepared_file, recipe_of
+from gnnpipe.run.job import checksum_of_features, graph_of, prepared_file, recipe_of
 from gnnpipe.run.reporter import Reporter
 from gnnpipe.schedule.plan import Plan, make_plan
 
@@ -80,7 +80,7 @@ def prepare(
     question = _question(request, run, graph, layer, scratch, reporter)
     prepared = PreparedGraph.load(question.graph)
     if request.own:
-        _check_is_own(run, prepared)
+        _check_is_own(run, prepared, checksum_of_features(request.config))
     return question, _blank(request, run, _wanted(request.nodes, prepared), graph.graph.ids)
 
 
@@ -104,13 +104,13 @@ def hidden_layer(spec: ModelSpec, layer: int) -> tuple[int, int]:
     num_hidden = len(build_stack(spec)) - 1
     if not num_hidden:
         raise ConfigError(
-            f"layer: {spec.model} with one layer has no hidden rows: features become logits at once; use "
+            f"embed: {spec.model} with one layer has no hidden rows: features become logits at once; use "
             "predictions"
         )
     last = first + num_hidden - 1
     if not (first <= layer <= last or -num_hidden <= layer < 0):
         raise ConfigError(
-            f"layer: {layer} is out of range; {spec.model} with {spec.layers} layers has hidden rows after "
+            f"embed: {layer} is out of range; {spec.model} with {spec.layers} layers has hidden rows after "
             f"{first} to {last} convolutions (or -{num_hidden} to -1, counted from the last)"
         )
     number = layer if layer >= 0 else last + 1 + layer
@@ -185,10 +185,12 @@ def _plan(config: LayoutConfig, stored: Plan, num_nodes: int, *, own: bool) -> P
     return replace(plan, layer_ranges=ranges, initial=config.initial)
 
 
-def _check_is_own(run: TrainedRun, prepared: PreparedGraph) -> None:
-    """Raise DataError if the run's graph is no longer the one that it was trained on."""
-    then, now = run.stored.graph, prepared.facts
+def _check_is_own(run: TrainedRun, prepared: PreparedGraph, checksum: str) -> None:
+    """Raise DataError if the run's graph, with that checksum of its features, is no longer the one that it
+    was trained on."""
+    stored, then, now = run.stored, run.stored.graph, prepared.facts
     changed = then.content and now.content != then.content
+    changed = changed or (stored.features_checksum and checksum != stored.features_checksum)
     if changed or not _alike(run.scaling, now.scaling):
         raise DataError(
             f"graph: '{now.name}' has changed since '{run.folder.path}' was trained on it (other edges, "
@@ -226,8 +228,13 @@ def _wanted(nodes: Nodes | Sequence[int] | np.ndarray, prepared: PreparedGraph) 
             )
         return np.sort(prepared.node_id[mask].numpy())
     given = np.asarray(nodes)
-    if given.ndim != 1 or given.dtype.kind not in "iu":
-        raise ConfigError("nodes: expected numbers of nodes in a list, or train, val, test or all")
+    if given.dtype == np.bool_ and given.shape == (num_nodes,):  # a mask, such as data.test_mask
+        return np.flatnonzero(given)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise ConfigError(
+            f"nodes: {given.dtype} {list(given.shape)} can't be used; expected numbers of nodes in a list, a "
+            f"mask of {num_nodes:,} nodes, or train, val, test or all"
+        )
     if given.size and not 0 <= int(given.min()) <= int(given.max()) < num_nodes:
         bad = int(given.min()) if int(given.min()) < 0 else int(given.max())
         raise ConfigError(f"nodes: {bad} is none of {num_nodes:,} nodes (0 to {num_nodes - 1})")

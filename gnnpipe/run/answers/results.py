@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from gnnpipe.errors import ConfigError
-from gnnpipe.files.columns import Column, write_columns
+from gnnpipe.files.columns import Column, check_columns_file, write_columns
 from gnnpipe.files.spool import large_array
 from gnnpipe.graph.data import Task
 from gnnpipe.graph.ids import NodeIds
@@ -21,7 +22,7 @@ from gnnpipe.system.failures import advice, reason
 _ROWS = 1 << 16
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Answers:
     """Rows of numbers about nodes, in the order in which the graph was given."""
 
@@ -37,8 +38,8 @@ class Answers:
         """The id of each row's node: int64 ``[n]``, or texts."""
         return self.nodes if self.ids is None else self.ids.of(self.nodes)
 
-    def save(self, path: Path) -> None:
-        """Write a file, whole or not at all.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file, whole or not at all; one that is there already is replaced.
 
         Args:
             path: the file; its name ends in .npz, .csv or .parquet.
@@ -46,6 +47,8 @@ class Answers:
         Raises:
             ConfigError: it can't be written.
         """
+        path = Path(path)
+        check_columns_file(path, overwrite=True)
         try:
             write_columns(path, [self._node_column(), *self._columns()], len(self.nodes), self._also())
         except OSError as error:
@@ -70,7 +73,7 @@ class Answers:
         return {}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Embeddings(Answers):
     """Hidden rows of a layer."""
 
@@ -78,6 +81,9 @@ class Embeddings(Answers):
     """float32 ``[n, hidden]``; mapped from a file where it is large."""
     layer: int
     """Number of convolutions that the rows have gone through."""
+
+    def __repr__(self) -> str:
+        return f"Embeddings({self.rows.shape[0]} nodes, {self.rows.shape[1]} columns, layer {self.layer})"
 
     def with_rows(self, rows: np.ndarray, peak_memory_bytes: tuple[int, ...]) -> Embeddings:
         """As `Answers.with_rows`."""
@@ -92,7 +98,7 @@ class Embeddings(Answers):
         return {"layer": np.array(self.layer)}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Predictions(Answers):
     """What a model says of nodes. Arrays other than the logits are computed when they are first read."""
 
@@ -107,6 +113,10 @@ class Predictions(Answers):
     """For regression, mean of each value over the training nodes of the run."""
     value_deviation: tuple[float, ...] = ()
     """For regression, standard deviation of each value."""
+
+    def __repr__(self) -> str:
+        columns = "values" if self.task == "regression" else "classes"
+        return f"Predictions({self.logits.shape[0]} nodes, {self.logits.shape[1]} {columns})"
 
     def with_rows(self, rows: np.ndarray, peak_memory_bytes: tuple[int, ...]) -> Predictions:
         """As `Answers.with_rows`."""

@@ -19,6 +19,7 @@ from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import StoredPlan
 from gnnpipe.records.taking import SUMMARY
 from gnnpipe.system.failures import advice, reason
+from gnnpipe.system.words import short_number
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class TrainedRun:
         """A line about a run that is not finished; empty for one that is."""
         if (self.folder.path / SUMMARY).exists():
             return ""
-        epoch, best = self.about.get("best_epoch", ""), self.about.get("best_val", "?")
+        epoch, best = self.about.get("best_epoch", ""), short_number(self.about.get("best_val", "?"))
         of_epoch = f", of epoch {int(epoch) + 1} (validation {best})" if epoch.isdecimal() else ""
         return f"'{self.folder.path}' is not finished: these are its best weights so far{of_epoch}"
 

@@ -198,6 +198,8 @@ def test_another_number_of_features_is_refused(tmp_path: Path) -> None:
         DataError, match=r"features: 'graph' has 9, and '.*run' was trained on 6; give each node"
     ):
         gnnpipe.predict(folder.path, other)
+    with pytest.raises(DataError, match="has none; give each node those that the run was trained on"):
+        gnnpipe.predict(folder.path, Data(edge_index=torch.tensor([[0], [1]]), num_nodes=2))
 
 
 def test_an_unfinished_run_predicts_with_its_best_weights_so_far(tmp_path: Path, caplog: Any) -> None:
@@ -205,7 +207,7 @@ def test_an_unfinished_run_predicts_with_its_best_weights_so_far(tmp_path: Path,
     folder = made_run(tmp_path / "run", data, finished=False)
     with caplog.at_level(logging.WARNING):
         near(gnnpipe.predict(folder.path, data).logits, expected(folder, data)[0])
-    assert "is not finished: these are its best weights so far, of epoch 2 (validation 0.75)" in caplog.text
+    assert "is not finished: these are its best weights so far, of epoch 2 (validation 0.7543)" in caplog.text
     (folder.path / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match="has no weights yet"):
         gnnpipe.predict(folder.path, data)
@@ -317,8 +319,12 @@ def test_nodes_of_a_split(tmp_path: Path) -> None:
         gnnpipe.predict(folder.path, unlabelled, nodes="test")
     with pytest.raises(ConfigError, match=r"nodes: 40 is none of 40 nodes \(0 to 39\)"):
         gnnpipe.predict(folder.path, data, nodes=[3, 40])
-    with pytest.raises(ConfigError, match="nodes: expected numbers of nodes"):
+    with pytest.raises(ConfigError, match=r"nodes: float64 \[1\] can't be used; expected numbers of nodes"):
         gnnpipe.predict(folder.path, data, nodes=[0.5])
+    with pytest.raises(ConfigError, match=r"nodes: bool \[39\] can't be used; .* a mask of 40 nodes"):
+        gnnpipe.predict(folder.path, data, nodes=data.test_mask[:-1])
+    assert gnnpipe.predict(folder.path, data, nodes=data.test_mask).nodes.tolist() == found.nodes.tolist()
+    assert gnnpipe.predict(folder.path, data, nodes=[]).logits.shape == (0, 3)
     with pytest.raises(ConfigError, match="nodes: 'tests' is not known"):
         gnnpipe.predict(folder.path, data, nodes="tests")
 
@@ -327,6 +333,19 @@ def test_ids_of_the_files_come_along(tmp_path: Path) -> None:
     data = replace(directed(), ids=NodeIds.of_text([f"node {index}" for index in range(40)]))
     folder = made_run(tmp_path / "run", data, model="gcn")
     assert gnnpipe.predict(folder.path, data, nodes=[7, 3]).names.tolist() == ["node 7", "node 3"]
+
+
+def test_answers_are_saved_where_a_text_says(tmp_path: Path) -> None:
+    data = directed()
+    found = gnnpipe.predict(made_run(tmp_path / "run", data, model="gcn").path, data)
+    assert repr(found) == "Predictions(40 nodes, 3 classes)"
+    for path in (str(tmp_path / "a.npz"), tmp_path / "b.npz"):
+        found.save(path)
+        with np.load(path) as file:
+            assert np.array_equal(file["logits"], found.logits)
+    for name, message in (("a.txt", "its ending says the format"), ("no/a.csv", "does not exist")):
+        with pytest.raises(ConfigError, match=message):
+            found.save(str(tmp_path / name))
 
 
 def test_large_rows_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +369,7 @@ def test_hidden_layers_are_counted_by_convolutions(model: Model, layers: int) ->
     first, last = (1, layers - 1) if model in ("gcn", "sage") else (0, layers)
     numbers = list(range(first, last + 1))
     if not numbers:
-        with pytest.raises(ConfigError, match=r"layer: (gcn|sage) with one layer has no hidden rows"):
+        with pytest.raises(ConfigError, match=r"embed: (gcn|sage) with one layer has no hidden rows"):
             hidden_layer(spec, -1)
         return
     for place, number in enumerate(numbers):

@@ -211,9 +211,10 @@ def test_a_graph_that_has_changed_is_refused(tmp_path: Path) -> None:
     data = directed(120)
     data.save(tmp_path / "graph")
     run = gnnpipe.train(tmp_path / "graph", model="gcn", out=tmp_path / "run", **SMALL)
-    replace(data, adjacency=directed(120, seed=3).adjacency).save(tmp_path / "graph", overwrite=True)
-    with pytest.raises(ValueError, match="graph: 'graph' has changed since"):
-        run.predict()
+    for change in ({"adjacency": directed(120, seed=3).adjacency}, {"features": data.features.flip(1)}):
+        replace(data, **change).save(tmp_path / "graph", overwrite=True)
+        with pytest.raises(ValueError, match="graph: 'graph' has changed since"):
+            run.predict()
     assert run.predict(tmp_path / "graph").logits.shape == (120, 3)
 
 

@@ -97,6 +97,17 @@ def test_a_callback_ends_a_run_as_finished(tmp_path: Path) -> None:
     assert rows == [(record["loss"], str(record.get("val", ""))) for record in done.records()]
 
 
+def test_every_seed_calls_the_same_callbacks(tmp_path: Path) -> None:
+    mine, early = At(2, lambda: gnnpipe.STOP), gnnpipe.EarlyStopping("loss", patience=2, min_delta=10)
+    settings = {**SMALL, "stages": 1}
+    seeds = gnnpipe.train_seeds((3, 4), out=tmp_path, callbacks=[mine, early], **settings)
+    assert mine.epochs == [0, 1, 2, 0, 1, 2]  # early stopping begins anew with each run
+    assert [start.config["seed"] for start in mine.starts] == [3, 4]
+    assert [run.epochs for run in seeds.runs] == [3, 3]
+    with pytest.raises(ConfigError, match=r"callbacks: At is a class; give an object of it"):
+        gnnpipe.train_seeds((3, 4), out=tmp_path, callbacks=[At], **settings)
+
+
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     whole = gnnpipe.train(out=tmp_path / "whole", **SMALL)

@@ -36,7 +36,8 @@ class TableLabels:
     """int64 ``[num_nodes]`` classes, -1 for none; or float32 ``[num_nodes]`` or ``[num_nodes, num_labels]``,
     NaN for none."""
     class_names: tuple[str, ...] = ()
-    """Name of each class; empty where the file numbers them 0, 1, 2 and so on."""
+    """Name of each class, or of each column of 0 and 1; empty where the file numbers classes 0, 1, 2 and so
+    on."""
     task: KnownTask = "classes"
     """Whether they are classes (columns of 0 and 1 included), or values to be predicted."""
 
@@ -168,8 +169,9 @@ def _several(values: np.ndarray, columns: list[str], ids: Ids, task: LabelTask) 
             "neither 0 nor 1; name one column of classes with --label, or give --task regression to "
             "predict values"
         )
-    are_values = task == "regression" or bool(odd.any())
-    return TableLabels(values.astype(np.float32), task="regression" if are_values else "classes")
+    if task == "regression" or odd.any():
+        return TableLabels(values.astype(np.float32), task="regression")
+    return TableLabels(values.astype(np.float32), tuple(columns))
 
 
 def _numbers(values: np.ndarray, what: str, ids: Ids, task: LabelTask) -> TableLabels:

@@ -282,11 +282,11 @@ def test_several_labels(written: Written) -> None:
     assert all(map(math.isnan, labels(raw)[2]))
     assert dense(raw) == [[5], [6], [7]]
     assert raw.labels.dtype == np.float32  # type: ignore[union-attr]
-    assert raw.task == "classes"
+    assert (raw.task, raw.class_names) == ("classes", ("l_a", "l_b"))
     with pytest.raises(DataError, match=r"5 of node 0, column f, is neither 0 nor 1"):
         written.read(label="l_a,f")
     raw = written.read(label="l_a,f", task="regression", feature_columns="none")
-    assert (labels(raw)[1], raw.task) == ([0, 6], "regression")
+    assert (labels(raw)[1], raw.task, raw.class_names) == ([0, 6], "regression", ())
 
 
 def test_encodings_of_features(written: Written) -> None:
