@@ -57,7 +57,6 @@ def test_what_is_there_is_not_run_again(compared: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_runs_of_other_settings_say_so(compared: Path, tmp_path: Path) -> None:
     done = gnnpipe("train", *SMALL, "--lr", "0.02", "--out", "other", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -114,7 +113,6 @@ def test_a_run_that_is_not_finished(compared: Path, tmp_path: Path) -> None:
     assert "runs: 'begun' is not finished; saved in begun" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_parts_train_like_one_process(compared: Path, tmp_path: Path) -> None:
     """Graph parallelism is exact; the saved model has every layer once."""
