@@ -430,6 +430,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_show(tmp_path: Path, finished: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     shown = gnnpipe("show", "run", cwd=tmp_path)

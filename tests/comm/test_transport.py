@@ -61,6 +61,7 @@ def write_behind_a_send(rank: int, num_ranks: int) -> list[float]:
     return [] if arrived is None else arrived.tolist()
 
 
+@pytest.mark.slow
 def test_what_is_sent_is_a_copy(tmp_path: Path) -> None:
     """Which tells that rows really go by way of another buffer: sent from where they are, they would have
     to stay as they were."""

@@ -100,6 +100,7 @@ def by_hand(case: Case) -> Outcome:
     return outcome
 
 
+@pytest.mark.slow
 def test_stages_see_decoded_rows_and_count_encoded_bytes(tmp_path: Path) -> None:
     by_rank = run_ranks(2, train_coded, folder=tmp_path)
     plain = train(coded("fp32"))

@@ -142,7 +142,7 @@ def check_ranks(rank: int, num_ranks: int, num_parts: int) -> CheckResult:
     return checked(parted(num_parts), stages=stages, rank=rank, links=links)
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sums_over_stages_and_parts(parts: int, tmp_path: Path) -> None:
     """The exact gradient that all ranks find together is plain autograd's, each layer's counted once."""
     found = run_ranks(2 * parts, check_ranks, parts, folder=tmp_path)

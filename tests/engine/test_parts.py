@@ -158,7 +158,8 @@ def train_stale(rank: int, num_ranks: int, num_parts: int) -> list[Outcome]:
     return [train(case, num_ranks // num_parts, rank) for case in stale_cases(num_parts)]
 
 
-@pytest.mark.parametrize(("stages", "parts"), [(1, 2), slow((2, 2)), slow((2, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize(("stages", "parts"), [(1, 2), (2, 2), (2, 3)])
 def test_chunks_and_parts_equal_the_slow_reference(stages: int, parts: int, tmp_path: Path) -> None:
     by_rank = run_ranks(stages * parts, train_stale, parts, folder=tmp_path)
     for index, case in enumerate(stale_cases(parts)):

@@ -60,6 +60,7 @@ def train_cases(rank: int, num_ranks: int, parts: int) -> list[Outcome]:
     return [train(case, num_ranks // parts, rank) for case in cases(parts)]
 
 
+@pytest.mark.slow
 def test_stages_change_nothing_bit_for_bit(tmp_path: Path) -> None:
     by_rank = run_ranks(2, train_cases, 1, folder=tmp_path)
     for index, case in enumerate(cases(1)):
@@ -71,7 +72,8 @@ def test_stages_change_nothing_bit_for_bit(tmp_path: Path) -> None:
             assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize(("stages", "parts"), [(1, 2), pytest.param(2, 2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("stages", "parts"), [(1, 2), (2, 2)])
 def test_parts_exchange_half_the_bytes(stages: int, parts: int, tmp_path: Path) -> None:
     by_rank = run_ranks(stages * parts, train_cases, parts, folder=tmp_path)
     for index, case in enumerate(cases(parts)):

@@ -147,7 +147,8 @@ def hidden(**changes: Any) -> gnnpipe.Graph:
     return gnnpipe.Graph.from_edge_index(edges(dense(whole.adjacency)), whole.features, labels, masks)
 
 
-@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [1, 2])
 def test_hidden_test_labels_are_reported_as_such(
     parts: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
