@@ -87,6 +87,8 @@ class Graph:
     """Whether labels are values to be predicted, and not classes."""
     scaling: FeatureScaling = UNSCALED
     """The numbers by which the features are scaled, if they were scaled here."""
+    hidden_test: Tensor | None = None
+    """bool ``[num_nodes]``: test nodes whose labels are hidden, which are in no mask; None for none."""
 
     def __post_init__(self) -> None:
         """Check everything that a user's data may get wrong; raises DataError."""
@@ -122,6 +124,11 @@ class Graph:
     def masks(self) -> dict[str, Tensor]:
         """The three masks by the name of their split."""
         return {"train": self.train_mask, "val": self.val_mask, "test": self.test_mask}
+
+    def nodes_of(self, split: str) -> Tensor:
+        """Mask of the nodes of a split, bool ``[num_nodes]``, with test nodes whose labels are hidden."""
+        mask = self.masks[split]
+        return mask if split != "test" or self.hidden_test is None else mask | self.hidden_test
 
     @property
     def task(self) -> Task:
@@ -278,7 +285,7 @@ class Graph:
         num_nodes = num_nodes_of(raw, name)
         inputs = inputs_from(raw, name, choices, num_nodes, assumed_width, step)
         wanted = (choices, num_nodes, num_classes, assumed_width)
-        labels, outputs, masks, label_notes = labels_from(raw, name, *wanted)
+        labels, outputs, masks, hidden, label_notes = labels_from(raw, name, *wanted)
         return cls(
             name,
             inputs.adjacency.matrix,
@@ -292,6 +299,7 @@ class Graph:
             class_names=raw.class_names or labels.names,
             regression=labels.kind == "regression",
             scaling=inputs.scaling,
+            hidden_test=hidden,
         )
 
     @classmethod

@@ -110,8 +110,9 @@ def labelled(labels: Tensor) -> Tensor:
 
 def masks_with_labels(
     masks: tuple[Any, Any, Any], labels: Tensor
-) -> tuple[tuple[Tensor, Tensor, Tensor], list[str]]:
-    """The masks without the nodes that have no label, and a note for each mask that shrank.
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, list[str]]:
+    """The masks without the nodes that have no label, the test nodes that have none, and a note for each mask
+    that shrank.
 
     The test mask may lose all its nodes: their labels are hidden.
 
@@ -119,7 +120,7 @@ def masks_with_labels(
         DataError: an argument is no mask, or no node of the training or validation mask has a label.
     """
     has_label, notes = labelled(labels), []
-    kept = []
+    kept, hidden = [], torch.zeros(len(labels), dtype=torch.bool)
     for split, given in zip(("train", "val", "test"), masks, strict=True):
         mask = as_mask(given, f"{split}_mask", len(labels))
         left, total = int((mask & has_label).sum()), int(mask.sum())
@@ -132,7 +133,8 @@ def masks_with_labels(
         elif left < total:
             notes.append(f"{split}_mask: {total - left:,} of {total:,} nodes have no label and are left out")
         kept.append(mask & has_label)
-    return (kept[0], kept[1], kept[2]), notes
+        hidden = mask & ~has_label  # of the last one, the test mask
+    return (kept[0], kept[1], kept[2]), hidden, notes
 
 
 def check_rows(labels: Tensor, num_nodes: int) -> None:

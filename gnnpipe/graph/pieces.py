@@ -149,20 +149,23 @@ def features_made(
 
 def labels_from(
     raw: RawGraph, name: str, choices: Choices, num_nodes: int, num_classes: int | None, assumed: int | None
-) -> tuple[Labels, int, Masks, list[str]]:
-    """Labels, their number of classes or values, and the masks of labelled nodes; and notes about them."""
+) -> tuple[Labels, int, Masks, Tensor | None, list[str]]:
+    """Labels, their number of classes or values, the masks of labelled nodes, and the test nodes whose labels
+    are hidden; and notes about them."""
     if raw.labels is None:
         return _assumed_labels(name, num_nodes, assumed)
     labels = as_labels(raw.labels, raw.task or "auto" if choices.task == "auto" else choices.task)
     check_rows(labels.values, num_nodes)
-    masks, mask_notes = chosen_masks(raw.masks, labels, choices, name)
+    masks, hidden, mask_notes = chosen_masks(raw.masks, labels, choices, name)
     named = len(raw.class_names or labels.names) if labels.kind == "classes" else 0
     _check_num_classes(num_classes)
     outputs = num_classes or raw.num_classes or named or count_outputs(labels)
-    return labels, outputs, masks, [*labels.notes, *class_notes(labels, outputs), *mask_notes]
+    return labels, outputs, masks, hidden, [*labels.notes, *class_notes(labels, outputs), *mask_notes]
 
 
-def _assumed_labels(name: str, num_nodes: int, assumed: int | None) -> tuple[Labels, int, Masks, list[str]]:
+def _assumed_labels(
+    name: str, num_nodes: int, assumed: int | None
+) -> tuple[Labels, int, Masks, Tensor | None, list[str]]:
     """Labels for planning alone, all of the first class; raises DataError where labels are needed."""
     if assumed is None:
         raise DataError(
@@ -170,7 +173,7 @@ def _assumed_labels(name: str, num_nodes: int, assumed: int | None) -> tuple[Lab
         )
     note = f"labels: {name} has none; as many classes as --hidden are planned for ({assumed})"
     labels = Labels(torch.zeros(1, dtype=torch.int64).expand(num_nodes), "classes")
-    return labels, assumed, random_split(num_nodes, 0), [note]
+    return labels, assumed, random_split(num_nodes, 0), None, [note]
 
 
 def _check_num_classes(given: Any) -> None:

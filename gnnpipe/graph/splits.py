@@ -27,8 +27,9 @@ SPLIT_WORDS = {
 
 def chosen_masks(
     shipped: Masks | None, labels: Labels, choices: Choices, name: str
-) -> tuple[Masks, list[str]]:
-    """Masks of labelled nodes, and notes about those that are left out.
+) -> tuple[Masks, Tensor | None, list[str]]:
+    """Masks of labelled nodes; the test nodes whose labels are hidden, if the masks were shipped; and notes
+    about nodes that are left out.
 
     Args:
         shipped: masks ``[num_nodes]``, or ``[num_nodes, num_splits]`` with a column for each split; None in
@@ -42,7 +43,8 @@ def chosen_masks(
             `masks_with_labels`.
     """
     if shipped is None:
-        return _made(labels, choices, name)
+        masks, notes = _made(labels, choices, name)
+        return masks, None, notes
     _check_three(shipped)
     none = torch.zeros(len(labels.values), dtype=torch.bool)
     given = [
@@ -57,7 +59,8 @@ def chosen_masks(
     train, val, test = (
         (mask[:, choices.split] if mask.dim() == 2 else mask).contiguous() for mask in columns
     )
-    return masks_with_labels((train, val, test), labels.values)
+    masks, hidden, notes = masks_with_labels((train, val, test), labels.values)
+    return masks, hidden if hidden.any() else None, notes
 
 
 def _check_three(masks: Any) -> None:

@@ -47,6 +47,8 @@ KINDS = {
 
 # Confusion matrices of more classes have no numbers in their cells, and no names at their sides.
 MOST_NUMBERED, MOST_TICKS = 15, 50
+# Axes by their labels that have whole numbers only.
+COUNTED = ("epoch", "convolution")
 
 
 def draw_report(folder: RunFolder) -> str:
@@ -111,11 +113,17 @@ def _draw_confusion(axes: Any, classes: Classes, names: Sequence[str]) -> None:
             axes.text(column, row, f"{counts[row][column]:,}", ha="center", va="center", color=color)
     if len(counts) <= MOST_TICKS:
         # a name may hold what matplotlib takes for a formula
-        ticks = [shown(class_name(i, names), 20).replace("$", r"\$") for i in range(len(counts))]
+        ticks = [_shortened(class_name(i, names)).replace("$", r"\$") for i in range(len(counts))]
         axes.set_xticks(range(len(counts)), ticks, rotation=90 if names else 0)
         axes.set_yticks(range(len(counts)), ticks)
     split = SPLITS_IN_WORDS[classes.reported]
     axes.set(title=f"{split} nodes, best epoch", xlabel="predicted class", ylabel="class")
+
+
+def _shortened(name: str) -> str:
+    """A class's name in 20 characters: long ones often differ at their end alone."""
+    text = shown(name)
+    return text if len(text) <= 20 else f"{text[:10]}…{text[-9:]}"
 
 
 def draw_comparison(
@@ -177,6 +185,9 @@ def draw_seeds(
 
 def _save(figure: Any, path: Path) -> str:
     """Write a picture; return a line that says so, or why there is none."""
+    for axes in figure.axes:
+        if axes.get_xlabel() in COUNTED:
+            axes.xaxis.get_major_locator().set_params(integer=True)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     try:

@@ -128,6 +128,8 @@ def test_hidden_test_labels() -> None:
         "test_mask: none of its 2 nodes has a label, so there is no test score (hidden labels)" in data.notes
     )
     assert not data.test_mask.any()
+    assert data.nodes_of("test").tolist() == hidden.tolist()
+    assert data.nodes_of("val").tolist() == val.tolist()
     empty = graph(labels, (train, val, torch.zeros(4, dtype=torch.bool)))
     assert "test_mask: it is empty, so there is no test score" in empty.notes
     for masks, message in (
@@ -141,8 +143,8 @@ def test_hidden_test_labels() -> None:
 def test_shipped_splits_are_numbered() -> None:
     labels = as_labels(torch.tensor([0, 1, 0, 1]))
     columns = tuple(torch.stack([mask, mask.roll(1)], dim=1) for mask in one_node_each(4))
-    (train, _, _), _ = chosen_masks(columns, labels, Choices(split=1), "x")  # type: ignore[arg-type]
-    assert train.tolist() == [False, True, False, False]
+    (train, _, _), hidden, _ = chosen_masks(columns, labels, Choices(split=1), "x")  # type: ignore[arg-type]
+    assert (train.tolist(), hidden) == ([False, True, False, False], None)
     with pytest.raises(DataError, match=r"split: 2 does not exist; x ships 2 \(use 0 to 1\)"):
         chosen_masks(columns, labels, Choices(split=2), "x")  # type: ignore[arg-type]
 

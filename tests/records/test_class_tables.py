@@ -12,7 +12,7 @@ from PIL import Image
 from gnnpipe.nn.metrics import ClassCounts, Classes
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.record import Best, Summary
-from gnnpipe.report.pictures import draw_confusion
+from gnnpipe.report.pictures import _draw_confusion, _save, draw_confusion
 from tests.made import summary
 
 COUNTED = Classes(
@@ -69,6 +69,29 @@ def test_the_summary_keeps_the_matrix(tmp_path: Path) -> None:
 def test_a_matrix_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="confusion matrix is not of as many classes"):
         replace(COUNTED, confusion=((1, 2), (3, 4)))
+
+
+def test_long_names_are_told_apart() -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    names = [f"a class whose name is so long {end}" for end in ("one", "two", "x$y")]
+    _draw_confusion(axes, COUNTED, names)
+    ticks = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert ticks == ["a class wh… long one", "a class wh… long two", r"a class wh… long x\$y"]
+
+
+def test_epochs_are_whole(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([1, 2], [0, 1])
+    axes.set(xlabel="epoch")
+    _save(figure, tmp_path / "x.png")
+    assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
 def test_the_picture_is_drawn_with_any_names(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def save_graph(graph: Graph, path: Path, *, overwrite: bool = False, step: Step 
         graph.adjacency,
         graph.features.to_scipy() if isinstance(graph.features, Csr) else graph.features,
         graph.labels,
-        (graph.train_mask, graph.val_mask, graph.test_mask),
+        (graph.train_mask, graph.val_mask, graph.nodes_of("test")),
         graph.notes,
         weight=graph.adjacency.value if graph.weighted else None,
         num_nodes=graph.num_nodes,

@@ -32,7 +32,10 @@ from gnnpipe.run.reporter import Reporter
 from gnnpipe.schedule.plan import Plan, make_plan
 
 # Fields of a graph that say what is known of its nodes.
-ANSWERS = ("labels", "num_classes", "train_mask", "val_mask", "test_mask", "regression", "class_names")
+ANSWERS = (
+    "labels", "num_classes", "train_mask", "val_mask", "test_mask", "hidden_test", "regression",
+    "class_names",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def prepare(
     prepared = PreparedGraph.load(question.graph)
     if request.own:
         _check_is_own(run, prepared, checksum_of_features(request.config))
-    return question, _blank(request, run, _wanted(request.nodes, prepared), graph.graph.ids)
+    return question, _blank(request, run, _wanted(request.nodes, graph.graph), graph.graph.ids)
 
 
 def hidden_layer(spec: ModelSpec, layer: int) -> tuple[int, int]:
@@ -210,23 +213,23 @@ def _alike(then: FeatureScaling, now: FeatureScaling) -> bool:
     return not old or (len(old) == len(new) and np.allclose(old, new, rtol=1e-5, atol=1e-8))
 
 
-def _wanted(nodes: Nodes | Sequence[int] | np.ndarray, prepared: PreparedGraph) -> np.ndarray:
+def _wanted(nodes: Nodes | Sequence[int] | np.ndarray, graph: Graph) -> np.ndarray:
     """Numbers of the wanted nodes, int64.
 
     Raises:
         ConfigError: a number that no node has, or a split that the graph lacks.
     """
-    num_nodes = prepared.facts.num_nodes
+    num_nodes = graph.num_nodes
     if isinstance(nodes, str):
         if nodes == "all":
             return np.arange(num_nodes)
-        mask = prepared.masks.get(nodes)
-        if mask is None or not mask.any():
+        mask = graph.nodes_of(nodes)
+        if not mask.any():
             raise ConfigError(
-                f"nodes: '{shown(nodes)}' has no nodes in '{prepared.facts.name}'; of graphs other than the "
-                "run's own, splits are not read; leave it out, or give numbers of nodes"
+                f"nodes: '{shown(nodes)}' has no nodes in '{graph.name}'; of graphs other than the run's "
+                "own, splits are not read; leave it out, or give numbers of nodes or a mask"
             )
-        return np.sort(prepared.node_id[mask].numpy())
+        return np.flatnonzero(mask.numpy())
     given = np.asarray(nodes)
     if given.dtype == np.bool_ and given.shape == (num_nodes,):  # a mask, such as data.test_mask
         return np.flatnonzero(given)

@@ -335,6 +335,22 @@ def test_ids_of_the_files_come_along(tmp_path: Path) -> None:
     assert gnnpipe.predict(folder.path, data, nodes=[7, 3]).names.tolist() == ["node 7", "node 3"]
 
 
+def test_test_nodes_with_hidden_labels_are_predicted(tmp_path: Path) -> None:
+    """Some of them, or all; also those of a folder that a Graph was saved to."""
+    plain = directed()
+    edges = plain.adjacency.to_scipy().tocoo()
+    for num_hidden in (3, int(plain.test_mask.sum())):
+        labels, asked = plain.labels.clone(), plain.test_mask.nonzero().flatten()
+        labels[asked[:num_hidden]] = -1
+        data = gnnpipe.Graph.from_edge_index(
+            np.stack([edges.col, edges.row]), plain.features, labels, tuple(plain.masks.values())
+        )
+        data.save(tmp_path / f"graph-{num_hidden}")
+        folder = made_run(tmp_path / f"run-{num_hidden}", data, model="gcn")
+        for of in (data, gnnpipe.load(tmp_path / f"graph-{num_hidden}")):
+            assert gnnpipe.predict(folder.path, of, nodes="test").nodes.tolist() == asked.tolist()
+
+
 def test_answers_are_saved_where_a_text_says(tmp_path: Path) -> None:
     data = directed()
     found = gnnpipe.predict(made_run(tmp_path / "run", data, model="gcn").path, data)
