@@ -273,8 +273,13 @@ def test_resume(finished: gnnpipe.Run, tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             gnnpipe.resume(longer, **changes)
-    with pytest.raises(ConfigError, match="holds no run"):
+    with pytest.raises(ConfigError, match=r"holds no run .*; name the folder of one$"):
         gnnpipe.resume(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=rf"holds no run .*, such as '{longer.folder.parent}/"):
+        gnnpipe.resume(longer.folder.parent)
+    shutil.rmtree(longer.folder / "checkpoints")
+    with pytest.raises(ConfigError, match=rf"no checkpoint yet; .* --warm-start {longer.folder} begins"):
+        gnnpipe.resume(longer, epochs=8)
     with pytest.raises(ConfigError, match="resume: '3' can't be used; expected the folder of a run"):
         gnnpipe.resume(3)  # type: ignore[arg-type]
 

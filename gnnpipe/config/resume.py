@@ -45,8 +45,11 @@ def stored_config(folder: Path) -> tuple[str, Content]:
     try:
         text, settings = read_yaml_text(path)
     except FileNotFoundError as error:
+        inside = sorted(folder.glob(f"*/{path.name}"))  # several seeds, or plans that were compared
+        which = f", such as '{inside[0].parent}'" if inside else ""
         raise ConfigError(
             f"resume: '{folder}' holds no run ({error.strerror}: '{path.name}'); name the folder of one"
+            + which
         ) from None
     except (OSError, ValueError) as error:
         why = reason(error, str(path)) if isinstance(error, OSError) else shown(str(error))

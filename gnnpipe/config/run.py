@@ -383,7 +383,7 @@ class RunConfig(CacheConfig, LossConfig, LayoutConfig, GraphConfig):
     """Also log epochs and results elsewhere, as tensorboard,wandb. csv and tensorboard: files in logs of the
     run's folder; wandb: Weights & Biases, offline unless WANDB_MODE is online; mlflow: its server or store,
     or else the folder mlruns. All but csv need a package: pip install 'gnnpipe[tensorboard]'. A run that goes
-    on goes on logging; [] ends that."""
+    on goes on logging; [] ends that. Under torchrun write -m -- gnnpipe, as it has flags that begin alike."""
     resume: str | None = None
     """Go on with the run in this folder from its last checkpoint, with its settings. Flags win over them:
     more --epochs, or another plan (--stages, --parts, --chunks). The graph and the model stay."""

@@ -47,9 +47,11 @@ def start_of(config: Resolved, folder: RunFolder, reporter: Reporter) -> Start |
         return None
     stored = latest(folder.path, warn_with(reporter))
     if stored is None:
+        weights = f"; --warm-start {folder.path} begins with its best weights"
         raise ConfigError(
             f"resume: '{folder.path}' has no checkpoint yet; start it anew with gnnpipe train --config "
             f"{folder.path / CONFIG}, and --checkpoint-every 10 to have one early"
+            + (weights if (folder.path / MODEL).exists() else "")
         )
     epochs = stored.about.epochs
     # A run that was stopped between its last checkpoint and its summary has the summary left to write. That

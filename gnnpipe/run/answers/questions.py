@@ -80,6 +80,8 @@ def prepare(
         reporter.remark(run.unfinished, warning=True)
     layer = _layer(request, run)
     graph = held_until.enter_context(_graph(request, run, reporter))
+    if not request.own:
+        _warn_of_weights(run, graph.graph, reporter)
     question = _question(request, run, graph, layer, scratch, reporter)
     prepared = PreparedGraph.load(question.graph)
     if request.own:
@@ -118,6 +120,21 @@ def hidden_layer(spec: ModelSpec, layer: int) -> tuple[int, int]:
         )
     number = layer if layer >= 0 else last + 1 + layer
     return number, number - first
+
+
+def _warn_of_weights(run: TrainedRun, graph: Graph, reporter: Reporter) -> None:
+    """Warn if only one of another graph and the run's own has weights of edges."""
+    trained = run.stored.graph.weighted  # None: an older version did not keep it
+    if trained and not graph.weighted:
+        reporter.warn(
+            f"edge weights: '{graph.name}' has none, and '{run.folder.path}' was trained with weights; each "
+            "edge weighs 1 now"
+        )
+    if trained is False and graph.weighted:
+        reporter.warn(
+            f"edge weights: '{graph.name}' has weights, and '{run.folder.path}' was trained without; they "
+            "are used now"
+        )
 
 
 def _layer(request: Request, run: TrainedRun) -> int:

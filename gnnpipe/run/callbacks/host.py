@@ -83,7 +83,12 @@ class Host:
         """Tell all callbacks that training starts; what one raises is raised."""
         self._folder = RunFolder(info.folder)
         for callback in self._callbacks:
-            callback.on_train_start(copy.deepcopy(info))
+            returned: object = callback.on_train_start(copy.deepcopy(info))  # type: ignore[func-returns-value]
+            if isinstance(returned, Stop):
+                raise ConfigError(
+                    f"callbacks: {type(callback).__name__}.on_train_start returned STOP; on_epoch_end and "
+                    "on_evaluate can end a run"
+                )
 
     def end(self, summary: Content) -> None:
         """Tell all callbacks that the run is finished; what one raises is raised, after all were told."""

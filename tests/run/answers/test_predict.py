@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,20 @@ def test_degrees_of_a_directed_graph_do_not_fit_those_of_an_undirected_one(tmp_p
     folder = made_run(tmp_path / "run", random_graph(30, 60, undirected=True), features="degree")
     with pytest.raises(DataError, match=r"makes 2 columns of this graph, .* and made 1 of an undirected one"):
         gnnpipe.predict(folder.path, random_graph(30, 60))
+
+
+def test_weights_that_only_one_graph_has_are_warned_of(tmp_path: Path, caplog: Any) -> None:
+    weighted, plain = directed(), random_graph(40, 90)
+    for data, other, message in (
+        (weighted, plain, "has none, and '.*' was trained with weights; each edge weighs 1 now"),
+        (plain, weighted, "has weights, and '.*' was trained without; they are used now"),
+    ):
+        folder = made_run(tmp_path / f"run-{data.weighted}", data, model="gcn")
+        gnnpipe.predict(folder.path, data)
+        assert not caplog.text
+        gnnpipe.predict(folder.path, other)
+        assert re.search(message, caplog.text)
+        caplog.clear()
 
 
 def test_eigenvectors_of_another_graph_are_warned_of(tmp_path: Path, caplog: Any) -> None:

@@ -280,3 +280,12 @@ def test_a_named_log_gives_way_to_a_callback_of_its_kind(tmp_path: Path) -> None
     assert (tmp_path / "run0" / "logs" / "records.csv").exists()
     assert not (tmp_path / "run1" / "logs").exists()
     assert not Host.of([], RunConfig(), Heard())
+
+
+def test_a_stop_before_the_first_epoch_is_refused(tmp_path: Path) -> None:
+    class Early(Callback):
+        def on_train_start(self, run: RunInfo) -> Any:
+            return STOP
+
+    with pytest.raises(ConfigError, match=r"Early.on_train_start returned STOP; on_epoch_end and on"):
+        Host([Early()], Heard()).start(begun(tmp_path / "run"))

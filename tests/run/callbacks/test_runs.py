@@ -261,6 +261,15 @@ def test_under_torchrun_they_run_on_rank_0(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_under_torchrun_log_comes_behind_two_dashes(tmp_path: Path) -> None:
+    """Without them torchrun takes it for one of its own flags."""
+    train = ["gnnpipe", "train", *FLAGS, "--stages", "2", "--log", "csv", "--out", "run"]
+    done = run([str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "--", *train], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "logs" / "records.csv").exists()
+
+
+@pytest.mark.slow
 def test_under_torchrun_a_traceback_is_shown(tmp_path: Path) -> None:
     torchrun = [str(BIN / "torchrun"), "--nproc-per-node", "2", "script.py"]
     (tmp_path / "script.py").write_text(TORCHRUN.replace("ACT", "raise ZeroDivisionError('mine')"))
