@@ -1,4 +1,4 @@
-"""What a call asks for: its settings, its graph and where it shows its progress."""
+"""Arguments of a call: settings, graph, and where progress is shown."""
 
 from __future__ import annotations
 

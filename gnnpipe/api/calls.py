@@ -60,7 +60,7 @@ def open(folder: str | os.PathLike[str]) -> Run:  # noqa: A001 (it is written gn
 
 
 def predict(run: Run | str | os.PathLike[str], data: Any = None, **options: Any) -> Predictions:
-    """What a run's best weights so far predict for the nodes of a graph.
+    """Predict the nodes of a graph with the best weights of a run so far.
 
     Args:
         run: the run, or its folder.

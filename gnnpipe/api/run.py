@@ -62,7 +62,7 @@ class Run:
         return RunFolder(self.folder).lines()
 
     def predict(self, data: Any = None, **options: Any) -> Predictions:
-        """What the best weights so far predict for the nodes of a graph; see `gnnpipe.predict`."""
+        """Predict the nodes of a graph with the best weights so far; see `gnnpipe.predict`."""
         if "embed" in options:
             raise ConfigError("embed: hidden rows come from the method embed of a run")
         answers = answers_of(self.folder, self.data, data, options)

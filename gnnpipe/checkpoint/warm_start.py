@@ -145,7 +145,7 @@ def _times(shape: Shape) -> str:
 
 
 def _about(metadata: Mapping[str, str]) -> str:
-    """What a file's metadata say of its weights; empty where they say nothing."""
+    """Where a file's weights are from, by its metadata; empty where they say nothing."""
     keys = ("model", "dataset", "metric", "best_val")
     known = {key: shown(metadata[key]) for key in keys if key in metadata}
     if len(known) < len(keys):

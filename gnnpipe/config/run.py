@@ -304,7 +304,7 @@ class LayoutConfig(ExchangeConfig, RanksConfig, ModelConfig):
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised."""
+    """The loss that is minimised."""
 
     loss: LossName = "auto"
     """Loss of values to be predicted, in units of their standard deviation. mse: squared error (auto); mae:

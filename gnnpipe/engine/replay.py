@@ -77,7 +77,7 @@ class Replay:
         self._addresses = addresses
 
     def prepare(self) -> None:
-        """What depends on the weights alone."""
+        """Compute what depends on the weights alone."""
 
         def work(_: Tensor | None) -> tuple[Result, list[Tensor]]:
             self._stage.prepare()

@@ -51,14 +51,14 @@ class Features:
     made_by: MadeBy
     """Who makes them: nobody, where the graph has them; a function of the exported file; or gnnpipe alone."""
     scaling: Scaling
-    """What the module does to them before the first layer."""
+    """Steps of the module before the first layer."""
     scaled_by: ScaledBy
     """Whose smallest entry, or means and deviations, they are scaled by; degrees, too."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What the module returns."""
+    """Outputs of the module."""
 
     task: Task
     gives: Literal["logits", "values"]

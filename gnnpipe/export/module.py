@@ -24,7 +24,7 @@ from gnnpipe.system.failures import advice, reason
 
 SOURCE, ABOUT = "model.py", "model.json"
 FILES = {SOURCE, MODEL, ABOUT, "__pycache__"}
-"""What an exported folder holds; Python makes the last one when it imports model.py."""
+"""Files of an exported folder; Python makes the last one when it imports model.py."""
 
 
 def weights_of(trained: Trained) -> dict[str, Tensor]:

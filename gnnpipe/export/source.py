@@ -37,7 +37,7 @@ _COLUMNS: dict[Task, tuple[str, str]] = {
     "multilabel": ("label", "labels"),
     "regression": ("value", "values"),
 }
-"""What a column of the output is, one and several."""
+"""Names of a column of the output, one and several."""
 _ANSWERS: dict[Task, str] = {
     "multiclass": "output.argmax(dim=1)",
     "binary": "output.argmax(dim=1)",

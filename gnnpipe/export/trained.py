@@ -1,4 +1,4 @@
-"""What a run's folder says of its model: settings, sizes, outputs and weights, read and checked."""
+"""The model of a run's folder: settings, sizes, outputs and weights, read and checked."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _scaling_of(folder: RunFolder, graph: GraphSize, num_features: int) -> Featu
 
 
 def _reached(about: Mapping[str, str]) -> Reached | None:
-    """What the weights' file says of them; None if it does not say all."""
+    """The epoch and scores of the weights, from their file; None if that does not say all."""
     test = about.get("test_at_best_val", "hidden")
     try:
         return Reached(

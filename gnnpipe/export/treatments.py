@@ -1,4 +1,4 @@
-"""What a run did to its graph before training, as code of the exported file.
+"""Treatment of the graph before training, as code of the exported file.
 
 Features are scaled by the numbers of the graph that the model was trained on, which go into the code or,
 where they are many, beside the weights. Runs of older versions did not keep them: their exports scale by the
@@ -157,7 +157,7 @@ def _degree_helper(trained: Trained) -> Helper:
 
 
 def steps_of(trained: Trained, *, normalizes: bool) -> list[str]:
-    """What the exported module does to its arguments before the first layer, line by line.
+    """Steps of the exported module before the first layer, line by line.
 
     Args:
         trained: the model.
@@ -202,7 +202,7 @@ def _scale_of(columns: Columns) -> Tensor:
 
 
 def about_features(trained: Trained) -> str:
-    """What a user gives as ``x``."""
+    """The argument ``x`` in words."""
     config, scaling = trained.config, trained.scaling
     words = "float32 ``[num_nodes, in_channels]``, dense: "
     if config.features is None:

@@ -152,7 +152,7 @@ class Runner(ABC, Generic[L, S]):
         into the same memory every time, which a recorded CUDA graph reads."""
 
     def mix(self, h0: Given) -> Mix | None:
-        """What aggregated rows are mixed with before `forward_update`; None for nothing.
+        """Rows that aggregated ones are mixed with before `forward_update`; None for no mix.
 
         Args:
             h0: initial rows ``[n, hidden]``; None if the model has none.

@@ -23,7 +23,7 @@ MOST_CONFUSED = 100
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured, and on labels of which kind."""
+    """The metric, and the kind of labels it is computed on."""
 
     metric: Metric
     task: Task

@@ -44,7 +44,7 @@ def present(write: Callable[[Console], None], console: Console, pictures: Sequen
 
 
 def as_html(write: Callable[[Console], None]) -> str:
-    """What ``write`` prints, in HTML: so a notebook's tables are those of the command line."""
+    """Output of ``write`` in HTML: a notebook's tables are those of the command line."""
     text = io.StringIO()
     console = Console(
         file=text, record=True, highlight=False, soft_wrap=True, width=WIDE, force_terminal=False,

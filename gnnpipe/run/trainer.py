@@ -150,7 +150,7 @@ class Trainer:
         return record, answer
 
     def _ask(self, record: EpochRecord, wish: Wish, *, late: bool = False) -> Answer:
-        """What the callbacks say to an epoch; the same on all ranks. As for `Audience.ask`."""
+        """Answer of the callbacks to an epoch; the same on all ranks. As for `Audience.ask`."""
         if self._audience is None:
             return Answer()
         answer = self._audience.ask(record, wish, late=late)

@@ -1,1 +1,1 @@
-"""What a trained model says of a graph: predictions of its nodes, and hidden rows of any layer."""
+"""Answers of a trained model about a graph: predictions of its nodes, and hidden rows of any layer."""

@@ -100,7 +100,7 @@ class Embeddings(Answers):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Predictions(Answers):
-    """What a model says of nodes. Arrays other than the logits are computed when they are first read."""
+    """Predictions of nodes. Arrays other than the logits are computed when they are first read."""
 
     logits: np.ndarray
     """float32 ``[n, num_classes]``; for values standardised predictions. Mapped from a file where it is

@@ -1,4 +1,4 @@
-"""What a run has learnt: its best weights so far, and all that is needed to apply them."""
+"""The best weights of a run so far, and all that is needed to apply them."""
 
 from __future__ import annotations
 

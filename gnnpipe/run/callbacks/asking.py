@@ -32,7 +32,7 @@ class Listener(Protocol):
         """Send the message of an epoch (`Host.answer`)."""
 
     def answer(self, seconds: float) -> Answer | None:
-        """What the callbacks say to it; None if they take longer than ``seconds``."""
+        """Answer of the callbacks; None if they take longer than ``seconds``."""
 
 
 class Direct:
@@ -46,7 +46,7 @@ class Direct:
         self._answer = from_object(Answer, json.loads(self._host.answer(message)))
 
     def answer(self, seconds: float) -> Answer:
-        """What they said."""
+        """Their answer."""
         return self._answer
 
 
@@ -85,7 +85,7 @@ class Audience:
         self._patience = min(SECONDS_BETWEEN_NEWS, SHARE_OF_TIMEOUT * timeout)
 
     def ask(self, record: EpochRecord, wish: Wish, *, late: bool = False) -> Answer:
-        """What the callbacks say to an epoch; the same on all ranks.
+        """Answer of the callbacks to an epoch; the same on all ranks.
 
         Args:
             record: of the epoch; rank 0's counts.

@@ -1,4 +1,4 @@
-"""What a user derives own callbacks from."""
+"""The base class of callbacks."""
 
 from __future__ import annotations
 

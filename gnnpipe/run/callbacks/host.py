@@ -29,7 +29,7 @@ NOTABLE_SHARE, NOTABLE_SECONDS = 0.2, 2.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What the callbacks say to an epoch."""
+    """Answer of the callbacks to an epoch."""
 
     stop: str = ""
     """Why the run is to end as finished; empty to go on."""
@@ -164,7 +164,7 @@ class Host:
         )
 
     def _call(self, callback: Callback, name: str, record: Content) -> Answer:
-        """What one callback says; an exception is kept if it is the first."""
+        """Answer of one callback; an exception is kept if it is the first."""
         try:
             returned = self._timed(callback, getattr(callback, name), record)
             if isinstance(returned, Stop):
@@ -181,7 +181,7 @@ class Host:
             return Answer(failure=failure)
 
     def _timed(self, callback: Callback, method: Callable[[Content], Any], record: Content) -> Any:
-        """What a method returns; a signal may interrupt it meanwhile."""
+        """Result of a method, which a signal may interrupt."""
         began = time.monotonic()
         try:
             self._interruptible = True

@@ -1,4 +1,4 @@
-"""What callbacks see of a run when its training starts."""
+"""The run as callbacks see it when training starts."""
 
 from __future__ import annotations
 

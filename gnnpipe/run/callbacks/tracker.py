@@ -1,4 +1,4 @@
-"""What the trackers have in common."""
+"""The base class of trackers."""
 
 from __future__ import annotations
 
