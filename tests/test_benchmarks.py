@@ -24,6 +24,7 @@ from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.comm.groups import Links
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.run import Model, RunConfig
+from gnnpipe.graph.csr import Csr
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.planner.costs import GraphSize
 from gnnpipe.planner.workload import WHOLE
@@ -156,6 +157,25 @@ def test_the_device_suite_still_runs() -> None:
     for kind in KINDS:
         found = pulls.race(kind, 8, device, scale=1000)
         assert found["ours fp32"]["off"] < 1e-6
+
+
+def test_the_l2_rate_is_of_numbers_that_were_read() -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    l2 = importlib.import_module("benchmarks.gpu.l2")
+    buffer, out = torch.randn(8 * l2.BLOCK), torch.empty(4)
+    l2._read[(4,)](buffer, out, 8, repeats=3, block=l2.BLOCK)
+    blocks = buffer.view(8, l2.BLOCK).sum(dim=1)
+    wanted = [sum(blocks[(program * 37 + step * 101) % 8] for step in range(3)) for program in range(4)]
+    torch.testing.assert_close(out, torch.stack(wanted), rtol=1e-4, atol=1e-3)  # sums in another order
+
+
+def test_the_least_time_of_an_epoch_counts_what_must_move() -> None:
+    """One layer of width 2 on 3 nodes and 4 entries, with rates of one byte and one second."""
+    limit = importlib.import_module("benchmarks.gpu.limit")
+    graph = Csr(torch.tensor([0, 2, 3, 4]), torch.tensor([0, 1, 2, 0]), torch.ones(4), 3)
+    at = {"l2": 1.0, "copy": 1.0, "products fp32": 1.0}
+    # two aggregations of 4 entries of 8 + 8 bytes; ten passes over rows of 3 x 2 x 4 bytes
+    assert limit.limit(graph, 1, 2, 4, "fp32", at) == 2 * 4 * 16 + 1 + 10 * 24
 
 
 def test_a_device_that_is_the_cpu_agrees_with_it() -> None:

@@ -99,7 +99,7 @@ class PlanConfig(DevicesConfig):
 
 @dataclass(frozen=True)
 class PredictConfig(CacheConfig):
-    """Settings of ``gnnpipe predict``. What is left out is as the run had it."""
+    """Settings of ``gnnpipe predict``; the run's own apply where one is not given."""
 
     out: str | None = None
     """File to write, in the format of its ending: .npz (NumPy's arrays), .csv, or .parquet (with pyarrow)."""

@@ -57,7 +57,7 @@ def adjacency_from(raw: RawGraph, num_nodes: int, *, undirected: bool) -> Adjace
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model reads of a data set."""
+    """Edges and features of a data set: all that a model reads."""
 
     adjacency: Adjacency
     features: Tensor | Csr

@@ -124,6 +124,9 @@ def _of_classes(
     """Cross-entropy's sum and its gradient, by the formulas above; ``logits`` are overwritten."""
     log_p = F.log_softmax(logits, dim=1)
     column = target.unsqueeze(1)
+    if weights is None and not smoothing:  # the usual loss needs no pass of its own over the logits
+        total = -log_p.gather(1, column).sum()
+        return total, log_p.exp_().scatter_add_(1, column, torch.full_like(column, -1, dtype=log_p.dtype))
     if weights is None:
         weights = torch.ones(logits.shape[1], dtype=log_p.dtype, device=log_p.device)
     share = smoothing / logits.shape[1] * weights
