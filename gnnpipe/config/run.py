@@ -15,6 +15,9 @@ Model = Literal["gcn", "sage", "gcnii", "resgcn"]
 DENSE_ENDS: tuple[Model, ...] = ("gcnii", "resgcn")
 """Models with dense layers before the first and after the last convolution. `gnnpipe.nn.models`, which builds
 them, imports PyTorch, so the names are repeated here."""
+Norm = Literal["none", "layer", "batch"]
+Residual = Literal["none", "identity", "linear"]
+JumpingKnowledge = Literal["none", "sum", "max"]
 Metric = Literal[
     "auto", "accuracy", "f1", "roc_auc", "average_precision", "macro_f1", "balanced_accuracy", "r2", "mae",
     "rmse",

@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeAlias, overload
 import torch
 from torch import Tensor, nn
 
+from gnnpipe import ops
+from gnnpipe.nn.edges import Edges
 from gnnpipe.nn.features import SparseRows
 
 Given: TypeAlias = Any
@@ -25,11 +27,12 @@ class Drop(Protocol):
 
 
 class Layer(nn.Module):
-    """A layer with a linear aggregation: ``x, carry = message(h)``, ``z = A @ x``, ``update(z, carry, h0)``.
+    """A layer: ``x, carry = message(h)``, ``z = A @ x``, ``update(z, carry, h0)``.
 
-    `message` and `update`, with the sizes below, are all that an author writes. Both work row by row and are
-    pure functions of their arguments and the weights. Inference runs them as they are; training runs them
-    through a `Runner`, see `gnnpipe.nn.running`.
+    `message` and `update`, with the sizes below, are all that the author of a layer writes whose aggregation
+    is linear. Others override `aggregate`: see `gnnpipe.nn.block` for the general way. Both work row by row
+    and are pure functions of their arguments and the weights. Inference runs them as they are; training runs
+    them through a `Runner`, see `gnnpipe.nn.running`.
 
         class Gin(Layer):
             def __init__(self, in_features: int, out_features: int) -> None:
@@ -53,6 +56,8 @@ class Layer(nn.Module):
     """Columns of the output."""
     width: int | None = None
     """Columns of ``x``, the rows that are aggregated; None for a layer that aggregates nothing."""
+    dropout: float | None = None
+    """Probability that an entry of the input rows is dropped; None for the run's."""
     relu: bool = False
     """Whether the output rows come straight out of a ReLU. Saying so is optional; it allows the layer behind
     to use a written-out derivative."""
@@ -68,6 +73,16 @@ class Layer(nn.Module):
             rows to aggregate, ``[n, width]``, and rows to hand over to `update`; either may be None.
         """
         raise NotImplementedError
+
+    def aggregate(self, edges: Edges, table: Tensor, carry: Given) -> Tensor:
+        """Compute the aggregated rows in evaluation; by default the linear aggregation ``A @ x``.
+
+        Args:
+            edges: edges into some consecutive rows.
+            table: rows ``x`` that they read, ``[num_table_rows, width]``.
+            carry: rows that `message` handed over for these rows.
+        """
+        return ops.of(table.device).pull(edges.matrix, table)
 
     def update(self, z: Given, carry: Given, h0: Given) -> Tensor:
         """Compute the output rows ``[n, out_features]``.

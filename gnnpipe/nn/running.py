@@ -10,6 +10,11 @@
 
     # forward    h --forward_message--> x | table, z = A x | z --forward_update--> out
     # backward   gradient of out --backward_update--> of z | table, A^T | of x --backward_message--> of h
+
+Where the aggregation is not linear, the runner does it, in one of two ways:
+
+    Gathers    z = gather(table)     D = gathered_gradient(of z) | table of D | of x = gather_back(D)
+    Pushes     out = combine(table)  of own rows, of rows read = push(of out) | table of sums | of x
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnpipe.nn.dropout import Dropout
+from gnnpipe.nn.edges import Edges
 from gnnpipe.nn.features import FeatureRows, SparseRows
 from gnnpipe.nn.layer import Given, Layer
 from gnnpipe.ops.mix import Mix
@@ -246,4 +252,90 @@ class Recomputes(ABC, Generic[S]):
             h: input rows ``[n, in_features]``.
             out: tensor to write the output rows to once more, the same bit for bit; None if nobody needs
                 them.
+        """
+
+
+class Gathers(ABC, Generic[S]):
+    """A runner whose aggregation is not linear, and whose gradient is pulled from rows of the readers.
+
+    With attention a source needs of each reader the gradient G of its aggregate, but also what its softmax
+    has divided by, so that rows of the gradient table have more columns than G:
+
+        # weighed by the rules about staleness | newest as they are
+        #            G    <G, z>               |  logsumexp   a_dst
+    """
+
+    aggregated: int
+    """Columns of the aggregated rows z."""
+    gradient_width: int
+    """Columns of the rows of the gradient table."""
+    weighed: int
+    """Number of its first columns that are linear in the gradient."""
+
+    @abstractmethod
+    def gather(self, saved: S, edges: Edges, table: Tensor) -> Tensor:
+        """Aggregate.
+
+        Args:
+            saved: saved activations; what the way back needs is added.
+            edges: edges into the rows of a tile.
+            table: rows ``x`` that they read, float32 or bf16 ``[num_table_rows, width]``.
+
+        Returns:
+            float32 ``[n, aggregated]``.
+        """
+
+    @abstractmethod
+    def gathered_gradient(
+        self, saved: S, edges: Edges, table: Tensor, z_gradient: Tensor, rows: Tensor
+    ) -> None:
+        """Write the rows of the gradient table; gradients of weights add up.
+
+        Args:
+            saved: saved activations as `gather` and `Runner.backward_update` left them.
+            edges: as for `gather`.
+            table: as for `gather`; rows of other chunks may be newer now.
+            z_gradient: gradient of the aggregated rows, ``[n, aggregated]``. It may be overwritten.
+            rows: float32 ``[n, gradient_width]``, to write to.
+        """
+
+    @abstractmethod
+    def gather_back(self, saved: S, edges: Edges, gradients: Tensor, x: Tensor) -> Tensor:
+        """The gradient of the tile's own rows ``x``, ``[n, width]``, from the rows of its readers.
+
+        Args:
+            saved: saved activations as `gathered_gradient` left them.
+            edges: entries of A^T: row i lists the readers of row i.
+            gradients: rows of the gradient table, ``[num_table_rows, gradient_width]``.
+            x: the tile's own rows of the forward table, ``[n, width]``.
+        """
+
+
+class Pushes(ABC, Generic[S]):
+    """A runner of any layer, which makes the gradients of all rows that a tile reads at once."""
+
+    @abstractmethod
+    def combine(self, saved: S, edges: Edges, table: Tensor, out: Tensor) -> None:
+        """Write the output rows of a tile to ``out``, ``[n, out_features]``.
+
+        Args:
+            saved: saved activations.
+            edges: edges into the tile's rows.
+            table: rows ``x`` that they read, ``[num_table_rows, width]``.
+            out: float32 ``[n, out_features]``, to write to.
+        """
+
+    @abstractmethod
+    def push(self, saved: S, edges: Edges, table: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the rows again and differentiate them; gradients of weights add up.
+
+        Args:
+            saved: saved activations as `combine` left them.
+            edges: as for `combine`.
+            table: as for `combine`; rows of other chunks may be newer now.
+            gradient: gradient of the output rows, ``[n, out_features]``.
+
+        Returns:
+            the gradients of the tile's own rows ``x``, ``[n, width]``, and of the rows that it refers to,
+            ``[num_referenced, width]`` in the order of ``edges.block.referenced``.
         """
