@@ -101,7 +101,7 @@ class HaloRoutes:
 
 @dataclass(frozen=True)
 class PendingHalo:
-    """Halo rows on their way into a tensor, which must not be read before `Halo.wait`."""
+    """Rows on their way into a tensor, which must not be read before `Halo.wait`."""
 
     transfers: list[Transfer]
     """A receive from and a send to each other part. One all-to-all would do, but gloo's between two ranks
@@ -140,11 +140,27 @@ class Halo:
         """
         # a copy of the rows, so that the table may change while they travel
         outgoing = rows.index_select(0, route.send)
+        return self._exchange(outgoing, route.send_splits, into, route.arrive_splits, kind)
+
+    def post_back(self, rows: Tensor, into: Tensor, route: Route) -> PendingHalo:
+        """Send halo rows back to their owners, over the route on which they came, without waiting.
+
+        Args:
+            rows: ``[num_rows, width]``, the part's own rows first, then its halo's.
+            into: ``[sum(send_splits), width]``, contiguous: gets what the readers of the part's boundary rows
+                send, in the order of ``route.send``.
+            route: route of the chunk; every part of the stage posts the same chunk.
+        """
+        # a copy, so that the table may change while they travel
+        outgoing = rows[route.arrive.start : route.arrive.stop].clone()
+        return self._exchange(outgoing, route.arrive_splits, into, route.send_splits, COMMUNICATION_GRAPH)
+
+    def _exchange(
+        self, outgoing: Tensor, out_splits: list[int], into: Tensor, in_splits: list[int], kind: str
+    ) -> PendingHalo:
         self._links.bytes_sent[kind] += outgoing.nbytes
         transfers = self._links.carrier.exchange(
-            self._pieces(into, route.arrive_splits),
-            self._pieces(outgoing, route.send_splits),
-            self._links.halo,
+            self._pieces(into, in_splits), self._pieces(outgoing, out_splits), self._links.halo
         )
         return PendingHalo(transfers, outgoing, self._clock.glance())
 

@@ -16,6 +16,7 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import Chunk
 from gnnpipe.graph.cut.halo import part_range
 from gnnpipe.graph.prepare.prepared import PreparedGraph
+from gnnpipe.nn.edges import Edges
 from gnnpipe.nn.features import FeatureRows, SparseRows
 from gnnpipe.ops.mix import Mix
 
@@ -103,6 +104,10 @@ class Tile:
     """Rows of A; columns are the part's own rows, then its forward halo."""
     pull_back: Pull
     """Rows of A^T; columns are the part's own rows, then its backward halo."""
+    edges: Edges
+    """All entries of its rows of A, for layers that do the aggregation themselves."""
+    edges_back: Edges
+    """All entries of its rows of A^T."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +192,12 @@ def cut(
         sizes: sizes of the tiles.
         features: whether the rank reads features.
     """
-    matrix = _own_rows(graph.matrix, graph, place, graph.halo_forward[place.part]).to(device)
-    matrix_t = matrix
+    forward = _part_edges(graph.matrix, graph, place, graph.halo_forward[place.part], None, device)
+    backward = forward
     if graph.matrix_t is not graph.matrix:
-        matrix_t = _own_rows(graph.matrix_t, graph, place, graph.halo_backward[place.part]).to(device)
+        halo = graph.halo_backward[place.part]
+        backward = _part_edges(graph.matrix_t, graph, place, halo, graph.entry_t, device)
+    matrix, matrix_t = forward.matrix, backward.matrix
     part_start = part_range(graph.ranges, place.part).start
     chunks = []
     for index, span in enumerate(graph.ranges[place.part]):
@@ -205,7 +212,9 @@ def cut(
             pull = _pull(matrix, tile_span, route)
             # one matrix, one route: an undirected graph's pulls are the same both ways, and held once
             pull_back = pull if matrix_t is matrix else _pull(matrix_t, tile_span, route_back)
-            tiles.append(Tile(rows, node_id[rows], pull, pull_back))
+            edges = forward.rows(tile_span.start, tile_span.stop)
+            edges_back = edges if backward is forward else backward.rows(tile_span.start, tile_span.stop)
+            tiles.append(Tile(rows, node_id[rows], pull, pull_back, edges, edges_back))
         held = [_feature_rows(graph.features, span, rows, device) for rows in slices] if features else ()
         chunks.append(ChunkData(chunk, node_id, tuple(tiles), first_border, tuple(held)))
     return chunks
@@ -271,6 +280,37 @@ def _own_rows(matrix: Csr, graph: PreparedGraph, place: Place, halo: Tensor) -> 
     local = col - mine.start
     local[remote] = mine.num_nodes + ascending[torch.searchsorted(halo[ascending], col[remote])]
     return replace(rows, col=local.to(rows.col.dtype), num_cols=mine.num_nodes + halo.numel())
+
+
+def _part_edges(
+    matrix: Csr,
+    graph: PreparedGraph,
+    place: Place,
+    halo: Tensor,
+    entry: Tensor | None,
+    device: torch.device,
+) -> Edges:
+    """The part's rows of A or A^T with features and types of their edges.
+
+    Args:
+        matrix: A or A^T of the whole graph.
+        graph: the whole graph.
+        place: place of the rank.
+        halo: ids of the halo rows that the part reads through the matrix.
+        entry: for each entry of A^T its index among those of A, whose order features and types have; None
+            for A.
+        device: device that is to hold everything.
+    """
+    mine = part_range(graph.ranges, place.part)
+    entries = slice(int(matrix.rowptr[mine.start]), int(matrix.rowptr[mine.stop]))
+
+    def of_part(values: Tensor | None) -> Tensor | None:
+        if values is None:
+            return None
+        return (values[entries] if entry is None else values[entry[entries]]).to(device)
+
+    rows = _own_rows(matrix, graph, place, halo).to(device)
+    return Edges(rows, 0, of_part(graph.edge_attr), of_part(graph.edge_type))
 
 
 def _pull(matrix: Csr, span: Chunk, route: Route | None) -> Pull:

@@ -146,7 +146,7 @@ class Engine:
         if action.enters is None:
             return NOTHING
         toward = -1 if action.kind == "F" else 1
-        shape, dtype = self._wire.message(self._stage.shape(order[action.enters]))
+        shape, dtype = self._wire.message(self._stage.shape(order[action.enters], action.kind))
         return self._messages.receive(toward, shape, _tag(action.kind, action.enters), dtype)
 
     def _perform(self, action: Action, rows: Tensor | None) -> list[Tensor]:

@@ -151,7 +151,7 @@ class Recomputed(InitialRows):
     ) -> None:
         # the stage's copy of the input layer; the same weights and masks make the same rows on every stage
         (layer,) = self.beside
-        drops = masks.of_layer(layer.spec.number, data)
+        drops = masks.of_layer(layer.spec.number, data, rate=layer.module.drop_rate)
         kept.made = layer.put(index, data, data.features, drops, products)
         kept.rows = layer.take(index, data, kept.made, None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -141,7 +141,7 @@ class StageLayer:
             self.rows.boundary.post(index)
             # the next chunk to be taken is another one, which may read these halo rows
             if self.lookahead:
-                self._halo_arrives(self.rows, index)
+                self._halo_arrives(index)
         return LayerPass(tiles)
 
     def _write_message(self, saved: Saved, h: FeatureRows, space: Tensor | None) -> None:
@@ -165,8 +165,26 @@ class StageLayer:
             output rows ``[n, out_features]``.
         """
         out = torch.empty(data.chunk.num_nodes, self.module.out_features, device=data.device)
-        initial = data.nothing if h0 is None else data.split(h0)
-        outs = data.split(out)
+        self.aggregate(index, data, done, data.split(out), data.nothing if h0 is None else data.split(h0))
+        return out
+
+    def aggregate(
+        self,
+        index: int,
+        data: ChunkData,
+        done: LayerPass,
+        outs: Sequence[Tensor],
+        initial: Sequence[Tensor | None],
+    ) -> None:
+        """Aggregate and update the tiles of a chunk.
+
+        Args:
+            index: number of the chunk.
+            data: the chunk.
+            done: what `put` returned.
+            outs: of each tile, a tensor to write its output rows to.
+            initial: initial rows of each tile; None if the model has none.
+        """
 
         def update(tile: int, z: Tensor | None) -> None:
             self.runner.forward_update(done.tiles[tile], z, initial[tile], outs[tile])
@@ -175,18 +193,29 @@ class StageLayer:
             for tile in range(len(data.tiles)):
                 update(tile, None)
         else:
-            rows = self.rows
-            # with lookahead the halo has been waited for in `put`
-            wait = (lambda: None) if self.lookahead else (lambda: self._halo_arrives(rows, index))
             mixes = [self.runner.mix(first) for first in initial]
-            pull_tiles([tile.pull for tile in data.tiles], rows.table.rows, update, wait, mixes)
-        return out
+            pulls = [tile.pull for tile in data.tiles]
+            pull_tiles(pulls, self.rows.table.rows, update, lambda: self._halo_arrives(index), mixes)
 
-    def _halo_arrives(self, rows: Rows, index: int) -> None:
-        """Wait for a chunk's halo rows; history gets them too."""
-        arrived = rows.boundary.wait(index)
-        if arrived is not None:
-            rows.table.arrived(arrived)
+    @property
+    def forward_table(self) -> Tensor:
+        """Rows of the forward table of a layer that aggregates."""
+        if self.rows is None:
+            raise TypeError(f"{self.spec.name} aggregates nothing, and has no table")
+        return self.rows.table.rows
+
+    def arriving(self, index: int, data: ChunkData) -> Iterator[int]:
+        """The tiles of a chunk, those that read no halo first, the others once the halo has arrived."""
+        late = [tile.pull.later is not None for tile in data.tiles]
+        yield from (tile for tile, waits in enumerate(late) if not waits)
+        self._halo_arrives(index)
+        yield from (tile for tile, waits in enumerate(late) if waits)
+
+    def _halo_arrives(self, index: int) -> None:
+        """Wait for a chunk's halo rows; history gets them too. With lookahead `put` has waited already."""
+        arrived = None if self.rows is None else self.rows.boundary.wait(index)
+        if self.rows is not None and arrived is not None:
+            self.rows.table.arrived(arrived)
 
     def put_back(
         self, index: int, data: ChunkData, done: LayerPass, gradient: Tensor, h0_gradient: Tensor | None
@@ -202,7 +231,7 @@ class StageLayer:
             h0_gradient: ``[n, hidden]``, to which the gradient of the initial rows is added; None if the
                 model has none.
         """
-        gradients, runner = self.gradients, self.runner
+        gradients = self.gradients
         spaces = data.nothing if gradients is None else data.split_table(gradients.table.rows)
         # dense layers read no initial rows
         initial = data.nothing if h0_gradient is None or self.rows is None else data.split(h0_gradient)
@@ -213,12 +242,9 @@ class StageLayer:
         #     tile   3 (halo)   2 (halo, the border)   1         0
         #                                     post --> travels ----->
         for tile in reversed(range(len(data.tiles))):
-            saved, space = done.tiles[tile], spaces[tile]
-            if space is None:
-                runner.backward_update(saved, by_tile[tile], None, initial[tile])
-            else:
-                with floats(space) as z_gradient:
-                    runner.backward_update(saved, by_tile[tile], z_gradient, initial[tile])
+            self.differentiate_update(
+                data, tile, done.tiles[tile], by_tile[tile], initial[tile], spaces[tile]
+            )
             if gradients is not None and tile == data.border:
                 gradients.boundary.post(index)
         if gradients is not None:
@@ -226,6 +252,31 @@ class StageLayer:
                 gradients.boundary.post(index)
             if self.lookahead:  # chunks that are taken before this one read its rows
                 gradients.table.weigh(gradients.rows_of(index, data))
+
+    def differentiate_update(
+        self,
+        data: ChunkData,
+        tile: int,
+        saved: Saved,
+        gradient: Tensor,
+        initial: Tensor | None,
+        space: Tensor | None,
+    ) -> None:
+        """Differentiate the update of a tile.
+
+        Args:
+            data: the chunk.
+            tile: index of the tile.
+            saved: its saved activations.
+            gradient: gradient of its output rows.
+            initial: tensor to add the gradient of its initial rows to; None if the model has none.
+            space: its rows of the gradient table; None where nobody wants the gradient of its aggregates.
+        """
+        if space is None:
+            self.runner.backward_update(saved, gradient, None, initial)
+        else:
+            with floats(space) as z_gradient:
+                self.runner.backward_update(saved, gradient, z_gradient, initial)
 
     def forget(self, done: LayerPass) -> None:
         """Drop the saved activations that `recall` makes again."""
@@ -267,9 +318,7 @@ class StageLayer:
         Returns:
             gradient of the input rows, ``[n, in_features]``; None if they are features.
         """
-        h_gradient = None
-        if not self.reads_features:
-            h_gradient = torch.empty(data.chunk.num_nodes, self.module.in_features, device=data.device)
+        h_gradient = self.input_gradient(data)
         spaces = data.nothing if h_gradient is None else data.split(h_gradient)
 
         def differentiate(tile: int, x_gradient: Tensor | None) -> None:
@@ -280,29 +329,53 @@ class StageLayer:
             for tile in range(len(data.tiles)):
                 differentiate(tile, None)
         else:
-            self._pull_back(self.gradients, index, data, differentiate)
+            self._pull_back(self.gradients, index, data, done, differentiate)
         return h_gradient
+
+    def input_gradient(self, data: ChunkData) -> Tensor | None:
+        """Room for the gradient of a chunk's input rows; None if they are features."""
+        if self.reads_features:
+            return None
+        return torch.empty(data.chunk.num_nodes, self.module.in_features, device=data.device)
+
+    def pull_back(
+        self,
+        table: Tensor,
+        data: ChunkData,
+        done: LayerPass,
+        differentiate: Callable[[int, Tensor], None],
+        wait: Callable[[], object],
+    ) -> None:
+        """Pull the gradient of the message of each tile.
+
+        Args:
+            table: rows of the gradient table.
+            data: the chunk.
+            done: its saved activations.
+            differentiate: called once for each tile, with its index and its gradient.
+            wait: returns when the halo rows of the chunk have arrived.
+        """
+        pull_tiles([tile.pull_back for tile in data.tiles], table, differentiate, wait)
 
     def _pull_back(
         self,
         gradients: GradientRows,
         index: int,
         data: ChunkData,
+        done: LayerPass,
         differentiate: Callable[[int, Tensor], None],
     ) -> None:
         table = gradients.table
-        pulls = [tile.pull_back for tile in data.tiles]
         # A chunk's own rows count once in its own pull, weighted in those of other chunks. Without lookahead
         # they are weighed after the own pull; with it `put_back` has done so, as others read them before.
         if self.lookahead:
             with table.counted_once(gradients.rows_of(index, data)):
-                pull_tiles(pulls, table.rows, differentiate, lambda: None)
+                self.pull_back(table.rows, data, done, differentiate, lambda: None)
         else:
             # the ranges are known once the halo rows have arrived, in the middle of the pulls
             ranges: list[Chunk] = []
-            pull_tiles(
-                pulls, table.rows, differentiate, lambda: ranges.extend(gradients.rows_of(index, data))
-            )
+            arrive = lambda: ranges.extend(gradients.rows_of(index, data))  # noqa: E731
+            self.pull_back(table.rows, data, done, differentiate, arrive)
             table.weigh(ranges)
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from gnnpipe.comm.halo import Halo, HaloRoutes, Route
 from gnnpipe.engine.boundary import Boundary, ExactBoundary, StaleBoundary
+from gnnpipe.engine.gather import GatheringLayer
 from gnnpipe.engine.layer import GradientRows, Rows, StageLayer
+from gnnpipe.engine.push import PushBoundary, PushingLayer, PushRows, PushTable
 from gnnpipe.engine.tables import ForwardTable, GradientTable, TableSettings
+from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.models import LayerSpec
 from gnnpipe.nn.runners import input_rows, runner_of
+from gnnpipe.nn.running import AnyRunner, Gathers, Pushes
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,11 @@ class LayerBuilder:
     """Device of weights and tables."""
     trains: bool = True
     """Whether the layers are trained. Tables of others have shapes, and take no memory."""
-    shared: dict[int, GradientTable] = field(default_factory=dict)
-    """By width, the gradient tables that layers built later use too, if tables may be shared."""
+    shared: dict[tuple[int, int, str], GradientTable] = field(default_factory=dict)
+    """By width, number of weighed columns and number format, the gradient tables that layers built later use
+    too, if tables may be shared."""
+    shared_pushes: dict[int, PushTable] = field(default_factory=dict)
+    """By width, the same for tables of pushes."""
 
     def build(self, spec: LayerSpec) -> StageLayer:
         """Build a layer with the tables that it needs.
@@ -49,27 +56,47 @@ class LayerBuilder:
         runner, reads_features = runner_of(module, rows), rows == "features"
         if module.width is None:
             return StageLayer(spec, runner, None, None, reads_features=reads_features)
-        num_rows = self.num_rows + _num_arriving(self.routes.forward)
-        forward = ForwardTable(num_rows, module.width, self.settings, self._table_device)
+        settings = self._settings_of(module)
+        forward = ForwardTable(self._forward_rows, module.width, settings, self._table_device)
         table = Rows(forward, self._boundary(self.routes.forward, forward.sent))
-        if not runner.returns_gradient:
-            return StageLayer(spec, runner, table, None, self.lookahead, reads_features)
-        backward = self._gradient_table(module.width)
-        gradients = GradientRows(backward, self._boundary(self.routes.backward, [backward.rows]))
-        return StageLayer(spec, runner, table, gradients, self.lookahead, reads_features)
+        if isinstance(runner, Pushes):
+            pushes = self._pushes(module.width) if runner.returns_gradient else None
+            return PushingLayer(spec, runner, table, None, self.lookahead, reads_features, pushes)
+        gradients = self._gradients(runner, settings) if runner.returns_gradient else None
+        kind = GatheringLayer if isinstance(runner, Gathers) else StageLayer
+        return kind(spec, runner, table, gradients, self.lookahead, reads_features)
+
+    def _settings_of(self, module: Layer) -> TableSettings:
+        return replace(self.settings, format="fp32") if module.fp32_tables else self.settings
+
+    @property
+    def _forward_rows(self) -> int:
+        return self.num_rows + _num_arriving(self.routes.forward)
+
+    def _pushes(self, width: int) -> PushRows:
+        table = self.shared_pushes.get(width)
+        if table is None:
+            table = PushTable(self._forward_rows, width, self.settings, self._table_device)
+        if self.settings.shares_gradients:
+            self.shared_pushes[width] = table
+        return PushRows(table, PushBoundary(self.halo, self.routes.forward, table))
 
     @property
     def _table_device(self) -> torch.device:
         return self.device if self.trains else torch.device("meta")
 
-    def _gradient_table(self, width: int) -> GradientTable:
-        if width in self.shared:
-            return self.shared[width]
-        num_rows = self.num_rows + _num_arriving(self.routes.backward)
-        table = GradientTable(num_rows, width, self.settings, self._table_device)
-        if self.settings.shares_gradients:
-            self.shared[width] = table
-        return table
+    def _gradients(self, runner: AnyRunner, settings: TableSettings) -> GradientRows:
+        width = weighed = runner.layer.width or 0
+        if isinstance(runner, Gathers):
+            width, weighed = runner.gradient_width, runner.weighed
+        key = width, weighed, settings.format
+        table = self.shared.get(key)
+        if table is None:
+            num_rows = self.num_rows + _num_arriving(self.routes.backward)
+            table = GradientTable(num_rows, width, settings, self._table_device, weighed)
+        if settings.shares_gradients:
+            self.shared[key] = table
+        return GradientRows(table, self._boundary(self.routes.backward, [table.rows]))
 
     def _boundary(self, routes: list[Route | None], tensors: list[Tensor]) -> Boundary:
         if self.settings.stale_halo:

@@ -60,12 +60,15 @@ class Masks:
             return None
         return ChunkMasks(data.node_id, self._hidden, self._on_device[:-1])
 
-    def of_layer(self, number: int, data: ChunkData, hashed: ChunkMasks | None = None) -> list[Dropout]:
+    def of_layer(
+        self, number: int, data: ChunkData, hashed: ChunkMasks | None = None, rate: float | None = None
+    ) -> list[Dropout]:
         """The dropout of each tile of a chunk.
 
         Args:
             number: global number of the layer.
             data: the chunk.
+            rate: share of the entries that the layer drops; None for that of the run.
             hashed: random bytes of the chunk from `of_chunk`. Layer 0 doesn't use them, as features have
                 another width.
         """
@@ -73,19 +76,21 @@ class Masks:
         bits = hashed.bits(place) if hashed is not None and number > 0 else None
         key = self._keys[place] if place >= 0 else self._key(number, self._epoch)
         key_on_device = self._each[max(place, -1)]  # the last one for layer 0 of another stage
-        return [Dropout(self._settings.rate, key, tile.node_id, bits, key_on_device) for tile in data.tiles]
+        rate = self._settings.rate if rate is None else rate
+        return [Dropout(rate, key, tile.node_id, bits, key_on_device) for tile in data.tiles]
 
-    def of_tile(self, number: int, tile: Tile, epoch: int) -> Dropout:
+    def of_tile(self, number: int, tile: Tile, epoch: int, rate: float | None = None) -> Dropout:
         """The dropout of one tile in a layer, in any epoch."""
-        return Dropout(self._settings.rate, self._key(number, epoch), tile.node_id)
+        rate = self._settings.rate if rate is None else rate
+        return Dropout(rate, self._key(number, epoch), tile.node_id)
 
-    def noise(self, data: ChunkData, num_streams: int) -> Tensor:
-        """Random bytes, uint8 ``[streams, n, hidden]``, to round the gradient of a chunk that leaves with."""
+    def noise(self, data: ChunkData, num_streams: int, width: int) -> Tensor:
+        """Random bytes, uint8 ``[streams, n, width]``, to round the gradient of a chunk that leaves with."""
         # negative numbers are no layer's: the noise has nothing in common with any mask
         key = dropout_key(self._settings.seed, self._epoch, -1 - self._layers[0])
         keys = torch.full((1,), key, dtype=torch.int64, device=data.device)
-        bits = ChunkMasks(data.node_id, num_streams * self._hidden, keys).bits(0)
-        return bits.reshape(-1, num_streams, self._hidden).transpose(0, 1)
+        bits = ChunkMasks(data.node_id, num_streams * width, keys).bits(0)
+        return bits.reshape(-1, num_streams, width).transpose(0, 1)
 
     def _key(self, layer: int, epoch: int) -> int:
         return dropout_key(self._settings.seed, epoch // self._settings.hold, layer)

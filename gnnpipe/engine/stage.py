@@ -28,7 +28,7 @@ from gnnpipe.nn.layer import Drop
 from gnnpipe.nn.loss import Loss
 from gnnpipe.nn.models import ModelSpec, build_stack
 from gnnpipe.nn.running import WeightProduct
-from gnnpipe.schedule.actions import Action
+from gnnpipe.schedule.actions import Action, Kind
 from gnnpipe.schedule.plan import Plan
 
 
@@ -67,7 +67,7 @@ class Stage:
         *,
         trains: bool = True,
     ) -> None:
-        self.place, self.device, self.hidden = place, device, spec.hidden
+        self.place, self.device = place, device
         self._settings, self._links = settings, links
         self.loss_settings, facts = loss or LossConfig(), graph.facts
         truth = graph.labels, graph.masks["train"]
@@ -131,8 +131,10 @@ class Stage:
     def repeats(self) -> bool:
         """Whether a chunk's work is the same operations on the same memory in every epoch, in any order.
 
-        It is unless rows travel in the middle of it, or the weight of a table is fitted."""
-        return self.place.num_parts == 1 and not (self._settings.waits or self._settings.fitted)
+        It is unless rows travel in the middle of it, the weight of a table is fitted, or a layer aggregates
+        in a way of its own, which nobody has tried."""
+        linear = all(layer.module.is_linear for layer in self.layers)
+        return linear and self.place.num_parts == 1 and not (self._settings.waits or self._settings.fitted)
 
     def entering(self, action: Action) -> int:
         """Number of the chunk that enters with an action in which one does."""
@@ -185,9 +187,20 @@ class Stage:
             layer.settle()
         self.halo.take_waits()
 
-    def shape(self, index: int) -> tuple[int, int, int]:
-        """Shape of a chunk's rows at a stage boundary: ``[streams, n, hidden]``."""
-        return self.initial.num_streams, self.chunks[index].chunk.num_nodes, self.hidden
+    def shape(self, index: int, kind: Kind = "F") -> tuple[int, int, int]:
+        """Shape of what comes in of a chunk: ``[streams, n, width]``.
+
+        Args:
+            index: number of the chunk.
+            kind: F for rows, from the stage before; B for gradients, from the stage behind.
+        """
+        width = self.in_features if kind == "F" else self.layers[-1].module.out_features
+        return self.initial.num_streams, self.chunks[index].chunk.num_nodes, width
+
+    @property
+    def in_features(self) -> int:
+        """Columns of the rows that come in."""
+        return self.layers[0].module.in_features
 
     # Forward: each layer puts the chunk at the seam in front of it and takes the one at the seam behind it.
     #
@@ -237,7 +250,7 @@ class Stage:
 
     def _put(self, layer: StageLayer, index: int, h: Sequence[FeatureRows]) -> None:
         data, kept = self.chunks[index], self._passes[index]
-        drops = self._masks.of_layer(layer.spec.number, data, kept.masks)
+        drops = self._masks.of_layer(layer.spec.number, data, kept.masks, layer.module.drop_rate)
         kept.layers.append(layer.put(index, data, h, drops, self._owed))
         if self._recomputes:
             kept.remember(layer, h)
@@ -332,7 +345,8 @@ class Stage:
     def noise(self, position: int) -> Tensor:
         """Random bytes to round the gradient of the chunk at ``position`` with, which leaves for the stage
         before; see `Masks.noise`."""
-        return self._masks.noise(self.chunks[self._order[position]], self.initial.num_streams)
+        data = self.chunks[self._order[position]]
+        return self._masks.noise(data, self.initial.num_streams, self.in_features)
 
     @property
     def counted_weights(self) -> list[nn.Parameter]:
@@ -356,4 +370,4 @@ class Stage:
         """The dropout of a layer's historical rows as ``epoch`` is to read them."""
         if self._settings.clean:
             return keep_all
-        return self._masks.of_tile(layer.spec.number, tile, epoch)
+        return self._masks.of_tile(layer.spec.number, tile, epoch, layer.module.drop_rate)

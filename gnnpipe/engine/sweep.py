@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.comm.stage_links import Messages
-from gnnpipe.engine.chunks import ChunkData
+from gnnpipe.engine.chunks import ChunkData, Tile
 from gnnpipe.engine.layer import StageLayer
 from gnnpipe.engine.stage import Stage
 from gnnpipe.nn.dropout import keep_all
@@ -100,6 +100,8 @@ def _layer(stage: Stage, layer: StageLayer, rows: TileRows, initial: list[Tensor
     module = layer.module
     # the training table's shape alone counts: a stage that does not train has it without any rows
     table = None if layer.rows is None else torch.empty(layer.rows.table.rows.shape, device=stage.device)
+    was_training = module.training
+    module.eval()  # layers of others may drop or normalise in a way of their own
     carries = [
         _messages(module, h, [] if table is None else data.split_table(table))
         for data, h in zip(stage.chunks, rows, strict=True)
@@ -111,10 +113,16 @@ def _layer(stage: Stage, layer: StageLayer, rows: TileRows, initial: list[Tensor
         out = torch.empty(data.chunk.num_nodes, module.out_features, device=stage.device)
         h0 = data.split(initial[index]) if initial else [None] * len(data.tiles)
         for tile, carry, first, space in zip(data.tiles, carries[index], h0, data.split(out), strict=True):
-            z = None if table is None else tile.pull.all(table)
+            z = None if table is None else _aggregated(module, tile, table, carry)
             space.copy_(module.update(z, carry, first))
         result.append(out)
+    module.train(was_training)
     return result
+
+
+def _aggregated(module: Layer, tile: Tile, table: Tensor, carry: Tensor | None) -> Tensor:
+    # a linear layer's entries are held by whether they read the halo, and tiles have no copy of the whole
+    return tile.pull.all(table) if module.is_linear else module.aggregate(tile.edges, table, carry)
 
 
 def _messages(module: Layer, h: Sequence[FeatureRows], into: list[Tensor]) -> list[Tensor | None]:

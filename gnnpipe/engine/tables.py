@@ -22,7 +22,7 @@ from gnnpipe.config.resolved import Freeze, StalenessSettings
 from gnnpipe.config.run import Gradient, HaloMode, TableFormat
 from gnnpipe.graph.cut.chunks import Chunk
 from gnnpipe.schedule.plan import Plan
-from gnnpipe.schedule.staleness import fresh_probability, gradient_rule, snapshot_due
+from gnnpipe.schedule.staleness import GradientRule, fresh_probability, gradient_rule, snapshot_due
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ class TableSettings:
             stale_halo,
             format=plan.tables,
         )
+
+    @property
+    def rule(self) -> GradientRule:
+        """Weights of pushed gradients."""
+        return gradient_rule(self.gradient, self.weight or 0.0, self.fresh_probability)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -246,10 +251,20 @@ class GradientTable:
         width: columns.
         settings: what the table keeps, and how rows are weighed.
         device: device of the table.
+        weighed: number of the first columns that are weighed; the others stand as they are, see `Gathers`.
+            None for all.
     """
 
-    def __init__(self, num_rows: int, width: int, settings: TableSettings, device: torch.device) -> None:
+    def __init__(
+        self,
+        num_rows: int,
+        width: int,
+        settings: TableSettings,
+        device: torch.device,
+        weighed: int | None = None,
+    ) -> None:
         self._settings = settings
+        self._weighed = width if weighed is None else weighed
         self.rows = torch.zeros(num_rows, width, dtype=settings.dtype, device=device)
         self.newest = torch.zeros_like(self.rows) if settings.keeps_gradients else self.rows
         self.fit = torch.zeros(2, dtype=torch.float64, device=device)
@@ -263,8 +278,9 @@ class GradientTable:
         # fresh: historical is 0, which clears the table; reuse with weight 1: rows stay as they are
         if self.newest is not self.rows:
             torch.mul(self.newest, self._rule.historical, out=self.rows)
+            self.rows[:, self._weighed :] = self.newest[:, self._weighed :]
         elif self._rule.historical != 1.0:
-            self.rows.mul_(self._rule.historical)
+            self.rows[:, : self._weighed].mul_(self._rule.historical)
 
     def weigh(self, ranges: list[Chunk]) -> None:
         """Weigh a chunk's rows for the pulls of other chunks.
@@ -277,14 +293,16 @@ class GradientTable:
             # a rule that needs no last epoch's gradients only scales; see `TableSettings.keeps_gradients`
             if self.newest is self.rows:
                 if self._rule.fresh != 1.0:
-                    rows.mul_(self._rule.fresh)
+                    rows[:, : self._weighed].mul_(self._rule.fresh)
                 continue
             previous = self.newest[span.start : span.stop]
             # only own rows are fitted to: a halo row is one of its owner's, and would count twice
             if self._settings.fitted and index == 0:
-                pair = (rows.double() * previous).sum(), previous.double().square().sum()
-                self.fit += torch.stack(pair)
+                now, before = rows[:, : self._weighed].double(), previous[:, : self._weighed]
+                self.fit += torch.stack([(now * before).sum(), before.double().square().sum()])
+            as_they_are = rows[:, self._weighed :].clone()
             ops.of(rows.device).weigh(rows, previous, self._rule.fresh, self._rule.corrected)
+            rows[:, self._weighed :] = as_they_are
 
     @contextmanager
     def counted_once(self, ranges: list[Chunk]) -> Iterator[None]:

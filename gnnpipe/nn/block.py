@@ -24,8 +24,12 @@ class BlockLayer(Layer):
                 return own + rows.new_zeros(own.shape).index_reduce_(0, target, rows, "amax")
     """
 
+    is_linear = False
     width: int
     """Columns of ``x``: of the input, unless `prepare` changes that."""
+    draws: bool = False
+    """Whether `combine` draws random numbers of PyTorch's generator. It then is seeded for each layer, epoch
+    and tile, so that both runs draw the same; the numbers depend on how the graph is cut."""
 
     def prepare(self, h: Tensor, drop: Drop) -> Tensor:
         """The rows ``[n, width]`` that neighbours read, row by row; by default the dropped input rows.

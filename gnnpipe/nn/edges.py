@@ -58,6 +58,16 @@ class Edges:
         """Number of rows."""
         return self.matrix.num_rows
 
+    def rows(self, start: int, stop: int) -> Edges:
+        """The edges into rows ``[start, stop)`` of these; nothing is copied but row pointers."""
+        first, last = int(self.matrix.rowptr[start]), int(self.matrix.rowptr[stop])
+        return Edges(
+            self.matrix.rows(start, stop),
+            self.start + start,
+            None if self.attr is None else self.attr[first:last],
+            None if self.type is None else self.type[first:last],
+        )
+
     def own(self, table: Tensor) -> Tensor:
         """These rows of a table."""
         return table[self.start : self.start + self.num_rows]

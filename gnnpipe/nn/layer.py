@@ -56,7 +56,11 @@ class Layer(nn.Module):
     """Columns of the output."""
     width: int | None = None
     """Columns of ``x``, the rows that are aggregated; None for a layer that aggregates nothing."""
-    dropout: float | None = None
+    is_linear: bool = True
+    """Whether the aggregated rows are ``A @ x``; `aggregate` is overridden otherwise."""
+    fp32_tables: bool = False
+    """Whether its tables stay fp32 under ``--tables bf16``."""
+    drop_rate: float | None = None
     """Probability that an entry of the input rows is dropped; None for the run's."""
     relu: bool = False
     """Whether the output rows come straight out of a ReLU. Saying so is optional; it allows the layer behind

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from gnnpipe.nn.autograd import Autograd
+from gnnpipe.nn.block import BlockLayer
+from gnnpipe.nn.block_runner import BlockRunner
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import DenseRunner, NormedDenseRunner
 from gnnpipe.nn.layers.gcn import GcnAggregateFirst, GcnTransformFirst
@@ -36,6 +38,8 @@ def runner_of(layer: Layer, rows: InputRows) -> AnyRunner:
         runner = kind.of(layer, rows)
         if runner is not None:
             return runner
+    if isinstance(layer, BlockLayer):
+        return BlockRunner(layer, rows)
     return Autograd(layer, rows)
 
 

@@ -326,7 +326,9 @@ class Pushes(ABC, Generic[S]):
         """
 
     @abstractmethod
-    def push(self, saved: S, edges: Edges, table: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def push(
+        self, saved: S, edges: Edges, table: Tensor, gradient: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Compute the rows again and differentiate them; gradients of weights add up.
 
         Args:
@@ -337,5 +339,5 @@ class Pushes(ABC, Generic[S]):
 
         Returns:
             the gradients of the tile's own rows ``x``, ``[n, width]``, and of the rows that it refers to,
-            ``[num_referenced, width]`` in the order of ``edges.block.referenced``.
+            ``[num_referenced, width]`` in the order of ``edges.block.referenced``; None for no gradient.
         """

@@ -57,7 +57,7 @@ class HashedMask:
 
     def bytes_of(self, num_cols: int) -> Tensor:
         """A random byte for each entry, uint8 ``[num_rows, num_cols]``."""
-        if self.bits is not None:
+        if self.bits is not None and self.bits.shape[1] == num_cols:
             return self.bits
         groups = column_groups(num_cols, self.node_id.device)
         hashed = mixed((self.node_id * NODE + self._salt).unsqueeze(1) + groups)

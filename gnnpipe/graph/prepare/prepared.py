@@ -116,6 +116,9 @@ class PreparedGraph:
     chunk_edges: Tensor
     """int64 ``[2, num_chunks, num_chunks]``: number of entries of A by the chunk of their row (reader) and
     the chunk of their column (owner); first inside parts, then across parts."""
+    edge_attr: Tensor | None = None
+    edge_type: Tensor | None = None
+    entry_t: Tensor | None = None
 
     def with_one_chunk(self) -> PreparedGraph:
         """The same graph in the same numbering, with one chunk a part."""
