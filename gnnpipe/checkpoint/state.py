@@ -51,7 +51,7 @@ class RankState:
         place = self.stage.place
         state = self._weights() if place.part == 0 else {}
         if tables:
-            state |= table_state(self.stage, self.settings)
+            state |= table_state(self.stage, self.settings, self.graph)
         if place.part == 0 and place.is_first:
             state["node_id"] = self.graph.node_id
         return state

@@ -17,6 +17,7 @@ from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.normalize import num_normalized_entries
 from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.models import LayerSpec, ModelSpec
+from gnnpipe.nn.running import AnyRunner, Gathers, Pushes
 from gnnpipe.planner.costs import GraphSize, LayerShape, layer_cost
 from gnnpipe.planner.hardware import Rates
 from gnnpipe.planner.memory.rank import (
@@ -134,14 +135,7 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
         halo: rows that parts read of each other.
         versions: forms in which a row goes forward, see `TableSettings.versions_sent`.
     """
-    layers = [
-        LayerRows(
-            runner.layer.width or 0,
-            runner.returns_gradient,
-            sum(weight.numel() for weight in runner.layer.parameters()),
-        )
-        for _, runner in built_shapes(spec)
-    ]
+    layers = [_layer_rows(runner) for _, runner in built_shapes(spec)]
     stages = [plan.stage_of(item.convolution) for item, _ in built_shapes(spec)]
     initial = initial_rows_of(spec, plan)
     weights = [layer.num_weights for layer in layers]
@@ -149,10 +143,30 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
     num_shared = weights[0] if initial.on_every_stage else 0
     weights[0] -= num_shared
     return Volume(
-        pipeline_bytes(plan.num_stages, num_nodes, spec.hidden, initial.num_streams, plan.wire),
+        pipeline_bytes(boundary_widths(plan, spec), num_nodes, initial.num_streams, plan.wire),
         halo_bytes(layers, halo, versions, plan.tables),
         weight_bytes(weights, stages, plan.num_parts, num_shared),
     )
+
+
+def _layer_rows(runner: AnyRunner) -> LayerRows:
+    layer = runner.layer
+    return LayerRows(
+        layer.width or 0,
+        runner.returns_gradient,
+        sum(weight.numel() for weight in layer.parameters()),
+        runner.gradient_width if isinstance(runner, Gathers) else None,
+        isinstance(runner, Pushes),
+        layer.fp32_tables,
+    )
+
+
+def boundary_widths(plan: Plan, spec: ModelSpec) -> list[int]:
+    """Columns of the rows that cross each stage boundary: those that the first layer behind it reads."""
+    first: dict[int, int] = {}
+    for item, runner in built_shapes(spec):
+        first.setdefault(plan.stage_of(item.convolution), runner.layer.in_features)
+    return [width for stage, width in sorted(first.items()) if stage > 0]
 
 
 def convolution_costs(spec: ModelSpec, size: GraphSize, rates: Rates | None = None) -> list[float]:

@@ -12,6 +12,7 @@ from gnnpipe.checkpoint.warm_start import WarmStart, warm_start
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import GraphConfig, LayoutConfig, Metric, PartBalance
 from gnnpipe.engine.masks import DropoutSettings
+from gnnpipe.engine.push import check_pushes
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import DataError, PlanError, shown
 from gnnpipe.graph.cut.chunks import CutSpec
@@ -30,6 +31,7 @@ from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.costs import row_cost
 from gnnpipe.planner.exact import exact_plan
 from gnnpipe.planner.hardware import Rates, hardware_here
+from gnnpipe.planner.memory.rank import pushing_layers
 from gnnpipe.planner.predictions import Predictions, convolution_costs, graph_size, predict
 from gnnpipe.planner.workload import best_chunks
 from gnnpipe.records.plan_file import PlanFile
@@ -168,7 +170,9 @@ def _outline(config: Resolved, data: Graph) -> Outline:
     metric = resolve_metric(config.metric, data.task)
     if metric in OF_RANKS:
         _check_both_kinds(data, metric)
-    return Outline(plan_for(config, data), spec_for(config, data, config.seed, config.gcnii), metric)
+    plan, spec = plan_for(config, data), spec_for(config, data, config.seed, config.gcnii)
+    check_pushes(pushing_layers(spec), config.staleness, plan, config.halo)
+    return Outline(plan, spec, metric)
 
 
 def recipe_of(plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes") -> Recipe:

@@ -24,6 +24,12 @@ class LayerRows:
     """Whether gradients travel too; they don't if features themselves are aggregated."""
     num_weights: int
     """Number of the layer's weights, entry by entry."""
+    gradient_width: int | None = None
+    """Columns of the rows of gradients; None for as many as ``width``."""
+    pushes: bool = False
+    """Whether gradients go back over the routes of the rows, as fp32, and not over those of A^T."""
+    fp32: bool = False
+    """Whether its rows are fp32 whatever the format of tables."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +64,16 @@ def row_bytes(width: int, wire: WireFormat) -> int:
     return {"fp32": BYTES_PER_NUMBER * width, "bf16": 2 * width, "int8": width + BYTES_PER_NUMBER}[wire]
 
 
-def pipeline_bytes(
-    num_stages: int, num_nodes: int, hidden: int, streams: int = 1, wire: WireFormat = "fp32"
-) -> int:
+def pipeline_bytes(widths: Sequence[int], num_nodes: int, streams: int = 1, wire: WireFormat = "fp32") -> int:
     """Bytes over all stage boundaries in one epoch, forward and backward.
 
     Args:
-        num_stages: S; there are S - 1 boundaries.
+        widths: H, the width of a row, of each of the S - 1 boundaries.
         num_nodes: N.
-        hidden: H, the width of a row.
         streams: rows of a node that cross a boundary: 2 if the initial rows h0 travel along, else 1.
         wire: number format of the rows.
     """
-    return 2 * (num_stages - 1) * num_nodes * row_bytes(hidden, wire) * streams
+    return 2 * num_nodes * streams * sum(row_bytes(width, wire) for width in widths)
 
 
 def halo_bytes(
@@ -86,10 +89,16 @@ def halo_bytes(
         versions: number of forms in which a row travels forward (2 where history keeps clean rows).
         tables: number format of the rows.
     """
-    return sum(
-        row_bytes(layer.width, tables) * (versions * halo.forward + halo.backward * layer.returns_gradient)
-        for layer in layers
-    )
+    total = 0
+    for layer in layers:
+        kept: TableFormat = "fp32" if layer.fp32 else tables
+        total += row_bytes(layer.width, kept) * versions * halo.forward
+        if layer.pushes:
+            total += row_bytes(layer.width, "fp32") * halo.forward * layer.returns_gradient
+        elif layer.returns_gradient:
+            width = layer.width if layer.gradient_width is None else layer.gradient_width
+            total += row_bytes(width, kept) * halo.backward
+    return total
 
 
 def weight_bytes(

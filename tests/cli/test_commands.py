@@ -162,7 +162,7 @@ def test_stages_train_alike_and_leave_a_run(tmp_path: Path) -> None:
             "classes.csv", "confusion.csv",
     }  # fmt: skip
     summary, plan = read(tmp_path / "s2" / "summary.json"), read(tmp_path / "s2" / "plan.json")
-    between_stages = pipeline_bytes(2, 600, 16, 2)
+    between_stages = pipeline_bytes([16], 600, 2)
     assert summary["bytes_per_epoch"] == {
         "communication-layer": between_stages,
         "communication-graph": 0,
@@ -200,7 +200,7 @@ def test_recomputed_initial_rows_train_alike(tmp_path: Path) -> None:
     summary, plan = read(tmp_path / "recompute" / "summary.json"), read(tmp_path / "recompute" / "plan.json")
     volume = plan["predictions"]["volume"]
     assert summary["bytes_per_epoch"] == {
-        "communication-layer": pipeline_bytes(2, 600, 16),
+        "communication-layer": pipeline_bytes([16], 600),
         "communication-graph": 0,
         "weights": volume["weights"],
     }

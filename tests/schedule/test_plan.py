@@ -83,7 +83,7 @@ def test_published_volumes() -> None:
         (5_201, 1000, 1): 0.27,
     }
     for (nodes, hidden, streams), gib in published.items():
-        assert round(pipeline_bytes(8, nodes, hidden, streams) / 2**30, 2) == gib
+        assert round(pipeline_bytes([hidden] * 7, nodes, streams) / 2**30, 2) == gib
 
 
 def test_halo_volume() -> None:
@@ -109,8 +109,8 @@ def test_weight_volume() -> None:
 
 
 def test_bytes_between_stages() -> None:
-    assert pipeline_bytes(3, 10, 8, 2, "bf16") == 2 * 2 * 10 * 8 * 2 * 2
-    assert pipeline_bytes(3, 10, 8, 1, "int8") == 2 * 2 * 10 * (8 + 4)
+    assert pipeline_bytes([8, 8], 10, 2, "bf16") == 2 * 2 * 10 * 8 * 2 * 2
+    assert pipeline_bytes([8, 8], 10, 1, "int8") == 2 * 2 * 10 * (8 + 4)
 
 
 def test_breakdown_adds_up_and_tells_bubble_from_message() -> None:

@@ -17,7 +17,7 @@ from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.nn.models import LayerSpec, ModelSpec, build_stack
 from gnnpipe.nn.runners import rows_behind, runner_of
-from gnnpipe.nn.running import AnyRunner
+from gnnpipe.nn.running import AnyRunner, Pushes
 from gnnpipe.planner.memory.peak import checkpoint_per_rank, peak_memory
 from gnnpipe.planner.memory.shape import LayerColumns, RankShape, RowCounts
 from gnnpipe.schedule.plan import Plan
@@ -42,6 +42,11 @@ def built_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, AnyRunner]]:
         pairs = pairwise([None, *(item() for item in stack)])
         runners = [runner_of(layer, rows_behind(in_front)) for in_front, layer in pairs if layer is not None]
     return list(zip(stack, runners, strict=True))
+
+
+def pushing_layers(spec: ModelSpec) -> list[str]:
+    """Names of the layers whose gradients are pushed."""
+    return [item.name for item, runner in built_shapes(spec) if isinstance(runner, Pushes)]
 
 
 @dataclass(frozen=True)
