@@ -105,14 +105,19 @@ def _stored_rows(graph: PreparedGraph, part: int, node_id: Tensor) -> dict[str, 
         node_id: original id of each row of the stored tables.
     """
     mine = part_range(graph.ranges, part)
-    own = torch.arange(mine.start, mine.stop)
-    place = torch.empty_like(node_id)
-    place[node_id] = torch.arange(len(node_id))  # the inverse permutation
+    own, place = torch.arange(mine.start, mine.stop), _places(node_id)
     rows, gradients = (
         place[graph.node_id[torch.cat([own, halo[part]])]]
         for halo in (graph.halo_forward, graph.halo_backward)
     )
     return {"rows": rows, "snapshot": rows, "gradients": gradients}
+
+
+def _places(node_id: Tensor) -> Tensor:
+    """The row of each original id: the inverse permutation."""
+    place = torch.empty_like(node_id)
+    place[node_id] = torch.arange(len(node_id))
+    return place
 
 
 @dataclass(frozen=True)
@@ -142,9 +147,7 @@ class _StoredPushes:
             sums.copy_(torch.cat([self.stored.read(own), self.stored.read(halo)]))
             return
         whole = torch.cat([self.stored.read(own) for own, _ in keys])
-        node_id = self.stored.read("node_id")
-        place = torch.empty_like(node_id)
-        place[node_id] = torch.arange(len(node_id))
+        place = _places(self.stored.read("node_id"))
         for part, (_, halo) in zip(parts, keys, strict=True):
             whole.index_add_(0, place[self._halo_ids(part)], self.stored.read(halo))
         num_own = part_range(self.graph.ranges, self.part).num_nodes

@@ -104,6 +104,18 @@ class StageLayer:
             self.gradients.table.begin_epoch()
             self.gradients.boundary.begin_epoch()
 
+    def kept_tensors(self) -> list[Tensor]:
+        """All tensors of its tables, and the halo rows beside them."""
+        tensors: list[Tensor] = []
+        if self.rows is not None:
+            table = self.rows.table
+            tensors += [table.rows, table.newest, table.snapshot, *self.rows.boundary.state().values()]
+        if self.gradients is not None:
+            gradients = self.gradients.table
+            tensors += [gradients.rows, gradients.newest, gradients.fit]
+            tensors += self.gradients.boundary.state().values()
+        return tensors
+
     def settle(self) -> None:
         """Wait for boundary rows that are still under way."""
         for table in (self.rows, self.gradients):

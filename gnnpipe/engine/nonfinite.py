@@ -56,15 +56,7 @@ def clear_nonfinite(stage: Stage) -> None:
     """
     stage.settle()
     for layer in stage.layers:
-        tensors: list[Tensor] = []
-        if layer.rows is not None:
-            table = layer.rows.table
-            tensors += [table.rows, table.newest, table.snapshot, *layer.rows.boundary.state().values()]
-        if layer.gradients is not None:
-            gradients = layer.gradients.table
-            tensors += [gradients.rows, gradients.newest, *layer.gradients.boundary.state().values()]
-            gradients.fit.nan_to_num_(0.0, 0.0, 0.0)
-        for rows in tensors:
+        for rows in layer.kept_tensors():
             rows.nan_to_num_(0.0, 0.0, 0.0)
 
 

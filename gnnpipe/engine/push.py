@@ -54,7 +54,9 @@ class PushTable:
 
     def begin_epoch(self) -> None:
         """Weigh the pushes that came too late for the last epoch."""
-        if self._rule.historical != 1.0:
+        if self._rule.historical == 0.0:
+            self.rows.zero_()
+        elif self._rule.historical != 1.0:
             self.rows.mul_(self._rule.historical)
 
     def add(
@@ -163,6 +165,10 @@ class PushingLayer(StageLayer):
         super().begin_epoch(epoch)
         if self.pushes is not None:
             self.pushes.table.begin_epoch()
+
+    def kept_tensors(self) -> list[Tensor]:
+        pushes = [] if self.pushes is None else [self.pushes.table.rows]
+        return [*super().kept_tensors(), *pushes]
 
     def aggregate(
         self,
