@@ -30,6 +30,7 @@ STALENESS = "tests/engine/test_staleness.py"
 LOOKAHEAD = "tests/engine/test_lookahead.py"
 PARTS = "tests/engine/test_parts.py"
 BOUNDARIES = "tests/engine/test_boundaries.py"
+PUSH = "tests/engine/test_push.py"
 GRADIENT_CHECK = "tests/engine/test_gradient_check.py"
 RESUME = "tests/faults/test_resume.py -k every_setting"
 NUMBERS = "tests/faults/test_numbers.py -k stale_halo"
@@ -164,8 +165,8 @@ CHANGES = (
     ),
     Change(
         "rows that are not finite stay under way in a stale halo",
-        "engine/nonfinite.py",
-        ", *layer.rows.boundary.state().values()",
+        "engine/layer.py",
+        ", *self.rows.boundary.state().values()",
         "",
         NUMBERS,
     ),
@@ -307,6 +308,28 @@ CHANGES = (
         "gradient = gradient.div_(self.divisor)",
         "gradient = gradient.div_(max(len(rows), 1))",
         STALENESS,
+    ),
+    # layers whose gradients are pushed
+    Change(
+        "pushes that come too late are read twice",
+        "engine/push.py",
+        "        rows[data.chunk.start : data.chunk.stop] = 0\n",
+        "",
+        PUSH,
+    ),
+    Change(
+        "a tile's own rows are not pushed to",
+        "engine/push.py",
+        "            self.rows[start : start + len(own)] += own\n",
+        "            pass\n",
+        PUSH,
+    ),
+    Change(
+        "random layers draw other numbers on the way back",
+        "nn/block_runner.py",
+        "(saved.drop.key + edges.start) % 2**63",
+        "(saved.drop.key + edges.start + torch.is_grad_enabled()) % 2**63",
+        PUSH,
     ),
     # splits, partition, chunks
     Change(
