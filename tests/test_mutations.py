@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_there_are_forty_and_more() -> None:
-    assert len(CHANGES) == len({change.name for change in CHANGES}) == 40
+    assert len(CHANGES) == len({change.name for change in CHANGES}) >= 40
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)

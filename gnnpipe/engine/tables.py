@@ -124,11 +124,6 @@ class TableSettings:
         return self.tables_per_layer + 4 * self.stale_halo
 
     @property
-    def tables_in_checkpoint(self) -> int:
-        """Number of tables of a layer that the next epoch reads."""
-        return 1 + self.frozen + self.reads_last_gradients
-
-    @property
     def versions_sent(self) -> int:
         """Number of forms in which a row travels to other parts: as this epoch reads it, and, if history is
         clean, as history keeps it."""

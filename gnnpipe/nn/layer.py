@@ -58,6 +58,8 @@ class Layer(nn.Module):
     """Columns of ``x``, the rows that are aggregated; None for a layer that aggregates nothing."""
     is_linear: bool = True
     """Whether the aggregated rows are ``A @ x``; `aggregate` is overridden otherwise."""
+    cost_kind: str = "dense"
+    """Kind of layer by which its cost is predicted; ``gnnpipe profile`` measures those of the models."""
     fp32_tables: bool = False
     """Whether its tables stay fp32 under ``--tables bf16``."""
     drop_rate: float | None = None

@@ -271,6 +271,8 @@ class Gathers(ABC, Generic[S]):
     """Columns of the rows of the gradient table."""
     weighed: int
     """Number of its first columns that are linear in the gradient."""
+    numbers_per_edge: float
+    """Numbers held for each edge of a tile while it works; for the memory estimate."""
 
     @abstractmethod
     def gather(self, saved: S, edges: Edges, table: Tensor) -> Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gnnpipe.planner.block_costs import BlockCosts
 from gnnpipe.planner.hardware import REFERENCE, Rates
+from gnnpipe.schedule.volume import LayerRows
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,20 @@ class LayerShape:
     """Whether the input rows are features, which need no gradient."""
     returns_gradient: bool = True
     """Whether gradients are aggregated too; False where the aggregated rows are features."""
+    pushed: BlockCosts | None = None
+    """Counts of a layer whose gradients are pushed; None for others."""
+    gradient_width: int | None = None
+    """Columns of the rows of gradients; None for as many as ``width``."""
+    fp32: bool = False
+    """Whether its tables are float32 whatever their format."""
+
+    @property
+    def rows(self) -> LayerRows:
+        """Its rows that travel between parts."""
+        pushes = self.pushed is not None
+        return LayerRows(
+            self.width, self.returns_gradient, self.num_weights, self.gradient_width, pushes, self.fp32
+        )
 
 
 @dataclass(frozen=True)
@@ -72,9 +88,9 @@ def layer_seconds(
         num_chunks: number of chunks, each of which costs a start.
         whole: whether the graph, or each part of it, is one chunk.
     """
-    kind = rates.kinds.get(layer.kind) or rates.kinds["dense"]
+    kind = rates.of(layer.kind)
     entry, entry_back = (kind.entry_whole, kind.entry_back_whole) if whole else (kind.entry, kind.entry_back)
-    pull = graph.num_edges * layer.width * rates.gather
+    pull = graph.num_edges * layer.width * rates.edge(layer.kind)
     # numbers of the output rows, which elementwise work is counted in
     rows = rows_back = graph.num_nodes * layer.out_features
     product = graph.num_nodes * layer.num_weights * rates.multiply
@@ -86,7 +102,19 @@ def layer_seconds(
     elif layer.reads_features:
         # dropout goes over the features as well
         rows += graph.num_nodes * layer.in_features
-    pull_back = pull if layer.returns_gradient else 0.0
+    pull_back = graph.num_edges * layer.width * rates.edge_back(layer.kind) * layer.returns_gradient
+    if layer.pushed is not None:
+        # computed once forward; on the way back once more, and differentiated by rows and by weights
+        counts = layer.pushed
+        numbers = graph.num_nodes * counts.row_products + graph.num_edges * counts.edge_products
+        product = numbers * rates.multiply
+        return LayerSeconds(
+            num_chunks * kind.start + rows * entry + product + pull,
+            num_chunks * kind.start_back + rows_back * entry_back + 3 * product + pull_back,
+            0.0,
+            pull,
+            pull_back,
+        )
     return LayerSeconds(
         num_chunks * kind.start + rows * entry + product + pull + dropped,
         num_chunks * kind.start_back
@@ -112,7 +140,7 @@ def row_cost(hidden: int, rates: Rates = REFERENCE, kind: str = "dense") -> floa
         rates: the devices'.
         kind: kind of layer, a key of `Rates.kinds`.
     """
-    layer = rates.kinds.get(kind) or rates.kinds["dense"]
+    layer = rates.of(kind)
     # per column of a row: elementwise work both ways, and three products (forward, gradients of rows and of
     # weights); an edge is read once each way
     row = layer.entry + layer.entry_back + 3 * rates.multiply * hidden

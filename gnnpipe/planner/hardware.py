@@ -47,6 +47,16 @@ class KindRates:
     """`entry` where the graph is one chunk, which needs fewer tables."""
     entry_back_whole: float
     """`entry_back`, likewise."""
+    gather: float | None = None
+    """One number that the aggregation reads along an edge, forward; None where nobody measured the kind."""
+    gather_back: float | None = None
+    """The same backward."""
+
+
+# Seconds of a number that is read along an edge, forward and backward, over those of a linear aggregation:
+# for kinds of layers that a profile has not measured. Attention makes a score for every edge, and pulls twice
+# and three times; pushed layers go through autograd, edge by edge. Measured by benchmarks/attention.
+EDGE_FACTORS = {"gat": (2.0, 4.0), "gatv2": (8.0, 20.0), "push": (8.0, 20.0)}
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,22 @@ class Rates:
     weight: float
     """The optimiser's step of one weight."""
     kinds: dict[str, KindRates]
-    """By kind of layer: a `gnnpipe.config.run.Model`, or ``dense`` for layers that read no neighbours."""
+    """By kind of layer, see `gnnpipe.nn.layer.Layer.cost_kind`; ``dense`` for layers that read no neighbours,
+    and for those that nobody measured."""
+
+    def of(self, kind: str) -> KindRates:
+        """The rates of a kind of layer."""
+        return self.kinds.get(kind) or self.kinds["dense"]
+
+    def edge(self, kind: str) -> float:
+        """Seconds of a number that a layer of a kind reads along an edge, forward."""
+        measured = self.of(kind).gather
+        return self.gather * EDGE_FACTORS.get(kind, (1.0, 1.0))[0] if measured is None else measured
+
+    def edge_back(self, kind: str) -> float:
+        """The same backward."""
+        measured = self.of(kind).gather_back
+        return self.gather * EDGE_FACTORS.get(kind, (1.0, 1.0))[1] if measured is None else measured
 
 
 @dataclass(frozen=True)
@@ -169,7 +194,7 @@ def _figures(values: dict[str, Any]) -> Iterator[float]:
     for value in values.values():
         if isinstance(value, dict):
             yield from _figures(value)
-        elif isinstance(value, int | float):
+        elif isinstance(value, int | float):  # a rate that nobody measured is None
             yield value
 
 

@@ -17,7 +17,7 @@ from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.normalize import num_normalized_entries
 from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.models import LayerSpec, ModelSpec
-from gnnpipe.nn.running import AnyRunner, Gathers, Pushes
+from gnnpipe.nn.running import Gathers
 from gnnpipe.planner.costs import GraphSize, LayerShape, layer_cost
 from gnnpipe.planner.hardware import Rates
 from gnnpipe.planner.memory.rank import (
@@ -25,13 +25,13 @@ from gnnpipe.planner.memory.rank import (
     adjacency_bytes,
     built_shapes,
     checkpoint_memory,
+    counted_blocks,
     rank_memory,
 )
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.schedule.staleness import fresh_probability
 from gnnpipe.schedule.volume import (
     HaloRows,
-    LayerRows,
     Volume,
     halo_bytes,
     pipeline_bytes,
@@ -135,7 +135,7 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
         halo: rows that parts read of each other.
         versions: forms in which a row goes forward, see `TableSettings.versions_sent`.
     """
-    layers = [_layer_rows(runner) for _, runner in built_shapes(spec)]
+    layers = [shape.rows for _, shape in layer_shapes(spec)]
     stages = [plan.stage_of(item.convolution) for item, _ in built_shapes(spec)]
     initial = initial_rows_of(spec, plan)
     weights = [layer.num_weights for layer in layers]
@@ -146,18 +146,6 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
         pipeline_bytes(boundary_widths(plan, spec), num_nodes, initial.num_streams, plan.wire),
         halo_bytes(layers, halo, versions, plan.tables),
         weight_bytes(weights, stages, plan.num_parts, num_shared),
-    )
-
-
-def _layer_rows(runner: AnyRunner) -> LayerRows:
-    layer = runner.layer
-    return LayerRows(
-        layer.width or 0,
-        runner.returns_gradient,
-        sum(weight.numel() for weight in layer.parameters()),
-        runner.gradient_width if isinstance(runner, Gathers) else None,
-        isinstance(runner, Pushes),
-        layer.fp32_tables,
     )
 
 
@@ -200,9 +188,12 @@ def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
                 runner.layer.out_features,
                 runner.layer.width or 0,
                 sum(weight.numel() for weight in runner.layer.parameters()),
-                spec.model if runner.layer.width else "dense",
+                runner.layer.cost_kind,
                 item.number == 0,
                 runner.returns_gradient,
+                counted_blocks(spec).get(item.number),
+                runner.gradient_width if isinstance(runner, Gathers) else None,
+                runner.layer.fp32_tables,
             ),
         )
         for item, runner in built_shapes(spec)
@@ -222,9 +213,15 @@ def _parts(graph: PreparedGraph, tables: TableFormat, ranked_labels: int) -> lis
             _train_share(graph, part),
             graph.labels.dim() == 2,
             ranked_labels,
+            _edges_per_row(graph, part),
         )
         for part, num_rows in enumerate(facts.part_nodes)
     ]
+
+
+def _edges_per_row(graph: PreparedGraph, part: int) -> float:
+    own = part_range(graph.ranges, part)
+    return graph.matrix.rows(own.start, own.stop).num_entries / max(own.num_nodes, 1)
 
 
 def _train_share(graph: PreparedGraph, part: int) -> float:

@@ -230,6 +230,7 @@ def _memory(plan: Plan, question: Question, settings: TableSettings) -> tuple[li
         question.feature_entries // parts,
         question.train_share,
         question.several_labels,
+        edges_per_row=question.size.num_edges / max(question.size.num_nodes, 1),
     )
     # stages between the ends that have equally many layers are alike: one of each kind is counted
     known: dict[tuple[int, bool, bool], tuple[int, int]] = {}

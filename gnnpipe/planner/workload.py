@@ -11,9 +11,16 @@ from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.planner.costs import GraphSize, LayerSeconds, LayerShape, layer_seconds
 from gnnpipe.planner.hardware import Rates
-from gnnpipe.planner.predictions import layer_shapes
+from gnnpipe.planner.predictions import boundary_widths, layer_shapes
 from gnnpipe.schedule.plan import Plan
-from gnnpipe.schedule.volume import HaloRows, bucket_bytes, buckets, row_bytes
+from gnnpipe.schedule.volume import (
+    HaloRows,
+    backward_halo_bytes,
+    bucket_bytes,
+    buckets,
+    forward_halo_bytes,
+    row_bytes,
+)
 
 # Share of a layer's elementwise work that comes before boundary rows leave: dropout when forward, the
 # activation when backward.
@@ -128,13 +135,13 @@ def work_of(
     @functools.cache  # most layers are alike
     def layer(shape: LayerShape) -> LayerWork:
         seconds = layer_seconds(shape, size, rates, pieces, whole=plan.num_chunks == 1)
-        halo = row_bytes(shape.width, plan.tables) / pieces
+        forward = forward_halo_bytes(shape.rows, cut.halo, versions, plan.tables)
         return _layer_work(
             seconds,
             pieces,
             cut.cut,
-            halo * versions * cut.halo.forward,
-            halo * cut.halo.backward * shape.returns_gradient,
+            forward / pieces,
+            backward_halo_bytes(shape.rows, cut.halo, plan.tables) / pieces,
         )
 
     stages: list[list[LayerWork]] = [[] for _ in range(plan.num_stages)]
@@ -145,7 +152,8 @@ def work_of(
         # each stage computes the initial rows itself, by the first layer, instead of receiving them
         for stage in stages[1:]:
             stage.insert(0, layer(shapes[0][1]))
-    message = row_bytes(spec.hidden, plan.wire) * initial.num_streams * size.num_nodes / pieces
+    widest = max(boundary_widths(plan, spec), default=0)
+    message = row_bytes(widest, plan.wire) * initial.num_streams * size.num_nodes / pieces
     step = rates.epoch + rates.weight * max(_stage_weights(plan, spec))
     return Work(tuple(map(tuple, stages)), message, _exposed_sum(plan, spec), step)
 

@@ -89,16 +89,25 @@ def halo_bytes(
         versions: number of forms in which a row travels forward (2 where history keeps clean rows).
         tables: number format of the rows.
     """
-    total = 0
-    for layer in layers:
-        kept: TableFormat = "fp32" if layer.fp32 else tables
-        total += row_bytes(layer.width, kept) * versions * halo.forward
-        if layer.pushes:
-            total += row_bytes(layer.width, "fp32") * halo.forward * layer.returns_gradient
-        elif layer.returns_gradient:
-            width = layer.width if layer.gradient_width is None else layer.gradient_width
-            total += row_bytes(width, kept) * halo.backward
-    return total
+    return sum(
+        forward_halo_bytes(layer, halo, versions, tables) + backward_halo_bytes(layer, halo, tables)
+        for layer in layers
+    )
+
+
+def forward_halo_bytes(layer: LayerRows, halo: HaloRows, versions: int, tables: TableFormat) -> int:
+    """Bytes of a layer's rows forward; see `halo_bytes`."""
+    return row_bytes(layer.width, "fp32" if layer.fp32 else tables) * versions * halo.forward
+
+
+def backward_halo_bytes(layer: LayerRows, halo: HaloRows, tables: TableFormat) -> int:
+    """Bytes of its gradients; see `halo_bytes`."""
+    if not layer.returns_gradient:
+        return 0
+    if layer.pushes:
+        return row_bytes(layer.width, "fp32") * halo.forward
+    width = layer.width if layer.gradient_width is None else layer.gradient_width
+    return row_bytes(width, "fp32" if layer.fp32 else tables) * halo.backward
 
 
 def weight_bytes(

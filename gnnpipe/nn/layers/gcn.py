@@ -26,6 +26,7 @@ class GcnLayer(Convolution):
     Args: as `Convolution`.
     """
 
+    cost_kind = "gcn"
     drawn = ("weight",)
     weight: nn.Parameter
 

@@ -29,6 +29,7 @@ class GcniiLayer(Layer):
         generator: draws the weights.
     """
 
+    cost_kind = "gcnii"
     relu = True
 
     def __init__(

@@ -24,6 +24,8 @@ class ResGcnLayer(Layer):
         generator: draws the weights.
     """
 
+    cost_kind = "resgcn"
+
     def __init__(self, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
         self.width = self.in_features = self.out_features = hidden

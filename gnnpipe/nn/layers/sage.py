@@ -26,6 +26,7 @@ class SageLayer(Convolution):
     Args: as `Convolution`.
     """
 
+    cost_kind = "sage"
     drawn = ("weight_self", "weight_neighbour")
     weight_self: nn.Parameter
     weight_neighbour: nn.Parameter

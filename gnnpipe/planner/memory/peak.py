@@ -16,9 +16,9 @@ A check of the gradient goes through the first two with the whole part as one ch
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from gnnpipe.config.run import TableFormat
 from gnnpipe.planner.memory.shape import RankShape
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER, row_bytes
 
@@ -100,17 +100,24 @@ def table_bytes(rank: RankShape) -> int:
     # a table holds the rows of the part, and behind them those of other parts
     both = rows.part + rows.halo
     for layer in rank.layers:
-        gradients = 0 if rank.shares_gradients else rank.gradient_tables * layer.returns_gradient
-        width = row_bytes(layer.width, rank.tables)
-        total += width * (both * (rank.forward_tables + gradients) + rows.halo * rank.halo_tables)
-    widths = {layer.width for layer in rank.layers if layer.width and layer.returns_gradient}
+        width = rank.table_row(layer)
+        total += width * (both * rank.forward_tables + rows.halo * rank.halo_tables)
+        if not rank.shares_gradients:
+            # sums of pushed gradients are one table under every rule
+            total += both * rank.gradient_row(layer) * (1 if layer.pushes else rank.gradient_tables)
     if rank.shares_gradients:
-        total += both * sum(row_bytes(width, rank.tables) for width in widths)
+        total += both * _shared_gradients(rank)
     if rank.checks:
         # the exact pass has tables of its own: one chunk, so its layers share those of gradients
-        total += both * sum(row_bytes(layer.width, "fp32") for layer in rank.layers)
-        total += both * sum(row_bytes(width, "fp32") for width in widths)
+        total += both * sum(rank.table_row(layer, checks=True) for layer in rank.layers)
+        total += both * _shared_gradients(rank, checks=True)
     return total
+
+
+def _shared_gradients(rank: RankShape, *, checks: bool = False) -> int:
+    """Bytes of a row of all tables of gradients that layers share: one of each kind and width."""
+    rows = {(layer.pushes, rank.gradient_row(layer, checks=checks)) for layer in rank.layers if layer.width}
+    return sum(width for _, width in rows)
 
 
 def weight_bytes(rank: RankShape) -> int:
@@ -222,7 +229,7 @@ def _held_of_others(rank: RankShape) -> int:
 def _tile_bytes(rank: RankShape) -> int:
     """Bytes of a tile in the widest layer: two aggregates, and the result of their dropout or norm."""
     widest = max(max(layer.width, layer.in_features * (not layer.reads_features)) for layer in rank.layers)
-    return rank.floats(3 * widest, rank.rows.tile)
+    return rank.floats(3 * widest, rank.rows.tile) + max(layer.tile_bytes for layer in rank.layers)
 
 
 def at_evaluation(rank: RankShape) -> int:
@@ -238,7 +245,8 @@ def at_evaluation(rank: RankShape) -> int:
         columns = entering + initial + packed + layer.out_features + layer.carried
         tile = layer.width + 2 * layer.out_features
         table = rank.floats(layer.width, rows.part + rows.halo)
-        most = max(most, rank.floats(columns, rows.part) + table + rank.floats(tile, rows.tile))
+        of_tile = rank.floats(tile, rows.tile) + layer.evaluated_bytes
+        most = max(most, rank.floats(columns, rows.part) + table + of_tile)
     if rank.is_last:
         metric = METRIC_OF_LABELS if rank.several_labels else METRIC_OF_CLASSES
         logits = rank.floats(rank.num_classes, rows.part)
@@ -250,27 +258,26 @@ def at_evaluation(rank: RankShape) -> int:
     return most + BYTES_PER_NUMBER * COPIES_IN_EVALUATION * rank.num_weights
 
 
+@dataclass(frozen=True)
+class CheckpointRows:
+    """Bytes of a layer's rows in a checkpoint."""
+
+    own: int
+    """Bytes for each of the part's own rows."""
+    halo: int
+    """Bytes for each halo row; 0 where those are copies of their owners' rows."""
+
+
 def checkpoint_per_rank(
-    widths: list[int],
-    num_weights: int,
-    num_rows: int,
-    num_halo: int,
-    tables_per_layer: int,
-    halo_tables_per_layer: int,
-    tables: TableFormat = "fp32",
+    layers: Sequence[CheckpointRows], num_weights: int, num_rows: int, num_halo: int
 ) -> int:
     """Bytes of a rank's share of a checkpoint, which its host holds in memory from the first one on.
 
     Args:
-        widths: columns of each layer's tables (0 for a layer without any).
+        layers: rows of each layer of the stage.
         num_weights: numbers in the stage's weights.
         num_rows: nodes of the rank's part.
         num_halo: rows of other parts in its tables.
-        tables_per_layer: tables of the part's own rows that a checkpoint saves.
-        halo_tables_per_layer: tables of halo rows that it saves; none where they are copies of their owners'
-            rows.
-        tables: format of the rows.
     """
-    rows = num_rows * tables_per_layer + num_halo * halo_tables_per_layer
     weights = COPIES_IN_CHECKPOINT * BYTES_PER_NUMBER * num_weights
-    return weights + sum(rows * row_bytes(width, tables) for width in widths)
+    return weights + sum(num_rows * layer.own + num_halo * layer.halo for layer in layers)

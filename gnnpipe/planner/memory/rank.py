@@ -15,13 +15,16 @@ from gnnpipe.config.run import TableFormat
 from gnnpipe.engine.chunks import MOST_ROWS_PER_TILE
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.tables import TableSettings
+from gnnpipe.nn.block import BlockLayer
 from gnnpipe.nn.models import LayerSpec, ModelSpec, build_stack
 from gnnpipe.nn.runners import rows_behind, runner_of
-from gnnpipe.nn.running import AnyRunner, Pushes
-from gnnpipe.planner.memory.peak import checkpoint_per_rank, peak_memory
+from gnnpipe.nn.running import AnyRunner, Gathers, Pushes
+from gnnpipe.planner.block_costs import BlockCosts, block_costs
+from gnnpipe.planner.memory.peak import CheckpointRows, checkpoint_per_rank, peak_memory
 from gnnpipe.planner.memory.shape import LayerColumns, RankShape, RowCounts
+from gnnpipe.planner.memory.tile import tile_work
 from gnnpipe.schedule.plan import Plan
-from gnnpipe.schedule.volume import BYTES_PER_NUMBER
+from gnnpipe.schedule.volume import BYTES_PER_NUMBER, row_bytes
 
 # Bytes of a class number or of a node's id.
 BYTES_OF_ID = 8
@@ -42,6 +45,23 @@ def built_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, AnyRunner]]:
         pairs = pairwise([None, *(item() for item in stack)])
         runners = [runner_of(layer, rows_behind(in_front)) for in_front, layer in pairs if layer is not None]
     return list(zip(stack, runners, strict=True))
+
+
+@functools.lru_cache(maxsize=8)
+def counted_blocks(spec: ModelSpec) -> dict[int, BlockCosts]:
+    """Counts of each layer whose gradients are pushed, by its number. Layers of one shape are alike."""
+    counts: dict[str, BlockCosts] = {}
+    found = {}
+    for item, runner in built_shapes(spec):
+        if isinstance(runner, Pushes):
+            layer = runner.layer
+            shape = f"{layer} {layer.in_features} {layer.width} {layer.out_features}"
+            if shape not in counts:
+                built = item()
+                if isinstance(built, BlockLayer):
+                    counts[shape] = block_costs(built)
+            found[item.number] = counts[shape]
+    return found
 
 
 def pushing_layers(spec: ModelSpec) -> list[str]:
@@ -69,6 +89,8 @@ class RankRows:
     """Whether a node may have several labels."""
     ranked_labels: int = 0
     """Number of labels by which an evaluation ranks the nodes."""
+    edges_per_row: float = 0.0
+    """Mean number of entries in the part's rows of A."""
 
 
 def rank_memory(
@@ -115,7 +137,7 @@ def _rank_shape(
     tiles = max(1, -(-rows.longest_chunk // MOST_ROWS_PER_TILE))
     num_weights = sum(weight.numel() for _, runner in layers for weight in runner.layer.parameters())
     return RankShape(
-        layers=tuple(_layer_columns(runner, number, spec, drops=drops) for number, runner in layers),
+        layers=tuple(_layer_columns(runner, number, spec, rows, tiles, drops) for number, runner in layers),
         rows=_row_counts(rows, plan.num_chunks, tiles),
         hidden=spec.hidden,
         is_first=stage == 0,
@@ -158,8 +180,12 @@ def _row_counts(rows: RankRows, num_chunks: int, tiles: int) -> RowCounts:
     return RowCounts(rows.num_rows, rows.num_halo, rows.longest_chunk, num_chunks, tile, rows.train_share)
 
 
-def _layer_columns(runner: AnyRunner, number: int, spec: ModelSpec, *, drops: bool) -> LayerColumns:
+def _layer_columns(
+    runner: AnyRunner, number: int, spec: ModelSpec, rows: RankRows, tiles: int, drops: bool
+) -> LayerColumns:
     layer, kept, first = runner.layer, runner.kept, number == 0
+    tile = -(-rows.longest_chunk // tiles)
+    work = tile_work(runner, counted_blocks(spec).get(number))
     # Layer 0 saves no copy of its input, as the features are held anyway. With dropout it saves the dropped
     # features; where features are sparse, those are counted as `RankShape.sparse_bytes`.
     unsaved = first and (spec.sparse_features or not drops)
@@ -176,6 +202,11 @@ def _layer_columns(runner: AnyRunner, number: int, spec: ModelSpec, *, drops: bo
         kept.carried,
         runner.returns_gradient,
         reads_features=first,
+        gradient_width=runner.gradient_width if isinstance(runner, Gathers) else None,
+        pushes=isinstance(runner, Pushes),
+        fp32=layer.fp32_tables,
+        tile_bytes=work.training(tile, rows.edges_per_row),
+        evaluated_bytes=work.evaluation(tile, rows.edges_per_row),
     )
 
 
@@ -216,16 +247,22 @@ def checkpoint_memory(
         part: the rank's; part 0 writes the weights.
         stale: whether the next epoch reads tables of this one; otherwise a checkpoint holds no tables.
     """
-    layers = [runner.layer for item, runner in built_shapes(spec) if plan.stage_of(item.convolution) == stage]
-    return checkpoint_per_rank(
-        [layer.width or 0 for layer in layers],
-        (part == 0) * sum(weight.numel() for layer in layers for weight in layer.parameters()),
-        rows.num_rows,
-        rows.num_halo,
-        stale * settings.tables_in_checkpoint,
-        4 * stale * settings.stale_halo,
-        plan.tables,
-    )
+    runners = [runner for item, runner in built_shapes(spec) if plan.stage_of(item.convolution) == stage]
+    weights = sum(weight.numel() for runner in runners for weight in runner.layer.parameters())
+    layers = [_checkpoint_rows(runner, settings, plan.tables) for runner in runners] if stale else []
+    return checkpoint_per_rank(layers, (part == 0) * weights, rows.num_rows, rows.num_halo)
+
+
+def _checkpoint_rows(runner: AnyRunner, settings: TableSettings, tables: TableFormat) -> CheckpointRows:
+    layer = runner.layer
+    kept: TableFormat = "fp32" if layer.fp32_tables else tables
+    forward = row_bytes(layer.width or 0, kept)
+    gradient = row_bytes(runner.gradient_width, kept) if isinstance(runner, Gathers) else forward
+    own = forward * (1 + settings.frozen) + gradient * settings.reads_last_gradients
+    if isinstance(runner, Pushes):  # sums for own rows and for halo rows, under every rule
+        pushed = BYTES_PER_NUMBER * (layer.width or 0) * runner.returns_gradient
+        return CheckpointRows(forward * (1 + settings.frozen) + pushed, pushed)
+    return CheckpointRows(own, 4 * forward * settings.stale_halo)
 
 
 def adjacency_bytes(num_entries: int, num_rows: int, num_parts: int, tables: TableFormat = "fp32") -> int:

@@ -38,6 +38,16 @@ class LayerColumns:
     """Whether there is a table of gradients."""
     reads_features: bool = False
     """Whether the input rows are features, which need no gradient."""
+    gradient_width: int | None = None
+    """Columns of its table of gradients; None for as many as ``width``."""
+    pushes: bool = False
+    """Whether that table holds sums of pushed gradients, always one and float32."""
+    fp32: bool = False
+    """Whether its tables are float32 whatever their format."""
+    tile_bytes: int = 0
+    """Bytes that differentiating a tile takes beyond rows of these columns."""
+    evaluated_bytes: int = 0
+    """Bytes that aggregating a tile takes in evaluation."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,17 @@ class RankShape:
         """Bytes of the float rows that a message is decoded to; 0 for float32 messages, which are used as
         they arrive."""
         return 0 if self.wire == "fp32" else self.streams * self.floats(self.hidden, self.rows.chunk)
+
+    def table_row(self, layer: LayerColumns, checks: bool = False) -> int:
+        """Bytes of a row of a layer's forward table."""
+        return row_bytes(layer.width, "fp32" if layer.fp32 or checks else self.tables)
+
+    def gradient_row(self, layer: LayerColumns, checks: bool = False) -> int:
+        """Bytes of a row of its table of gradients; 0 if it has none."""
+        if not layer.returns_gradient:
+            return 0
+        width = layer.width if layer.gradient_width is None else layer.gradient_width
+        return row_bytes(width, "fp32" if layer.fp32 or layer.pushes or checks else self.tables)
 
     @property
     def forgets(self) -> bool:
