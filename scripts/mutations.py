@@ -50,7 +50,7 @@ CHANGES = (
     ),
     Change(
         "self loops of the graph count beside the added ones",
-        "graph/prepare/normalize.py",
+        "graph/prepare/entries.py",
         "kept = rows.col != ids[row]",
         "kept = rows.col >= 0",
         PYG,

@@ -148,6 +148,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Make passes over small graphs go through several blocks of at most ``size`` entries."""
     monkeypatch.setattr("gnnpipe.graph.blocks.BLOCK_ENTRIES", size)
     monkeypatch.setattr("gnnpipe.graph.transpose.BLOCK_ENTRIES", size)
+    monkeypatch.setattr("gnnpipe.graph.prepare.edge_rows.BLOCK_ENTRIES", size)
 
 
 def dense(matrix: Csr) -> Tensor:

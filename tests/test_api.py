@@ -175,8 +175,10 @@ def test_graphs_in_memory_are_checked(data: Any, changes: dict[str, Any], messag
 def test_unused_attributes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Above all what looks like edge weights, without which the graph is another one."""
     gnnpipe.train(as_data(edge_attr=torch.rand(as_data().num_edges)), out=tmp_path / "run", **SMALL)
-    hint = "one column; weights of edges are to be named edge_weight"
-    assert caplog.messages == [f"in-memory: not used: edge_attr ({hint})"]
+    assert caplog.messages == [
+        "edges: edge_attr (one column) is taken as a feature; weights of edges are to be named edge_weight",
+        "edges: this model does not read their 1 feature",
+    ]
 
 
 def test_a_folder_that_is_taken_stays_as_it_was(finished: gnnpipe.Run) -> None:

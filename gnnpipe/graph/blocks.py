@@ -26,6 +26,13 @@ class Rows:
     """int ``[num_entries]``: the column of each entry."""
     value: np.ndarray
     """float ``[num_entries]``."""
+    entry: np.ndarray | None = None
+    """int64 ``[num_entries]``: the entry of the matrix that each is, -1 for none; None where nobody asks."""
+
+    def taken(self, index: np.ndarray, rowptr: np.ndarray) -> Rows:
+        """Some of these entries, as rows that begin at ``rowptr``."""
+        entry = None if self.entry is None else self.entry[index]
+        return Rows(rowptr, self.col[index], self.value[index], entry)
 
     @property
     def row(self) -> np.ndarray:
@@ -85,8 +92,8 @@ def offsets(sizes: np.ndarray) -> np.ndarray:
     return total
 
 
-def picked_rows(matrix: Csr, rows: np.ndarray) -> Rows:
-    """Copy of some rows of a matrix, in the order given."""
+def picked_rows(matrix: Csr, rows: np.ndarray, *, entries: bool = False) -> Rows:
+    """Copy of some rows of a matrix, in the order given; with the numbers of ``entries`` if asked for."""
     rowptr, col, value = (part.numpy() for part in (matrix.rowptr, matrix.col, matrix.value))
     start = rowptr[rows].astype(np.int64)
     size = rowptr[rows + 1] - start
@@ -94,7 +101,7 @@ def picked_rows(matrix: Csr, rows: np.ndarray) -> Rows:
     # entry k of a row stands at start + k, and goes to at + k
     index = np.repeat(start - at[:-1], size)
     index += np.arange(len(index))
-    return Rows(at, col[index], value[index])
+    return Rows(at, col[index], value[index], index if entries else None)
 
 
 def picked_blocks(matrix: Csr, order: np.ndarray) -> Iterator[Rows]:

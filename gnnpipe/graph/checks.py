@@ -14,8 +14,9 @@ from gnnpipe.graph.pieces import NO_NODES
 _BLOCK = 2**24
 
 
-def check_adjacency(adjacency: Csr, *, weighted: bool) -> None:
-    """Refuse an adjacency that is not square, names no node, or has entries that are no numbers."""
+def check_adjacency(adjacency: Csr, *, weighted: bool, apart: bool) -> None:
+    """Refuse an adjacency that is not square, names no node, or has entries that are no numbers; or that
+    count several edges where each has features or a type of its own (``apart``)."""
     if adjacency.num_rows == 0:
         raise DataError(NO_NODES)
     if adjacency.num_rows != adjacency.num_cols:
@@ -28,6 +29,11 @@ def check_adjacency(adjacency: Csr, *, weighted: bool) -> None:
             raise DataError("adjacency: an entry is not finite; weights of edges are numbers")
         if not weighted and int((value < 0).sum()):
             raise DataError("adjacency: an entry is negative, but entries count edges unless it is weighted")
+        if apart and not weighted and int((value != 1).sum()):
+            raise DataError(
+                "adjacency: an entry counts several edges, but each edge has its own edge_attr or edge_type; "
+                "give each an entry"
+            )
         if int(col.min()) < 0 or int(col.max()) >= adjacency.num_cols:
             raise DataError(
                 f"adjacency: node id {int(col.max())} is out of range for {adjacency.num_cols} nodes; "

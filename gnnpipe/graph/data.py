@@ -20,6 +20,7 @@ from gnnpipe.graph.checks import (
 )
 from gnnpipe.graph.choices import Choices
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.edge_data import EdgeData, check_edge_data
 from gnnpipe.graph.folder.write import save_graph
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.labels import UNLABELLED, check_rows
@@ -78,7 +79,7 @@ class Graph:
     """Lines for the user: each names something that was left out or changed while loading."""
     weighted: bool = False
     """Whether entries of the adjacency are weights of edges. Parallel edges are then entries of their own, in
-    the order given; without weights an entry counts them."""
+    the order given, as they are where edges have features or types; else an entry counts them."""
     ids: NodeIds | None = None
     """Ids of the nodes in the files they came from; None where they are 0, 1, 2 and so on."""
     class_names: tuple[str, ...] = ()
@@ -89,10 +90,16 @@ class Graph:
     """The numbers by which the features are scaled, if they were scaled here."""
     hidden_test: Tensor | None = None
     """bool ``[num_nodes]``: test nodes whose labels are hidden, which are in no mask; None for none."""
+    edge_attr: Tensor | None = None
+    """float32 ``[num_edges, edge_dim]``: features of the edges, in the order of the adjacency's entries; None
+    if they have none. May be mapped from disk."""
+    edge_type: Tensor | None = None
+    """int64 ``[num_edges]``: types of the edges, from 0 on; None if they have none."""
 
     def __post_init__(self) -> None:
         """Check everything that a user's data may get wrong; raises DataError."""
-        check_adjacency(self.adjacency, weighted=self.weighted)
+        check_adjacency(self.adjacency, weighted=self.weighted, apart=self.edge_data.exists)
+        check_edge_data(self.edge_data, self.num_edges)
         check_features(self.features, self.num_nodes)
         check_masks(self.masks, self.num_nodes, labelled=self.num_classes > 0)
         check_rows(self.labels, self.num_nodes)
@@ -112,13 +119,28 @@ class Graph:
 
     @property
     def num_edges(self) -> int:
-        """Number of directed edges; without weights, parallel edges count once."""
+        """Number of directed edges; without weights, features and types, parallel edges count once."""
         return self.adjacency.num_entries
 
     @property
     def num_features(self) -> int:
         """Columns of the feature matrix."""
         return self.features.num_cols if isinstance(self.features, Csr) else self.features.shape[1]
+
+    @property
+    def edge_data(self) -> EdgeData:
+        """Features and types of the edges."""
+        return EdgeData(self.edge_attr, self.edge_type)
+
+    @property
+    def edge_dim(self) -> int:
+        """Columns of the edges' features; 0 if they have none."""
+        return self.edge_data.edge_dim
+
+    @property
+    def num_edge_types(self) -> int:
+        """The largest type of an edge plus one; 0 if edges have no types."""
+        return self.edge_data.num_types
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -148,6 +170,8 @@ class Graph:
         masks: tuple[Any, Any, Any] | None = None,
         *,
         weight: Any = None,
+        edge_attr: Any = None,
+        edge_type: Any = None,
         num_classes: int | None = None,
         name: str = "graph",
         notes: tuple[str, ...] = (),
@@ -167,6 +191,8 @@ class Graph:
             masks: training, validation and test masks, ``[num_nodes]`` of bool, or of 0 and 1; None in place
                 of the last where test labels are hidden. None for a seeded split.
             weight: weights of the edges, ``[num_edges]``.
+            edge_attr: features of the edges, ``[num_edges]`` or ``[num_edges, edge_dim]``.
+            edge_type: types of the edges, whole numbers from 0 on, ``[num_edges]``.
             num_classes: number of classes; by default the largest label plus one.
             name: name of the graph in printed lines.
             notes: lines for the user about the arguments themselves.
@@ -178,7 +204,9 @@ class Graph:
         """
         if isinstance(features, str):
             features, choices = None, choices | {"features": features}
-        raw = RawGraph(edge_index, features, labels, masks, notes, weight)
+        raw = RawGraph(
+            edge_index, features, labels, masks, notes, weight, edge_attr=edge_attr, edge_type=edge_type
+        )
         if labels is None:
             return cls.unlabelled(raw, name, Choices.given(choices))
         return cls.from_raw(raw, name, Choices.given(choices), num_classes)
@@ -188,8 +216,8 @@ class Graph:
         """Build from a ``torch_geometric.data.Data``.
 
         Args:
-            data: with ``edge_index``, ``x``, ``y`` and perhaps ``edge_weight`` and the three masks. A note
-                names what else it has.
+            data: with ``edge_index``, ``x``, ``y`` and perhaps ``edge_weight``, ``edge_attr``, ``edge_type``
+                and the three masks. A note names what else it has.
             name: name of the graph in printed lines.
             choices: fields of `Choices`, such as ``features="degree"`` for a Data without ``x``.
 
@@ -300,6 +328,8 @@ class Graph:
             regression=labels.kind == "regression",
             scaling=inputs.scaling,
             hidden_test=hidden,
+            edge_attr=inputs.adjacency.data.attr,
+            edge_type=inputs.adjacency.data.type,
         )
 
     @classmethod
@@ -339,6 +369,8 @@ class Graph:
             weighted=inputs.adjacency.weighted,
             ids=raw.ids,
             scaling=inputs.scaling,
+            edge_attr=inputs.adjacency.data.attr,
+            edge_type=inputs.adjacency.data.type,
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:

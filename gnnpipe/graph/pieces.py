@@ -15,6 +15,7 @@ from gnnpipe.graph.adjacency import Adjacency, adjacency_of
 from gnnpipe.graph.choices import Choices
 from gnnpipe.graph.convert import as_features, as_tensor
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.edge_data import edge_data_of
 from gnnpipe.graph.labels import Labels, as_labels, check_rows, class_notes, count_outputs
 from gnnpipe.graph.made_features import degree_columns, made_features
 from gnnpipe.graph.scaled_features import UNSCALED, FeatureScaling
@@ -50,8 +51,16 @@ def _num_rows(values: Any, what: str) -> int:
 def adjacency_from(raw: RawGraph, num_nodes: int, *, undirected: bool) -> Adjacency:
     """The adjacency of a data set, perhaps with the reverse of every edge."""
     if not isinstance(raw.edge_index, Csr):
-        return adjacency_of(raw.edge_index, num_nodes, raw.weight, undirected=undirected)
-    ready = Adjacency(raw.edge_index, raw.weight is not None)
+        return adjacency_of(
+            raw.edge_index,
+            num_nodes,
+            raw.weight,
+            edge_attr=raw.edge_attr,
+            edge_type=raw.edge_type,
+            undirected=undirected,
+        )
+    data, notes = edge_data_of(raw.edge_attr, raw.edge_type, raw.edge_index.num_entries)
+    ready = Adjacency(raw.edge_index, raw.weight is not None, notes, data)
     return ready.with_reverse() if undirected else ready
 
 

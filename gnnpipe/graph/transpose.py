@@ -45,8 +45,12 @@ def column_sizes(matrix: Csr) -> np.ndarray:
     return sizes
 
 
-def transposed_pieces(matrix: Csr) -> Iterator[tuple[int, Rows]]:
-    """The rows of the transpose in order, each sorted by column.
+def transposed_pieces(matrix: Csr, *, entries: bool = False) -> Iterator[tuple[int, Rows]]:
+    """The rows of the transpose in order, each sorted by column; entries of one place stay in their order.
+
+    Args:
+        matrix: any matrix.
+        entries: whether to tell the number that each entry has in the matrix.
 
     Yields:
         the number of a piece's first row, and its rows.
@@ -57,14 +61,15 @@ def transposed_pieces(matrix: Csr) -> Iterator[tuple[int, Rows]]:
     while start < matrix.num_cols:
         stop = int(np.searchsorted(rowptr, rowptr[start] + most, side="right")) - 1
         stop = min(max(stop, start + 1), matrix.num_cols)
-        yield start, _piece(matrix, start, stop, int(rowptr[stop] - rowptr[start]))
+        piece = _piece(matrix, start, stop, int(rowptr[stop] - rowptr[start]), entries=entries)
+        yield start, piece
         start = stop
 
 
-def _piece(matrix: Csr, start: int, stop: int, num_entries: int) -> Rows:
+def _piece(matrix: Csr, start: int, stop: int, num_entries: int, *, entries: bool) -> Rows:
     """Rows ``[start, stop)`` of the transpose: these columns of the matrix, turned."""
-    # entries in these columns, in the order of their rows
-    col, value = np.empty(num_entries, np.int32), np.empty(num_entries, np.float32)
+    # entries in these columns, in the order of their rows; of each its value, or else its number
+    col, content = np.empty(num_entries, np.int32), np.empty(num_entries, np.int64 if entries else np.float32)
     rowptr = np.zeros(matrix.num_rows + 1, dtype=np.int64 if num_entries >= 2**31 else np.int32)
     done = 0
     for first_row, last_row, rows in row_blocks(matrix):
@@ -74,8 +79,10 @@ def _piece(matrix: Csr, start: int, stop: int, num_entries: int) -> Rows:
         rowptr[first_row + 1 : last_row + 1] = done + np.searchsorted(chosen, rows.rowptr[1:])
         last = int(rowptr[last_row])
         col[done:last] = shifted[chosen]
-        value[done:last] = rows.value[chosen]
+        content[done:last] = chosen + int(matrix.rowptr[first_row]) if entries else rows.value[chosen]
         done = last
-    columns = sp.csr_matrix((value, col, rowptr), shape=(matrix.num_rows, stop - start), copy=False)
+    columns = sp.csr_matrix((content, col, rowptr), shape=(matrix.num_rows, stop - start), copy=False)
     turned = columns.tocsc()
-    return Rows(turned.indptr, turned.indices, turned.data)
+    if not entries:
+        return Rows(turned.indptr, turned.indices, turned.data)
+    return Rows(turned.indptr, turned.indices, matrix.value.numpy()[turned.data], turned.data)

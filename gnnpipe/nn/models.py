@@ -38,6 +38,10 @@ class ModelSpec:
     seed: int = 0
     gcnii: GcniiConfig = field(default_factory=GcniiConfig)
     """The constants of GCNII."""
+    edge_dim: int = 0
+    """Columns of the edges' features; 0 if they have none, or the model does not read them."""
+    num_edge_types: int = 0
+    """Number of types of edges, without that of added self loops; 0 as for the features."""
 
     @property
     def architecture(self) -> Architecture:
@@ -48,6 +52,11 @@ class ModelSpec:
     def normalization(self) -> Normalization:
         """Normalisation of the adjacency that the model multiplies with."""
         return self.architecture.normalization
+
+    @property
+    def reads_edges(self) -> bool:
+        """Whether the model reads features or types of edges."""
+        return self.architecture.reads_edges
 
     @property
     def has_initial(self) -> bool:
@@ -79,6 +88,8 @@ class Architecture:
     """The dense layers; None where the first convolution reads features and the last one makes logits."""
     normalization: Normalization = "gcn"
     """Normalisation of the adjacency."""
+    reads_edges: bool = False
+    """Whether layers read features or types of edges, where the graph has any."""
     has_initial: bool = False
     """Whether all layers read the rows that the input layer has made (initial rows)."""
     copies_weights: bool = False
@@ -93,6 +104,7 @@ class Architecture:
 
 def spec_for(config: ModelConfig, data: Graph, seed: int = 0, gcnii: GcniiConfig | None = None) -> ModelSpec:
     """The spec of a model for a graph; for shapes alone, the seed and GCNII's constants can be left out."""
+    reads_edges = MODELS[config.model].reads_edges
     return ModelSpec(
         config.model,
         config.layers,
@@ -102,6 +114,8 @@ def spec_for(config: ModelConfig, data: Graph, seed: int = 0, gcnii: GcniiConfig
         isinstance(data.features, Csr),
         seed,
         gcnii or GcniiConfig(),
+        data.edge_dim if reads_edges else 0,
+        data.num_edge_types if reads_edges else 0,
     )
 
 

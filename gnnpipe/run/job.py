@@ -178,13 +178,13 @@ def _outline(config: Resolved, data: Graph) -> Outline:
 def recipe_of(plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes") -> Recipe:
     """How a graph is prepared for a plan."""
     cut = CutSpec(plan.num_parts, plan.num_chunks, row_cost(spec.hidden), balance, plan.exact)
-    return Recipe(cut, spec.normalization, plan.num_ranks)
+    return Recipe(cut, spec.normalization, plan.num_ranks, spec.reads_edges)
 
 
 def prepare_graph(data: Graph, plan: Plan, spec: ModelSpec, balance: PartBalance = "nodes") -> PreparedGraph:
     """Cut, renumber and normalise a graph for a plan."""
     recipe = recipe_of(plan, spec, balance)
-    return prepare(data, recipe.cut, recipe.normalization, num_rivals=recipe.num_rivals)
+    return prepare(data, recipe.cut, recipe.normalization, recipe.num_rivals, reads_edges=recipe.reads_edges)
 
 
 def graph_of(
@@ -251,7 +251,14 @@ def prepared_file(graph: LazyGraph, recipe: Recipe, scratch: Path, step: Step) -
     def write(path: Path) -> None:
         data = graph.graph
         with step(f"cutting {data.num_nodes:,} nodes and {data.num_edges:,} edges"):
-            prepare_file(data, recipe.cut, recipe.normalization, path, num_rivals=recipe.num_rivals)
+            prepare_file(
+                data,
+                recipe.cut,
+                recipe.normalization,
+                path,
+                recipe.num_rivals,
+                reads_edges=recipe.reads_edges,
+            )
 
     cached = graph.prepared(recipe, write)
     if cached is not None:

@@ -48,6 +48,8 @@ class Recipe:
     normalization: Normalization
     num_rivals: int
     """Number of ranks for which the halo of graph parallelism is counted."""
+    reads_edges: bool = False
+    """Whether features and types of edges are kept."""
 
     @property
     def key(self) -> str:
@@ -58,7 +60,8 @@ class Recipe:
         """The cut for people, as in ``2 parts x 16 chunks, gcn``."""
         cut = self.cut
         line = " along a line" if cut.local else ""
-        return f"{cut.num_parts} parts x {cut.num_chunks} chunks{line}, {self.normalization}"
+        edges = " with edges' features" if self.reads_edges else ""
+        return f"{cut.num_parts} parts x {cut.num_chunks} chunks{line}, {self.normalization}{edges}"
 
 
 class Cache:

@@ -57,6 +57,8 @@ class MovedSparse:
     """Number of columns."""
     blocks: Callable[[], Iterator[Rows]]
     """Makes all rows in order."""
+    entries: str | None = None
+    """Name of the tensor with the number that each entry has in the matrix it comes from; None for none."""
 
     @property
     def _num_entries(self) -> int:
@@ -69,22 +71,31 @@ class MovedSparse:
 
     def whole(self) -> Csr:
         """The result in memory."""
+        return self.whole_with_entries()[0]
+
+    def whole_with_entries(self) -> tuple[Csr, Tensor | None]:
+        """The result in memory, and the numbers of its entries."""
         rowptr = torch.from_numpy(offsets(self.sizes)).to(self._index)
         col, value = torch.empty(self._num_entries, dtype=self._index), torch.empty(self._num_entries)
+        entry = None if self.entries is None else torch.empty(self._num_entries, dtype=torch.int64)
         done = 0
         for rows in self.blocks():
             stop = done + len(rows.col)
             col[done:stop], value[done:stop] = torch.from_numpy(rows.col), torch.from_numpy(rows.value)
+            if entry is not None and rows.entry is not None:
+                entry[done:stop] = torch.from_numpy(rows.entry)
             done = stop
-        return Csr(rowptr, col, value, self.num_cols)
+        return Csr(rowptr, col, value, self.num_cols), entry
 
     def shapes(self, name: str) -> dict[str, Tensor]:
         """Tensors without content, as `gnnpipe.files.writing.new_tensors` wants them."""
+        numbers = torch.empty(self._num_entries, dtype=torch.int64, device="meta")
         return {
             f"{name}.rowptr": torch.empty(len(self.sizes) + 1, dtype=self._index, device="meta"),
             f"{name}.col": torch.empty(self._num_entries, dtype=self._index, device="meta"),
             f"{name}.value": torch.empty(self._num_entries, device="meta"),
             f"{name}.num_cols": torch.empty((), dtype=torch.int64, device="meta"),
+            **({} if self.entries is None else {self.entries: numbers}),
         }
 
     def write(self, file: TensorWriter, name: str) -> None:
@@ -94,6 +105,8 @@ class MovedSparse:
         for rows in self.blocks():
             file.append(f"{name}.col", torch.from_numpy(rows.col).to(self._index))
             file.append(f"{name}.value", torch.from_numpy(rows.value))
+            if self.entries is not None and rows.entry is not None:
+                file.append(self.entries, torch.from_numpy(rows.entry))
 
 
 def moved(rows: Tensor | Csr, order: Tensor) -> MovedDense | MovedSparse:
@@ -110,10 +123,18 @@ def moved(rows: Tensor | Csr, order: Tensor) -> MovedDense | MovedSparse:
     return MovedSparse(sizes, rows.num_cols, lambda: picked_blocks(rows, ids))
 
 
-def turned(matrix: Csr) -> MovedSparse:
-    """The transpose of a matrix; its rows are sorted by column."""
+def turned(matrix: Csr, entries: str | None = None) -> MovedSparse:
+    """The transpose of a matrix; its rows are sorted by column.
+
+    Args:
+        matrix: any matrix.
+        entries: as in `MovedSparse`.
+    """
     return MovedSparse(
-        column_sizes(matrix), matrix.num_rows, lambda: (rows for _, rows in transposed_pieces(matrix))
+        column_sizes(matrix),
+        matrix.num_rows,
+        lambda: (rows for _, rows in transposed_pieces(matrix, entries=entries is not None)),
+        entries,
     )
 
 

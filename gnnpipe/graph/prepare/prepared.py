@@ -23,12 +23,17 @@ from gnnpipe.graph.cut.chunks import Chunk, CutSpec, cut_graph, cut_into_parts, 
 from gnnpipe.graph.cut.halo import Ranges, halo_rows, halo_rows_back, part_and_chunk_of, part_range
 from gnnpipe.graph.cut.partition import halo_counts, node_cost
 from gnnpipe.graph.data import Graph, Task
+from gnnpipe.graph.edge_data import EdgeData
+from gnnpipe.graph.prepare.edge_rows import EdgeRows, is_symmetric_in
 from gnnpipe.graph.prepare.fingerprint import task_fingerprint
-from gnnpipe.graph.prepare.moved import MovedDense, moved, pack, turned, unpack
-from gnnpipe.graph.prepare.normalize import Normalization, normalized
+from gnnpipe.graph.prepare.moved import MovedDense, MovedSparse, moved, pack, turned, unpack
+from gnnpipe.graph.prepare.normalize import Normalization, Normalizer
 from gnnpipe.graph.prepare.standard import standardized
 from gnnpipe.graph.scaled_features import UNSCALED, FeatureScaling
 from gnnpipe.graph.transpose import is_symmetric
+
+EDGE_TENSORS = ("edge_attr", "edge_type", "entry_t")
+"""Tensors of a file where edges have features or types, as fields of `PreparedGraph`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class GraphFacts:
     """Name of the graph in printed lines and folders."""
     num_nodes: int
     num_edges: int
-    """Directed edges as loaded; parallel edges count once, unless they have weights."""
+    """Directed edges as loaded; parallel edges count once, unless they have weights, features or types."""
     num_features: int
     feature_entries: int
     """Stored entries of the feature matrix: all where it is dense, the non-zeros where it is sparse."""
@@ -82,6 +87,11 @@ class GraphFacts:
     were scaled."""
     weighted: bool | None = None
     """Whether edges have weights; None in files of older versions."""
+    edge_dim: int = 0
+    """Columns of the edges' features as loaded, whether or not the model reads them; 0 for none."""
+    num_edge_types: int = 0
+    """Number of types of edges as loaded; 0 for none. A self loop that was added has this number as its
+    type."""
 
     @property
     def alpha(self) -> float:
@@ -117,8 +127,13 @@ class PreparedGraph:
     """int64 ``[2, num_chunks, num_chunks]``: number of entries of A by the chunk of their row (reader) and
     the chunk of their column (owner); first inside parts, then across parts."""
     edge_attr: Tensor | None = None
+    """float32 ``[num_entries, edge_dim]``: features of the entries of A, see `EdgeRows`; None if edges have
+    none, or the model does not read them."""
     edge_type: Tensor | None = None
+    """int64 ``[num_entries]``: types of the entries of A; None as for the features."""
     entry_t: Tensor | None = None
+    """int64 ``[num_entries]``: the entry of A that each entry of its transpose is. None where A stands for
+    its transpose, features and types included; and where there are neither."""
 
     def with_one_chunk(self) -> PreparedGraph:
         """The same graph in the same numbering, with one chunk a part."""
@@ -129,7 +144,7 @@ class PreparedGraph:
 
     def forward_alone(self) -> PreparedGraph:
         """The same graph for work that never goes backward: A stands for its transpose, which is not read."""
-        return replace(self, matrix_t=self.matrix, halo_backward=self.halo_forward)
+        return replace(self, matrix_t=self.matrix, halo_backward=self.halo_forward, entry_t=None)
 
     @property
     def width(self) -> int:
@@ -150,6 +165,8 @@ class PreparedGraph:
             tensors |= pack("matrix_t", self.matrix_t)
             tensors["halo_backward"] = torch.cat(self.halo_backward)
         tensors["halo_forward"] = torch.cat(self.halo_forward)
+        of_edges = zip(EDGE_TENSORS, (self.edge_attr, self.edge_type, self.entry_t), strict=True)
+        tensors |= {name: tensor for name, tensor in of_edges if tensor is not None}
         write_tensors(path, tensors, _header(self.facts, self.ranges))
 
     @classmethod
@@ -181,6 +198,7 @@ class PreparedGraph:
             halo_forward,
             halo_forward if backward is None else backward.split(facts["halo_backward"]),
             tensors["chunk_edges"],
+            *(tensors.get(name) for name in EDGE_TENSORS),
         )
 
 
@@ -199,9 +217,23 @@ class _Draft:
     halo_forward: tuple[Tensor, ...]
     halo_backward: tuple[Tensor, ...]
     chunk_edges: Tensor
+    edges: EdgeRows | None
+    """Features and types of the matrix's entries; None without any."""
+
+    @property
+    def transpose(self) -> MovedSparse:
+        """The transpose of the matrix, which may be the matrix itself."""
+        return turned(self.matrix, None if self.edges is None else "entry_t")
 
 
-def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals: int = 1) -> PreparedGraph:
+def prepare(
+    data: Graph,
+    spec: CutSpec,
+    normalization: Normalization,
+    num_rivals: int = 1,
+    *,
+    reads_edges: bool = True,
+) -> PreparedGraph:
     """Cut into parts and chunks, renumber and normalise, in memory.
 
     Args:
@@ -209,29 +241,42 @@ def prepare(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals
         spec: the wanted cut; not more parts or chunks than nodes.
         normalization: normalisation of the adjacency, which the model decides.
         num_rivals: number of ranks for which to count the halo of graph parallelism, for comparison.
+        reads_edges: whether the model reads features or types of edges, if there are any; parallel edges are
+            then entries of their own.
 
     Raises:
         DataError: a weight is negative, as in `normalized`.
     """
-    draft = _draft(data, spec, normalization, num_rivals)
+    draft = _draft(data, spec, normalization, num_rivals, reads_edges=reads_edges)
     data = draft.data  # values to be predicted are standardised there
+    matrix_t, entry_t = (draft.matrix, None) if draft.symmetric else draft.transpose.whole_with_entries()
+    of_edges = EdgeData() if draft.edges is None else draft.edges.whole()
     return PreparedGraph(
         draft.facts,
         draft.ranges,
         draft.order,
         draft.matrix,
-        draft.matrix if draft.symmetric else turned(draft.matrix).whole(),
+        matrix_t,
         moved(data.features, draft.order).whole(),
         MovedDense(data.labels, draft.order, data.labels.dtype).whole(),
         {name: mask[draft.order] for name, mask in data.masks.items()},
         draft.halo_forward,
         draft.halo_backward,
         draft.chunk_edges,
+        of_edges.attr,
+        of_edges.type,
+        entry_t,
     )
 
 
 def prepare_file(
-    data: Graph, spec: CutSpec, normalization: Normalization, path: Path, num_rivals: int = 1
+    data: Graph,
+    spec: CutSpec,
+    normalization: Normalization,
+    path: Path,
+    num_rivals: int = 1,
+    *,
+    reads_edges: bool = True,
 ) -> PreparedGraph:
     """`prepare` into a file, which the result is mapped from.
 
@@ -242,18 +287,25 @@ def prepare_file(
         DataError: a weight is negative, as in `normalized`.
         OSError: the file can't be written.
     """
-    _write(_draft(data, spec, normalization, num_rivals), path)
+    _write(_draft(data, spec, normalization, num_rivals, reads_edges=reads_edges), path)
     return PreparedGraph.load(path)
 
 
-def _draft(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals: int) -> _Draft:
+def _draft(
+    data: Graph, spec: CutSpec, normalization: Normalization, num_rivals: int, *, reads_edges: bool
+) -> _Draft:
     content = task_fingerprint(data)
     data, standard = standardized(data)
     # counted first: afterwards memory holds the matrix
     rival = _rival_halo(data.adjacency, spec, num_rivals)
     cut = cut_graph(data.adjacency, spec)
-    matrix = normalized(data.adjacency, normalization, weighted=data.weighted, order=cut.order, ids=data.ids)
-    symmetric = is_symmetric(matrix)
+    apart = reads_edges and data.edge_data.exists
+    normalizer = Normalizer.of(
+        data.adjacency, normalization, weighted=data.weighted, apart=apart, ids=data.ids
+    )
+    matrix = normalizer.matrix(cut.order)
+    edges = EdgeRows.of(data.edge_data, normalizer, cut.order) if apart else None
+    symmetric = is_symmetric(matrix) and (not apart or is_symmetric_in(data.adjacency, data.edge_data))
     halo_forward = halo_rows(matrix, cut.ranges)
     halo_backward = halo_forward if symmetric else halo_rows_back(matrix, cut.ranges)
     sizes = [[rows.numel() for rows in halo] for halo in (halo_forward, halo_backward)]
@@ -277,16 +329,25 @@ def _draft(data: Graph, spec: CutSpec, normalization: Normalization, num_rivals:
         sizes[0],
         sizes[1],
         rival,
-        list(data.notes),
+        [*data.notes, *_unread(data, reads_edges=reads_edges)],
         standard.mean,
         standard.deviation,
         data.class_names,
         content,
         data.scaling,
         data.weighted,
+        data.edge_dim,
+        data.num_edge_types,
     )
     order, chunk_edges = torch.from_numpy(cut.order), _count_chunk_edges(matrix, cut.ranges)
-    return _Draft(data, facts, cut.ranges, order, matrix, symmetric, halo_forward, halo_backward, chunk_edges)
+    halos = (halo_forward, halo_backward)
+    return _Draft(data, facts, cut.ranges, order, matrix, symmetric, *halos, chunk_edges, edges)
+
+
+def _unread(data: Graph, *, reads_edges: bool) -> list[str]:
+    """A note where edges have features or types that the model does not read."""
+    unread = data.edge_data.exists and not reads_edges
+    return [f"edges: this model does not read their {data.edge_data.words()}"] if unread else []
 
 
 def _write(draft: _Draft, path: Path) -> None:
@@ -297,16 +358,19 @@ def _write(draft: _Draft, path: Path) -> None:
     whole |= pack("matrix", matrix) | {"halo_forward": torch.cat(draft.halo_forward)}
     labels, features = MovedDense(data.labels, order, data.labels.dtype), moved(data.features, order)
     later = labels.shapes("labels") | features.shapes("features")
+    later |= {} if draft.edges is None else draft.edges.shapes()
     backward = None
     if not draft.symmetric:
         whole["halo_backward"] = torch.cat(draft.halo_backward)
-        backward = turned(matrix)
+        backward = draft.transpose
         later |= backward.shapes("matrix_t")
     with new_tensors(path, whole | later, _header(draft.facts, draft.ranges)) as file:
         for name, tensor in whole.items():
             file.append(name, tensor)
         labels.write(file, "labels")
         features.write(file, "features")
+        if draft.edges:
+            draft.edges.write(file)
         if backward:
             backward.write(file, "matrix_t")
 

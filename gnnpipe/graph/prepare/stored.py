@@ -44,6 +44,10 @@ def check_prepared(path: Path) -> None:
     for name, halo in (("halo_forward", graph.halo_forward), ("halo_backward", graph.halo_backward)):
         for rows in halo:
             _check_ids(name, rows, num_nodes)
+    if graph.entry_t is not None:
+        _check_ids("entry_t", graph.entry_t, graph.matrix.num_entries)
+    if graph.edge_type is not None:
+        _check_ids("edge_type", graph.edge_type, graph.facts.num_edge_types + 1)  # of added loops
 
 
 def _check_sizes(graph: PreparedGraph) -> None:
@@ -69,11 +73,24 @@ def _check_sizes(graph: PreparedGraph) -> None:
             mask.shape == (num_nodes,) and mask.dtype == torch.bool for mask in graph.masks.values()
         ),
         "ranges": stop == num_nodes and part_nodes == facts.part_nodes,
+        **_sizes_of_edges(graph),
         "chunk_edges": graph.chunk_edges.shape == (2, len(graph.ranges[0]), len(graph.ranges[0])),
     }
     for name, fits in sizes.items():
         if not fits:
             raise ValueError(f"the size of its {name} is not that of its facts")
+
+
+def _sizes_of_edges(graph: PreparedGraph) -> dict[str, bool]:
+    """Whether the shapes of what edges have fit, by name."""
+    num_entries, sizes = graph.matrix.num_entries, {}
+    if graph.edge_attr is not None:
+        fits = graph.edge_attr.shape == (num_entries, graph.facts.edge_dim)
+        sizes["edge_attr"] = fits and graph.edge_attr.dtype == torch.float32
+    for name, rows in (("edge_type", graph.edge_type), ("entry_t", graph.entry_t)):
+        if rows is not None:
+            sizes[name] = rows.shape == (num_entries,) and rows.dtype == torch.int64
+    return sizes
 
 
 def _check_matrix(name: str, matrix: Csr) -> None:

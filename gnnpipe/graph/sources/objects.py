@@ -37,13 +37,14 @@ def of_pyg(data: Any, name: str) -> RawGraph:
     if "edge_index" not in data:
         sparse = "; its adj_t is not read: set data.edge_index to them" if "adj_t" in data else ""
         raise DataError(f"dataset: {name} has no edges (edge_index), which training needs{sparse}")
-    used = {"x", "y", "edge_index", "edge_weight", "num_nodes", *MASKS}
-    unused = [_unused(data, key) for key in sorted(set(data.keys()) - used)]
+    of_edges = {key: data[key] for key in ("edge_attr", "edge_type") if _is_of_edges(data, key)}
+    used = {"x", "y", "edge_index", "edge_weight", "num_nodes", *MASKS, *of_edges}
+    unused = sorted(set(data.keys()) - used)
     notes = (f"{name}: not used: {', '.join(unused)}",) if unused else ()
+    notes = (*notes, *_no_weights(of_edges.get("edge_attr"), weighted="edge_weight" in data))
     features, labels, weight, num_nodes = (data.get(key) for key in ("x", "y", "edge_weight", "num_nodes"))
-    return RawGraph(
-        data.edge_index, features, labels, _shipped_masks(data, name), notes, weight, num_nodes, name=name
-    )
+    masks = _shipped_masks(data, name)
+    return RawGraph(data.edge_index, features, labels, masks, notes, weight, num_nodes, name=name, **of_edges)
 
 
 def of_scipy(adjacency: Any, rows: str) -> tuple[np.ndarray, np.ndarray]:
@@ -129,12 +130,21 @@ def _first(names: list[str]) -> str:
     return ", ".join(shown(name, 40) for name in names[:12]) + more
 
 
-def _unused(data: Any, key: str) -> str:
-    """A field's name; and how to have it used, if it looks like weights of the edges."""
-    value = data[key]
-    if key == "edge_attr" and isinstance(value, Tensor) and value.numel() == data.edge_index.shape[-1]:
-        return "edge_attr (one column; weights of edges are to be named edge_weight)"
-    return key
+def _is_of_edges(data: Any, key: str) -> bool:
+    """Whether a field of a torch_geometric Data holds numbers for each edge, in rows."""
+    value = data.get(key)
+    if not isinstance(value, Tensor) or value.is_complex() or value.dim() not in (1, 2):
+        return False
+    return len(value) == data.edge_index.shape[-1] and value[:1].numel() > 0
+
+
+def _no_weights(edge_attr: Tensor | None, *, weighted: bool) -> tuple[str, ...]:
+    """A note where features of edges look like their weights."""
+    if weighted or edge_attr is None or edge_attr[:1].numel() != 1:
+        return ()
+    return (
+        "edges: edge_attr (one column) is taken as a feature; weights of edges are to be named edge_weight",
+    )
 
 
 def _shipped_masks(data: Any, name: str) -> Masks | None:

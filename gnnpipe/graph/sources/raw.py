@@ -56,3 +56,8 @@ class RawGraph:
     values tell."""
     num_classes: int | None = None
     """Number of classes, where there may be more than the labels show."""
+    edge_attr: Tensor | np.ndarray | None = None
+    """``[num_edges]`` or ``[num_edges, edge_dim]``: features of each edge, or of each entry of an adjacency
+    that is ready; None where the files have none."""
+    edge_type: Tensor | np.ndarray | None = None
+    """Whole numbers ``[num_edges]``: the type of each edge; None where the files have none."""

@@ -111,7 +111,7 @@ def other_values(item: Any) -> Iterator[Any]:
 def test_any_other_ingredient_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {key_of("prepared graph", "graph", asdict(RECIPE))}
     variants = list(other_values(RECIPE))
-    assert len(variants) == 7
+    assert len(variants) == 8
     keys |= {key_of("prepared graph", "graph", asdict(recipe)) for recipe in variants}
     keys |= {key_of("plan", "graph", asdict(RECIPE)), key_of("prepared graph", "other", asdict(RECIPE))}
     for name in ("gnnpipe", *cache_module.CUTTERS):
@@ -121,7 +121,7 @@ def test_any_other_ingredient_changes_the_key(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.undo()
     monkeypatch.setattr(cache_module, "FORMAT", 99)
     keys.add(key_of("prepared graph", "graph", asdict(RECIPE)))
-    assert len(keys) == 1 + 7 + 2 + 1 + len(cache_module.CUTTERS) + 1
+    assert len(keys) == 1 + 8 + 2 + 1 + len(cache_module.CUTTERS) + 1
 
 
 def test_the_built_in_graph_is_known_by_its_settings() -> None:

@@ -44,6 +44,7 @@ def assert_same(ours: PreparedGraph, other: PreparedGraph) -> None:
 def tensors(graph: PreparedGraph) -> list[torch.Tensor]:
     found = [graph.node_id, graph.labels.nan_to_num(), graph.chunk_edges, *graph.masks.values()]
     found += [*graph.halo_forward, *graph.halo_backward]
+    found += [rows for rows in (graph.edge_attr, graph.edge_type, graph.entry_t) if rows is not None]
     for matrix in (graph.matrix, graph.matrix_t, graph.features):
         found += [matrix.rowptr, matrix.col, matrix.value] if isinstance(matrix, Csr) else [matrix]
     return found

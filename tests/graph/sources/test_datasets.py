@@ -216,9 +216,11 @@ def of_pyg(monkeypatch: pytest.MonkeyPatch, **contents: Any) -> Graph:
 
 def test_what_a_pyg_graph_has_and_nobody_uses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     data = of_pyg(monkeypatch, edge_attr=torch.tensor([[0.5], [2.0], [1.0]]), node_year=torch.zeros(5))
-    hint = "one column; weights of edges are to be named edge_weight"
-    assert data.notes == (f"Cora: not used: edge_attr ({hint}), node_year",)
+    hint = "(one column) is taken as a feature; weights of edges are to be named edge_weight"
+    assert data.notes == ("Cora: not used: node_year", f"edges: edge_attr {hint}")
     assert data.adjacency.value.tolist() == [1.0] * 3
+    assert data.edge_attr is not None
+    assert data.edge_attr.flatten().tolist() == [0.5, 2.0, 1.0]
 
 
 def test_weights_of_a_pyg_graph_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
