@@ -9,12 +9,12 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from gnnpipe.config.catalog import GRAPH_FILE, find_source
-from gnnpipe.config.commands import PlanConfig, ProfileConfig, SizesConfig, VolumeConfig
+from gnnpipe.config.commands import DevicesConfig, PlanConfig, ProfileConfig, SizesConfig, VolumeConfig
 from gnnpipe.config.features import parse_features
 from gnnpipe.config.importing import ImportConfig
 from gnnpipe.config.presets import check_statistics, resolve
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.run import BALANCED, DENSE_ENDS, GraphConfig, Model, RunConfig
+from gnnpipe.config.run import BALANCED, DENSE_ENDS, WITH_HEADS, GraphConfig, Model, ModelConfig, RunConfig
 from gnnpipe.errors import ConfigError, check_choice, shown
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "num_classes": (1, 10**8),
     "layers": (1, 10**6),
     "hidden": (1, 10**8),
+    "heads": (1, 10**5),
     "dropout": (0, 255 / 256),
     "stages": (1, 10**6),
     "parts": (1, 10**6),
@@ -77,6 +78,7 @@ def check_config(config: RunConfig) -> Resolved:
     check_fields(resolved)
     check_statistics(resolved, resolved.staleness)
     _check_class_weights(resolved.class_weights)
+    _check_model(resolved)
     _check_contradictions(resolved)
     return resolved
 
@@ -225,6 +227,21 @@ def _check_class_weights(weights: str | tuple[float, ...] | None) -> None:
         )
 
 
+def _check_model(config: ModelConfig) -> None:
+    """Refuse heads that the model does not have, or that can't share its width."""
+    if config.heads is None:
+        return
+    if config.model not in WITH_HEADS:
+        raise ConfigError(
+            f"heads: {config.heads} says nothing about {config.model}, which has no attention; leave it out, "
+            f"or use --model {' or '.join(WITH_HEADS)}"
+        )
+    if config.hidden % config.heads:
+        raise ConfigError(
+            f"heads: {config.heads} can't share --hidden {config.hidden}; use a width that is a multiple"
+        )
+
+
 def _check_contradictions(config: Resolved) -> None:
     """Refuse values that can be used, but not together."""
     staleness, decay = config.staleness, config.optimizer.dense_weight_decay
@@ -238,6 +255,12 @@ def _check_contradictions(config: Resolved) -> None:
         raise ConfigError(
             f"staleness.lookahead: {staleness.lookahead} may leave rows stale, but --staleness exact allows "
             "none; leave one of them out"
+        )
+    chunks = config.chunks or 1
+    if config.norm == "batch" and chunks > 1 and (exact or staleness.lookahead == "exact"):
+        raise ConfigError(
+            f"norm: batch reads all rows of the graph, and a chunk of {chunks} does not have them, so that "
+            "--staleness exact can't be kept; use --chunks 1, --norm layer, or another --staleness"
         )
     if config.devices is not None and config.plan != "auto":
         raise ConfigError(
@@ -256,10 +279,11 @@ def _check_contradictions(config: Resolved) -> None:
         )
 
 
-def _check_planned(config: SizesConfig) -> None:
+def _check_planned(config: DevicesConfig) -> None:
     """Check a graph and a model that are planned for."""
     check_graph_config(config)
     check_fields(config, _PLANNED)
+    _check_model(config)
     _check_sizes(config)
     check_graph_folder(config)
 
