@@ -256,12 +256,7 @@ def _check_contradictions(config: Resolved) -> None:
             f"staleness.lookahead: {staleness.lookahead} may leave rows stale, but --staleness exact allows "
             "none; leave one of them out"
         )
-    chunks = config.chunks or 1
-    if config.norm == "batch" and chunks > 1 and (exact or staleness.lookahead == "exact"):
-        raise ConfigError(
-            f"norm: batch reads all rows of the graph, and a chunk of {chunks} does not have them, so that "
-            "--staleness exact can't be kept; use --chunks 1, --norm layer, or another --staleness"
-        )
+    _check_batch_norm(config, exact=exact)
     if config.devices is not None and config.plan != "auto":
         raise ConfigError(
             f"devices: {config.devices} says nothing without --plan auto; give it, or use --stages and "
@@ -272,10 +267,21 @@ def _check_contradictions(config: Resolved) -> None:
             "plan: auto plans pipelines with stale rows, but --staleness exact allows none; leave one of the "
             "two out"
         )
-    if decay is not None and config.model not in DENSE_ENDS:
+    if decay is not None and config.model not in DENSE_ENDS and config.jk == "none":
         raise ConfigError(
             f"optimizer.dense_weight_decay: {decay} says nothing about {config.model}, which has no dense "
             "layers beside its convolutions; use --weight-decay"
+        )
+
+
+def _check_batch_norm(config: Resolved, *, exact: bool) -> None:
+    """Refuse exact training with several chunks where the norm reads all rows at once."""
+    several = (config.chunks or 1) > 1 if exact else config.staleness.lookahead == "exact"
+    if config.norm == "batch" and several:
+        raise ConfigError(
+            "norm: batch reads all rows of the graph at once, which one of several chunks does not have, so "
+            "that no lookahead makes it exact; use --chunks 1 with --staleness exact, or --norm layer, or "
+            "leave the exact setting out"
         )
 
 

@@ -235,17 +235,17 @@ class ModelConfig:
     hidden: int = 64
     """Width of the hidden rows."""
     norm: Norm | None = None
-    """Normalisation in every hidden layer: none, layer (LayerNorm, each row by itself) or batch (BatchNorm, by
-    columns over all nodes; with several chunks over those of the last epoch, as docs/models.md explains). By
-    default the model's own: layer for resgcn, gen and mesh, none for the others."""
+    """Normalisation in every hidden layer: none, layer (LayerNorm, each row by itself) or batch (BatchNorm,
+    by columns over all nodes; with several chunks over those of the last epoch, as docs/models.md explains).
+    By default the model's own: layer for resgcn, gen and mesh, none for the others."""
     residual: Residual | None = None
     """Connection past every hidden convolution. identity: its input rows are added, where they are as wide as
     its output; linear: their product with a weight of its own, in the last layer too (GraphSAGE has that
     anyway). By default the model's own: identity for resgcn, gen and mesh, none for the others. Tuned
     baselines of GCN and the like have --norm layer or batch and --residual linear (arXiv 2406.08993)."""
     jk: JumpingKnowledge = "none"
-    """Jumping knowledge (arXiv 1806.03536): the output layer reads the sum, or the maximum, of the rows of all
-    convolutions. Models without an output layer get one. none: it reads the last ones."""
+    """Jumping knowledge (arXiv 1806.03536): the output layer reads the sum, or the maximum, of the rows of
+    all convolutions. Models without an output layer get one. none: it reads the last ones."""
     heads: int | None = None
     """Number of attention heads, which share --hidden among them. By default 4, for models with attention;
     others have none."""

@@ -52,6 +52,8 @@ class Convolution(ExtrasLayer):
 
 
 C = TypeVar("C", bound=Convolution)
+P = TypeVar("P", bound="SavedProduct")
+A = TypeVar("A", bound="SavedAggregate")
 
 
 @dataclass
@@ -62,10 +64,8 @@ class SavedProduct(SavedInput, SavedExtras):
     """Gradient of the convolution's rows."""
 
 
-class TransformFirst(ExtrasRunner[C, SavedProduct]):
+class TransformFirst(ExtrasRunner[C, P]):
     """Runner of a convolution that multiplies its dropped input rows, then aggregates."""
-
-    saved = SavedProduct
 
     @property
     def dropped_columns(self) -> int:
@@ -83,17 +83,16 @@ class SavedAggregate(SavedExtras):
     """Gradient of the convolution's rows."""
 
 
-class AggregateFirst(ExtrasRunner[C, SavedAggregate]):
+class AggregateFirst(ExtrasRunner[C, A]):
     """Runner of a convolution that aggregates its dropped input rows, then multiplies."""
 
-    saved = SavedAggregate
     only_drops = True
 
     def __init__(self, layer: C, rows: InputRows) -> None:
         super().__init__(layer)
         self._rows = rows
 
-    def forward_message(self, saved: SavedAggregate, h: Tensor, x: Tensor) -> None:
+    def forward_message(self, saved: A, h: Tensor, x: Tensor) -> None:
         saved.drop.into(h, x)
         saved.dropped = x
 

@@ -42,13 +42,15 @@ class GcnLayer(Convolution):
         return self.finished(out, carry)
 
 
-class GcnTransformFirst(TransformFirst[GcnLayer]):
+class GcnTransformFirst(TransformFirst[GcnLayer, SavedProduct]):
     """``A (x W) + b`` with ``x = dropout(h)``.
 
     With G the gradient of these rows, and ``P = A^T G``, which the engine pulls:
 
         b: column sums of G     W: x^T P     x: P W^T
     """
+
+    saved = SavedProduct
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> GcnTransformFirst | None:
@@ -88,13 +90,15 @@ class GcnTransformFirst(TransformFirst[GcnLayer]):
         return self.with_extras(kept)
 
 
-class GcnAggregateFirst(AggregateFirst[GcnLayer]):
+class GcnAggregateFirst(AggregateFirst[GcnLayer, SavedAggregate]):
     """``z W + b`` with ``z = A x`` and ``x = dropout(h)``.
 
     With G the gradient of these rows:
 
         b: column sums of G     W: z^T G     z: G W^T     x: A^T (G W^T), which the engine pulls
     """
+
+    saved = SavedAggregate
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> GcnAggregateFirst | None:

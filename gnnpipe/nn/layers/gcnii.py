@@ -18,7 +18,8 @@ from gnnpipe.ops.mix import Mix
 class GcniiLayer(ExtrasLayer):
     """``h' = ReLU(norm(s ((1 - beta) I + beta W) + skip(x)))``, ``s = (1 - alpha) A x + alpha h0``.
 
-    ``x = dropout(h)``; norm and skip are extras. arXiv 2007.02133, eq. 5; ``beta = log(theta / l + 1)`` for the l-th layer, counted from 1.
+    ``x = dropout(h)``; norm and skip are extras.
+    arXiv 2007.02133, eq. 5; ``beta = log(theta / l + 1)`` for the l-th layer, counted from 1.
     Shapes: ``[n, hidden] -> [n, hidden]``.
 
     Args:

@@ -45,7 +45,7 @@ class SageLayer(Convolution):
         return self.finished(carry + neighbours + self.bias, None)
 
 
-class SageTransformFirst(TransformFirst[SageLayer]):
+class SageTransformFirst(TransformFirst[SageLayer, SavedProduct]):
     """``x W_self + A (x W_neighbour) + b``.
 
     With G the gradient of these rows, and ``P = A^T G``, which the engine pulls:
@@ -53,6 +53,8 @@ class SageTransformFirst(TransformFirst[SageLayer]):
         b: column sums of G     W_self: x^T G     W_neighbour: x^T P
         x: G W_self^T + P W_neighbour^T
     """
+
+    saved = SavedProduct
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> SageTransformFirst | None:
@@ -93,7 +95,7 @@ class SageTransformFirst(TransformFirst[SageLayer]):
         return self.with_extras(Kept(columns, dropped=columns, carried=out, owed=out))
 
 
-class SageAggregateFirst(AggregateFirst[SageLayer]):
+class SageAggregateFirst(AggregateFirst[SageLayer, SavedAggregate]):
     """``x W_self + z W_neighbour + b`` with ``z = A x``.
 
     With G the gradient of these rows:
@@ -101,6 +103,8 @@ class SageAggregateFirst(AggregateFirst[SageLayer]):
         b: column sums of G     W_self: x^T G     W_neighbour: z^T G     z: G W_neighbour^T
         x: G W_self^T + A^T (G W_neighbour^T), which the engine pulls
     """
+
+    saved = SavedAggregate
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> SageAggregateFirst | None:
