@@ -83,6 +83,16 @@ class _Sum(torch.autograd.Function):
         return total, None
 
 
+def start_at_running(modules: nn.Module) -> None:
+    """Begin with the running averages that another run's weights brought, where they did.
+
+    New ones are 0 and 1, and a norm that has seen no epoch counts as such.
+    """
+    for module in modules.modules():
+        if isinstance(module, BatchNorm) and not module.is_new:
+            module.start_at_running()
+
+
 def tile_sizes(own: Sequence[LayerSpec], num_chunks: int, sizes: TileSizes) -> TileSizes:
     """Sizes of the tiles of a stage: one tile where a batch norm is to see all rows at once.
 

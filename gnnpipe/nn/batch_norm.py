@@ -44,6 +44,10 @@ class EpochOfNorms:
     """Whether calls count for the epoch's statistics: on the way forward, and not where rows are made again
     on the way back, nor in an evaluation."""
 
+    def __deepcopy__(self, memo: object) -> EpochOfNorms:
+        """Itself: averages of weights are a copy of a stage's modules, and run in no epoch of their own."""
+        return self
+
 
 class BatchNorm(nn.Module):
     """``(h - mean) / std * weight + bias`` by columns, in place of `torch.nn.BatchNorm1d`.
@@ -127,6 +131,11 @@ class BatchNorm(nn.Module):
         self.running_mean.lerp_(self.mean, share)
         self.running_var.lerp_(unbiased, share)
         self._known = True
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the running averages are of no rows yet."""
+        return not self.running_mean.any() and bool((self.running_var == 1).all())
 
     @torch.no_grad()
     def start_at_running(self) -> None:
