@@ -76,6 +76,7 @@ class RankState:
             CheckpointError: it is another model's.
         """
         averages: dict[str, Tensor] = {}
+        self._restore_buffers(stored)
         for layer in self.stage.held_layers:
             for name, weight in layer.module.named_parameters():
                 key = f"{layer.spec.name}.{name}"
@@ -98,6 +99,15 @@ class RankState:
                     name_in_stage = f"{layer.spec.name.replace('.', '_')}.{name}"
                     averages[name_in_stage] = stored.read(f"averaged.{key}")
         self.averaged.restore(averages, stored.about.epochs)
+
+    def _restore_buffers(self, stored: StoredCheckpoint) -> None:
+        """Load what layers keep from epoch to epoch beside their weights, as statistics of batch norms."""
+        for layer in self.stage.held_layers:
+            for name, buffer in layer.module.named_buffers():
+                key = f"buffers.{layer.spec.name}.{name}"
+                if key in stored.tensors:
+                    with torch.no_grad():
+                        buffer.copy_(stored.read(key))
 
     def restore_tables(self, stored: StoredCheckpoint) -> bool:
         """Load the tables and re-slice them for this plan.
@@ -126,6 +136,8 @@ class RankState:
         averages = self.averaged.state()
         state: dict[str, Tensor] = {}
         for layer in self.stage.layers:
+            for name, buffer in layer.module.named_buffers():
+                state[f"buffers.{layer.spec.name}.{name}"] = buffer
             for name, weight in layer.module.named_parameters():
                 key = f"{layer.spec.name}.{name}"
                 state[f"weights.{key}"] = weight.detach()

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from gnnpipe.checkpoint.names import weights_file
+from gnnpipe.engine.batch_norms import start_at_running
 from gnnpipe.engine.stage import Stage
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.reading import StoredTensors, map_tensors, read_tensors
@@ -83,11 +84,9 @@ def load(stage: Stage, path: Path) -> None:
     """Set those weights of a stage that a file holds: the copy of a `WarmStart`."""
     _, tensors = map_tensors(path)
     for layer in stage.held_layers:
-        for name, weight in layer.module.named_parameters():
-            value = tensors.get(f"{layer.spec.name}.{name}")
-            if value is not None:
-                with torch.no_grad():
-                    weight.copy_(value)
+        own = {name: tensors.get(f"{layer.spec.name}.{name}") for name in layer.module.state_dict()}
+        layer.module.load_state_dict({name: value for name, value in own.items() if value is not None}, False)
+    start_at_running(stage.modules)
 
 
 def weight_shapes(spec: ModelSpec) -> dict[str, Shape]:
@@ -95,7 +94,7 @@ def weight_shapes(spec: ModelSpec) -> dict[str, Shape]:
     return {
         f"{layer.name}.{name}": tuple(weight.shape)
         for layer in build_stack(spec)
-        for name, weight in layer().named_parameters()
+        for name, weight in layer().state_dict().items()
     }
 
 

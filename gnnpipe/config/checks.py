@@ -9,12 +9,12 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from gnnpipe.config.catalog import GRAPH_FILE, find_source
-from gnnpipe.config.commands import PlanConfig, ProfileConfig, SizesConfig, VolumeConfig
+from gnnpipe.config.commands import DevicesConfig, PlanConfig, ProfileConfig, SizesConfig, VolumeConfig
 from gnnpipe.config.features import parse_features
 from gnnpipe.config.importing import ImportConfig
 from gnnpipe.config.presets import check_statistics, resolve
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.run import BALANCED, DENSE_ENDS, GraphConfig, Model, RunConfig
+from gnnpipe.config.run import BALANCED, DENSE_ENDS, WITH_HEADS, GraphConfig, Model, ModelConfig, RunConfig
 from gnnpipe.errors import ConfigError, check_choice, shown
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "num_classes": (1, 10**8),
     "layers": (1, 10**6),
     "hidden": (1, 10**8),
+    "heads": (1, 10**5),
     "dropout": (0, 255 / 256),
     "stages": (1, 10**6),
     "parts": (1, 10**6),
@@ -77,6 +78,7 @@ def check_config(config: RunConfig) -> Resolved:
     check_fields(resolved)
     check_statistics(resolved, resolved.staleness)
     _check_class_weights(resolved.class_weights)
+    _check_model(resolved)
     _check_contradictions(resolved)
     return resolved
 
@@ -225,6 +227,21 @@ def _check_class_weights(weights: str | tuple[float, ...] | None) -> None:
         )
 
 
+def _check_model(config: ModelConfig) -> None:
+    """Refuse heads that the model does not have, or that can't share its width."""
+    if config.heads is None:
+        return
+    if config.model not in WITH_HEADS:
+        raise ConfigError(
+            f"heads: {config.heads} says nothing about {config.model}, which has no attention; leave it out, "
+            f"or use --model {' or '.join(WITH_HEADS)}"
+        )
+    if config.hidden % config.heads:
+        raise ConfigError(
+            f"heads: {config.heads} can't share --hidden {config.hidden}; use a width that is a multiple"
+        )
+
+
 def _check_contradictions(config: Resolved) -> None:
     """Refuse values that can be used, but not together."""
     staleness, decay = config.staleness, config.optimizer.dense_weight_decay
@@ -239,6 +256,7 @@ def _check_contradictions(config: Resolved) -> None:
             f"staleness.lookahead: {staleness.lookahead} may leave rows stale, but --staleness exact allows "
             "none; leave one of them out"
         )
+    _check_batch_norm(config, exact=exact)
     if config.devices is not None and config.plan != "auto":
         raise ConfigError(
             f"devices: {config.devices} says nothing without --plan auto; give it, or use --stages and "
@@ -249,17 +267,29 @@ def _check_contradictions(config: Resolved) -> None:
             "plan: auto plans pipelines with stale rows, but --staleness exact allows none; leave one of the "
             "two out"
         )
-    if decay is not None and config.model not in DENSE_ENDS:
+    if decay is not None and config.model not in DENSE_ENDS and config.jk == "none":
         raise ConfigError(
             f"optimizer.dense_weight_decay: {decay} says nothing about {config.model}, which has no dense "
             "layers beside its convolutions; use --weight-decay"
         )
 
 
-def _check_planned(config: SizesConfig) -> None:
+def _check_batch_norm(config: Resolved, *, exact: bool) -> None:
+    """Refuse exact training with several chunks where the norm reads all rows at once."""
+    several = (config.chunks or 1) > 1 if exact else config.staleness.lookahead == "exact"
+    if config.norm == "batch" and several:
+        raise ConfigError(
+            "norm: batch reads all rows of the graph at once, which one of several chunks does not have, so "
+            "that no lookahead makes it exact; use --chunks 1 with --staleness exact, or --norm layer, or "
+            "leave the exact setting out"
+        )
+
+
+def _check_planned(config: DevicesConfig) -> None:
     """Check a graph and a model that are planned for."""
     check_graph_config(config)
     check_fields(config, _PLANNED)
+    _check_model(config)
     _check_sizes(config)
     check_graph_folder(config)
 

@@ -11,10 +11,12 @@ from typing import Literal
 
 from gnnpipe.config.catalog import is_synthetic
 
-Model = Literal["gcn", "sage", "gcnii", "resgcn"]
-DENSE_ENDS: tuple[Model, ...] = ("gcnii", "resgcn")
+Model = Literal["gcn", "sage", "sage-max", "gin", "gcnii", "resgcn", "gen", "mesh"]
+DENSE_ENDS: tuple[Model, ...] = ("sage-max", "gcnii", "resgcn", "gen", "mesh")
 """Models with dense layers before the first and after the last convolution. `gnnpipe.nn.models`, which builds
 them, imports PyTorch, so the names are repeated here."""
+WITH_HEADS: tuple[Model, ...] = ()
+"""Models whose convolutions have several heads."""
 Norm = Literal["none", "layer", "batch"]
 Residual = Literal["none", "identity", "linear"]
 JumpingKnowledge = Literal["none", "sum", "max"]
@@ -224,11 +226,29 @@ class ModelConfig:
     """The model."""
 
     model: Model = "gcnii"
-    """gcn, sage (mean), gcnii, or resgcn (ResGCN+: norm, ReLU, dropout, convolution, plus skip)."""
+    """gcn; sage (GraphSAGE, mean of the neighbours); sage-max (their maximum); gin (sum, then an MLP); gcnii;
+    resgcn (ResGCN+: norm, ReLU, dropout, convolution, plus skip); gen (DeeperGCN: softmax aggregation in such
+    blocks); mesh (MLPs of edges and nodes, as weather and mesh models have). gen and mesh read features of
+    edges. docs/models.md has the formulas."""
     layers: int = 32
     """Number of graph convolutions."""
     hidden: int = 64
     """Width of the hidden rows."""
+    norm: Norm | None = None
+    """Normalisation in every hidden layer: none, layer (LayerNorm, each row by itself) or batch (BatchNorm,
+    by columns over all nodes; with several chunks over those of the last epoch, as docs/models.md explains).
+    By default the model's own: layer for resgcn, gen and mesh, none for the others."""
+    residual: Residual | None = None
+    """Connection past every hidden convolution. identity: its input rows are added, where they are as wide as
+    its output; linear: their product with a weight of its own, in the last layer too (GraphSAGE has that
+    anyway). By default the model's own: identity for resgcn, gen and mesh, none for the others. Tuned
+    baselines of GCN and the like have --norm layer or batch and --residual linear (arXiv 2406.08993)."""
+    jk: JumpingKnowledge = "none"
+    """Jumping knowledge (arXiv 1806.03536): the output layer reads the sum, or the maximum, of the rows of
+    all convolutions. Models without an output layer get one. none: it reads the last ones."""
+    heads: int | None = None
+    """Number of attention heads, which share --hidden among them. By default 4, for models with attention;
+    others have none."""
     dropout: float = 0.5
     """Probability that an entry is dropped, 0 to below 1 (rounded to a multiple of 1/256)."""
 

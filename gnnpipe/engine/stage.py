@@ -14,6 +14,7 @@ from gnnpipe.comm.halo import Halo, HaloRoutes, routes
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.weights import WeightSums, sum_small
 from gnnpipe.config.run import LossConfig
+from gnnpipe.engine.batch_norms import BatchNorms, tile_sizes
 from gnnpipe.engine.chunks import ChunkData, Tile, TileSizes, cut, cut_labels
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.layer import StageLayer
@@ -78,13 +79,14 @@ class Stage:
         self.routes = HaloRoutes(*(routes(halo, graph.ranges, place.part, device) for halo in both))
         initial_rows = initial_rows_of(spec, plan)
         features = place.is_first or initial_rows.on_every_stage
-        self.chunks = self._cut(graph, tiles or TileSizes.on(device), features=features)
-        self.labels = cut_labels(graph, place, device)
         stack = build_stack(spec)
+        own = [layer for layer in stack if plan.stage_of(layer.convolution) == place.stage]
+        tiles = tile_sizes(own, plan.num_chunks, tiles or TileSizes.on(device))
+        self.chunks = self._cut(graph, tiles, features=features)
+        self.labels = cut_labels(graph, place, device)
         builder = LayerBuilder(
             stack, self.num_rows, settings, self.halo, self.routes, plan.lookahead, device, trains
         )
-        own = [layer for layer in stack if plan.stage_of(layer.convolution) == place.stage]
         self.layers = [builder.build(layer) for layer in own]
         # of each layer, the seams in front of it and behind it; a layer that aggregates nothing has the same
         # chunk on both sides, so that it has but one
@@ -92,6 +94,7 @@ class Stage:
         self.initial = initial_rows(self.layers, lambda: builder.build(stack[0]))
         names = {layer.spec.name.replace(".", "_"): layer.module for layer in self.held_layers}
         self.modules = nn.ModuleDict(names)
+        self._norms = BatchNorms(self.modules, plan.num_chunks, plan.num_parts, links)
         self._sums, self._shared_sums = self._weight_sums(plan.num_ranks)
         self._masks = Masks(dropout, [layer.spec.number for layer in self.layers], spec.hidden, device)
         # with one chunk the whole pass would be made again at once, which saves no memory
@@ -152,6 +155,7 @@ class Stage:
             order: number of the chunk at each position.
         """
         self._masks.begin_epoch(epoch)
+        self._norms.begin_epoch()
         self._order = order
         if self._settings.fitted:
             fit_weights(self._gradient_tables)
@@ -171,6 +175,7 @@ class Stage:
     def finish_epoch(self) -> None:
         """Wait until gradients of weights that several ranks hold are summed over those ranks."""
         self._shared_sums.complete(0)
+        self._norms.finish_epoch()
         self._sums.finish()
         self._shared_sums.finish()
         # a fitted weight follows from inner products over all rows of the graph, not over a part's
@@ -297,6 +302,7 @@ class Stage:
         Returns:
             gradients for the stage before, of the chunk that leaves; None on the first, or where none leaves.
         """
+        self._norms.all_forward()
         gradient: Tensor | None = None
         if action.enters is not None:
             gradient = self._enter_back(self._order[action.enters], rows)

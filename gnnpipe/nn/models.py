@@ -9,19 +9,44 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gnnpipe.config.run import GcniiConfig, Model, ModelConfig
+from gnnpipe.config.run import GcniiConfig, JumpingKnowledge, Model, ModelConfig, Norm, Residual
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.normalize import Normalization
 from gnnpipe.nn.layer import Layer
+from gnnpipe.nn.layers.convolution import Convolution
 from gnnpipe.nn.layers.dense import Dense
+from gnnpipe.nn.layers.extras import Extras
 from gnnpipe.nn.layers.gcn import GcnLayer
 from gnnpipe.nn.layers.gcnii import GcniiLayer
+from gnnpipe.nn.layers.gen import gen_layer
+from gnnpipe.nn.layers.gin import GinLayer
+from gnnpipe.nn.layers.jump import Jump
+from gnnpipe.nn.layers.mesh import MeshLayer
 from gnnpipe.nn.layers.resgcn import ResGcnLayer
 from gnnpipe.nn.layers.sage import SageLayer
+from gnnpipe.nn.layers.sage_max import SageMaxLayer
 
 Build = Callable[[torch.Generator], Layer]
 """Builds a layer; the generator draws its weights."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices that every model has, as they were asked for."""
+
+    norm: Norm | None = None
+    """None for the model's own."""
+    residual: Residual | None = None
+    """None for the model's own."""
+    jk: JumpingKnowledge = "none"
+    heads: int | None = None
+    """None for the model's own."""
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> Options:
+        """The options of a run."""
+        return cls(config.norm, config.residual, config.jk, config.heads)
 
 
 @dataclass(frozen=True)
@@ -38,10 +63,23 @@ class ModelSpec:
     seed: int = 0
     gcnii: GcniiConfig = field(default_factory=GcniiConfig)
     """The constants of GCNII."""
+    options: Options = field(default_factory=Options)
+    """Choices that every model has."""
     edge_dim: int = 0
     """Columns of the edges' features; 0 if they have none, or the model does not read them."""
     num_edge_types: int = 0
     """Number of types of edges, without that of added self loops; 0 as for the features."""
+
+    @property
+    def extras(self) -> Extras:
+        """Norm and residual: what was asked for, or the model's own."""
+        own, asked = self.architecture.extras, self.options
+        return Extras(asked.norm or own.norm, asked.residual or own.residual)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether a dense layer makes the logits; jumping knowledge needs one."""
+        return self.architecture.ends is not None or self.options.jk != "none"
 
     @property
     def architecture(self) -> Architecture:
@@ -88,6 +126,8 @@ class Architecture:
     """The dense layers; None where the first convolution reads features and the last one makes logits."""
     normalization: Normalization = "gcn"
     """Normalisation of the adjacency."""
+    extras: Extras = field(default_factory=Extras)
+    """Norm and residual where none are asked for."""
     reads_edges: bool = False
     """Whether layers read features or types of edges, where the graph has any."""
     has_initial: bool = False
@@ -114,6 +154,7 @@ def spec_for(config: ModelConfig, data: Graph, seed: int = 0, gcnii: GcniiConfig
         isinstance(data.features, Csr),
         seed,
         gcnii or GcniiConfig(),
+        Options.of(config),
         data.edge_dim if reads_edges else 0,
         data.num_edge_types if reads_edges else 0,
     )
@@ -146,21 +187,26 @@ def build_stack(spec: ModelSpec) -> list[LayerSpec]:
     if model.ends is not None:
         builders.append(("input", 0, partial(model.ends.first, spec)))
     builders += [
-        (f"layers.{index}", index, partial(model.convolution, spec, index)) for index in range(spec.layers)
+        (f"layers.{index}", index, partial(_convolution, spec, index)) for index in range(spec.layers)
     ]
-    if model.ends is not None:
-        builders.append(("output", spec.layers - 1, partial(model.ends.last, spec)))
+    if spec.has_output:
+        last = model.ends.last if model.ends is not None else _output
+        builders.append(("output", spec.layers - 1, partial(last, spec)))
     return [
         LayerSpec(name, number, convolution, build, spec.seed)
         for number, (name, convolution, build) in enumerate(builders)
     ]
 
 
+OF_EDGES = "weight_edge"
+"""Name of a layer's weight for features of edges, ``[edge_dim, columns]``."""
+
+
 def fitted(spec: ModelSpec, weights: Mapping[str, Tensor]) -> ModelSpec:
-    """The spec with the numbers of features and of outputs that weights have.
+    """The spec with the numbers of features, of nodes and of edges, and of outputs that weights have.
 
     Args:
-        spec: the model; its own two numbers do not matter.
+        spec: the model; its own numbers of these do not matter.
         weights: weights by name, as in a run's file, which may be anybody's.
 
     Raises:
@@ -168,6 +214,8 @@ def fitted(spec: ModelSpec, weights: Mapping[str, Tensor]) -> ModelSpec:
     """
     if spec.layers > len(weights):
         raise ValueError(f"number of weights: {len(weights)} for {spec.layers} layers")
+    edge_dim = next((len(weight) for name, weight in weights.items() if name.endswith(OF_EDGES)), 0)
+    spec = replace(spec, edge_dim=edge_dim)
     layers = build_stack(spec)
     ends = [_matrix(weights, layer.name) for layer in (layers[0], layers[-1])]
     spec = replace(spec, num_features=ends[0].shape[0], num_classes=ends[1].shape[1])
@@ -201,38 +249,69 @@ def _input(spec: ModelSpec, g: torch.Generator, *, relu: bool) -> Dense:
     return Dense(spec.num_features, spec.hidden, g, relu=relu)
 
 
-def _output(spec: ModelSpec, g: torch.Generator, *, pre_norm: bool) -> Dense:
-    return Dense(spec.hidden, spec.num_classes, g, pre_norm=pre_norm)
+def _output(spec: ModelSpec, g: torch.Generator, *, pre_activation: bool = False) -> Dense:
+    return Dense(spec.hidden, spec.num_classes, g, pre_norm=spec.extras.norm if pre_activation else None)
 
 
-def _without_ends(kind: type[GcnLayer | SageLayer], spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
-    """A convolution of a model without dense ends: the first reads features, the last makes logits."""
-    first, last = index == 0, index == spec.layers - 1
+def _convolution(spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
+    """A convolution of a model, with jumping knowledge if that is asked for."""
+    conv, join = spec.architecture.convolution(spec, index, g), spec.options.jk
+    return conv if join == "none" else Jump(conv, join, index, last=index == spec.layers - 1)
+
+
+def _without_ends(kind: type[Convolution], spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
+    """A convolution of a model without an input layer: the first reads features, and the last makes logits
+    unless an output layer does."""
+    first, logits = index == 0, index == spec.layers - 1 and not spec.has_output
+    extras = _own_term(spec.extras) if kind is SageLayer else spec.extras
     return kind(
         spec.num_features if first else spec.hidden,
-        spec.num_classes if last else spec.hidden,
+        spec.num_classes if logits else spec.hidden,
         g,
         sparse_input=first and spec.sparse_features,
-        relu=not last,
+        relu=not logits,
+        # logits are not normalised, and the rows in front of them are not added to them
+        extras=Extras(residual="linear" if extras.residual == "linear" else "none") if logits else extras,
     )
 
 
+def _own_term(extras: Extras) -> Extras:
+    """The extras of GraphSAGE, whose term of the node itself is the linear residual."""
+    return replace(extras, residual="none") if extras.residual == "linear" else extras
+
+
+def _sage_max(spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
+    return SageMaxLayer(spec.hidden, spec.hidden, g, _own_term(spec.extras))
+
+
 def _gcnii(spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
-    return GcniiLayer(spec.hidden, index + 1, spec.gcnii.alpha, spec.gcnii.theta, g)
+    return GcniiLayer(spec.hidden, index + 1, spec.gcnii.alpha, spec.gcnii.theta, g, spec.extras)
 
 
 def _resgcn(spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
-    return ResGcnLayer(spec.hidden, g)
+    return ResGcnLayer(spec.hidden, g, spec.extras.norm, spec.extras.residual)
 
+
+def _gen(spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
+    return gen_layer(spec.hidden, spec.edge_dim, g, spec.extras.norm, spec.extras.residual)
+
+
+def _mesh(spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
+    return MeshLayer(spec.hidden, spec.edge_dim, g, spec.extras.norm, spec.extras.residual)
+
+
+# Ends behind which rows are activated already, and ends of pre-activation blocks.
+ACTIVATED = Ends(partial(_input, relu=True), _output)
+PRE_ACTIVATION = Ends(partial(_input, relu=False), partial(_output, pre_activation=True))
+NORMED = Extras("layer", "identity")
 
 MODELS: Mapping[Model, Architecture] = {
     "gcn": Architecture(partial(_without_ends, GcnLayer)),
     "sage": Architecture(partial(_without_ends, SageLayer), normalization="mean"),
-    "gcnii": Architecture(
-        _gcnii,
-        Ends(partial(_input, relu=True), partial(_output, pre_norm=False)),
-        has_initial=True,
-        copies_weights=True,
-    ),
-    "resgcn": Architecture(_resgcn, Ends(partial(_input, relu=False), partial(_output, pre_norm=True))),
+    "sage-max": Architecture(_sage_max, ACTIVATED, normalization="none"),
+    "gin": Architecture(partial(_without_ends, GinLayer), normalization="none"),
+    "gcnii": Architecture(_gcnii, ACTIVATED, has_initial=True, copies_weights=True),
+    "resgcn": Architecture(_resgcn, PRE_ACTIVATION, extras=NORMED),
+    "gen": Architecture(_gen, PRE_ACTIVATION, normalization="none", extras=NORMED, reads_edges=True),
+    "mesh": Architecture(_mesh, PRE_ACTIVATION, normalization="none", extras=NORMED, reads_edges=True),
 }

@@ -13,6 +13,9 @@ from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import DenseRunner, NormedDenseRunner
 from gnnpipe.nn.layers.gcn import GcnAggregateFirst, GcnTransformFirst
 from gnnpipe.nn.layers.gcnii import GcniiRunner
+from gnnpipe.nn.layers.gin import GinAggregateFirst, GinTransformFirst
+from gnnpipe.nn.layers.jump import Jump
+from gnnpipe.nn.layers.jump_runner import jump_runner
 from gnnpipe.nn.layers.resgcn import ResGcnRunner
 from gnnpipe.nn.layers.sage import SageAggregateFirst, SageTransformFirst
 from gnnpipe.nn.models import LayerSpec
@@ -25,6 +28,8 @@ WRITTEN_OUT = (
     GcnAggregateFirst,
     SageTransformFirst,
     SageAggregateFirst,
+    GinTransformFirst,
+    GinAggregateFirst,
     GcniiRunner,
     ResGcnRunner,
 )
@@ -33,6 +38,8 @@ WRITTEN_OUT = (
 def runner_of(layer: Layer, rows: InputRows) -> AnyRunner:
     """The runner with the written-out derivative of a layer, if there is one for such input rows; else
     autograd's."""
+    if isinstance(layer, Jump):
+        return jump_runner(layer, runner_of(layer.conv, rows))
     # each kind checks the exact class: a subclass may compute something else
     for kind in WRITTEN_OUT:
         runner = kind.of(layer, rows)

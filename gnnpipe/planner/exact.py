@@ -36,6 +36,8 @@ def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: Graph) 
     chosen_freely = staleness.preset == "exact"
     if staleness.lookahead == 0:
         return replace(whole, note="one chunk, as --staleness.lookahead is 0")
+    if layout.norm == "batch":  # with several chunks asked for, the config was refused
+        return replace(whole, note="one chunk, as batch norm reads all rows at once")
     if layout.parts > 1:
         if not chosen_freely:
             check_exact_parts(layout.parts)

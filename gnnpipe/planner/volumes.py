@@ -9,7 +9,7 @@ from gnnpipe.errors import PlanError
 from gnnpipe.graph.prepare.fingerprint import known_fingerprint
 from gnnpipe.graph.prepare.lazy import LazyGraph, at_hand
 from gnnpipe.graph.sources.datasets import load_dataset
-from gnnpipe.nn.models import ModelSpec, spec_for
+from gnnpipe.nn.models import ModelSpec, Options, spec_for
 from gnnpipe.planner.cuts import count_cut
 from gnnpipe.planner.predictions import volume_of
 from gnnpipe.schedule.plan import make_plan
@@ -81,6 +81,7 @@ def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
         config.hidden,
         config.num_features or config.hidden,
         config.num_classes or config.hidden,
+        options=Options.of(config),
     )
     plans = []
     for stages, parts in _shapes(config, num_nodes):

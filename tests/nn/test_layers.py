@@ -109,7 +109,7 @@ BEHIND_RELU: dict[str, Callable[[], Layer]] = {
 }
 BEHIND_NOTHING: dict[str, Callable[[], Layer]] = {
     "resgcn": lambda: ResGcnLayer(HIDDEN, generator()),
-    "output with norm": lambda: Dense(HIDDEN, 4, generator(), pre_norm=True),
+    "output with norm": lambda: Dense(HIDDEN, 4, generator(), pre_norm="layer"),
 }
 ON_SPARSE: dict[str, Callable[[], Layer]] = {
     "gcn": lambda: GcnLayer(40, 9, generator(), sparse_input=True),

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from gnnpipe.nn.layer import Layer, glorot, zeros
-from gnnpipe.nn.running import InputRows, Saved, SavedInput, WrittenOut, grad_of
+from gnnpipe.nn.layer import glorot, zeros
+from gnnpipe.nn.layers.extras import PLAIN, Extras, ExtrasLayer, ExtrasRunner, SavedExtras
+from gnnpipe.nn.running import InputRows, SavedInput, grad_of
 
 
-class Convolution(Layer):
+class Convolution(ExtrasLayer):
     """A convolution that multiplies with its weight first if that makes the aggregated rows narrower, or if
     the input rows are sparse, and aggregates first otherwise.
 
@@ -23,6 +23,7 @@ class Convolution(Layer):
         generator: draws the weights.
         sparse_input: whether the input rows are sparse features.
         relu: whether a ReLU ends the layer, as it does all but the model's last.
+        extras: norm and residual.
     """
 
     drawn: ClassVar[tuple[str, ...]]
@@ -36,6 +37,7 @@ class Convolution(Layer):
         *,
         sparse_input: bool = False,
         relu: bool = True,
+        extras: Extras = PLAIN,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
@@ -46,27 +48,24 @@ class Convolution(Layer):
         self.relu = relu
         for name in self.drawn:
             self.register_parameter(name, glorot(in_features, out_features, generator))
-
-    def activated(self, out: Tensor) -> Tensor:
-        """``act(out)``: ReLU or nothing."""
-        return F.relu(out) if self.relu else out
+        self.add_extras(extras, generator)
 
 
 C = TypeVar("C", bound=Convolution)
+P = TypeVar("P", bound="SavedProduct")
+A = TypeVar("A", bound="SavedAggregate")
 
 
 @dataclass
-class SavedProduct(SavedInput):
+class SavedProduct(SavedInput, SavedExtras):
     """The rows that were multiplied; the table holds the product."""
 
     gradient: Tensor = field(init=False)
-    """Gradient of the output rows."""
+    """Gradient of the convolution's rows."""
 
 
-class TransformFirst(WrittenOut[C, SavedProduct]):
+class TransformFirst(ExtrasRunner[C, P]):
     """Runner of a convolution that multiplies its dropped input rows, then aggregates."""
-
-    saved = SavedProduct
 
     @property
     def dropped_columns(self) -> int:
@@ -75,26 +74,25 @@ class TransformFirst(WrittenOut[C, SavedProduct]):
 
 
 @dataclass
-class SavedAggregate(Saved):
+class SavedAggregate(SavedExtras):
     """The dropped input rows, which stand in the table, and the aggregate."""
 
     dropped: Tensor = field(init=False)
     z: Tensor = field(init=False)
     gradient: Tensor = field(init=False)
-    """Gradient of the output rows."""
+    """Gradient of the convolution's rows."""
 
 
-class AggregateFirst(WrittenOut[C, SavedAggregate]):
+class AggregateFirst(ExtrasRunner[C, A]):
     """Runner of a convolution that aggregates its dropped input rows, then multiplies."""
 
-    saved = SavedAggregate
     only_drops = True
 
     def __init__(self, layer: C, rows: InputRows) -> None:
         super().__init__(layer)
         self._rows = rows
 
-    def forward_message(self, saved: SavedAggregate, h: Tensor, x: Tensor) -> None:
+    def forward_message(self, saved: A, h: Tensor, x: Tensor) -> None:
         saved.drop.into(h, x)
         saved.dropped = x
 
@@ -105,8 +103,8 @@ class AggregateFirst(WrittenOut[C, SavedAggregate]):
 
 
 def add_bias_gradient(layer: Convolution, gradient: Tensor) -> None:
-    """Add to the gradient of the bias: the sum over rows of the gradient of the output rows.
+    """Add to the gradient of the bias: the sum over rows of the gradient of the convolution's rows.
 
-    That gradient is 0 where the ReLU was, see `Runner`, so it is the one in front of the activation too.
+    Without a norm that is the gradient of the output rows, which is 0 where the ReLU was, see `Runner`.
     """
     grad_of(layer.bias).add_(gradient.sum(dim=0))

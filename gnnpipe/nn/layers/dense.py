@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from gnnpipe.config.run import Norm
 from gnnpipe.nn.features import FeatureRows, project
 from gnnpipe.nn.layer import Drop, Given, Layer, glorot, zeros
-from gnnpipe.nn.layers.norm import Moments, norm_backward, norm_forward
+from gnnpipe.nn.layers.norm import AnyNorm, Moments, norm_backward, norm_forward, norm_of, num_moments
 from gnnpipe.nn.running import InputRows, Kept, Recomputes, SavedInput, WrittenOut, grad_of
 
 
@@ -25,7 +26,8 @@ class Dense(Layer):
         out_features: columns of the output rows.
         generator: draws the weights.
         relu: whether act is ReLU; otherwise there is no activation.
-        pre_norm: whether the rows go through LayerNorm and ReLU first (the end of a pre-activation network).
+        pre_norm: norm that the rows go through first, and then through a ReLU (the end of a pre-activation
+            network); ``none`` for the ReLU alone, None for neither.
     """
 
     def __init__(
@@ -35,18 +37,20 @@ class Dense(Layer):
         generator: torch.Generator,
         *,
         relu: bool = False,
-        pre_norm: bool = False,
+        pre_norm: Norm | None = None,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.weight = glorot(in_features, out_features, generator)
         self.bias = zeros(out_features)
-        self.norm = nn.LayerNorm(in_features) if pre_norm else None
+        self.activates = pre_norm is not None
+        self.norm = norm_of(pre_norm or "none", in_features)
         self.relu = relu
 
     def message(self, h: Given, drop: Drop) -> tuple[None, Tensor]:
         """No rows to aggregate; the product is handed over to `update`."""
-        rows = h if self.norm is None else F.relu(self.norm(h))
+        rows = h if self.norm is None else self.norm(h)
+        rows = F.relu(rows) if self.activates else rows
         return None, project(drop(rows), self.weight)
 
     def update(self, z: None, carry: Tensor, h0: object) -> Tensor:
@@ -125,7 +129,7 @@ class DenseRunner(_AnyDense[SavedDense]):
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> DenseRunner | None:
-        if type(layer) is Dense and layer.norm is None and rows != "any":
+        if type(layer) is Dense and not layer.activates and rows != "any":
             return cls(layer)
         return None
 
@@ -138,14 +142,14 @@ class DenseRunner(_AnyDense[SavedDense]):
 
 
 class NormedDenseRunner(_AnyDense[SavedNormed], Recomputes[SavedNormed]):
-    """Runs a dense layer behind LayerNorm and ReLU; makes the rows in front of the norm again.
+    """Runs a dense layer behind a norm and ReLU; makes the rows in front of the norm again.
 
     Dropout's derivative reads that ReLU off the dropped rows, so that only the norm is left to differentiate.
     """
 
     saved = SavedNormed
 
-    def __init__(self, layer: Dense, norm: nn.LayerNorm) -> None:
+    def __init__(self, layer: Dense, norm: AnyNorm) -> None:
         super().__init__(layer)
         self._norm = norm
 
@@ -174,6 +178,6 @@ class NormedDenseRunner(_AnyDense[SavedNormed], Recomputes[SavedNormed]):
 
     @property
     def kept(self) -> Kept:
-        """As without a norm, and the rows in front of it and two moments; the moments are not dropped."""
+        """As without a norm, and the rows in front of it and their moments; the moments are not dropped."""
         kept, columns = super().kept, self.layer.in_features
-        return replace(kept, saved=kept.saved + columns + 2, forgotten=columns)
+        return replace(kept, saved=kept.saved + columns + num_moments(self._norm), forgotten=columns)

@@ -19,7 +19,9 @@ from gnnpipe.nn.running import InputRows, Kept
 
 
 class GcnLayer(Convolution):
-    """``h' = act(A dropout(h) W + b)`` with ``A = D^-1/2 (A + I) D^-1/2`` (arXiv 1609.02907).
+    """``h' = act(norm(A x W + b + skip(x)))``, ``x = dropout(h)``, ``A = D^-1/2 (A + I) D^-1/2``.
+
+    arXiv 1609.02907; norm and skip are extras.
 
     Shapes: ``[n, in_features] -> [n, out_features]``.
 
@@ -30,24 +32,26 @@ class GcnLayer(Convolution):
     drawn = ("weight",)
     weight: nn.Parameter
 
-    def message(self, h: FeatureRows, drop: Drop) -> tuple[FeatureRows, None]:
-        """Drop, and multiply if that comes first."""
+    def message(self, h: FeatureRows, drop: Drop) -> tuple[FeatureRows, Tensor | None]:
+        """Drop, and multiply if that comes first; hand over the residual."""
         rows = drop(h)
-        return project(rows, self.weight) if self.transform_first else rows, None
+        return project(rows, self.weight) if self.transform_first else rows, self.skipped(rows)
 
-    def update(self, z: Tensor, carry: None, h0: object) -> Tensor:
-        """Multiply if that comes last, add the bias and activate."""
+    def update(self, z: Tensor, carry: Tensor | None, h0: object) -> Tensor:
+        """Multiply if that comes last, add the bias, and finish."""
         out = z + self.bias if self.transform_first else torch.addmm(self.bias, z, self.weight)
-        return self.activated(out)
+        return self.finished(out, carry)
 
 
-class GcnTransformFirst(TransformFirst[GcnLayer]):
-    """``out = A (x W) + b`` with ``x = dropout(h)``.
+class GcnTransformFirst(TransformFirst[GcnLayer, SavedProduct]):
+    """``A (x W) + b`` with ``x = dropout(h)``.
 
-    With G the gradient of ``out`` in front of the activation, and ``P = A^T G``, which the engine pulls:
+    With G the gradient of these rows, and ``P = A^T G``, which the engine pulls:
 
         b: column sums of G     W: x^T P     x: P W^T
     """
+
+    saved = SavedProduct
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> GcnTransformFirst | None:
@@ -60,13 +64,14 @@ class GcnTransformFirst(TransformFirst[GcnLayer]):
         project(saved.dropped, self.layer.weight, out=x)
 
     def forward_update(self, saved: SavedProduct, z: Tensor, h0: object, out: Tensor) -> None:
-        torch.add(z, self.layer.bias, out=out)
-        if self.layer.relu:
-            out.relu_()
+        before = self.room(out)
+        torch.add(z, self.layer.bias, out=before)
+        self.finish(saved, before, saved.dropped, out)
 
     def backward_update(
         self, saved: SavedProduct, gradient: Tensor, z_gradient: Tensor, h0_gradient: object
     ) -> None:
+        gradient = self.unfinish(saved, gradient, saved.dropped)
         add_bias_gradient(self.layer, gradient)
         z_gradient.copy_(gradient)
 
@@ -75,22 +80,26 @@ class GcnTransformFirst(TransformFirst[GcnLayer]):
         saved.owe(weight, saved.dropped, x_gradient)
         if h_gradient is not None:
             torch.mm(x_gradient, weight.t(), out=h_gradient)
+            self.add_skip_gradient(saved, h_gradient)
             saved.back(h_gradient)
 
     @property
     def kept(self) -> Kept:
         """The dropped rows; the product holds the gradient of the message."""
         columns = self.dropped_columns
-        return Kept(columns, dropped=columns, gradient="no", owed=self.layer.out_features)
+        kept = Kept(columns, dropped=columns, gradient="no", owed=self.layer.out_features)
+        return self.with_extras(kept)
 
 
-class GcnAggregateFirst(AggregateFirst[GcnLayer]):
-    """``out = z W + b`` with ``z = A x`` and ``x = dropout(h)``.
+class GcnAggregateFirst(AggregateFirst[GcnLayer, SavedAggregate]):
+    """``z W + b`` with ``z = A x`` and ``x = dropout(h)``.
 
-    With G the gradient of ``out`` in front of the activation:
+    With G the gradient of these rows:
 
         b: column sums of G     W: z^T G     z: G W^T     x: A^T (G W^T), which the engine pulls
     """
+
+    saved = SavedAggregate
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> GcnAggregateFirst | None:
@@ -99,14 +108,15 @@ class GcnAggregateFirst(AggregateFirst[GcnLayer]):
         return None
 
     def forward_update(self, saved: SavedAggregate, z: Tensor, h0: object, out: Tensor) -> None:
-        torch.addmm(self.layer.bias, z, self.layer.weight, out=out)
-        if self.layer.relu:
-            out.relu_()
+        before = self.room(out)
+        torch.addmm(self.layer.bias, z, self.layer.weight, out=before)
+        self.finish(saved, before, saved.dropped, out)
         saved.z = z
 
     def backward_update(
         self, saved: SavedAggregate, gradient: Tensor, z_gradient: Tensor | None, h0_gradient: object
     ) -> None:
+        gradient = self.unfinish(saved, gradient, saved.dropped)
         add_bias_gradient(self.layer, gradient)
         weight = self.layer.weight
         saved.owe(weight, saved.z, gradient)
@@ -117,9 +127,10 @@ class GcnAggregateFirst(AggregateFirst[GcnLayer]):
         self, saved: SavedAggregate, x_gradient: Tensor | None, h_gradient: Tensor | None
     ) -> None:
         if x_gradient is not None and h_gradient is not None:
+            self.add_skip_gradient(saved, x_gradient)
             saved.drop.back(x_gradient, saved.dropped, h_gradient)
 
     @property
     def kept(self) -> Kept:
         """The aggregate; the product holds the gradient of the output rows."""
-        return Kept(self.layer.in_features, gradient="products")
+        return self.with_extras(Kept(self.layer.in_features, gradient="products"))

@@ -6,18 +6,19 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gnnpipe import ops
 from gnnpipe.nn.layer import Drop, Given, Layer, glorot
-from gnnpipe.nn.running import InputRows, Kept, Saved, WrittenOut
+from gnnpipe.nn.layers.extras import PLAIN, Extras, ExtrasLayer, ExtrasRunner, SavedExtras
+from gnnpipe.nn.running import InputRows, Kept
 from gnnpipe.ops.mix import Mix
 
 
-class GcniiLayer(Layer):
-    """``h' = ReLU(s ((1 - beta) I + beta W))`` with ``s = (1 - alpha) A dropout(h) + alpha h0``.
+class GcniiLayer(ExtrasLayer):
+    """``h' = ReLU(norm(s ((1 - beta) I + beta W) + skip(x)))``, ``s = (1 - alpha) A x + alpha h0``.
 
+    ``x = dropout(h)``; norm and skip are extras.
     arXiv 2007.02133, eq. 5; ``beta = log(theta / l + 1)`` for the l-th layer, counted from 1.
     Shapes: ``[n, hidden] -> [n, hidden]``.
 
@@ -27,40 +28,50 @@ class GcniiLayer(Layer):
         alpha: share of the initial rows.
         theta: strength of the weights: W counts beta, the identity the rest.
         generator: draws the weights.
+        extras: norm and residual.
     """
 
     cost_kind = "gcnii"
     relu = True
 
     def __init__(
-        self, hidden: int, number: int, alpha: float, theta: float, generator: torch.Generator
+        self,
+        hidden: int,
+        number: int,
+        alpha: float,
+        theta: float,
+        generator: torch.Generator,
+        extras: Extras = PLAIN,
     ) -> None:
         super().__init__()
         self.width = self.in_features = self.out_features = hidden
         self.alpha = alpha
         self.beta = math.log(theta / number + 1.0)
         self.weight = glorot(hidden, hidden, generator)
+        self.add_extras(extras, generator)
 
-    def message(self, h: Tensor, drop: Drop) -> tuple[Tensor, None]:
-        """Drop."""
-        return drop(h), None
+    def message(self, h: Tensor, drop: Drop) -> tuple[Tensor, Tensor | None]:
+        """Drop; hand over the residual."""
+        rows = drop(h)
+        return rows, self.skipped(rows)
 
-    def update(self, z: Tensor, carry: None, h0: Tensor) -> Tensor:
-        """Mix in the initial rows (initial residual), multiply (identity mapping) and activate."""
+    def update(self, z: Tensor, carry: Tensor | None, h0: Tensor) -> Tensor:
+        """Mix in the initial rows (initial residual), multiply (identity mapping) and finish."""
         s = torch.lerp(z, h0, self.alpha)
-        return F.relu(torch.addmm(s, s, self.weight, beta=1.0 - self.beta, alpha=self.beta))
+        out = torch.addmm(s, s, self.weight, beta=1.0 - self.beta, alpha=self.beta)
+        return self.finished(out, carry)
 
 
 @dataclass
-class SavedMix(Saved):
+class SavedMix(SavedExtras):
     """The dropped input rows, which stand in the table, and the aggregate mixed with the initial rows."""
 
     dropped: Tensor = field(init=False)
     s: Tensor = field(init=False)
 
 
-class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
-    """Runs ``h' = ReLU(s B)`` with ``s = (1 - alpha) z + alpha h0`` and ``B = (1 - beta) I + beta W``.
+class GcniiRunner(ExtrasRunner[GcniiLayer, SavedMix]):
+    """Runs ``s B`` with ``s = (1 - alpha) z + alpha h0`` and ``B = (1 - beta) I + beta W``.
 
     B is made once an epoch for all chunks: weights don't change in between. With G the gradient of ``s B``:
 
@@ -100,13 +111,16 @@ class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
 
     def forward_update(self, saved: SavedMix, z: Tensor, h0: Tensor, out: Tensor) -> None:
         # z is s already
-        torch.mm(z, self._blended, out=out).relu_()
+        before = self.room(out)
+        torch.mm(z, self._blended, out=before)
+        self.finish(saved, before, saved.dropped, out)
         saved.s = z
 
     def backward_update(
         self, saved: SavedMix, gradient: Tensor, z_gradient: Tensor, h0_gradient: Tensor
     ) -> None:
         layer = self.layer
+        gradient = self.unfinish(saved, gradient, saved.dropped)
         saved.owe(layer.weight, saved.s, gradient, layer.beta)
         if layer.alpha == 1.0:  # s is h0 alone, and (1 - alpha) can't be divided by
             z_gradient.zero_()
@@ -117,9 +131,10 @@ class GcniiRunner(WrittenOut[GcniiLayer, SavedMix]):
         ops.of(gradient.device).share(z_gradient, h0_gradient, layer.alpha)
 
     def backward_message(self, saved: SavedMix, x_gradient: Tensor, h_gradient: Tensor) -> None:
+        self.add_skip_gradient(saved, x_gradient)
         saved.drop.back(x_gradient, saved.dropped, h_gradient)
 
     @property
     def kept(self) -> Kept:
         """The mix; the product holds the gradient of the output rows."""
-        return Kept(self.layer.out_features, gradient="products")
+        return self.with_extras(Kept(self.layer.out_features, gradient="products"))

@@ -6,39 +6,78 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from gnnpipe.nn.layer import Drop, Layer, glorot, zeros
-from gnnpipe.nn.layers.norm import Moments, norm_backward, norm_forward
+from gnnpipe.config.run import Norm, Residual
+from gnnpipe.nn.layer import Drop, Given, Layer, glorot, zeros
+from gnnpipe.nn.layers.norm import AnyNorm, Moments, norm_backward, norm_forward, norm_of, num_moments
 from gnnpipe.nn.running import InputRows, Kept, Recomputes, Saved, WrittenOut, grad_of
 
 
-class ResGcnLayer(Layer):
-    """``h' = h + A dropout(ReLU(norm(h))) W + b`` (the "res+" block of arXiv 2006.07739).
-
-    ``A = D^-1/2 (A + I) D^-1/2``. The norm is LayerNorm: it works row by row, whereas batch norm would make a
-    chunk's rows depend on other chunks. Shapes: ``[n, hidden] -> [n, hidden]``.
+class PreActivation(Layer):
+    """A layer that normalises and activates in front, and adds its residual last: the "res+" block of
+    arXiv 2006.07739, ``h' = skip(h) + conv(dropout(ReLU(norm(h))))``.
 
     Args:
         hidden: columns of input and output.
         generator: draws the weights.
+        norm: kind of norm in front; none leaves the ReLU alone there.
+        residual: kind of skip.
+    """
+
+    norm: AnyNorm | None
+    weight_skip: Given
+    """Weight of the linear residual, ``[hidden, hidden]``; None for another."""
+
+    def __init__(self, hidden: int, generator: torch.Generator, norm: Norm, residual: Residual) -> None:
+        super().__init__()
+        self.width = self.in_features = self.out_features = hidden
+        self.norm = norm_of(norm, hidden)
+        self.identity = residual == "identity"
+        linear = glorot(hidden, hidden, generator) if residual == "linear" else None
+        self.register_parameter("weight_skip", linear)
+
+    def activated(self, h: Tensor) -> Tensor:
+        """``ReLU(norm(h))``."""
+        return F.relu(h if self.norm is None else self.norm(h))
+
+    def skipped(self, h: Tensor) -> Tensor | None:
+        """``skip(h)``; None for none."""
+        if self.weight_skip is not None:
+            return h @ self.weight_skip
+        return h if self.identity else None
+
+
+class ResGcnLayer(PreActivation):
+    """``h' = skip(h) + A dropout(ReLU(norm(h))) W + b``, where skip is usually the identity.
+
+    ``A = D^-1/2 (A + I) D^-1/2``. The norm is LayerNorm unless another one is asked for: it works row by row,
+    whereas batch norm makes a chunk's rows depend on other chunks. Shapes: ``[n, hidden] -> [n, hidden]``.
+
+    Args: as `PreActivation`.
     """
 
     cost_kind = "resgcn"
 
-    def __init__(self, hidden: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.width = self.in_features = self.out_features = hidden
-        self.norm = nn.LayerNorm(hidden)
+    def __init__(
+        self,
+        hidden: int,
+        generator: torch.Generator,
+        norm: Norm = "layer",
+        residual: Residual = "identity",
+    ) -> None:
+        super().__init__(hidden, generator, norm, residual)
         self.weight = glorot(hidden, hidden, generator)
         self.bias = zeros(hidden)
 
-    def message(self, h: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
-        """Normalise, activate and drop; hand the input rows over for the skip connection."""
-        return drop(F.relu(self.norm(h))), h
+    def message(self, h: Tensor, drop: Drop) -> tuple[Tensor, Tensor | None]:
+        """Normalise, activate and drop; hand over the residual."""
+        return drop(self.activated(h)), self.skipped(h)
 
-    def update(self, z: Tensor, carry: Tensor, h0: object) -> Tensor:
-        """Multiply, add the skip connection and the bias."""
+    def update(self, z: Tensor, carry: Tensor | None, h0: object) -> Tensor:
+        """Multiply, add the residual and the bias."""
+        if carry is None:
+            return torch.addmm(self.bias, z, self.weight)
         return torch.addmm(carry, z, self.weight).add_(self.bias)
 
 
@@ -58,6 +97,8 @@ class SavedBlock(Saved):
 class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
     """Runs ``h' = h + z W + b`` with ``z = A x`` and ``x = dropout(ReLU(norm(h)))``; makes ``h`` again.
 
+    Blocks without norm or with another residual are differentiated by autograd.
+
     With G the gradient of the output rows, and ``P = A^T (G W^T)``, which the engine pulls:
 
         b: column sums of G     W: z^T G     z: G W^T
@@ -67,12 +108,18 @@ class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
     saved = SavedBlock
     only_drops = True
 
+    def __init__(self, layer: ResGcnLayer, norm: AnyNorm) -> None:
+        super().__init__(layer)
+        self._norm = norm
+
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> ResGcnRunner | None:
-        return cls(layer) if type(layer) is ResGcnLayer and rows == "any" else None
+        if type(layer) is ResGcnLayer and layer.norm is not None and layer.identity and rows == "any":
+            return cls(layer, layer.norm)
+        return None
 
     def forward_message(self, saved: SavedBlock, h: Tensor, x: Tensor) -> None:
-        normed, saved.moments = norm_forward(self.layer.norm, h)
+        normed, saved.moments = norm_forward(self._norm, h)
         saved.drop.into(normed.relu_(), x)
         saved.h, saved.dropped = h, x
 
@@ -104,10 +151,11 @@ class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
 
     def backward_message(self, saved: SavedBlock, x_gradient: Tensor, h_gradient: Tensor) -> None:
         saved.drop.back(x_gradient, saved.dropped, x_gradient)
-        through_norm = norm_backward(self.layer.norm, x_gradient, saved.h, saved.moments)
+        through_norm = norm_backward(self._norm, x_gradient, saved.h, saved.moments)
         torch.add(through_norm, saved.gradient, out=h_gradient)
 
     @property
     def kept(self) -> Kept:
         """Input rows, aggregate, and the two moments of the norm."""
-        return Kept(2 * self.layer.out_features + 2, forgotten=self.layer.in_features)
+        columns = self.layer.out_features
+        return Kept(2 * columns + num_moments(self._norm), forgotten=columns)

@@ -59,7 +59,7 @@ def counted_blocks(spec: ModelSpec) -> dict[int, BlockCosts]:
             if shape not in counts:
                 built = item()
                 if isinstance(built, BlockLayer):
-                    counts[shape] = block_costs(built)
+                    counts[shape] = block_costs(built, spec.edge_dim, types=spec.num_edge_types > 0)
             found[item.number] = counts[shape]
     return found
 

@@ -14,7 +14,7 @@ from gnnpipe.files.writing import copy_file
 from gnnpipe.graph.data import Graph, Task
 from gnnpipe.graph.scaled_features import FeatureScaling
 from gnnpipe.nn.metrics import OF_VALUES
-from gnnpipe.nn.models import ModelSpec, fitted, spec_for
+from gnnpipe.nn.models import ModelSpec, Options, fitted, spec_for
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import StoredPlan
 from gnnpipe.records.taking import SUMMARY
@@ -34,6 +34,8 @@ class TrainedRun:
     num_features: int
     num_outputs: int
     """Number of classes, labels or values."""
+    edge_dim: int
+    """Columns of the features of edges that the model reads."""
     stored: StoredPlan
     """Its plan.json."""
 
@@ -68,7 +70,8 @@ class TrainedRun:
             raise DataError(
                 f"'{folder.path / MODEL}' is damaged ({shown(str(error))}); bring it back, or run it anew"
             ) from None
-        return cls(folder, copy, about, model.num_features, model.num_classes, folder.stored_plan())
+        sizes = model.num_features, model.num_classes, model.edge_dim
+        return cls(folder, copy, about, *sizes, folder.stored_plan())
 
     @property
     def unfinished(self) -> str:
@@ -128,7 +131,7 @@ class TrainedRun:
 
     def model(self, config: Resolved, sparse_features: bool = False) -> ModelSpec:
         """The model."""
-        return _spec(config, self.num_features, self.num_outputs, sparse_features)
+        return _spec(config, self.num_features, self.num_outputs, sparse_features, self.edge_dim)
 
 
 def load_weights(stage: Stage, path: Path) -> None:
@@ -139,7 +142,13 @@ def load_weights(stage: Stage, path: Path) -> None:
         layer.module.load_state_dict({name: tensors[f"{layer.spec.name}.{name}"] for name in names})
 
 
-def _spec(config: Resolved, num_features: int, num_outputs: int, sparse_features: bool = False) -> ModelSpec:
+def _spec(
+    config: Resolved,
+    num_features: int,
+    num_outputs: int,
+    sparse_features: bool = False,
+    edge_dim: int = 0,
+) -> ModelSpec:
     return ModelSpec(
         config.model,
         config.layers,
@@ -149,4 +158,6 @@ def _spec(config: Resolved, num_features: int, num_outputs: int, sparse_features
         sparse_features,
         config.seed,
         config.gcnii,
+        Options.of(config),
+        edge_dim,
     )
