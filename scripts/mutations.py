@@ -165,7 +165,7 @@ CHANGES = (
     ),
     Change(
         "rows that are not finite stay under way in a stale halo",
-        "engine/layer.py",
+        "engine/layers/layer.py",
         ", *self.rows.boundary.state().values()",
         "",
         NUMBERS,
@@ -312,14 +312,14 @@ CHANGES = (
     # layers whose gradients are pushed
     Change(
         "pushes that come too late are read twice",
-        "engine/push.py",
+        "engine/layers/push.py",
         "        rows[data.chunk.start : data.chunk.stop] = 0\n",
         "",
         PUSH,
     ),
     Change(
         "a tile's own rows are not pushed to",
-        "engine/push.py",
+        "engine/layers/push.py",
         "            self.rows[start : start + len(own)] += own\n",
         "            pass\n",
         PUSH,

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from gnnpipe.checkpoint.storage import StoredCheckpoint
 from gnnpipe.engine.boundary import Boundary
-from gnnpipe.engine.layer import StageLayer
-from gnnpipe.engine.push import PushingLayer
+from gnnpipe.engine.layers.layer import StageLayer
+from gnnpipe.engine.layers.push import PushingLayer
 from gnnpipe.engine.stage import Stage
 from gnnpipe.engine.tables import ForwardTable, GradientTable, TableSettings
 from gnnpipe.graph.cut.halo import part_range

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.engine.chunks import ChunkData
-from gnnpipe.engine.layer import LayerPass, StageLayer
+from gnnpipe.engine.layers.layer import LayerPass, StageLayer
 from gnnpipe.engine.masks import Masks
 from gnnpipe.nn.layer import Given
 from gnnpipe.nn.models import ModelSpec

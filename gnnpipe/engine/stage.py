@@ -17,10 +17,10 @@ from gnnpipe.config.run import LossConfig
 from gnnpipe.engine.batch_norms import BatchNorms, tile_sizes
 from gnnpipe.engine.chunks import ChunkData, Tile, TileSizes, cut, cut_labels
 from gnnpipe.engine.initial_rows import initial_rows_of
-from gnnpipe.engine.layer import StageLayer
-from gnnpipe.engine.layer_builder import LayerBuilder
+from gnnpipe.engine.layers.builder import LayerBuilder
+from gnnpipe.engine.layers.layer import StageLayer
+from gnnpipe.engine.layers.saved import ChunkPass
 from gnnpipe.engine.masks import DropoutSettings, Masks
-from gnnpipe.engine.saved import ChunkPass
 from gnnpipe.engine.tables import GradientTable, TableSettings, fit_weights
 from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.dropout import keep_all

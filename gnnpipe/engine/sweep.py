@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gnnpipe.comm.stage_links import Messages
 from gnnpipe.engine.chunks import ChunkData, Tile
-from gnnpipe.engine.layer import StageLayer
+from gnnpipe.engine.layers.layer import StageLayer
 from gnnpipe.engine.stage import Stage
 from gnnpipe.nn.dropout import keep_all
 from gnnpipe.nn.features import FeatureRows

@@ -15,7 +15,7 @@ class BlockLayer(Layer):
     `combine` is all that an author has to write. It may be any differentiable function, whose output rows
     depend on the own row and on the edges into it alone. It runs without autograd on the way forward, and
     once more, with autograd, on the way back: nothing is saved in between. Gradients of the rows that were
-    read are *pushed* to their owners, see `gnnpipe.engine.push`.
+    read are *pushed* to their owners, see `gnnpipe.engine.layers.push`.
 
         class EdgeMax(BlockLayer):
             def combine(self, referenced: Tensor, own: Tensor, edges: BlockEdges) -> Tensor:

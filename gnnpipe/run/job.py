@@ -11,8 +11,8 @@ from gnnpipe.checkpoint.storage import StoredCheckpoint
 from gnnpipe.checkpoint.warm_start import WarmStart, warm_start
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import GraphConfig, LayoutConfig, Metric, PartBalance
+from gnnpipe.engine.layers.push import check_pushes
 from gnnpipe.engine.masks import DropoutSettings
-from gnnpipe.engine.push import check_pushes
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import DataError, PlanError, shown
 from gnnpipe.graph.cut.chunks import CutSpec

@@ -10,7 +10,7 @@ import torch
 from gnnpipe.comm.halo import HaloRoutes, routes
 from gnnpipe.comm.place import Place
 from gnnpipe.engine.chunks import ChunkData, TileSizes, cut
-from gnnpipe.engine.layer import GradientRows, Rows, StageLayer
+from gnnpipe.engine.layers.layer import GradientRows, Rows, StageLayer
 from gnnpipe.engine.tables import ForwardTable, GradientTable
 from gnnpipe.nn.dropout import Dropout
 from gnnpipe.nn.layers.convolution import SavedAggregate

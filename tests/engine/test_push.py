@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gnnpipe.comm.groups import Links
 from gnnpipe.config.resolved import StalenessSettings
 from gnnpipe.engine import stage as engine_stage
-from gnnpipe.engine.push import PushingLayer, check_pushes
+from gnnpipe.engine.layers.push import PushingLayer, check_pushes
 from gnnpipe.errors import ConfigError
 from gnnpipe.graph.data import Graph
 from gnnpipe.nn.block import BlockLayer

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnpipe.config.run import Model
-from gnnpipe.engine import layer_builder
 from gnnpipe.engine import stage as engine_stage
+from gnnpipe.engine.layers import builder as layer_builder
 from gnnpipe.graph.data import Graph
 from gnnpipe.nn.autograd import Autograd
 from gnnpipe.nn.dropout import Dropout, dropout_key

@@ -17,8 +17,8 @@ from benchmarks.memory.measure import graph_of, measure, train_measured
 from gnnpipe.comm.launch import warm_up
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.run import TableFormat
-from gnnpipe.engine import layer_builder
 from gnnpipe.engine.chunks import TileSizes
+from gnnpipe.engine.layers import builder as layer_builder
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.nn.autograd import Autograd
 from gnnpipe.planner.memory import rank as rank_memory_module

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.engine.chunks import ChunkData
-from gnnpipe.engine.layer import LayerPass, StageLayer
+from gnnpipe.engine.layers.layer import LayerPass, StageLayer
 from gnnpipe.engine.tables import floats
 from gnnpipe.nn.running import Gathers, Saved
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gnnpipe.engine.chunks import ChunkData
 from gnnpipe.engine.initial_rows import InitialPass
-from gnnpipe.engine.layer import LayerPass, StageLayer
+from gnnpipe.engine.layers.layer import LayerPass, StageLayer
 from gnnpipe.nn.dropout import ChunkMasks
 from gnnpipe.nn.features import FeatureRows
 

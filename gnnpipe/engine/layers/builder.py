@@ -10,9 +10,9 @@ from torch import Tensor
 
 from gnnpipe.comm.halo import Halo, HaloRoutes, Route
 from gnnpipe.engine.boundary import Boundary, ExactBoundary, StaleBoundary
-from gnnpipe.engine.gather import GatheringLayer
-from gnnpipe.engine.layer import GradientRows, Rows, StageLayer
-from gnnpipe.engine.push import PushBoundary, PushingLayer, PushRows, PushTable
+from gnnpipe.engine.layers.gather import GatheringLayer
+from gnnpipe.engine.layers.layer import GradientRows, Rows, StageLayer
+from gnnpipe.engine.layers.push import PushBoundary, PushingLayer, PushRows, PushTable
 from gnnpipe.engine.tables import ForwardTable, GradientTable, TableSettings
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.models import LayerSpec

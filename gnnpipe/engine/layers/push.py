@@ -27,7 +27,7 @@ from gnnpipe.comm.halo import Halo, PendingHalo, Route
 from gnnpipe.config.resolved import StalenessSettings
 from gnnpipe.config.run import HaloMode
 from gnnpipe.engine.chunks import ChunkData
-from gnnpipe.engine.layer import LayerPass, StageLayer
+from gnnpipe.engine.layers.layer import LayerPass, StageLayer
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.errors import ConfigError
 from gnnpipe.graph.cut.chunks import Chunk
