@@ -9,6 +9,8 @@ import torch
 from gnnpipe.nn.autograd import Autograd
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import DenseRunner, NormedDenseRunner
+from gnnpipe.nn.layers.gat import GatRunner
+from gnnpipe.nn.layers.gatv2 import Gatv2Runner
 from gnnpipe.nn.layers.gcn import GcnAggregateFirst, GcnTransformFirst
 from gnnpipe.nn.layers.gcnii import GcniiRunner
 from gnnpipe.nn.layers.resgcn import ResGcnRunner
@@ -25,6 +27,8 @@ WRITTEN_OUT = (
     SageAggregateFirst,
     GcniiRunner,
     ResGcnRunner,
+    GatRunner,
+    Gatv2Runner,
 )
 
 
