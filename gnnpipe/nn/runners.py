@@ -11,6 +11,8 @@ from gnnpipe.nn.block import BlockLayer
 from gnnpipe.nn.block_runner import BlockRunner
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import DenseRunner, NormedDenseRunner
+from gnnpipe.nn.layers.gat import GatRunner
+from gnnpipe.nn.layers.gatv2 import Gatv2Runner
 from gnnpipe.nn.layers.gcn import GcnAggregateFirst, GcnTransformFirst
 from gnnpipe.nn.layers.gcnii import GcniiRunner
 from gnnpipe.nn.layers.gin import GinAggregateFirst, GinTransformFirst
@@ -32,6 +34,8 @@ WRITTEN_OUT = (
     GinAggregateFirst,
     GcniiRunner,
     ResGcnRunner,
+    GatRunner,
+    Gatv2Runner,
 )
 
 

@@ -5,6 +5,7 @@
     drop_back    the gradient through dropout and the ReLU in front of it
     share        the other rows' share of that mix's gradient
     weigh        a table's gradients, weighted for later readers of this epoch and kept for the next
+    ceilings     numbers that the largest values of rows don't exceed, for a safe softmax
 
 The device of the tensors decides on the back end: Triton kernels on CUDA, if Triton is installed, and
 PyTorch's own operations everywhere else. Both draw the same dropout masks bit for bit, and the same numbers
@@ -31,6 +32,8 @@ class Ops(Protocol):
 
     hashes_ahead: bool
     """Whether to hash the random bytes of several layers at once and keep them until they are used."""
+    entries_at_once: int
+    """Number of entries that layers which make rows for each of them should work on at a time."""
 
     def pull(
         self, matrix: Csr, table: Tensor, add_to: Tensor | None = None, mix: Mix | None = None
@@ -64,6 +67,17 @@ class Ops(Protocol):
 
     def weigh(self, rows: Tensor, previous: Tensor, fresh: float, corrected: float) -> None:
         """``rows, previous = fresh * rows - corrected * previous, rows``, in place."""
+
+    def ceilings(self, values: Tensor, rowptr: Tensor) -> Tensor:
+        """A number for each row that none of its values exceeds, and the largest one misses by 80 at most.
+
+        Args:
+            values: ``[num_values]``, those of a row beside each other.
+            rowptr: int ``[num_rows + 1]``: where each row begins.
+
+        Returns:
+            ``[num_rows]``, -inf for a row without values; or one number for all, ``[1]``.
+        """
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ class TorchOps:
     """Back end of PyTorch's own operations."""
 
     hashes_ahead = True
+    entries_at_once = 8192
 
     def pull(
         self, matrix: Csr, table: Tensor, add_to: Tensor | None = None, mix: Mix | None = None
@@ -26,7 +27,8 @@ class TorchOps:
         value = matrix.value_as(table.dtype)
         product: Tensor = torch.embedding_bag(
             table, matrix.col, matrix.rowptr, by_frequency, mode_sum, sparse_gradient, value, last_offset
-        )[0].float()
+        )[0]
+        product = product.float() if table.dtype == torch.bfloat16 else product
         product = product if add_to is None else add_to.add_(product)
         return product if mix is None else product.lerp_(mix.rows, mix.alpha)
 
@@ -52,6 +54,20 @@ class TorchOps:
         gradient = rows.clone()
         rows.mul_(fresh).sub_(previous, alpha=corrected)
         previous.copy_(gradient)
+
+    def ceilings(self, values: Tensor, rowptr: Tensor) -> Tensor:
+        """The largest of all values where that will do: finding the largest of each row takes as long as
+        half of a pull."""
+        if values.numel() == 0:
+            return values.new_zeros(1)
+        least, most = values.aminmax()
+        if bool(most - least < SAFE_RANGE):
+            return most.view(1)
+        return torch.segment_reduce(values, "max", offsets=rowptr)
+
+
+# Largest distance of a value from its ceiling: exp(-80) = 2e-35 is still a normal float32.
+SAFE_RANGE = 80.0
 
 
 def masked(rows: Tensor, bits: Tensor, threshold: int, scale: float, out: Tensor | None = None) -> Tensor:

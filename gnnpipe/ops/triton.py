@@ -79,6 +79,7 @@ class TritonOps(TorchOps):
     """Back end of Triton kernels; operations without one are PyTorch's, which take one pass as well."""
 
     hashes_ahead = False
+    entries_at_once = 2**20
 
     def __init__(
         self,
@@ -198,6 +199,10 @@ class TritonOps(TorchOps):
             _weigh[(triton.cdiv(rows.numel(), BLOCK),)](
                 rows, previous, rows.numel(), fresh, corrected, block=BLOCK, num_warps=4
             )
+
+    def ceilings(self, values: Tensor, rowptr: Tensor) -> Tensor:
+        """The largest of each row: asking the device whether less will do would wait for it."""
+        return torch.segment_reduce(values, "max", offsets=rowptr)
 
 
 @triton.jit
