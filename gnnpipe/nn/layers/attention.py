@@ -48,6 +48,9 @@ class Attention(Layer):
         relu: whether a ReLU ends the layer.
     """
 
+    is_linear = False
+    fp32_tables = True
+
     def __init__(
         self,
         in_features: int,
@@ -208,6 +211,8 @@ class AttentionRunner(WrittenOut[A, SavedAttention], Gathers[SavedAttention]):
         self._rows = rows
         self.aggregated = layer.columns
         self.weighed = layer.columns + layer.heads
+        # logits, weights and their gradients by entry; edges are worked on piece by piece where they are rows
+        self.numbers_per_edge = 10.0 * layer.heads
         self.gradient_width = self.padded_gradient()
 
     @abstractmethod

@@ -37,6 +37,8 @@ class GatLayer(Attention):
     Args: as `Attention`.
     """
 
+    cost_kind = "gat"
+
     def __init__(
         self,
         in_features: int,

@@ -42,6 +42,8 @@ class Gatv2Layer(Attention):
         share_weights: whether ``r_i = l_i``.
     """
 
+    cost_kind = "gatv2"
+
     def __init__(
         self,
         in_features: int,
