@@ -132,7 +132,8 @@ class ProfileConfig(StructureConfig):
     """Settings of ``gnnpipe profile``."""
 
     models: tuple[Model, ...] = ("gcn", "sage", "gcnii", "resgcn")
-    """Kinds of layers to measure, as [gcnii,resgcn]."""
+    """Models whose kinds of layers are measured, as [gcnii,gat]. mesh stands for all layers whose gradients
+    are pushed, a model of your own among them; kinds that are not measured cost what they usually do."""
     hidden: tuple[int, ...] = (64, 128)
     """Widths to measure, as [64,128]."""
     name: str | None = None

@@ -25,6 +25,7 @@ from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.prepared import GraphFacts, PreparedGraph
 from gnnpipe.nn.models import ModelSpec
 from gnnpipe.planner.hardware import REFERENCE, KindRates, Link, Rates
+from gnnpipe.planner.memory.rank import counted_blocks
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.schedule.volume import BYTES_PER_NUMBER
 
@@ -46,20 +47,26 @@ SHORT_MESSAGES, SHORT_PRODUCT = 100, 256
 class Sample:
     """Seconds of one layer for one chunk of a graph: medians over epochs of means over layers and chunks."""
 
-    kind: Model
+    kind: str
+    """Kind of layer, a key of `Rates.kinds`."""
     width: int
     num_chunks: int
     rows: float
     """Nodes of a chunk."""
     edges: float
     """Entries of the normalised adjacency in a chunk's rows."""
-    weights: int
-    """Numbers in the layer's weights."""
+    weights: float
+    """Multiplications for each node: numbers in the layer's weights, or what `block_costs` counts."""
     forward: float
     backward: float
     """Seconds without those of `products`."""
     products: float
     """Seconds of the gradients of weights."""
+    linear: bool = True
+    """Whether it aggregates by a pull, whose rate all such kinds share."""
+    products_back: int = 1
+    """Products backward over those forward, without the gradients of weights: 3 where a layer is computed
+    again and differentiated in one go."""
 
 
 def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.device) -> Sample:
@@ -67,7 +74,7 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
 
     Args:
         graph: prepared for the kind of layer, in one part and any number of chunks.
-        kind: kind of layer.
+        kind: a model, one of whose layers is timed.
         width: columns of the rows.
         device: the device that runs it.
     """
@@ -105,10 +112,27 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
             marks["backward"] += [began, between]
             marks["products"] += [between, clock.mark()]
         epochs.append([_lengths(clock.seconds(of_kind)) for of_kind in marks.values()])
-    medians = [statistics.median(column) / (layers * chunks) for column in zip(*epochs[warm:], strict=True)]
-    weights = sum(weight.numel() for weight in stage.layers[0].module.parameters())
+    forward, backward, products = (
+        statistics.median(column) / (layers * chunks) for column in zip(*epochs[warm:], strict=True)
+    )
+    nodes, entries = facts.num_nodes, graph.matrix.num_entries
+    module = stage.layers[0].module
+    counts = counted_blocks(spec).get(stage.layers[0].spec.number)
+    weights: float = sum(weight.numel() for weight in module.parameters())
+    if counts is not None:
+        weights = counts.row_products + counts.edge_products * entries / nodes
     return Sample(
-        kind, width, chunks, facts.num_nodes / chunks, graph.matrix.num_entries / chunks, weights, *medians
+        module.cost_kind,
+        width,
+        chunks,
+        nodes / chunks,
+        entries / chunks,
+        weights,
+        forward,
+        backward,
+        products,
+        linear=module.is_linear,
+        products_back=1 if counts is None else 3,
     )
 
 
@@ -240,13 +264,15 @@ def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
     # backward   edges H  rows W   |                    1       rows H
     # products            rows W   |
 
-    There are six columns for each kind. With one chunk, rows H stands in the last two instead.
+    There are eight columns for each kind. With one chunk, rows H stands in the fifth and sixth instead. The
+    last two, not shown, have edges H forward and backward, in place of the first of all, for kinds that don't
+    aggregate by a pull.
 
     Returns:
         The rates, and the mean relative error of the times that they give.
     """
     kinds = sorted({sample.kind for sample in samples})
-    per_kind = 6
+    per_kind = 8
     rows, seconds = [], []
     for sample in samples:
         entries = sample.rows * sample.width
@@ -255,9 +281,9 @@ def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
         whole = sample.num_chunks == 1
         for way, taken in enumerate((sample.forward, sample.backward, sample.products)):
             row = np.zeros(2 + per_kind * len(kinds))
-            row[1] = product
+            row[1] = product * (sample.products_back if way == 1 else 1)
             if way < 2:
-                row[0] = gathered
+                row[0 if sample.linear else first + 6 + way] = gathered
                 row[first + 2 * way] = 1.0
                 row[first + (4 + way if whole else 1 + 2 * way)] = entries
             rows.append(row)
@@ -271,8 +297,10 @@ def fit(samples: Sequence[Sample]) -> tuple[Rates, float]:
     rates = nnls(matrix / scale, np.ones(len(matrix)))[0] / scale
     off = float(np.abs(matrix @ rates - 1).mean())
     by_kind: dict[str, KindRates] = {}
+    pulled = {sample.kind for sample in samples if sample.linear}
     for n, kind in enumerate(kinds):
-        by_kind[kind] = KindRates(*rates[2 + per_kind * n : 2 + per_kind * (n + 1)].tolist())
+        found = rates[2 + per_kind * n : 2 + per_kind * (n + 1)].tolist()
+        by_kind[kind] = KindRates(*found[:6]) if kind in pulled else KindRates(*found)
     # dense layers are not timed; the kind that starts fastest is nearest to them
     by_kind["dense"] = min(by_kind.values(), key=lambda kind: kind.start + kind.start_back)
     gather, multiply = rates[:2].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gnnpipe.planner.hardware import KindRates
 from gnnpipe.planner.profile import Profile
 from gnnpipe.system.words import readable_bytes
 
@@ -20,7 +21,7 @@ def describe(profile: Profile) -> list[str]:
             lines.append(
                 f"{kind}: a chunk's layer takes {1e6 * figures.start:.0f} us to start forward and "
                 f"{1e6 * figures.start_back:.0f} backward, and {1e9 * figures.entry:.2f} and "
-                f"{1e9 * figures.entry_back:.2f} ns an entry"
+                f"{1e9 * figures.entry_back:.2f} ns an entry" + _along_edges(figures)
             )
     lines.append(
         f"between two processes {1e6 * hardware.local.latency:.0f} us, "
@@ -40,6 +41,13 @@ def describe(profile: Profile) -> list[str]:
         f"times by these figures are off by {profile.off:.0%} on average from those that were measured"
     )
     return lines
+
+
+def _along_edges(figures: KindRates) -> str:
+    """The rates of a kind that does not aggregate by a pull; nothing for others."""
+    if figures.gather is None or figures.gather_back is None:
+        return ""
+    return f"; {_rate(figures.gather)} numbers/s along edges forward, {_rate(figures.gather_back)} backward"
 
 
 def _rate(seconds: float) -> str:

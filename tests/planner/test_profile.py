@@ -197,3 +197,23 @@ def test_figures_that_are_no_numbers(tmp_path: Path) -> None:
 def test_unknown_hardware() -> None:
     with pytest.raises(PlanError, match="hardware: 'a10' is not known; did you mean 'a100'"):
         load_hardware("a10")
+
+
+def test_fit_tells_edges_of_kinds_that_do_not_pull() -> None:
+    """A kind with edge work of its own, and products that are made three times on the way back."""
+    pushed = []
+    for item in samples():
+        if item.kind == "sage":
+            product, gathered = item.rows * item.weights * 1e-13, item.edges * item.width
+            entries = item.rows * item.width * (1e-9 if item.num_chunks == 1 else 2e-9)
+            forward = gathered * 5e-12 + product + 2e-4 + entries
+            backward = gathered * 9e-12 + 3 * product + 3e-4 + entries
+            changes = {"forward": forward, "backward": backward, "products": 0.0}
+            item = replace(item, kind="push", linear=False, products_back=3, **changes)
+        pushed.append(item)
+    rates, off = fit(pushed)
+    assert off < 1e-6
+    assert rates.gather == pytest.approx(1e-12, rel=1e-3)
+    assert rates.edge("push") == pytest.approx(5e-12, rel=1e-3)
+    assert rates.edge_back("push") == pytest.approx(9e-12, rel=1e-3)
+    assert rates.edge("gcn") == rates.gather
