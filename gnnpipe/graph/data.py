@@ -95,11 +95,13 @@ class Graph:
     if they have none. May be mapped from disk."""
     edge_type: Tensor | None = None
     """int64 ``[num_edges]``: types of the edges, from 0 on; None if they have none."""
+    edge_type_names: tuple[str, ...] = ()
+    """Name of each type of edges; empty where types are just numbers."""
 
     def __post_init__(self) -> None:
         """Check everything that a user's data may get wrong; raises DataError."""
         check_adjacency(self.adjacency, weighted=self.weighted, apart=self.edge_data.exists)
-        check_edge_data(self.edge_data, self.num_edges)
+        check_edge_data(self.edge_data, self.num_edges, self.edge_type_names)
         check_features(self.features, self.num_nodes)
         check_masks(self.masks, self.num_nodes, labelled=self.num_classes > 0)
         check_rows(self.labels, self.num_nodes)
@@ -330,6 +332,7 @@ class Graph:
             hidden_test=hidden,
             edge_attr=inputs.adjacency.data.attr,
             edge_type=inputs.adjacency.data.type,
+            edge_type_names=raw.edge_type_names,
         )
 
     @classmethod
@@ -371,6 +374,7 @@ class Graph:
             scaling=inputs.scaling,
             edge_attr=inputs.adjacency.data.attr,
             edge_type=inputs.adjacency.data.type,
+            edge_type_names=raw.edge_type_names,
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:

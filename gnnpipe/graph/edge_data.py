@@ -73,8 +73,11 @@ def edge_data_of(attr: Any, type_: Any, num_edges: int) -> tuple[EdgeData, tuple
     return EdgeData(features, None if type_ is None else _as_type(type_, num_edges)), notes
 
 
-def check_edge_data(data: EdgeData, num_edges: int) -> None:
-    """Raise DataError unless there are features and types for each edge, finite and not below 0."""
+def check_edge_data(data: EdgeData, num_edges: int, names: tuple[str, ...] = ()) -> None:
+    """Raise DataError unless there are features and types for each edge, finite and not below 0; and as many
+    ``names`` as types, if there are any."""
+    if names and data.num_types > len(names):
+        raise DataError(f"edge_type_names: {len(names)} names for {data.num_types} types; name each type")
     for name, rows, dtype, dims in (
         ("edge_attr", data.attr, torch.float32, 2),
         ("edge_type", data.type, torch.int64, 1),

@@ -61,3 +61,5 @@ class RawGraph:
     that is ready; None where the files have none."""
     edge_type: Tensor | np.ndarray | None = None
     """Whole numbers ``[num_edges]``: the type of each edge; None where the files have none."""
+    edge_type_names: tuple[str, ...] = ()
+    """Name of each type of edges in the files; empty where types are numbers."""
