@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.errors import DataError
+from gnnpipe.files.spool import large_array
 from gnnpipe.graph.convert import as_integers, as_tensor, exact_float32, number_text, without_single_column
 
 # Edges that are checked at a time, as features of edges may be mapped from disk.
@@ -43,6 +44,10 @@ class EdgeData:
     def taken(self, index: Tensor) -> EdgeData:
         """Those of some edges, in the order of ``index``."""
         return EdgeData(*(None if rows is None else rows[index] for rows in (self.attr, self.type)))
+
+    def sorted(self, order: Tensor) -> EdgeData:
+        """Those of all edges in another order; large ones in a file, as theirs may be."""
+        return EdgeData(*(None if rows is None else _moved(rows, order) for rows in (self.attr, self.type)))
 
     def words(self) -> str:
         """What there is for people, as in ``8 features and 3 types``."""
@@ -119,6 +124,13 @@ def _as_type(values: Any, num_edges: int) -> Tensor:
             f"edge_type: expected shape [{num_edges}], one number for each edge, got {list(given.shape)}"
         )
     return as_integers(given, "edge_type")
+
+
+def _moved(rows: Tensor, order: Tensor) -> Tensor:
+    result = torch.from_numpy(large_array(rows.numpy().dtype, (len(order), *rows.shape[1:])))
+    for start, index in _blocks(order):
+        torch.index_select(rows, 0, index, out=result[start : start + len(index)])
+    return result
 
 
 def _check_columns(attr: Tensor) -> None:
