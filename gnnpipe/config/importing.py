@@ -35,6 +35,12 @@ class TablesConfig:
     columns."""
     weight: str | None = None
     """Column of the edges' weights. Guessed: weight, edge_weight, w. none: every edge counts 1."""
+    edge_features: str | None = None
+    """Columns of the edges' features, which are numbers: names separated by commas, with * for any text, as
+    len,speed_*; !name takes one out. By default none."""
+    edge_type: str | None = None
+    """Column of the edges' types: whole numbers from 0 on, which stay as they are, or text, whose different
+    values are numbered in alphabetical order. By default none."""
     id: str | None = None
     """Column of the node tables that names the node. Guessed: id, node, node_id, or the only column that all
     node tables share."""

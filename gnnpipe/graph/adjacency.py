@@ -120,7 +120,7 @@ def _apart(
         torch.ones(1).expand(len(order)) if weight is None else weight[order],
         num_nodes,
     )
-    return Adjacency(csr, weight is not None, notes, data.taken(order))
+    return Adjacency(csr, weight is not None, notes, data.sorted(order))
 
 
 def _num_repeated(matrix: Csr) -> int:

@@ -38,7 +38,7 @@ from gnnpipe.graph.scaled_features import (
     normalized_features,
     standardized_features,
 )
-from gnnpipe.graph.sources.objects import of_networkx, of_pyg, of_scipy
+from gnnpipe.graph.sources.objects import EdgeKeys, of_networkx, of_pyg, of_scipy
 from gnnpipe.graph.sources.raw import RawGraph
 from gnnpipe.system.steps import Step, silently
 
@@ -95,11 +95,13 @@ class Graph:
     if they have none. May be mapped from disk."""
     edge_type: Tensor | None = None
     """int64 ``[num_edges]``: types of the edges, from 0 on; None if they have none."""
+    edge_type_names: tuple[str, ...] = ()
+    """Name of each type of edges; empty where types are just numbers."""
 
     def __post_init__(self) -> None:
         """Check everything that a user's data may get wrong; raises DataError."""
         check_adjacency(self.adjacency, weighted=self.weighted, apart=self.edge_data.exists)
-        check_edge_data(self.edge_data, self.num_edges)
+        check_edge_data(self.edge_data, self.num_edges, self.edge_type_names)
         check_features(self.features, self.num_nodes)
         check_masks(self.masks, self.num_nodes, labelled=self.num_classes > 0)
         check_rows(self.labels, self.num_nodes)
@@ -241,6 +243,8 @@ class Graph:
 
         Args:
             adjacency: ``[num_nodes, num_nodes]``. Entries that are not all 1 are the edges' weights.
+                ``edge_attr`` and ``edge_type`` have a row for each entry, as ``scipy.sparse.coo_matrix``
+                orders them.
             features: as for `from_edge_index`, and so are ``labels`` and ``masks``.
             rows: side of an edge that rows stand for: entry (i, j) is an edge from i to j with ``"sources"``,
                 and one from j to i with ``"targets"``: node i then aggregates from those that its row lists.
@@ -262,6 +266,8 @@ class Graph:
         features: str | Sequence[str] = "degree",
         split: str | None = None,
         weight: str | None = None,
+        edge_features: Sequence[str] = (),
+        edge_type: str | None = None,
         name: str | None = None,
         **choices: Any,
     ) -> Graph:
@@ -275,13 +281,19 @@ class Graph:
                 ``"laplacian:16"``, to make features from the edges.
             split: attribute of the nodes that says train, val or test; None for a seeded split.
             weight: attribute of the edges that is their weight; None if every edge counts 1.
+            edge_features: attributes of the edges, each a number, that are their features.
+            edge_type: attribute of the edges that is their type: a whole number from 0 on, or text, whose
+                different values are numbered in alphabetical order. None if they have no types.
             name: name of the graph in printed lines; by default its own.
             choices: fields of `Choices`.
 
         Raises:
             DataError, ConfigError: as `from_edge_index`; or a node lacks an attribute that another has.
         """
-        raw = of_networkx(graph, label, features, split, weight)
+        keys = EdgeKeys(
+            weight, (edge_features,) if isinstance(edge_features, str) else tuple(edge_features), edge_type
+        )
+        raw = of_networkx(graph, label, features, split, keys)
         if raw.features is None:
             choices["features"] = features
         return cls.from_raw(raw, name or raw.name or "graph", Choices.given(choices))
@@ -330,6 +342,7 @@ class Graph:
             hidden_test=hidden,
             edge_attr=inputs.adjacency.data.attr,
             edge_type=inputs.adjacency.data.type,
+            edge_type_names=raw.edge_type_names,
         )
 
     @classmethod
@@ -371,6 +384,7 @@ class Graph:
             scaling=inputs.scaling,
             edge_attr=inputs.adjacency.data.attr,
             edge_type=inputs.adjacency.data.type,
+            edge_type_names=raw.edge_type_names,
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:

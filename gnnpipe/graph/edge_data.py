@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.errors import DataError
+from gnnpipe.files.spool import large_array
 from gnnpipe.graph.convert import as_integers, as_tensor, exact_float32, number_text, without_single_column
 
 # Edges that are checked at a time, as features of edges may be mapped from disk.
@@ -44,6 +45,10 @@ class EdgeData:
         """Those of some edges, in the order of ``index``."""
         return EdgeData(*(None if rows is None else rows[index] for rows in (self.attr, self.type)))
 
+    def sorted(self, order: Tensor) -> EdgeData:
+        """Those of all edges in another order; large ones in a file, as theirs may be."""
+        return EdgeData(*(None if rows is None else _moved(rows, order) for rows in (self.attr, self.type)))
+
     def words(self) -> str:
         """What there is for people, as in ``8 features and 3 types``."""
         found = [
@@ -73,8 +78,11 @@ def edge_data_of(attr: Any, type_: Any, num_edges: int) -> tuple[EdgeData, tuple
     return EdgeData(features, None if type_ is None else _as_type(type_, num_edges)), notes
 
 
-def check_edge_data(data: EdgeData, num_edges: int) -> None:
-    """Raise DataError unless there are features and types for each edge, finite and not below 0."""
+def check_edge_data(data: EdgeData, num_edges: int, names: tuple[str, ...] = ()) -> None:
+    """Raise DataError unless there are features and types for each edge, finite and not below 0; and as many
+    ``names`` as types, if there are any."""
+    if names and data.num_types > len(names):
+        raise DataError(f"edge_type_names: {len(names)} names for {data.num_types} types; name each type")
     for name, rows, dtype, dims in (
         ("edge_attr", data.attr, torch.float32, 2),
         ("edge_type", data.type, torch.int64, 1),
@@ -116,6 +124,13 @@ def _as_type(values: Any, num_edges: int) -> Tensor:
             f"edge_type: expected shape [{num_edges}], one number for each edge, got {list(given.shape)}"
         )
     return as_integers(given, "edge_type")
+
+
+def _moved(rows: Tensor, order: Tensor) -> Tensor:
+    result = torch.from_numpy(large_array(rows.numpy().dtype, (len(order), *rows.shape[1:])))
+    for start, index in _blocks(order):
+        torch.index_select(rows, 0, index, out=result[start : start + len(index)])
+    return result
 
 
 def _check_columns(attr: Tensor) -> None:

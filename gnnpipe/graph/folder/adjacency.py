@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from gnnpipe.files.npy import ArrayWriter, StoredArray
 from gnnpipe.files.writing import remove
 from gnnpipe.graph.folder.merge import Entries
+from gnnpipe.graph.folder.records import TYPE
 from gnnpipe.graph.folder.report import QUANTILES
 
 _ROWS = 1 << 20
@@ -41,10 +42,12 @@ class Counted:
     """Share of entries between nodes of one class; None where no entry has both classes known."""
     weights: tuple[float, float] | None
     """Smallest and largest weight; None without weights or entries."""
+    num_types: int
+    """The largest type of an edge plus one; 0 without types."""
 
 
 class AdjacencyWriter:
-    """Writes ``rowptr``, ``col`` and ``weight`` or ``count``.
+    """Writes ``rowptr``, ``col``, ``weight`` or ``count``, and what edges have beside weights.
 
     Args:
         folder: folder of the files.
@@ -67,9 +70,11 @@ class AdjacencyWriter:
         self._stack = ExitStack()
         self._col = self._writer("col", self._wide)
         self._value: ArrayWriter | None = None
+        self._of_edges: dict[str, ArrayWriter] = {}
+        self._num_types = 0
 
-    def _writer(self, name: str, dtype: type) -> ArrayWriter:
-        writer = ArrayWriter(self._folder / f"{name}.npy", dtype)
+    def _writer(self, name: str, dtype: Any, columns: tuple[int, ...] = ()) -> ArrayWriter:
+        writer = ArrayWriter(self._folder / f"{name}.npy", dtype, columns)
         self._stack.callback(writer.close)
         return writer
 
@@ -88,11 +93,13 @@ class AdjacencyWriter:
                 if len(block.key):
                     self._append(block, counts)
             stored = {"col": self._col.finish()}
+            stored |= {name: writer.finish() for name, writer in self._of_edges.items()}
             if self._value is not None:
                 stored[self._value.path.stem] = self._value.finish()
             stored["rowptr"] = self._write_rowptr()
         counted = self._counted()
-        if counted.weights == (1.0, 1.0) and counted.num_edges == counted.num_entries:
+        apart = counted.num_edges == counted.num_entries or bool(self._of_edges)
+        if counted.weights == (1.0, 1.0) and apart:
             remove(self._folder / "weight.npy")  # each edge counts 1, as without weights
             del stored["weight"]
             counted = replace(counted, weights=None)
@@ -109,6 +116,7 @@ class AdjacencyWriter:
         self._connected[target[between]] = True
         self._count_classes(source, target)
         self._append_values(block, counts)
+        self._append_record(block.record)
         self._col.append(source)
         new = block.key if block.new is None else block.key[block.new]
         self._num_edges += len(new)
@@ -128,6 +136,17 @@ class AdjacencyWriter:
         if name == "weight":
             low, high = self._weights or (np.inf, -np.inf)
             self._weights = min(low, float(values.min())), max(high, float(values.max()))
+
+    def _append_record(self, record: np.ndarray | None) -> None:
+        if record is None:
+            return
+        for name in record.dtype.names or ():
+            column = record[name]
+            if name not in self._of_edges:
+                self._of_edges[name] = self._writer(name, column.dtype, column.shape[1:])
+            self._of_edges[name].append(column)
+            if name == TYPE:
+                self._num_types = max(self._num_types, int(column.max()) + 1)
 
     def _values_of(self, block: Entries, counts: Counts) -> tuple[np.ndarray | None, str]:
         """Weights or counts, None if nothing is to be written; and the name of their file."""
@@ -171,6 +190,7 @@ class AdjacencyWriter:
             histogram=_trimmed(np.diff(ends, prepend=0).tolist()),
             homophily=self._num_alike / self._num_known if self._num_known else None,
             weights=self._weights,
+            num_types=self._num_types,
         )
 
 

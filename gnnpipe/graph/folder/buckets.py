@@ -73,34 +73,34 @@ def sorted_keys(stream: Stream, high: int, scratch: Path, capacity: int = CAPACI
 
 
 def _sorted(stream: Stream, low: int, high: int, scratch: Path, capacity: int) -> Iterator[Keys]:
-    buckets, weighted = _count(stream, low, high, capacity)
+    buckets, types = _count(stream, low, high, capacity)
     with ExitStack() as stack:
-        name = secrets.token_hex(8)
-        keys = stack.enter_context(Regions(scratch / f"{name}.keys", np.int64, buckets.size.tolist()))
-        weights = None
-        if weighted is not None:
-            weights = stack.enter_context(
-                Regions(scratch / f"{name}.weights", weighted, buckets.size.tolist())
-            )
-        _distribute(stream, buckets, keys, weights)
-        for bucket, size in enumerate(buckets.size.tolist()):
+        name, sizes = secrets.token_hex(8), buckets.size.tolist()
+        regions = {
+            column: stack.enter_context(Regions(scratch / f"{name}.{column}", dtype, sizes))
+            for column, dtype in types.items()
+        }
+        _distribute(stream, buckets, regions)
+        for bucket, size in enumerate(sizes):
             first, last = buckets.range_of(bucket)
             if size <= buckets.room:
-                yield from _in_memory(keys.read(bucket), None if weights is None else weights.read(bucket))
+                yield from _in_memory(
+                    Keys(**{column: region.read(bucket) for column, region in regions.items()})
+                )
             elif last - first == 1:
-                yield from _stored(keys, weights, bucket, _SORTED)
+                yield from _stored(regions, bucket, _SORTED)
             else:
-                again = _again(keys, weights, bucket)
+                again = _again(regions, bucket)
                 yield from _sorted(again, first, last, scratch, capacity)
 
 
-def _count(stream: Stream, low: int, high: int, capacity: int) -> tuple[_Buckets, np.dtype[Any] | None]:
-    """The cut into buckets, from a first pass over the keys, and the type of their weights, if any."""
+def _count(stream: Stream, low: int, high: int, capacity: int) -> tuple[_Buckets, dict[str, np.dtype[Any]]]:
+    """The cut into buckets, from a first pass over the keys, and the types of the keys' columns."""
     shift = max(0, (high - low - 1).bit_length() - _BIN_BITS)
-    count, weighted = np.zeros(1 << _BIN_BITS, dtype=np.int64), None
+    count, types = np.zeros(1 << _BIN_BITS, dtype=np.int64), {"key": np.dtype(np.int64)}
     for block in stream():
         count += np.bincount((block.key - low) >> shift, minlength=len(count))
-        weighted = None if block.weight is None else block.weight.dtype
+        types = {name: column.dtype for name, column in block.columns.items()}
     total = np.concatenate([[0], np.cumsum(count)])
     room = max(capacity, 2 * int(total[-1]) // MOST_BUCKETS + 1)
     first = [0]
@@ -109,35 +109,30 @@ def _count(stream: Stream, low: int, high: int, capacity: int) -> tuple[_Buckets
         fits = int(np.searchsorted(total, total[first[-1]] + room, side="right")) - 1
         first.append(max(fits, first[-1] + 1))
     first_bin = np.array(first)
-    return _Buckets(low, shift, first_bin, np.diff(total[first_bin]), room), weighted
+    return _Buckets(low, shift, first_bin, np.diff(total[first_bin]), room), types
 
 
-def _distribute(stream: Stream, buckets: _Buckets, keys: Regions, weights: Regions | None) -> None:
-    """Write each key, and its weight, into its bucket."""
+def _distribute(stream: Stream, buckets: _Buckets, regions: dict[str, Regions]) -> None:
+    """Write each key, and what goes with it, into its bucket."""
     num_buckets = len(buckets.size)
     bucket_of = np.repeat(np.arange(num_buckets, dtype=np.uint8), np.diff(buckets.first_bin))
     for block in stream():
         bucket = bucket_of[(block.key - buckets.low) >> buckets.shift]
         order = np.argsort(bucket, kind="stable")  # of bytes: one pass, and equal keys keep their order
         end = np.cumsum(np.bincount(bucket, minlength=num_buckets))
-        columns = [(keys, block.key[order])]
-        if weights is not None and block.weight is not None:
-            columns.append((weights, block.weight[order]))
-        for regions, column in columns:
+        for name, column in block.taken(order).columns.items():
             for number in np.flatnonzero(np.diff(end, prepend=0)).tolist():
-                regions.append(number, column[end[number - 1] if number else 0 : end[number]])
+                regions[name].append(number, column[end[number - 1] if number else 0 : end[number]])
 
 
-def _in_memory(key: np.ndarray, weight: np.ndarray | None) -> Iterator[Keys]:
+def _in_memory(keys: Keys) -> Iterator[Keys]:
     """A bucket's keys, sorted in memory, block by block."""
-    if weight is None:
-        key.sort()
+    if len(keys.columns) == 1:
+        keys.key.sort()
     else:
-        order = stable_order(key)
-        key, weight = key[order], weight[order]
-    for start in range(0, len(key), _SORTED):
-        chosen = slice(start, start + _SORTED)
-        yield Keys(key[chosen], None if weight is None else weight[chosen])
+        keys = keys.taken(stable_order(keys.key))
+    for start in range(0, len(keys.key), _SORTED):
+        yield keys.taken(slice(start, start + _SORTED))
 
 
 def stable_order(key: np.ndarray) -> np.ndarray:
@@ -158,12 +153,11 @@ def stable_order(key: np.ndarray) -> np.ndarray:
     return order
 
 
-def _stored(keys: Regions, weights: Regions | None, bucket: int, size: int) -> Iterator[Keys]:
+def _stored(regions: dict[str, Regions], bucket: int, size: int) -> Iterator[Keys]:
     """A bucket's keys as they are stored, block by block."""
-    columns = [keys.blocks(bucket, size)] + ([] if weights is None else [weights.blocks(bucket, size)])
-    for column in zip(*columns, strict=True):
-        yield Keys(column[0], column[1] if len(column) > 1 else None)
+    for columns in zip(*(region.blocks(bucket, size) for region in regions.values()), strict=True):
+        yield Keys(**dict(zip(regions, columns, strict=True)))
 
 
-def _again(keys: Regions, weights: Regions | None, bucket: int) -> Stream:
-    return lambda: _stored(keys, weights, bucket, BLOCK)
+def _again(regions: dict[str, Regions], bucket: int) -> Stream:
+    return lambda: _stored(regions, bucket, BLOCK)

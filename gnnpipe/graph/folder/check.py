@@ -21,6 +21,7 @@ INTO = {
     "feature_rowptr": "feature_col",
     "ids_start": "ids",
     "class_names_start": "class_names",
+    "edge_type_names_start": "edge_type_names",
 }
 """Arrays of starts, and the arrays that they lead into."""
 TOGETHER = (
@@ -28,9 +29,14 @@ TOGETHER = (
     MASKS,
     ("feature_rowptr", "feature_col", "feature_value"),
     ("class_names", "class_names_start"),
+    ("edge_type_names", "edge_type_names_start"),
 )
 """Arrays that say nothing alone."""
 MOST_CLASSES = 10**8  # as --num-classes has it
+FINITE = ("weight", "count", "edge_attr")
+"""Arrays of numbers that are neither NaN nor infinite."""
+MOST_TYPES = 2**31
+"""Types of edges are numbers below it."""
 _ROWS = 1 << 18
 
 
@@ -72,7 +78,9 @@ def check_content(name: str, rows: StoredRows, content: GraphFile) -> None:
     elif name in MASKS:
         if any(block.view(np.uint8).max() > 1 for block in rows.blocks()):
             raise ValueError("an entry is neither 0 nor 1")
-    elif name in ("weight", "count") and not all(np.isfinite(block).all() for block in rows.blocks()):
+    elif name == "edge_type":
+        _check_range(rows, MOST_TYPES)
+    elif name in FINITE and not all(np.isfinite(block).all() for block in rows.blocks()):
         raise ValueError("an entry is not finite")
 
 
@@ -111,7 +119,7 @@ def _num_rows(name: str, content: GraphFile) -> int | None:
         return content.num_nodes + 1
     if name in ("labels", "features", *MASKS) or (name == "ids" and "ids_start" not in content.arrays):
         return content.num_nodes
-    if name in ("weight", "count"):
+    if name in ("weight", "count", "edge_attr", "edge_type"):
         return content.arrays["col"].shape[0]
     if name == "feature_value":
         return content.arrays["feature_col"].shape[0]

@@ -13,10 +13,13 @@ from gnnpipe.errors import DataError
 from gnnpipe.files.spool import release
 from gnnpipe.graph.convert import as_integers
 from gnnpipe.graph.csr import Csr
+from gnnpipe.graph.folder.records import ATTR, record_type, records_of
 from gnnpipe.graph.sources.raw import RawGraph
 
 BLOCK = 1 << 20
 """Edges that are handled at once."""
+# Columns of features up to which a block has that many edges.
+_FEW = 16
 MOST_NODES = 2**31
 """Most nodes: the numbers of two have to fit into a key of 63 bits."""
 
@@ -32,8 +35,20 @@ class Keys:
 
     key: np.ndarray
     """int64 ``[num_edges]``."""
-    weight: np.ndarray | None
+    weight: np.ndarray | None = None
     """float64 or float32 ``[num_edges]``; None without weights."""
+    record: np.ndarray | None = None
+    """Features and types of edges as `record_type` has them, ``[num_edges]``; None if they have neither."""
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """What there is, by name."""
+        named = (("key", self.key), ("weight", self.weight), ("record", self.record))
+        return {name: column for name, column in named if column is not None}
+
+    def taken(self, index: np.ndarray | slice) -> Keys:
+        """Some of these edges."""
+        return Keys(**{name: column[index] for name, column in self.columns.items()})
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,10 @@ class Edges:
     """int64 ``[num_edges]``."""
     weight: np.ndarray | None
     """Weights, as given."""
+    attr: np.ndarray | None = None
+    """Features, as given."""
+    type: np.ndarray | None = None
+    """Types, as given."""
 
 
 def largest_id(raw: RawGraph) -> int:
@@ -74,20 +93,39 @@ def num_given(raw: RawGraph) -> int:
     return int(edge_index.shape[1])
 
 
+def num_entries(raw: RawGraph) -> int:
+    """Number of rows of what edges have: the entries of an adjacency that is ready, else the edges."""
+    return raw.edge_index.num_entries if isinstance(raw.edge_index, Csr) else num_given(raw)
+
+
 def given_edges(raw: RawGraph) -> Iterator[Edges]:
     """All edges, block by block; raises DataError where an end is no whole number."""
+    block, others = _block(raw), [raw.edge_attr, raw.edge_type]
     if isinstance(raw.edge_index, Csr):
-        yield from _unfolded(raw.edge_index, weighted=raw.weight is not None)
+        yield from _unfolded(raw.edge_index, others, block, weighted=raw.weight is not None)
         return
     edge_index = numpy_of(raw.edge_index)
-    weight = None if raw.weight is None else numpy_of(raw.weight)
-    for start in range(0, edge_index.shape[1], BLOCK):
-        ends = _whole(edge_index[:, start : start + BLOCK])
-        some = None if weight is None else np.array(weight[start : start + BLOCK])
+    for start in range(0, edge_index.shape[1], block):
+        chosen = slice(start, start + block)
+        ends = _whole(edge_index[:, chosen])
         release(edge_index)
-        if weight is not None:
-            release(weight)
-        yield Edges(ends[0], ends[1], some)
+        yield Edges(ends[0], ends[1], *(_copied(column, chosen) for column in (raw.weight, *others)))
+
+
+def _block(raw: RawGraph) -> int:
+    """Edges that are handled at once: fewer where each has many features."""
+    columns = 0 if raw.edge_attr is None else int(np.prod(raw.edge_attr.shape[1:]))
+    return max(1, BLOCK * _FEW // max(_FEW, columns))
+
+
+def _copied(column: Tensor | np.ndarray | None, chosen: slice) -> np.ndarray | None:
+    """Some rows of a column, if there is one; a map keeps no pages."""
+    if column is None:
+        return None
+    rows = numpy_of(column)
+    some = np.array(rows[chosen])
+    release(rows)
+    return some
 
 
 def _whole(ends: np.ndarray) -> np.ndarray:
@@ -97,19 +135,29 @@ def _whole(ends: np.ndarray) -> np.ndarray:
     return as_integers(np.array(ends), "edge_index").numpy()
 
 
-def _unfolded(adjacency: Csr, *, weighted: bool) -> Iterator[Edges]:
-    """The edges that an adjacency's entries stand for: parallel ones are counted by its values."""
+def _unfolded(
+    adjacency: Csr, others: list[Tensor | np.ndarray | None], block: int, *, weighted: bool
+) -> Iterator[Edges]:
+    """The edges that an adjacency's entries stand for: parallel ones are counted by its values.
+
+    Args:
+        adjacency: the entries.
+        others: features and types of the entries; each is then one edge.
+        block: entries that are handled at once.
+        weighted: whether values are weights.
+    """
     rowptr = adjacency.rowptr.numpy()
-    for start in range(0, adjacency.num_entries, BLOCK):
-        stop = min(start + BLOCK, adjacency.num_entries)
+    for start in range(0, adjacency.num_entries, block):
+        stop = min(start + block, adjacency.num_entries)
         # rows that own entries of the block, and how many of them
         first, last = np.searchsorted(rowptr, [start, stop - 1], side="right") - 1
         shares = np.diff(np.clip(rowptr[first : last + 2], start, stop))
         target = np.repeat(np.arange(first, last + 1, dtype=np.int64), shares)
         source = adjacency.col[start:stop].numpy().astype(np.int64)
         value = adjacency.value[start:stop].numpy()
-        if weighted:
-            yield Edges(source, target, value)
+        if weighted or any(column is not None for column in others):
+            attr, types = (_copied(column, slice(start, stop)) for column in others)
+            yield Edges(source, target, value if weighted else None, attr, types)
         else:
             times = value.astype(np.int64)
             yield Edges(np.repeat(source, times), np.repeat(target, times), None)
@@ -125,7 +173,8 @@ class KeyStream:
         loops: whether edges from a node to itself are among them.
 
     Raises:
-        DataError: while it is gone through, where an end names no node or a weight is not finite.
+        DataError: features or types are not one row an edge; or, while it is gone through, an end names no
+            node, or a weight or feature is not finite.
     """
 
     def __init__(self, raw: RawGraph, num_nodes: int, *, undirected: bool, loops: bool) -> None:
@@ -138,10 +187,25 @@ class KeyStream:
         """Edges from a node to itself, once all were gone through."""
         self.num_rounded = 0
         """Weights that float32 does not hold exactly, once all were gone through."""
+        self.num_rounded_features = 0
+        """Features of edges that float32 does not hold exactly, likewise."""
+        self.record = record_type(raw, num_entries(raw))
+        """Type of the records that go with the keys; None for none."""
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of the record of an edge."""
+        return 0 if self.record is None else self.record.itemsize
+
+    @property
+    def edge_dim(self) -> int:
+        """Columns of the edges' features."""
+        has_features = self.record is not None and ATTR in (self.record.names or ())
+        return int(self.record[ATTR].shape[0]) if self.record is not None and has_features else 0
 
     def __call__(self) -> Iterator[Keys]:
         """Go through all edges."""
-        self.num_loops = self.num_rounded = 0
+        self.num_loops = self.num_rounded = self.num_rounded_features = 0
         yield from self._pass(backward=False)
         if self._undirected:
             yield from self._pass(backward=True)
@@ -151,9 +215,9 @@ class KeyStream:
         for block in given_edges(self._raw):
             self._check(block, start)
             start += len(block.source)
-            yield self._keys(block, backward=backward)
+            yield self._keys(block, start - len(block.source), backward=backward)
 
-    def _keys(self, block: Edges, *, backward: bool) -> Keys:
+    def _keys(self, block: Edges, start: int, *, backward: bool) -> Keys:
         source, target = (block.target, block.source) if backward else (block.source, block.target)
         is_loop = source == target
         num_loops = int(np.count_nonzero(is_loop))
@@ -161,9 +225,12 @@ class KeyStream:
         key = (target << self.bits) | source
         if self._undirected:
             key = (key << 1) | int(backward)
-        if self._loops or not num_loops:
-            return Keys(key, block.weight)
-        return Keys(key[~is_loop], None if block.weight is None else block.weight[~is_loop])
+        record = None
+        if self.record is not None:
+            record, num_rounded = records_of(self.record, block.attr, block.type, start)
+            self.num_rounded_features += 0 if backward else num_rounded
+        keys = Keys(key, block.weight, record)
+        return keys if self._loops or not num_loops else keys.taken(~is_loop)
 
     def _check(self, block: Edges, start: int) -> None:
         for ends, what in ((block.source, "source"), (block.target, "target")):

@@ -9,13 +9,17 @@ from gnnpipe.files.npy import StoredArray
 from gnnpipe.graph.folder.report import GraphReport
 from gnnpipe.graph.sources.raw import KnownTask
 
-FORMAT = 1
+FORMAT = 2
 """Number of the form that is written. A reader knows its own and those before it."""
 ARRAYS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "rowptr": (("<i8",), (1,)),
     "col": (("<i4", "<i8"), (1,)),
     "weight": (("<f4",), (1,)),
     "count": (("<f4",), (1,)),
+    "edge_attr": (("<f4",), (2,)),
+    "edge_type": (("<i8",), (1,)),
+    "edge_type_names": (("|u1",), (1,)),
+    "edge_type_names_start": (("<i8",), (1,)),
     "features": (("<f4", "<f2"), (2,)),
     "feature_rowptr": (("<i8",), (1,)),
     "feature_col": (("<i4", "<i8"), (1,)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,8 @@ class Entries:
     """float32 ``[num_entries]``; None without weights."""
     new: np.ndarray | None
     """bool ``[num_entries]``: whether no entry before it is of the same edge; None where all are new."""
+    record: np.ndarray | None = None
+    """Features and types ``[num_entries]``, as in `Keys`; None if edges have neither."""
 
 
 def without_known_reverses(blocks: Iterable[Keys]) -> Iterator[Keys]:
@@ -43,7 +45,7 @@ def without_known_reverses(blocks: Iterable[Keys]) -> Iterator[Keys]:
         run = np.maximum.accumulate(np.where(begins, np.arange(len(edge)), 0))
         kept = ~added | first[run]
         last, last_is_added = int(edge[-1]), bool(first[run[-1]])
-        yield Keys(edge[kept], None if block.weight is None else block.weight[kept])
+        yield replace(block, key=edge).taken(kept)
 
 
 def parallel(blocks: Iterable[Keys]) -> Iterator[Entries]:
@@ -54,7 +56,7 @@ def parallel(blocks: Iterable[Keys]) -> Iterator[Entries]:
             continue
         new = np.concatenate([[block.key[0] != last], block.key[1:] != block.key[:-1]])
         last = int(block.key[-1])
-        yield Entries(block.key, None, _float32(block.weight), new)
+        yield Entries(block.key, None, _float32(block.weight), new, block.record)
 
 
 def merged(blocks: Iterable[Keys], *, first: bool) -> Iterator[Entries]:
@@ -62,7 +64,8 @@ def merged(blocks: Iterable[Keys], *, first: bool) -> Iterator[Entries]:
 
     Args:
         blocks: sorted keys.
-        first: keep the weight of the first, instead of the sum of all.
+        first: keep the weight of the first, instead of the sum of all. Features and types are always those
+            of the first.
 
     Raises:
         DataError: a sum is not finite in float32.
@@ -85,22 +88,25 @@ class _Runs:
     count: np.ndarray
     weight: np.ndarray | None
     """float64: sums are rounded to float32 once, when they are complete."""
+    record: np.ndarray | None
 
     def part(self, chosen: slice) -> _Runs:
-        weight = None if self.weight is None else self.weight[chosen]
-        return _Runs(self.key[chosen], self.count[chosen], weight)
+        weight, record = (None if column is None else column[chosen] for column in (self.weight, self.record))
+        return _Runs(self.key[chosen], self.count[chosen], weight, record)
 
     def entries(self) -> Entries:
-        return Entries(self.key, self.count, _float32(self.weight), None)
+        return Entries(self.key, self.count, _float32(self.weight), None, self.record)
 
 
 def _runs(block: Keys, held: _Runs | None, *, first: bool) -> _Runs:
     """The runs of a block, behind the one that was held back from the block before."""
-    key, weight = block.key, block.weight
+    key, weight, record = block.key, block.weight, block.record
     if held is not None:
         key = np.concatenate([held.key, key])
         if weight is not None and held.weight is not None:
             weight = np.concatenate([held.weight, weight])
+        if record is not None and held.record is not None:
+            record = np.concatenate([held.record, record])
     start = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
     count = np.diff(start, append=len(key))
     if held is not None:
@@ -108,7 +114,7 @@ def _runs(block: Keys, held: _Runs | None, *, first: bool) -> _Runs:
     if weight is not None:
         weight = weight[start] if first else np.add.reduceat(weight, start, dtype=np.float64)
         weight = weight.astype(np.float64, copy=False)
-    return _Runs(key[start], count, weight)
+    return _Runs(key[start], count, weight, None if record is None else record[start])
 
 
 def _float32(weight: np.ndarray | None) -> np.ndarray | None:

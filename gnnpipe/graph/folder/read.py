@@ -96,7 +96,7 @@ def map_adjacency(folder: Path, stored: dict[str, StoredArray]) -> Csr:
 def _graph(path: Path, content: GraphFile, arrays: Arrays) -> RawGraph:
     adjacency = _adjacency(arrays)
     masks = tuple(torch.from_numpy(np.array(arrays[name])) for name in MASKS if name in arrays)
-    ids, names = (_texts(path, name, arrays) for name in ("ids", "class_names"))
+    ids, classes, types = (_texts(path, name, arrays) for name in ("ids", "class_names", "edge_type_names"))
     return RawGraph(
         adjacency,
         _features(content, arrays),
@@ -106,10 +106,13 @@ def _graph(path: Path, content: GraphFile, arrays: Arrays) -> RawGraph:
         weight=adjacency.value if "weight" in arrays else None,
         num_nodes=content.num_nodes,
         ids=ids,
-        class_names=() if names is None else tuple(str(names[number]) for number in range(len(names))),
+        class_names=_names(classes),
         name=content.name,
         task=content.task,
         num_classes=content.num_classes if content.task == "classes" else None,
+        edge_attr=arrays.get("edge_attr"),
+        edge_type=arrays.get("edge_type"),
+        edge_type_names=_names(types),
     )
 
 
@@ -140,6 +143,10 @@ def _texts(path: Path, name: str, arrays: Arrays) -> NodeIds | None:
     with _told(path, f"{name}.npy"):
         check_text(texts)
     return texts
+
+
+def _names(texts: NodeIds | None) -> tuple[str, ...]:
+    return () if texts is None else tuple(str(texts[number]) for number in range(len(texts)))
 
 
 @contextmanager

@@ -40,6 +40,10 @@ class EdgeFacts:
     """Share of edges between nodes of one class, among those with both classes known; None without any."""
     weights: tuple[float, float] | None
     """Smallest and largest weight; None for a graph without weights."""
+    edge_dim: int = 0
+    """Columns of the edges' features; 0 for none."""
+    num_types: int = 0
+    """Number of types of edges; 0 for none."""
 
 
 @dataclass(frozen=True)

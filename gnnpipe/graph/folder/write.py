@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from gnnpipe import __version__
 from gnnpipe.config.catalog import GRAPH_FILE
 from gnnpipe.config.importing import ImportConfig
-from gnnpipe.errors import shown
+from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.plain_yaml import dump_yaml
 from gnnpipe.files.scratch import place_for, scratch_folder
 from gnnpipe.files.typed_json import to_plain
@@ -22,7 +22,7 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.folder.adjacency import AdjacencyWriter, Counted, Counts
 from gnnpipe.graph.folder.buckets import CAPACITY, sorted_keys
 from gnnpipe.graph.folder.count import count_nodes
-from gnnpipe.graph.folder.edges import KeyStream, num_given
+from gnnpipe.graph.folder.edges import KeyStream, num_entries, num_given
 from gnnpipe.graph.folder.form import FORMAT, GraphFile
 from gnnpipe.graph.folder.labels import write_labels
 from gnnpipe.graph.folder.merge import merged, parallel, without_known_reverses
@@ -30,6 +30,7 @@ from gnnpipe.graph.folder.nodes import Stored, write_features, write_ids, write_
 from gnnpipe.graph.folder.notes import edge_notes, shortened
 from gnnpipe.graph.folder.place import check_may_write, check_space
 from gnnpipe.graph.folder.read import map_adjacency
+from gnnpipe.graph.folder.records import record_type
 from gnnpipe.graph.folder.report import EdgeFacts, FeatureFacts, GraphReport, LabelFacts, SplitFacts
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.labels import LabelKind
@@ -124,6 +125,9 @@ def save_graph(graph: Graph, path: Path, *, overwrite: bool = False, step: Step 
         name=graph.name,
         task="regression" if is_regression else "classes",
         num_classes=None if is_regression else graph.num_classes,
+        edge_attr=graph.edge_attr,
+        edge_type=graph.edge_type,
+        edge_type_names=graph.edge_type_names,
     )
     with place_for(path) as parent, scratch_folder(parent) as scratch:
         return write_graph(raw, path, ImportConfig(overwrite=overwrite), scratch, step, source="a program")
@@ -203,7 +207,9 @@ class _Work:
         weight = 0 if self.raw.weight is None else 4
         features = self.raw.features
         dense = 0 if features is None or sp.issparse(features) else 4 * features.shape[0] * features.shape[1]
-        return self.num_keys * (8 + 2 * weight + 4 + weight) + dense + 32 * self.num_nodes
+        record = record_type(self.raw, num_entries(self.raw))
+        of_edges = 2 * record.itemsize if record else 0  # in the folder, and in buckets
+        return self.num_keys * (8 + 2 * weight + 4 + weight + of_edges) + dense + 32 * self.num_nodes
 
     def write_parts(self) -> _Parts:
         """Write all files but graph.yaml. Edges are compared with the labels, and features made from them."""
@@ -235,21 +241,29 @@ class _Work:
         stream = KeyStream(
             self.raw, self.num_nodes, undirected=config.undirected, loops=config.self_loops == "keep"
         )
+        _check_duplicates(config, stream)
         writer = AdjacencyWriter(self.folder, self.num_nodes, stream.bits, self.num_keys, classes)
         with self.step(f"sorting {self.num_keys:,} edges"):
-            keys = sorted_keys(stream, stream.end, self.scratch, self.capacity)
+            keys = sorted_keys(stream, stream.end, self.scratch, self._capacity(stream))
             if config.undirected:
                 keys = without_known_reverses(keys)
-            if weighted and config.duplicates == "keep":
+            if (weighted or stream.record) and config.duplicates == "keep":
                 entries = parallel(keys)
             else:
                 entries = merged(keys, first=config.duplicates == "drop")
             stored, counted = writer.write(entries, _file_of_counts(config))
         facts = self._edge_facts(stream, counted)
-        notes = list(edge_notes(facts, stream.num_rounded, weighted=weighted))
+        rounded = (stream.num_rounded, stream.num_rounded_features)
+        notes = list(edge_notes(facts, *rounded, weighted=weighted))
         if weighted and "weight" not in stored and facts.num_edges:
             notes.append("weight: all are 1, so edges are taken as having no weights")
+        if self.raw.edge_type_names:
+            stored |= write_ids(self.folder, "edge_type_names", NodeIds.of_text(self.raw.edge_type_names))
         return _Written(stored, facts, tuple(notes))
+
+    def _capacity(self, stream: KeyStream) -> int:
+        """Edges that are sorted in memory at once: fewer where more than a weight goes with each."""
+        return max(1, self.capacity * 16 // (16 + stream.record_bytes))
 
     def _edge_facts(self, stream: KeyStream, counted: Counted) -> EdgeFacts:
         return EdgeFacts(
@@ -266,6 +280,8 @@ class _Work:
             histogram=counted.histogram,
             homophily=counted.homophily,
             weights=counted.weights,
+            edge_dim=stream.edge_dim,
+            num_types=counted.num_types,
         )
 
     def write_features(self, edges: _Written[EdgeFacts]) -> _Written[FeatureFacts | None]:
@@ -294,6 +310,14 @@ class _Work:
         if raw.ids is not None:
             stored |= write_ids(self.folder, "ids", raw.ids)
         return _Written(stored, splits, tuple(notes))
+
+
+def _check_duplicates(config: ImportConfig, stream: KeyStream) -> None:
+    if stream.record is not None and config.duplicates == "sum":
+        raise ConfigError(
+            "duplicates: 'sum' adds up weights, and features and types of edges can't be added up; use keep "
+            "or drop, or leave them out"
+        )
 
 
 def _file_of_counts(config: ImportConfig) -> Counts:

@@ -17,7 +17,7 @@ from gnnpipe.errors import DataError, check_choice, did_you_mean, shown
 from gnnpipe.graph.convert import as_tensor
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.labels import named_classes
-from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.sources.raw import RawGraph, one_column_note
 from gnnpipe.graph.splits import MASKS, SPLIT_WORDS, Masks
 
 
@@ -41,7 +41,7 @@ def of_pyg(data: Any, name: str) -> RawGraph:
     used = {"x", "y", "edge_index", "edge_weight", "num_nodes", *MASKS, *of_edges}
     unused = sorted(set(data.keys()) - used)
     notes = (f"{name}: not used: {', '.join(unused)}",) if unused else ()
-    notes = (*notes, *_no_weights(of_edges.get("edge_attr"), weighted="edge_weight" in data))
+    notes = (*notes, *one_column_note(of_edges.get("edge_attr"), weighted="edge_weight" in data))
     features, labels, weight, num_nodes = (data.get(key) for key in ("x", "y", "edge_weight", "num_nodes"))
     masks = _shipped_masks(data, name)
     return RawGraph(data.edge_index, features, labels, masks, notes, weight, num_nodes, name=name, **of_edges)
@@ -73,8 +73,25 @@ def of_scipy(adjacency: Any, rows: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(ends).astype(np.int64), matrix.data
 
 
+@dataclass(frozen=True)
+class EdgeKeys:
+    """Attributes of the edges of a networkx graph that are used."""
+
+    weight: str | None = None
+    """Their weight; None if every edge counts 1."""
+    features: tuple[str, ...] = ()
+    """Their features, each a number."""
+    type: str | None = None
+    """Their type: a whole number, or text; None if they have none."""
+
+    @property
+    def used(self) -> set[Any]:
+        """All of them."""
+        return {self.weight, self.type, *self.features} - {None}
+
+
 def of_networkx(
-    graph: Any, label: str, features: str | Sequence[str], split: str | None, weight: str | None
+    graph: Any, label: str, features: str | Sequence[str], split: str | None, keys: EdgeKeys
 ) -> RawGraph:
     """The content of a networkx graph; see `Graph.from_networkx`.
 
@@ -87,11 +104,15 @@ def of_networkx(
     edges = list(graph.edges(data=True))
     ends = np.array([(number[source], number[target]) for source, target, _ in edges], dtype=np.int64)
     ends = ends.reshape(-1, 2).T
-    weights = None if weight is None else _weights(edges, weight)
+    weights = None if keys.weight is None else _numbers(edges, keys.weight, "weight")
+    attr = [_numbers(edges, key, "edge_features") for key in keys.features]
+    types, type_names = (None, ()) if keys.type is None else _types(edges, keys.type)
+    columns = [weights, np.stack(attr, axis=1) if attr else None, types]
     if not graph.is_directed():
         loop = ends[0] == ends[1]  # its own reverse
         ends = np.concatenate([ends, ends[::-1, ~loop]], axis=1)
-        weights = None if weights is None else np.concatenate([weights, weights[~loop]])
+        columns = [None if column is None else np.concatenate([column, column[~loop]]) for column in columns]
+    weights, edge_attr, edge_type = columns
     labels, class_names = nodes.labels(label)
     names = nodes.feature_names(features)
     return RawGraph(
@@ -99,12 +120,15 @@ def of_networkx(
         nodes.features(names) if names else None,
         labels,
         None if split is None else nodes.masks(split),
-        _unused_attributes(nodes.attributes, {label, split, *names}, edges, weight),
+        _unused_attributes(nodes.attributes, {label, split, *names}, edges, keys),
         weights,
         len(nodes.names),
         _ids(nodes.names),
         class_names,
         str(graph.name or ""),
+        edge_attr=edge_attr,
+        edge_type=edge_type,
+        edge_type_names=type_names,
     )
 
 
@@ -112,12 +136,12 @@ def _unused_attributes(
     nodes: Sequence[Mapping[str, Any]],
     used: set[Any],
     edges: list[tuple[Any, Any, dict[str, Any]]],
-    weight: Any,
+    keys: EdgeKeys,
 ) -> tuple[str, ...]:
     """Notes that name the attributes of nodes and edges that are not used."""
     of_nodes = sorted({str(key) for attributes in nodes for key in attributes if key not in used})
-    of_edges = sorted({str(key) for _, _, attributes in edges for key in attributes if key != weight})
-    hint = " (weight= takes one as the edges' weight)" if weight is None else ""
+    of_edges = sorted({str(key) for _, _, attributes in edges for key in attributes if key not in keys.used})
+    hint = " (weight= takes one as the edges' weight)" if keys.weight is None else ""
     return (
         *([f"nodes: not used: {_first(of_nodes)} (features= takes some)"] if of_nodes else []),
         *([f"edges: not used: {_first(of_edges)}{hint}"] if of_edges else []),
@@ -136,15 +160,6 @@ def _is_of_edges(data: Any, key: str) -> bool:
     if not isinstance(value, Tensor) or value.is_complex() or value.dim() not in (1, 2):
         return False
     return len(value) == data.edge_index.shape[-1] and value[:1].numel() > 0
-
-
-def _no_weights(edge_attr: Tensor | None, *, weighted: bool) -> tuple[str, ...]:
-    """A note where features of edges look like their weights."""
-    if weighted or edge_attr is None or edge_attr[:1].numel() != 1:
-        return ()
-    return (
-        "edges: edge_attr (one column) is taken as a feature; weights of edges are to be named edge_weight",
-    )
 
 
 def _shipped_masks(data: Any, name: str) -> Masks | None:
@@ -170,16 +185,27 @@ def _check_networkx(graph: Any) -> None:
         )
 
 
-def _weights(edges: list[tuple[Any, Any, Mapping[str, Any]]], weight: str) -> np.ndarray:
+def _numbers(edges: list[tuple[Any, Any, Mapping[str, Any]]], key: str, what: str) -> np.ndarray:
+    """float64 ``[num_edges]``: an attribute of the edges that is a number."""
     found = np.empty(len(edges), dtype=np.float64)
     for index, (source, target, attributes) in enumerate(edges):
-        value = attributes.get(weight)
+        value = attributes.get(key)
         if not isinstance(value, Real):
-            what = "has none" if value is None else f"has '{shown(value)}', which is no number"
-            hint = did_you_mean(str(weight), map(str, attributes)) or "; give every edge one"
-            raise DataError(f"weight: edge {shown((source, target))} {what} as '{shown(weight)}'{hint}")
+            wrong = "has none" if value is None else f"has '{shown(value)}', which is no number"
+            hint = did_you_mean(str(key), map(str, attributes)) or "; give every edge one"
+            raise DataError(f"{what}: edge {shown((source, target))} {wrong} as '{shown(key)}'{hint}")
         found[index] = float(value)
     return found
+
+
+def _types(edges: list[tuple[Any, Any, Mapping[str, Any]]], key: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Types of edges as numbers, and the names of those that are text."""
+    values = [value for *_, attributes in edges if isinstance(value := attributes.get(key), str)]
+    if not values or len(values) < len(edges):
+        return _numbers(edges, key, "edge_type"), ()
+    names = sorted(set(values))
+    number = {name: index for index, name in enumerate(names)}
+    return np.array([number[value] for value in values], dtype=np.int64), tuple(names)
 
 
 @dataclass(frozen=True)

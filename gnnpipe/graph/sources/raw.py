@@ -61,3 +61,14 @@ class RawGraph:
     that is ready; None where the files have none."""
     edge_type: Tensor | np.ndarray | None = None
     """Whole numbers ``[num_edges]``: the type of each edge; None where the files have none."""
+    edge_type_names: tuple[str, ...] = ()
+    """Name of each type of edges in the files; empty where types are numbers."""
+
+
+def one_column_note(edge_attr: Tensor | np.ndarray | None, *, weighted: bool) -> tuple[str, ...]:
+    """A note where features of edges look like weights, which the source does not have."""
+    if weighted or edge_attr is None or edge_attr.shape[1:] not in ((), (1,)):
+        return ()
+    return (
+        "edges: edge_attr (one column) is taken as a feature; weights of edges are to be named edge_weight",
+    )

@@ -274,7 +274,7 @@ def linked(path: Path) -> None:
 
 
 DAMAGE: list[tuple[Callable[[Path], Any], str]] = [
-    (lambda p: change(p, format=2, written_by="gnnpipe 9.9"), "has format 2, written by gnnpipe 9.9; .* upg"),
+    (lambda p: change(p, format=3, written_by="gnnpipe 9.9"), "has format 3, written by gnnpipe 9.9; .* upg"),
     (lambda p: change(p, num_nodes="many"), "graph.yaml of .* can't be used: num_nodes: 'many' is no whole"),
     (lambda p: change(p, num_nodes=7), r"rowptr has 7 rows; expected 8|has 6 rows; expected 7"),
     (lambda p: changed_array(p, "../../etc/passwd"), "names the array '../../etc/passwd'"),

@@ -142,9 +142,25 @@ def test_a_single_attribute_of_edges_may_be_meant_as_weight(tmp_path: Path, scra
     raw = Read(tmp_path / "a.npz", scratch).raw
     check(raw)
     assert raw.notes == (
-        "a.npz: edge_attr has one column; name it edge_weight to have it used as weights",
-        "a.npz: not used: edge_attr",
+        "edges: edge_attr (one column) is taken as a feature; weights of edges are to be named edge_weight",
     )
+
+
+def test_features_and_types_of_edges(tmp_path: Path, scratch: Path) -> None:
+    attr, kinds = RNG.random((NUM_EDGES, 3)), np.array(["near", "far"])[np.arange(NUM_EDGES) % 2]
+    np.savez(tmp_path / "a.npz", **named(edge_feat=attr, edge_type=kinds))
+    raw = Read(tmp_path / "a.npz", scratch).raw
+    check(raw, weight=True)
+    assert np.array_equal(np.asarray(raw.edge_attr), attr)
+    assert np.asarray(raw.edge_type).tolist() == [1, 0] * (NUM_EDGES // 2)
+    assert raw.edge_type_names == ("far", "near")
+    assert raw.notes == ()
+    data = Data(x=torch.from_numpy(X), y=torch.from_numpy(Y), edge_index=torch.from_numpy(EDGES))
+    data.edge_attr, data.edge_type = torch.from_numpy(attr), torch.arange(NUM_EDGES)
+    torch.save(data, tmp_path / "a.pt")
+    raw = Read(tmp_path / "a.pt", scratch).raw
+    assert np.array_equal(np.asarray(raw.edge_attr), attr)
+    assert np.asarray(raw.edge_type).tolist() == list(range(NUM_EDGES))
 
 
 def test_python_objects_in_an_npz_are_left_alone(tmp_path: Path, scratch: Path) -> None:

@@ -183,6 +183,42 @@ def test_attributes_may_have_any_name() -> None:
         Graph.from_networkx(graph, label=3)  # type: ignore[arg-type]
 
 
+def test_what_edges_have_in_each_kind_of_object() -> None:
+    attr, kind = torch.rand(5, 2), torch.tensor([0, 1, 0, 2, 1])
+    pyg = Graph.from_pyg(Data(x=FEATURES, y=LABELS, edge_index=EDGES, edge_attr=attr, edge_type=kind))
+    order = torch.argsort(EDGES[1], stable=True)
+    assert torch.equal(pyg.edge_attr, attr[order])  # type: ignore[arg-type]
+    assert torch.equal(pyg.edge_type, kind[order])  # type: ignore[arg-type]
+    matrix = sp.coo_matrix((np.ones(5), tuple(EDGES.numpy())), shape=(6, 6))
+    from_scipy = Graph.from_scipy(matrix, FEATURES, LABELS, rows="sources", edge_attr=attr, edge_type=kind)
+    assert torch.equal(from_scipy.edge_attr, attr[order])  # type: ignore[arg-type]
+    ends = list(map(tuple, EDGES.T.tolist()))
+    graph = nx.MultiDiGraph([(*edge, {"len": at, "kind": "pqs"[kind[at]]}) for at, edge in enumerate(ends)])
+    nx.set_node_attributes(graph, dict(enumerate("abcabc")), "y")
+    data = Graph.from_networkx(graph, label="y", edge_features=["len"], edge_type="kind")
+    assert (data.ids, data.edge_type_names) == (None, ("p", "q", "s"))
+    assert data.edge_attr.flatten().tolist() == order.tolist()  # type: ignore[union-attr]
+    assert torch.equal(data.edge_type, kind[order])  # type: ignore[arg-type]
+    plain = Graph.from_networkx(graph, label="y")
+    assert "edges: not used: kind, len (weight= takes one as the edges' weight)" in plain.notes
+    with pytest.raises(DataError, match=r"edge_features: edge \[0, 1\] has 'p', which is no number"):
+        Graph.from_networkx(graph, label="y", edge_features="kind")
+
+
+def test_edges_of_an_undirected_networkx_graph_have_the_same_both_ways() -> None:
+    graph = nx.path_graph(6)
+    nx.set_node_attributes(graph, dict(enumerate("abcabc")), "y")
+    nx.set_edge_attributes(graph, {(at, at + 1): float(at) for at in range(5)}, "len")
+    data = Graph.from_networkx(graph, label="y", edge_features="len")
+    assert data.edge_attr is not None
+    assert data.edge_attr.flatten().tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_fields_of_a_pyg_graph_that_are_no_rows_of_edges_are_named() -> None:
+    data = Data(x=FEATURES, y=LABELS, edge_index=EDGES, edge_attr=torch.rand(3, 2), edge_type=["a"] * 5)
+    assert Graph.from_pyg(data).notes == ("in-memory: not used: edge_attr, edge_type",)
+
+
 def test_networkx_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "networkx", None)
     with pytest.raises(DataError, match="graph: networkx is not installed; pip install networkx"):

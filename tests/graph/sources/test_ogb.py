@@ -103,6 +103,13 @@ def test_proteins_get_the_mean_of_their_edges(tmp_path: Path) -> None:
         means[node] = np.mean(ends, axis=0)
     assert isinstance(graph.features, torch.Tensor)
     assert np.allclose(graph.features.numpy(), means)
+    # an edge and its reverse have the same features
+    pairs = [*zip(SOURCE, TARGET, strict=True), *zip(TARGET, SOURCE, strict=True)]
+    rows = sorted((t, s, *row) for (s, t), row in zip(pairs, [*of_edges, *of_edges], strict=True))
+    assert graph.edge_attr is not None
+    target = torch.repeat_interleave(torch.arange(NUM_NODES), graph.adjacency.rowptr.diff())
+    ours = torch.cat([torch.stack([target, graph.adjacency.col], 1), graph.edge_attr], dim=1)
+    assert np.allclose(sorted(ours.tolist()), rows)
     assert graph.notes == (
         "features: nodes have none; each gets the mean of its edges' 8 features, as in OGB's own example",
         "raw: not used: node_species",
@@ -113,10 +120,10 @@ def test_proteins_get_the_mean_of_their_edges(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"edge-feat": [[0.5] * 8] * 3}, "edge-feat: it says 3, but there are 13"),
-        ({"edge-feat": [[0.5] * 8] * 14}, "edge-feat: its rows are not those of edge"),
+        ({"edge-feat": [[0.5] * 8] * 14}, "edge-feat: it says 14, but there are 13"),
         ({"edge-feat": []}, "edge-feat: it says 0, but there are 13"),
         ({"edge": [(0, 40)] * 13}, "edge: node id 40 is out of range for 12 nodes"),
-        ({"edge": [(0, -1)] * 13}, "edge-feat: its rows|out of range"),
+        ({"edge": [(0, -1)] * 13}, "edge: node id -1 is out of range"),
         ({"edge-feat": None}, "holds no node-feat"),
     ],
 )

@@ -310,7 +310,9 @@ def test_plain_csv_files_and_unused_tables(tmp_path: Path) -> None:
     csv(place / "raw" / "edge", zip(SOURCE, TARGET, strict=True), packed=False)
     data = load_ogb(tmp_path)
     assert torch.equal(dense(data.adjacency), expected())
-    assert data.notes == ("raw: not used: edge-feat, node_year",)
+    assert data.notes == ("raw: not used: node_year",)
+    assert data.edge_attr is not None
+    assert data.edge_attr.tolist() == [[0.5]] * 13
 
 
 def test_an_empty_cell_is_no_label(tmp_path: Path) -> None:

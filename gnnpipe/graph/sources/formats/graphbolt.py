@@ -28,6 +28,8 @@ from gnnpipe.files.reading import Content, read_yaml_text
 from gnnpipe.files.spool import Spool
 from gnnpipe.graph.convert import as_ids, without_single_column
 from gnnpipe.graph.sources.formats.named import (
+    EDGE_FEATURES,
+    EDGE_TYPES,
     FEATURES,
     LABELS,
     WEIGHTS,
@@ -116,6 +118,8 @@ def read(folder: Path, scratch: Path, say: Say) -> RawGraph:
     owners = (graph, metadata)  # DGL puts what a sampler needs to the graph
     features = _feature(files, owners, "node", FEATURES)
     weight = _feature(files, owners, "edge", WEIGHTS)
+    edge_attr = as_matrix(_feature(files, owners, "edge", (*EDGE_FEATURES, *FEATURES)), "features of edges")
+    edge_type = _feature(files, owners, "edge", (*EDGE_TYPES, "etype"))
     num_nodes = _num_nodes(_one(graph.get("nodes"), "graph.nodes"))
     labels: Tensor | np.ndarray | None
     labels, masks = _task(files, metadata, num_nodes)
@@ -131,6 +135,8 @@ def read(folder: Path, scratch: Path, say: Say) -> RawGraph:
         (f"metadata.yaml: not used: {unused}",) if files.unused else (),
         weights_of(weight, "graph"),
         num_nodes,
+        edge_attr=edge_attr,
+        edge_type=edge_type,
     )
 
 

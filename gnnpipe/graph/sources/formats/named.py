@@ -16,13 +16,15 @@ from torch import Tensor
 
 from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.convert import as_ids, as_integers, as_mask, as_tensor, scipy_of, without_single_column
-from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.sources.raw import RawGraph, one_column_note
 from gnnpipe.graph.splits import Masks
 
 EDGES = ("edge_index", "edge_indices", "edges", "edge_list", "edge")
 ENDS = (("row", "col"), ("src", "dst"), ("source", "target"), ("senders", "receivers"))
 FEATURES = ("x", "features", "node_features", "node_feat", "node-feat", "node_feats", "feats", "feat")
 LABELS = ("y", "labels", "node_labels", "node_label", "node-label", "label", "target", "targets")
+EDGE_FEATURES = ("edge_attr", "edge_features", "edge_feat", "edge-feat", "edge_feats", "efeat")
+EDGE_TYPES = ("edge_type", "edge_types", "edge-type")
 WEIGHTS = ("edge_weight", "edge_weights", "weight", "weights")
 SPLITS = (("train",), ("val", "valid", "validation"), ("test",))
 # `train_masks` has a split a row, as in heterophilous-graphs; `train_mask` a split a column, as in PyG.
@@ -81,10 +83,13 @@ def graph_of_names(content: Mapping[str, Any], where: str, notes: tuple[str, ...
     num_nodes = _num_nodes(arrays, features, labels, edge_index)
     weight = arrays.take(WEIGHTS) if weight is None else weight
     masks = masks_of(arrays, num_nodes)
-    notes = (*notes, *_attributes_note(arrays, edge_index.shape[1]))
+    edge_type, type_names = labels_of(arrays.take(EDGE_TYPES), f"{where}: edge_type")
+    edge_attr = as_matrix(arrays.take(EDGE_FEATURES), f"{where}: edge_attr")
+    notes = (*notes, *one_column_note(edge_attr, weighted=weight is not None))
     return RawGraph(
         edge_index, features, labels, masks, (*notes, *arrays.unused()), weights_of(weight, where),
-        num_nodes, class_names=class_names,
+        num_nodes, class_names=class_names, edge_attr=edge_attr, edge_type=edge_type,
+        edge_type_names=type_names,
     )  # fmt: skip
 
 
@@ -256,15 +261,6 @@ def _num_nodes(arrays: Arrays, features: Any, labels: Any, edge_index: np.ndarra
         said_text = shown(", ".join(map(str, number.flatten().tolist())))
         raise DataError(f"{arrays.where}: num_nodes says {said_text}{there}; mend one of them")
     return int(number)
-
-
-def _attributes_note(arrays: Arrays, num_edges: int) -> tuple[str, ...]:
-    """How to have a single attribute of each edge used, which may be meant as a weight."""
-    name = arrays.find(["edge_attr"])
-    shape = () if name is None else tuple(getattr(arrays.content[name], "shape", ()))
-    if shape not in ((num_edges,), (num_edges, 1)):
-        return ()
-    return (f"{arrays.where}: edge_attr has one column; name it edge_weight to have it used as weights",)
 
 
 def _split(arrays: Arrays, names: tuple[str, ...], num_nodes: int) -> Tensor | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.mapped import map_arrays
-from gnnpipe.files.spool import Spool
+from gnnpipe.files.spool import Spool, copied_rows
 from gnnpipe.graph.convert import as_integers, without_single_column
 from gnnpipe.graph.sources.formats.named import as_array, edges_of, largest_id, mask_of
 from gnnpipe.graph.sources.ogb.download import download
@@ -53,6 +53,8 @@ class _Content:
     where: str
     """File or folder that they are in."""
     notes: tuple[str, ...] = ()
+    edge_attr: np.ndarray | None = None
+    """``[num_edges, edge_dim]``; None where the files have none."""
 
 
 def read_ogb(name: str, root: Path, scratch: Path) -> RawGraph:
@@ -112,7 +114,7 @@ def _graph(folder: Path, release: Release, scratch: Path) -> RawGraph:
     notes = (*content.notes, *_unused(unused, content.where), *notes)
     return RawGraph(
         content.edge_index, content.features, content.labels, masks, notes,
-        num_nodes=content.num_nodes,
+        num_nodes=content.num_nodes, edge_attr=content.edge_attr,
     )  # fmt: skip
 
 
@@ -131,14 +133,17 @@ def _read_packed(raw: Path, scratch: Path) -> _Content:
             for key, size in sizes.items():
                 if key in file:
                     check_size(size_of(file[key], key), size, f"{path.name}: {key}")
-            years = file.get(YEARS)
-            unused = set(file) - {"edge_index", "node_feat", *sizes}
+            years, of_edges = file.get(YEARS), file.get("edge_feat")
+            edge_attr = None if of_edges is None else _rows(as_array(of_edges, "edge_feat"))
+            unused = set(file) - {"edge_index", "node_feat", "edge_feat", *sizes}
     except DataError:
         raise
     except (OSError, ValueError) as error:
         raise DataError(f"root: '{path}' can't be read ({shown(str(error))}); download it anew") from None
     labels = Tables(raw, scratch).read("node-label")
-    return _Content(edge_index, features, labels, len(features), _years(years), unused, path.name)
+    return _Content(
+        edge_index, features, labels, len(features), _years(years), unused, path.name, (), edge_attr
+    )
 
 
 def _read_tables(raw: Path, release: Release, scratch: Path) -> _Content:
@@ -146,13 +151,15 @@ def _read_tables(raw: Path, release: Release, scratch: Path) -> _Content:
     tables = Tables(raw, scratch)
     one_way = tables.edges()
     labels = tables.read("node-label")
-    known = {"edge", "node-feat", "node-label", *_SIZES}
+    known = {"edge", "node-feat", "edge-feat", "node-label", *_SIZES}
     notes: tuple[str, ...] = ()
     said = tables.size("num-node-list")
-    if tables.find("node-feat") is None and tables.find("edge-feat") is not None:
+    edge_attr = None if tables.find("edge-feat") is None else _rows(tables.read("edge-feat", np.float32))
+    if edge_attr is not None:
+        check_size(len(edge_attr), one_way.shape[1], "edge-feat")
+    if tables.find("node-feat") is None and edge_attr is not None:
         num_nodes = len(labels) if said is None else said
-        features = _mean_of_edges(tables, one_way, num_nodes, both_ways=release.one_way)
-        known.add("edge-feat")
+        features = _mean_of_edges(edge_attr, one_way, num_nodes, both_ways=release.one_way)
         notes = (
             f"features: nodes have none; each gets the mean of its edges' {features.shape[1]} features, as "
             "in OGB's own example",
@@ -163,9 +170,13 @@ def _read_tables(raw: Path, release: Release, scratch: Path) -> _Content:
     check_size(said, num_nodes, "num-node-list")
     check_size(tables.size("num-edge-list"), one_way.shape[1], "num-edge-list")
     years = tables.read(YEARS) if tables.find(YEARS) else None
-    edges = _both_ways(one_way, scratch) if release.one_way else one_way
+    edges = one_way
+    if release.one_way:
+        edges = _twice(one_way.T, scratch / "edges-both-ways", turn=True).T
+        if edge_attr is not None:
+            edge_attr = _twice(edge_attr, scratch / "features-both-ways")
     unused = tables.names() - known
-    return _Content(edges, features, labels, num_nodes, _years(years), unused, "raw", notes)
+    return _Content(edges, features, labels, num_nodes, _years(years), unused, "raw", notes, edge_attr)
 
 
 def _read_papers(raw: Path, scratch: Path) -> _Content:
@@ -188,37 +199,37 @@ def _read_papers(raw: Path, scratch: Path) -> _Content:
     )
 
 
-def _mean_of_edges(tables: Tables, edge_index: np.ndarray, num_nodes: int, *, both_ways: bool) -> np.ndarray:
+def _mean_of_edges(
+    edge_attr: np.ndarray, edge_index: np.ndarray, num_nodes: int, *, both_ways: bool
+) -> np.ndarray:
     """float32 ``[num_nodes, columns]``: mean of the features of each node's edges; 0 for nodes without."""
     if largest_id(edge_index) >= num_nodes:
         raise DataError(f"edge: node id {largest_id(edge_index)} is out of range for {num_nodes} nodes")
-    ends = (1, 0) if both_ways else (1,)
-    total, count, start = None, np.zeros(num_nodes), 0
-    for block in tables.blocks("edge-feat"):
-        rows = _rows(block)
-        total = np.zeros((num_nodes, rows.shape[1])) if total is None else total
-        for end in ends:
+    total, count = np.zeros((num_nodes, edge_attr.shape[1])), np.zeros(num_nodes)
+    for start, rows in copied_rows(edge_attr, _BLOCK // max(1, edge_attr.shape[1])):
+        for end in (1, 0) if both_ways else (1,):
             nodes = edge_index[end, start : start + len(rows)]
-            if len(nodes) != len(rows) or (len(nodes) and int(nodes.min()) < 0):
-                raise DataError("edge-feat: its rows are not those of edge; the files don't belong together")
+            if len(nodes) and int(nodes.min()) < 0:
+                raise DataError(f"edge: node id {int(nodes.min())} is out of range for {num_nodes} nodes")
             count += np.bincount(nodes, minlength=num_nodes)
             for column in range(rows.shape[1]):
                 total[:, column] += np.bincount(nodes, rows[:, column], num_nodes)
-        start += len(rows)
-    check_size(start, edge_index.shape[1], "edge-feat")
-    if total is None:
-        raise DataError("edge-feat: there are no edges")
     return (total / np.maximum(count, 1)[:, None]).astype(np.float32)
 
 
-def _both_ways(edge_index: np.ndarray, scratch: Path) -> np.ndarray:
-    """Every edge and its reverse: OGB's own reader adds what the CSV files leave out."""
-    spool = Spool(scratch / "edges-both-ways", np.int64, 2)
-    for start in range(0, edge_index.shape[1], _BLOCK):
-        block = edge_index[:, start : start + _BLOCK].T
-        spool.append(block)
-        spool.append(block[:, ::-1])
-    return spool.mapped().T
+def _twice(rows: np.ndarray, path: Path, *, turn: bool = False) -> np.ndarray:
+    """Every row and, behind it, the same of its reverse: OGB's own reader adds what the CSV files leave out.
+
+    Args:
+        rows: ``[num_edges, columns]``.
+        path: file to make, which the result is mapped from.
+        turn: whether to turn the second of each two around, as ends of edges are.
+    """
+    spool = Spool(path, rows.dtype, rows.shape[1])
+    for _, block in copied_rows(rows, max(1, _BLOCK // rows.shape[1])):
+        both = np.stack([block, block[:, ::-1] if turn else block], axis=1)
+        spool.append(both.reshape(-1, rows.shape[1]))
+    return spool.mapped()
 
 
 def _split(

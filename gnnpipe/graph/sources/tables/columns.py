@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 
 from gnnpipe.config.importing import TablesConfig
 from gnnpipe.errors import DataError, shown
@@ -31,9 +32,22 @@ def edge_table(table: Table, config: TablesConfig, say: Say) -> EdgeTable:
     source, target = _ends(table, config)
     weight = _weight(table, config, (source, target))
     guessed = not (config.source and config.target) or (weight and not config.weight)
+    edges = _with_data(EdgeTable(table, source, target, weight), config)
     words = f"{source} -> source, {target} -> target" + (f", {weight} -> weight" if weight else "")
+    words += f", {listed(edges.features)} -> features of edges" if edges.features else ""
+    words += f", {edges.type} -> type of edges" if edges.type else ""
     say(f"{table.name}: {words}{' (guessed)' if guessed else ''}")
-    return EdgeTable(table, source, target, weight)
+    return edges
+
+
+def _with_data(edges: EdgeTable, config: TablesConfig) -> EdgeTable:
+    """The table with the columns of features and types that flags name."""
+    free = [name for name in edges.table.columns if name not in (edges.source, edges.target, edges.weight)]
+    kind = None if config.edge_type in (None, NONE) else config.edge_type
+    check_column("edge-type", kind, free)
+    given = config.edge_features
+    features = () if given in (None, NONE) else names.chosen("edge-features", given or "", free)
+    return replace(edges, features=tuple(name for name in features if name != kind), type=kind)
 
 
 def _ends(table: Table, config: TablesConfig) -> tuple[str, str]:
@@ -71,9 +85,10 @@ def _weight(table: Table, config: TablesConfig, ends: tuple[str, str]) -> str | 
 
 def unused(edges: EdgeTable) -> list[str]:
     """A note that names the columns of a table of edges that are not used."""
-    used = {edges.source, edges.target, edges.weight}
+    used = {edges.source, edges.target, edges.weight, *edges.features, edges.type}
     others = [name for name in edges.table.columns if name not in used]
     cure = "" if edges.weight else "; --weight takes one as the edges' weight"
+    cure += "" if edges.features else "; --edge-features takes some as their features"
     return [f"{edges.table.name}: not used: column {listed(others)}{cure}"] if others else []
 
 

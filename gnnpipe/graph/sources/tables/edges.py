@@ -13,15 +13,30 @@ from gnnpipe.config.importing import UnknownNodes
 from gnnpipe.errors import DataError, shown
 from gnnpipe.files.spool import Spool, release
 from gnnpipe.graph.sources.tables.arrow import arrow, as_numbers
-from gnnpipe.graph.sources.tables.ids import Ids, Values, concatenated, id_type, ids_in
+from gnnpipe.graph.sources.tables.ids import (
+    Ids,
+    TextIdsError,
+    Values,
+    WholeIds,
+    concatenated,
+    id_type,
+    ids_in,
+    looks_like_text,
+    make_ids,
+)
 from gnnpipe.graph.sources.tables.roles import EdgeTable
-from gnnpipe.graph.sources.tables.sets import TextSet, WholeSet, distinct
+from gnnpipe.graph.sources.tables.sets import TextSet, WholeSet, distinct, new_set
 from gnnpipe.graph.sources.tables.table import Batch, Table, joined
 
 # Edges that are looked at to tell whether any has its reverse.
 _SAMPLED = 500_000
 _BLOCK = 1 << 20
+# Numbers of features and types stay as they are if the largest is at most this many times their number.
+_GAPS, _FEW = 4, 1_000
+MOST_TYPES = 1_000
+"""Types of edges that are named, or renumbered."""
 _WEIGHT_CURE = "give each edge a finite number, or --weight none to count each as 1"
+_FEATURE_CURE = "give each edge a finite number, or leave the column out of --edge-features"
 
 
 def collect_ids(table: Table, columns: tuple[str, ...], found: WholeSet | TextSet, known: Ids | None) -> None:
@@ -37,6 +52,36 @@ def collect_ids(table: Table, columns: tuple[str, ...], found: WholeSet | TextSe
     table.passed(dict.fromkeys(columns, id_type(is_text=is_text)), collect)
 
 
+def numbered(table: Table, column: str) -> Ids:
+    """The different values of a column, which numbers stand for: whole numbers from 0 on for themselves."""
+    is_text = bool(looks_like_text([(table, column)]))
+    found = new_set(is_text=is_text)
+    try:
+        collect_ids(table, (column,), found, None)
+    except TextIdsError:
+        is_text, found = True, new_set(is_text=True)
+        collect_ids(table, (column,), found, None)
+    values = make_ids(found.result(), is_text=is_text)
+    if isinstance(values, WholeIds) and len(values) and values.values[0] >= 0:
+        largest = int(values.values[-1])
+        if largest < _GAPS * len(values) + _FEW:  # those that don't occur stay
+            return WholeIds(np.arange(largest + 1))
+    return values
+
+
+def _types_of(edges: EdgeTable) -> Ids | None:
+    """The types of edges; None where they have none. Raises DataError where there are too many."""
+    if edges.type is None:
+        return None
+    types = numbered(edges.table, edges.type)
+    if types.node_ids() is not None and len(types) > MOST_TYPES:
+        raise DataError(
+            f"{edges.table.name}: column {shown(edges.type)} has {len(types):,} different values, and "
+            f"at most {MOST_TYPES:,} types can have names; number them from 0 on, or name another column"
+        )
+    return types
+
+
 @dataclass(frozen=True)
 class EdgeArrays:
     """Edges as numbers of nodes."""
@@ -47,6 +92,12 @@ class EdgeArrays:
     """float32 ``[num_edges]``, mapped from a file."""
     dropped: int
     """Number of edges left out, as an end is no node."""
+    attr: np.ndarray | None
+    """float32 ``[num_edges, edge_dim]``, mapped from a file; None if edges have no features."""
+    type: np.ndarray | None
+    """int64 ``[num_edges]``, mapped from a file; None if edges have no types."""
+    type_names: tuple[str, ...]
+    """Name of each type; empty where they are numbers from 0 on."""
 
 
 def read_edges(edges: EdgeTable, ids: Ids, unknown: UnknownNodes, scratch: Path, name: str) -> EdgeArrays:
@@ -63,32 +114,63 @@ def read_edges(edges: EdgeTable, ids: Ids, unknown: UnknownNodes, scratch: Path,
         DataError: an id or a weight is missing or damaged, or an end is no node.
         TextIdsError: an id is text, and the nodes' are whole numbers.
     """
+    kinds = _types_of(edges)
     types = dict.fromkeys((edges.source, edges.target), id_type(is_text=ids.is_text))
-    if edges.weight:
-        types[edges.weight] = arrow().float64()
+    types |= dict.fromkeys(filter(None, (edges.weight, *edges.features)), arrow().float64())
+    if kinds is not None and edges.type:
+        types[edges.type] = id_type(is_text=kinds.is_text)
     attempts = itertools.count()
 
     def number(batches: Iterator[Batch]) -> EdgeArrays:
-        attempt = f"{name}-{next(attempts)}"
-        # a row of the file is an edge: appended to as edges come, whatever their number
-        spool = Spool(scratch / f"{attempt}-edges", np.int32 if len(ids) < 2**31 else np.int64, 2)
-        weights = Spool(scratch / f"{attempt}-weights", np.float32) if edges.weight else None
+        spools = _Spools.made(scratch, f"{name}-{next(attempts)}", edges, len(ids))
         try:
             dropped = sum(
-                _append(group, edges, ids, unknown, spool, weights)
+                _append(group, edges, ids, kinds, unknown, spools)
                 for group in joined(batches, ids.least_rows)
             )
         finally:
-            spool.close()
-            if weights is not None:
-                weights.close()
-        return EdgeArrays(spool.mapped().T, weights.mapped() if weights is not None else None, dropped)
+            spools.close()
+        return spools.mapped(dropped, kinds)
 
     return edges.table.passed(types, number)
 
 
+@dataclass(frozen=True)
+class _Spools:
+    """Files of the columns that edges have; a row of each is an edge."""
+
+    ends: Spool
+    weight: Spool | None
+    attr: Spool | None
+    type: Spool | None
+
+    @classmethod
+    def made(cls, scratch: Path, name: str, edges: EdgeTable, num_nodes: int) -> _Spools:
+        """New files, appended to as edges come, whatever their number."""
+        width = len(edges.features)
+        return cls(
+            Spool(scratch / f"{name}-edges", np.int32 if num_nodes < 2**31 else np.int64, 2),
+            Spool(scratch / f"{name}-weights", np.float32) if edges.weight else None,
+            Spool(scratch / f"{name}-edge-features", np.float32, width) if width else None,
+            Spool(scratch / f"{name}-edge-types", np.int64) if edges.type else None,
+        )
+
+    def close(self) -> None:
+        """Release the files."""
+        for spool in filter(None, (self.ends, self.weight, self.attr, self.type)):
+            spool.close()
+
+    def mapped(self, dropped: int, kinds: Ids | None) -> EdgeArrays:
+        """The arrays, mapped."""
+        columns = (self.weight, self.attr, self.type)
+        weight, attr, type_ = (None if spool is None else spool.mapped() for spool in columns)
+        names = None if kinds is None else kinds.node_ids()
+        type_names = () if names is None else tuple(str(names[number]) for number in range(len(names)))
+        return EdgeArrays(self.ends.mapped().T, weight, dropped, attr, type_, type_names)
+
+
 def _append(
-    group: list[Batch], edges: EdgeTable, ids: Ids, unknown: UnknownNodes, spool: Spool, weights: Spool | None
+    group: list[Batch], edges: EdgeTable, ids: Ids, kinds: Ids | None, unknown: UnknownNodes, spools: _Spools
 ) -> int:
     """Write the edges of some batches; returns the number of those left out."""
     ends = _numbers(group, (edges.source, edges.target), ids)
@@ -97,11 +179,21 @@ def _append(
         if unknown != "drop":
             raise _unknown(group, edges, ends)
         ends = ends[is_known]
-    spool.append(ends)
-    if weights is not None and edges.weight:
-        given = [finite_numbers(batch, edges.weight, "weight", _WEIGHT_CURE) for batch in group]
-        weights.append(np.concatenate(given)[is_known])
+    spools.ends.append(ends)
+    if spools.weight is not None and edges.weight:
+        spools.weight.append(_finite(group, (edges.weight,), "weight", _WEIGHT_CURE)[is_known, 0])
+    if spools.attr is not None:
+        spools.attr.append(_finite(group, edges.features, "feature", _FEATURE_CURE)[is_known])
+    if spools.type is not None and kinds is not None and edges.type:
+        spools.type.append(_numbers(group, (edges.type,), kinds)[is_known, 0])
     return len(is_known) - len(ends)
+
+
+def _finite(group: list[Batch], columns: tuple[str, ...], what: str, cure: str) -> np.ndarray:
+    """float32 ``[num_rows, num_columns]`` of some batches, as `finite_numbers`."""
+    return np.concatenate(
+        [np.stack([finite_numbers(batch, name, what, cure) for name in columns], axis=1) for batch in group]
+    )
 
 
 def _numbers(group: list[Batch], columns: tuple[str, ...], ids: Ids) -> np.ndarray:

@@ -11,22 +11,10 @@ import scipy.sparse as sp
 from gnnpipe.config.importing import UnknownNodes
 from gnnpipe.errors import DataError, shown
 from gnnpipe.graph.sources.tables.arrow import arrow
-from gnnpipe.graph.sources.tables.edges import collect_ids, finite_numbers
-from gnnpipe.graph.sources.tables.ids import (
-    Ids,
-    TextIdsError,
-    WholeIds,
-    id_type,
-    ids_in,
-    looks_like_text,
-    make_ids,
-)  # fmt: skip
+from gnnpipe.graph.sources.tables.edges import finite_numbers, numbered
+from gnnpipe.graph.sources.tables.ids import Ids, id_type, ids_in
 from gnnpipe.graph.sources.tables.roles import EntryTable
-from gnnpipe.graph.sources.tables.sets import new_set
 from gnnpipe.graph.sources.tables.table import Batch
-
-# Numbers of features become columns as they are if the largest is at most this many times their number.
-_GAPS, _FEW_COLUMNS = 4, 1_000
 
 
 @dataclass(frozen=True)
@@ -75,21 +63,9 @@ def read_entries(entries: EntryTable, ids: Ids, unknown: UnknownNodes, notes: li
 
 def _columns(entries: EntryTable) -> tuple[Ids, int]:
     """The ids of the features, and the number of columns."""
-    column = (entries.feature,)
-    is_text = bool(looks_like_text([(entries.table, entries.feature)]))
-    found = new_set(is_text=is_text)
-    try:
-        collect_ids(entries.table, column, found, None)
-    except TextIdsError:
-        is_text, found = True, new_set(is_text=True)
-        collect_ids(entries.table, column, found, None)
-    features = make_ids(found.result(), is_text=is_text)
+    features = numbered(entries.table, entries.feature)
     if not len(features):
         raise DataError(f"{entries.table.name}: it names columns, but has no rows")
-    if isinstance(features, WholeIds) and features.values[0] >= 0:
-        largest = int(features.values[-1])
-        if largest < _GAPS * len(features) + _FEW_COLUMNS:  # columns without an entry stay, and are all 0
-            return WholeIds(np.arange(largest + 1)), largest + 1
     return features, len(features)
 
 

@@ -102,6 +102,9 @@ def _read_layout(layout: Layout, config: TablesConfig, scratch: Path, say: Say, 
         ids=ids.node_ids(),
         class_names=labels.class_names if labels else (),
         task=labels.task if labels else None,
+        edge_attr=edges.attr,
+        edge_type=edges.type,
+        edge_type_names=edges.type_names,
     )
 
 

@@ -18,6 +18,10 @@ class EdgeTable:
     """Column of the ids of targets."""
     weight: str | None
     """Column of weights; None where each edge counts 1."""
+    features: tuple[str, ...] = ()
+    """Columns of the edges' features."""
+    type: str | None = None
+    """Column of the edges' types; None where they have none."""
 
 
 @dataclass(frozen=True)
