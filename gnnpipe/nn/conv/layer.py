@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gnnpipe.config.run import Norm
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.graph.prepare.normalize import Normalization
+from gnnpipe.nn.batch_norm import convert_batch_norms
 from gnnpipe.nn.block import BlockLayer
 from gnnpipe.nn.conv.call import Call, Refused, reads_attr
 from gnnpipe.nn.conv.form import Form, on_block
@@ -19,11 +21,11 @@ from gnnpipe.nn.conv.reasons import reason
 from gnnpipe.nn.conv.sample import EdgeKinds
 from gnnpipe.nn.conv.selftest import Subject, failures, right_form
 from gnnpipe.nn.edges import BlockEdges
+from gnnpipe.nn.layers.norm import norm_of
 
 RowWise: TypeAlias = Callable[[Tensor], Tensor]
 """A module or a function of rows, each of which it treats alone."""
 Skip = bool | Literal["identity", "linear"]
-Norm = nn.Module | Literal["layer", "none"] | None
 RELU = (torch.relu, torch.relu_, F.relu)
 # Rows on which a norm is tried.
 NUM_TRIED = 12
@@ -41,7 +43,8 @@ class Conv(BlockLayer):
 
     Args:
         conv: the convolution; its weights are drawn as it was made.
-        norm: normalises rows, each alone: a module such as ``nn.LayerNorm(64)``, or "layer" for that.
+        norm: a module such as ``nn.LayerNorm(64)`` that treats each row alone, or nn.BatchNorm1d; or "layer"
+            or "batch" for these.
         act: activation, a module or a function.
         skip: the connection around the convolution: "identity", "linear" (a weight), or True for the first
             of them that fits the widths.
@@ -61,7 +64,7 @@ class Conv(BlockLayer):
         self,
         conv: nn.Module,
         *,
-        norm: Norm = None,
+        norm: nn.Module | Norm | None = None,
         act: RowWise | None = None,
         skip: Skip = False,
         dropout: float | None = None,
@@ -71,12 +74,12 @@ class Conv(BlockLayer):
         super().__init__()
         if not isinstance(conv, nn.Module):
             raise ConfigError(f"Conv({shown(repr(conv))}): give it a convolution such as SAGEConv(64, 64)")
-        self.conv, self.edges, self.drop_rate = conv, edges, dropout
+        self.conv, self.edges, self.drop_rate = self._converted(conv), edges, dropout
         widths = self._probed(in_features)
         self.in_features = self.width = widths.in_features
         self.out_features, self.draws = widths.out_features, widths.draws
         self.skip = self._skip(skip)
-        self.norm = nn.LayerNorm(self.out_features) if norm == "layer" else _module("norm", norm)
+        self.norm = self._norm(norm)
         self.act = act
         self.relu = isinstance(act, nn.ReLU) or act in RELU
         self._check_rows()
@@ -89,7 +92,7 @@ class Conv(BlockLayer):
         Raises:
             ConfigError: it is the first call, and the self-test fails.
         """
-        form = self.form or self.settle(_kinds(edges))
+        form = self.form or self.settle(self._kinds(edges))
         return self._behind(on_block(form, self.conv, self._call, referenced, own, edges), own)
 
     def settle(self, kinds: EdgeKinds) -> Form:
@@ -153,6 +156,21 @@ class Conv(BlockLayer):
             return nn.Linear(self.in_features, self.out_features, bias=False)
         raise self._error(f'skip={shown(repr(skip))}: give it True, False, "identity" or "linear"')
 
+    def _norm(self, norm: nn.Module | Norm | None) -> nn.Module | None:
+        if norm is None or isinstance(norm, nn.Module):
+            return None if norm is None else self._converted(norm)
+        if norm in get_args(Norm):
+            return norm_of(norm, self.out_features)
+        kinds = ", ".join(f'"{kind}"' for kind in get_args(Norm))
+        raise self._error(f"norm={shown(repr(norm))}: give it a module, or one of {kinds}")
+
+    def _converted(self, module: nn.Module) -> nn.Module:
+        """A module with our own batch norms, which know of chunks, in place of PyTorch's."""
+        try:
+            return convert_batch_norms(module)
+        except ValueError as error:
+            raise ConfigError(f"Conv({type(module).__name__}): {error}") from error
+
     def _check_rows(self) -> None:
         """Check on random rows that norm and activation treat each row alone."""
         for name, module in (("norm", self.norm), ("act", self.act)):
@@ -177,23 +195,18 @@ class Conv(BlockLayer):
                     'use nn.LayerNorm, which is torch_geometric\'s LayerNorm(mode="node")'
                 )
 
+    def _kinds(self, edges: BlockEdges) -> EdgeKinds:
+        """What the edges of a block have, as far as these tell."""
+        num_types = 0
+        if edges.type is not None:
+            largest = int(edges.type.max()) if edges.type.numel() else 0
+            # the last one is that of added self loops
+            num_types = max(1, largest + (self.edges in ("none", "mean")))
+        return EdgeKinds(0 if edges.attr is None else edges.attr.shape[1], num_types)
+
     def _error(self, text: str) -> ConfigError:
         return ConfigError(f"Conv({type(self.conv).__name__}): {text}")
 
 
-def _module(name: str, value: object) -> nn.Module | None:
-    if value is None or value == "none":
-        return None
-    if isinstance(value, nn.Module):
-        return value
-    raise ConfigError(f'Conv({name}={shown(repr(value))}): give it a module, "layer" or None')
-
-
 def _eval(module: RowWise) -> RowWise:
     return module.eval() if isinstance(module, nn.Module) else module
-
-
-def _kinds(edges: BlockEdges) -> EdgeKinds:
-    """What the edges of a block have."""
-    num_types = 0 if edges.type is None else int(edges.type.max()) + 1 if edges.type.numel() else 1
-    return EdgeKinds(0 if edges.attr is None else edges.attr.shape[1], num_types)

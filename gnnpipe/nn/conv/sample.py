@@ -25,7 +25,7 @@ class EdgeKinds:
     edge_dim: int = 0
     """Number of features of an edge."""
     num_types: int = 0
-    """Number of types of edges; 0 if they have none."""
+    """Number of types of edges, without that of self loops that are added; 0 if they have none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Sample:
     """``[num_edges, edge_dim]``."""
     type: Tensor | None
     """int64 ``[num_edges]``."""
+    num_types: int
+    """Number of types; a self loop that is added has this number as its type."""
 
     @property
     def edges(self) -> Edges:
@@ -56,6 +58,7 @@ class Sample:
             self.weight[chosen],
             None if self.attr is None else self.attr[chosen],
             None if self.type is None else self.type[chosen],
+            self.num_types,
         )
 
     def to(self, dtype: torch.dtype) -> Sample:
@@ -78,7 +81,7 @@ class Sample:
         return replace(graph, weight=scale[target] * graph.weight * scale[source])
 
     def _with_loops(self) -> Sample:
-        """Add a loop of weight 1, type 0 and the mean features of its edges for every node without one."""
+        """Add a loop of weight 1, a type of its own and mean features for every node without one."""
         source, target = self.edge_index
         lacks = torch.ones(NUM_NODES, dtype=torch.bool)
         lacks[target[source == target]] = False
@@ -88,12 +91,13 @@ class Sample:
             counts = torch.bincount(target, minlength=NUM_NODES).clamp(min=1)
             attr = torch.cat([attr, (_sums(attr, target) / counts.unsqueeze(1))[new]])
         if type_ is not None:
-            type_ = torch.cat([type_, type_.new_zeros(len(new))])
+            type_ = torch.cat([type_, type_.new_full((len(new),), self.num_types)])
         grown = Sample(
             torch.cat([self.edge_index, torch.stack([new, new])], dim=1),
             torch.cat([self.weight, self.weight.new_ones(len(new))]),
             attr,
             type_,
+            self.num_types,
         )
         return grown.picked(torch.argsort(grown.edge_index[1], stable=True))
 
@@ -125,6 +129,7 @@ def sample(kinds: EdgeKinds, seed: int, *, last_is_quiet: bool = False) -> Sampl
         torch.rand(size, generator=g, dtype=torch.float64) + 0.2,
         torch.rand(size, kinds.edge_dim, generator=g, dtype=torch.float64) if kinds.edge_dim else None,
         torch.randint(kinds.num_types, (size,), generator=g) if kinds.num_types else None,
+        kinds.num_types,
     )
 
 

@@ -180,6 +180,8 @@ def _hint(subject: Subject) -> str:
         return "; it takes edge_type, and edges of this graph have no types"
     if "edge_attr" in call.takes and not kinds.edge_dim:
         return "; it takes edge_attr, and edges of this graph have no features"
+    if "edge_type" in call.takes and subject.edges in ("gcn", "loops"):
+        return f"; self loops that are added have a type of their own: it needs {kinds.num_types + 1} types"
     if "edge_attr" in call.takes:
         return f"; edges of this graph have {kinds.edge_dim} features: is it built for as many?"
     return ""
