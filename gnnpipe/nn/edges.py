@@ -33,11 +33,40 @@ class BlockEdges:
     """float32 ``[num_edges, edge_dim]``; None if edges have no features."""
     type: Tensor | None
     """int64 ``[num_edges]``; None if edges have no types."""
+    start: int
+    """Row of the table that row 0 of the block is."""
 
     @property
     def num_targets(self) -> int:
         """Rows of the block."""
         return self.rowptr.numel() - 1
+
+    @cached_property
+    def joint(self) -> Joint:
+        """The same edges with each row of the block numbered once, whether it is read or not."""
+        own = self.referenced - self.start
+        is_own = (own >= 0) & (own < self.num_targets)
+        others = (~is_own).nonzero().view(-1)
+        position = own.clone()
+        position[others] = torch.arange(others.numel(), device=own.device) + self.num_targets
+        source, target = self.edge_index
+        return Joint(others, torch.stack([position[source], target]))
+
+
+@dataclass(frozen=True)
+class Joint:
+    """The edges into a block as a graph of its own: rows of the block first, then other rows it refers to.
+
+    # block of table rows 4 5; edges 7 -> 4, 4 -> 5, 7 -> 5
+    # referenced     4 7          others  1       the rows of this graph are 4 5 7
+    # edge_index     [[2 0 2],
+    #                 [0 1 1]]
+    """
+
+    others: Tensor
+    """int64 ``[num_others]``: positions in ``referenced`` of rows that are not of the block."""
+    edge_index: Tensor
+    """int64 ``[2, num_edges]``: source and target as rows of this graph, in the block's order."""
 
 
 @dataclass(frozen=True)
@@ -89,4 +118,5 @@ class Edges:
             self.matrix.value,
             self.attr,
             self.type,
+            self.start,
         )

@@ -79,6 +79,7 @@ def _counted(
         torch.ones(edges),
         torch.rand(edges, edge_dim, generator=generator) if edge_dim else None,
         torch.zeros(edges, dtype=torch.int64) if types else None,
+        start=0,
     )
     read, own = (
         torch.rand(number, layer.width, generator=generator).requires_grad_() for number in (referenced, rows)

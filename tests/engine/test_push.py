@@ -143,7 +143,8 @@ def whole_edges(case: Case) -> BlockEdges:
     order = torch.argsort(edge_index[1], stable=True)
     sizes = torch.bincount(edge_index[1], minlength=len(rowptr) - 1)
     pointers = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)])
-    return BlockEdges(torch.arange(len(rowptr) - 1), edge_index[:, order], pointers, value[order], None, None)
+    nodes = torch.arange(len(rowptr) - 1)
+    return BlockEdges(nodes, edge_index[:, order], pointers, value[order], None, None, start=0)
 
 
 def forward(layers: nn.ModuleDict, case: Case, epoch: int, edges: BlockEdges) -> Tensor:
