@@ -241,6 +241,7 @@ def _converted(norm: nn.BatchNorm1d | nn.SyncBatchNorm) -> BatchNorm:
     ours.to(norm.running_mean.device, norm.running_mean.dtype)
     own = norm.state_dict()
     ours.load_state_dict({name: own[name] for name in ours.state_dict()})
-    if norm.num_batches_tracked is not None and int(norm.num_batches_tracked) > 0:
+    tracked = norm.num_batches_tracked
+    if tracked is not None and not tracked.is_meta and int(tracked) > 0:
         ours.start_at_running()
     return ours.train(norm.training)
