@@ -67,6 +67,9 @@ class GraphSize:
     content: str | None = None
     scaling: FeatureScaling = UNSCALED
     weighted: bool | None = None
+    edge_dim: int = 0
+    num_edge_types: int = 0
+    edge_type_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gnnpipe.checkpoint.names import MODEL
@@ -120,18 +120,46 @@ class TrainedRun:
         """The model, for a graph.
 
         Raises:
-            DataError: the graph has another number of features than the model reads.
+            DataError: the graph has another number of features than the model reads, or edges have.
         """
         if graph.num_features != self.num_features:
             raise DataError(
                 f"features: '{graph.name}' has {graph.num_features:,}, and '{self.folder.path}' was trained "
                 f"on {self.num_features:,}; give each node the same features, in the same order"
             )
-        return self.model(config, spec_for(config, graph).sparse_features)
+        spec = self.model(config, spec_for(config, graph).sparse_features)
+        if spec.reads_edges:
+            self._check_edges(graph)
+        return spec
+
+    def with_edge_types(self, config: Resolved, graph: Graph) -> Graph:
+        """Another graph with types of edges numbered as the run's own, if the model reads edges.
+
+        Raises:
+            DataError: a type is not among the run's.
+        """
+        own = self.stored.graph
+        names = own.edge_type_names or tuple(map(str, range(own.num_edge_types)))
+        return graph.with_edge_types(names) if names and self.model(config).reads_edges else graph
+
+    def _check_edges(self, graph: Graph) -> None:
+        """Raise DataError where edges of another graph have features or types that the run's had not."""
+        own, folder = self.stored.graph, self.folder.path
+        if graph.edge_dim != own.edge_dim:
+            raise DataError(
+                f"edge_attr: edges of '{graph.name}' have {graph.edge_dim:,} features, and '{folder}' was "
+                f"trained on {own.edge_dim:,}; give each edge the same features, in the same order"
+            )
+        if (graph.edge_type is None) != (own.num_edge_types == 0):
+            has, had = ("no types", "types") if graph.edge_type is None else ("types", "none")
+            raise DataError(
+                f"edge_type: edges of '{graph.name}' have {has}, and '{folder}' was trained with {had}"
+            )
 
     def model(self, config: Resolved, sparse_features: bool = False) -> ModelSpec:
         """The model."""
-        return _spec(config, self.num_features, self.num_outputs, sparse_features, self.edge_dim)
+        spec = _spec(config, self.num_features, self.num_outputs, sparse_features, self.edge_dim)
+        return replace(spec, num_edge_types=self.stored.graph.num_edge_types) if spec.reads_edges else spec
 
 
 def load_weights(stage: Stage, path: Path) -> None:
