@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.config.catalog import IN_MEMORY
+from gnnpipe.errors import DataError
 from gnnpipe.graph.checks import (
     check_adjacency,
     check_features,
@@ -20,7 +21,7 @@ from gnnpipe.graph.checks import (
 )
 from gnnpipe.graph.choices import Choices
 from gnnpipe.graph.csr import Csr
-from gnnpipe.graph.edge_data import EdgeData, check_edge_data
+from gnnpipe.graph.edge_data import EdgeData, check_edge_data, renumbered
 from gnnpipe.graph.folder.write import save_graph
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.labels import UNLABELLED, check_rows
@@ -141,8 +142,8 @@ class Graph:
 
     @property
     def num_edge_types(self) -> int:
-        """The largest type of an edge plus one; 0 if edges have no types."""
-        return self.edge_data.num_types
+        """The largest type of an edge plus one, or the number of their names; 0 if edges have no types."""
+        return 0 if self.edge_type is None else max(self.edge_data.num_types, len(self.edge_type_names))
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -386,6 +387,28 @@ class Graph:
             edge_type=inputs.adjacency.data.type,
             edge_type_names=raw.edge_type_names,
         )
+
+    def with_edge_types(self, names: tuple[str, ...]) -> Graph:
+        """The same graph with types of edges numbered by their names, as a model has learnt them.
+
+        Args:
+            names: the types' names in the order of their numbers. A graph whose types have no names keeps
+                its numbers.
+
+        Raises:
+            DataError: a type is not among them.
+        """
+        if self.edge_type is None or self.edge_type_names == names:
+            return self
+        types = self.edge_type
+        if not self.edge_type_names and self.edge_data.num_types > len(names):
+            raise DataError(
+                f"edge_type: {self.edge_data.num_types - 1} is no type that is known; there are "
+                f"{len(names):,}, from 0 on"
+            )
+        if self.edge_type_names:
+            types = renumbered(types, self.edge_type_names, names)
+        return replace(self, edge_type=types, edge_type_names=names)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write a graph folder, which `gnnpipe.load` and ``--graph`` take.

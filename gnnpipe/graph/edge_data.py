@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnpipe.errors import DataError
+from gnnpipe.errors import DataError, shown
 from gnnpipe.files.spool import large_array
 from gnnpipe.graph.convert import as_integers, as_tensor, exact_float32, number_text, without_single_column
 
@@ -102,6 +102,21 @@ def check_edge_data(data: EdgeData, num_edges: int, names: tuple[str, ...] = ())
             raise DataError(
                 f"edge_type: {int(types.min())} is below 0, first at edge {edge}; number the types from 0 on"
             )
+
+
+def renumbered(types: Tensor, old: tuple[str, ...], new: tuple[str, ...]) -> Tensor:
+    """Types by their places among other names, as a new tensor; raises DataError for names that are new."""
+    number = {name: index for index, name in enumerate(new)}
+    if unknown := [name for name in old if name not in number]:
+        raise DataError(
+            f"edge_type: '{shown(unknown[0])}' is no type that is known; these are: "
+            f"{shown(', '.join(new), 400)}"
+        )
+    place = torch.tensor([number[name] for name in old])
+    result = torch.from_numpy(large_array("int64", tuple(types.shape)))
+    for start, block in _blocks(types):
+        result[start : start + len(block)] = place[block]
+    return result
 
 
 def _as_attr(values: Any, num_edges: int) -> tuple[Tensor, tuple[str, ...]]:

@@ -167,13 +167,18 @@ def convolution_costs(spec: ModelSpec, size: GraphSize, rates: Rates | None = No
 
 def graph_size(spec: ModelSpec, data: Graph) -> GraphSize:
     """Sizes of a graph as a model normalises it: GCN gives every node a loop, and parallel edges are one
-    entry.
+    entry unless the model reads what each has.
 
     Raises:
         DataError: a weight is negative where the model's normalisation takes square roots.
     """
     entries = data.features.num_entries if isinstance(data.features, Csr) else None
-    num_entries = num_normalized_entries(data.adjacency, spec.normalization, weighted=data.weighted)
+    num_entries = num_normalized_entries(
+        data.adjacency,
+        spec.normalization,
+        weighted=data.weighted,
+        apart=spec.reads_edges and data.edge_data.exists,
+    )
     return GraphSize(data.num_nodes, num_entries, entries)
 
 

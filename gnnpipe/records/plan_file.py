@@ -70,14 +70,15 @@ class GraphSize:
     content: str | None = None
     scaling: FeatureScaling = UNSCALED
     weighted: bool | None = None
-    edge_dim: int | None = None
-    num_edge_types: int | None = None
+    edge_dim: int = 0
+    num_edge_types: int = 0
+    edge_type_names: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> DataSizes:
         """The sizes that a model depends on; 1 where the file does not say how many."""
         ends = self.num_features or 1, self.num_classes or 1
-        return DataSizes(*ends, self.edge_dim or 0, self.num_edge_types or 0)
+        return DataSizes(*ends, self.edge_dim, self.num_edge_types)
 
 
 @dataclass(frozen=True)

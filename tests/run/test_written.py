@@ -31,7 +31,12 @@ WRITTEN = Path(__file__).parents[1] / "data" / "written-2026-11"
 CONFIG = check_config(RunConfig(epochs=20))
 ADDED = {
     "plan": {"compute": "fp32"},
-    "graph": {"content": "", "scaling": {"degrees": {}, "columns": {}}},
+    "graph": {
+        "content": "",
+        "scaling": {"degrees": {}, "columns": {}},
+        "edge_dim": 0,
+        "num_edge_types": 0,
+    },
 }
 
 

@@ -34,11 +34,6 @@ class EdgeRows:
     loop_type: int
     """Type of added self loops."""
 
-    @classmethod
-    def of(cls, data: EdgeData, normalizer: Normalizer, order: np.ndarray) -> EdgeRows:
-        """The same, with the type of added loops counted from the others."""
-        return cls(data, normalizer, order, data.num_types)
-
     def whole(self) -> EdgeData:
         """The result in memory."""
         found = {name: torch.empty_like(tensor, device="cpu") for name, tensor in self.shapes().items()}

@@ -31,12 +31,14 @@ def fingerprint(graph: Graph) -> str:
 
 
 def task_fingerprint(graph: Graph) -> str:
-    """The same over edges, labels and masks: what a run is trained and scored on, whatever it is called.
+    """The same over edges with all they have, labels and masks: what a run is trained and scored on, whatever
+    it is called.
 
     Without features: those that are made (`gnnpipe.graph.made_features`) may differ in their last bits from
     machine to machine.
     """
-    return _hashed((graph.adjacency, graph.labels, graph.train_mask, graph.val_mask, graph.test_mask))
+    parts = (graph.adjacency, graph.labels, graph.train_mask, graph.val_mask, graph.test_mask)
+    return _hashed((*parts, graph.edge_data) if graph.edge_data.exists else parts)
 
 
 def array_fingerprint(array: Tensor) -> str:

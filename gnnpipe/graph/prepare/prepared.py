@@ -92,6 +92,8 @@ class GraphFacts:
     num_edge_types: int = 0
     """Number of types of edges as loaded; 0 for none. A self loop that was added has this number as its
     type."""
+    edge_type_names: tuple[str, ...] = ()
+    """Name of each type; empty where types are just numbers."""
 
     @property
     def alpha(self) -> float:
@@ -176,7 +178,8 @@ class PreparedGraph:
         facts = parse_json(metadata["facts"])
         # ranges cover all rows without gaps, so their stops suffice
         stops = facts.pop("range_stops")
-        facts |= {key: tuple(facts[key]) for key in ("value_mean", "value_deviation", "class_names")}
+        lists = ("value_mean", "value_deviation", "class_names", "edge_type_names")
+        facts |= {key: tuple(facts.get(key, ())) for key in lists}
         facts["scaling"] = from_object(FeatureScaling, facts["scaling"])
         matrix = unpack("matrix", tensors)
         assert isinstance(matrix, Csr)
@@ -304,7 +307,7 @@ def _draft(
         data.adjacency, normalization, weighted=data.weighted, apart=apart, ids=data.ids
     )
     matrix = normalizer.matrix(cut.order)
-    edges = EdgeRows.of(data.edge_data, normalizer, cut.order) if apart else None
+    edges = EdgeRows(data.edge_data, normalizer, cut.order, data.num_edge_types) if apart else None
     symmetric = is_symmetric(matrix) and (not apart or is_symmetric_in(data.adjacency, data.edge_data))
     halo_forward = halo_rows(matrix, cut.ranges)
     halo_backward = halo_forward if symmetric else halo_rows_back(matrix, cut.ranges)
@@ -338,6 +341,7 @@ def _draft(
         data.weighted,
         data.edge_dim,
         data.num_edge_types,
+        data.edge_type_names,
     )
     order, chunk_edges = torch.from_numpy(cut.order), _count_chunk_edges(matrix, cut.ranges)
     halos = (halo_forward, halo_backward)

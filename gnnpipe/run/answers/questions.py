@@ -164,12 +164,15 @@ def _graph(request: Request, run: TrainedRun, reporter: Reporter) -> AbstractCon
     run.check_scaling(config)
     if request.data is not None:
         return nullcontext(LazyGraph(lambda: _given(request, run, reporter)))
-    return nullcontext(LazyGraph(lambda: load_unlabelled(config, run.scaling, reporter.step)))
+    return nullcontext(
+        LazyGraph(lambda: run.with_edge_types(config, load_unlabelled(config, run.scaling, reporter.step)))
+    )
 
 
 def _given(request: Request, run: TrainedRun, reporter: Reporter) -> Graph:
     """The graph in memory; with its splits, if one is wanted and the run was trained on this graph."""
     graph = as_unlabelled(request.data, request.config, run.scaling, reporter.step)
+    graph = run.with_edge_types(request.config, graph)
     if graph.num_classes or not isinstance(request.nodes, str) or request.nodes == "all":
         return graph
     with suppress(UserError):  # a graph that could not be trained on has no splits

@@ -128,14 +128,33 @@ class TrainedRun:
                 f"on {self.sizes.num_features:,}; give each node the same features, in the same order"
             )
         spec = self.model(config, sparse_features=isinstance(graph.features, Csr))
-        edges = graph.edge_dim, graph.num_edge_types
-        if spec.own is not None and spec.reads_edges and edges != (spec.edge_dim, spec.num_edge_types):
-            raise DataError(
-                f"edges: those of '{graph.name}' have {edges[0]:,} features and {edges[1]:,} types, and "
-                f"'{self.folder.path}' was trained on {spec.edge_dim:,} and {spec.num_edge_types:,}; give "
-                "them the same ones"
-            )
+        if spec.reads_edges:
+            self._check_edges(graph)
         return spec
+
+    def with_edge_types(self, config: Resolved, graph: Graph) -> Graph:
+        """Another graph with types of edges numbered as the run's own, if the model reads edges.
+
+        Raises:
+            DataError: a type is not among the run's.
+        """
+        own = self.stored.graph
+        names = own.edge_type_names or tuple(map(str, range(own.num_edge_types)))
+        return graph.with_edge_types(names) if names and self.model(config).reads_edges else graph
+
+    def _check_edges(self, graph: Graph) -> None:
+        """Raise DataError where edges of another graph have features or types that the run's had not."""
+        own, folder = self.stored.graph, self.folder.path
+        if graph.edge_dim != own.edge_dim:
+            raise DataError(
+                f"edge_attr: edges of '{graph.name}' have {graph.edge_dim:,} features, and '{folder}' was "
+                f"trained on {own.edge_dim:,}; give each edge the same features, in the same order"
+            )
+        if (graph.edge_type is None) != (own.num_edge_types == 0):
+            has, had = ("no types", "types") if graph.edge_type is None else ("types", "none")
+            raise DataError(
+                f"edge_type: edges of '{graph.name}' have {has}, and '{folder}' was trained with {had}"
+            )
 
     def model(self, config: Resolved, *, sparse_features: bool = False) -> ModelSpec:
         """The model."""
