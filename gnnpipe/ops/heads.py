@@ -72,9 +72,9 @@ class HeadEdges:
 
     @cached_property
     def order(self) -> Tensor:
-        """int ``[num_entries]``: where entries are in a flattened ``[entries of the matrix, num_heads]``."""
+        """int ``[num_entries]``: where entries are in a flattened ``[num_heads, entries of the matrix]``."""
         entry, head = self._entry
-        return (entry * self.num_heads + head).to(self.rowptr.dtype)
+        return (head * self.matrix.num_entries + entry).to(self.rowptr.dtype)
 
     @cached_property
     def referenced(self) -> Tensor:

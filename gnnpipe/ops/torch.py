@@ -14,7 +14,7 @@ class TorchOps:
     """Back end of PyTorch's own operations."""
 
     hashes_ahead = True
-    entries_at_once = 8192
+    entries_at_once = 1024  # of 128 columns: half a core's own cache
 
     def pull(
         self, matrix: Csr, table: Tensor, add_to: Tensor | None = None, mix: Mix | None = None
