@@ -89,8 +89,8 @@ class Case:
             sparse,
             self.seed,
             GcniiConfig(),
+            self.options,
             self.data.edge_dim if MODELS[self.model].reads_edges else 0,
-            options=self.options,
         )
 
     def plan(self, stages: int) -> Plan:

@@ -5,12 +5,15 @@ A reference that shares no code with the package. Weights have the package's nam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch_geometric.nn import (
+    GATConv,
+    GATv2Conv,
     GCN2Conv,
     GCNConv,
     GENConv,
@@ -61,8 +64,8 @@ class _Model:
     def __init__(self, spec: ModelSpec, w: Weights, edge_index: Tensor, edge_attr: Tensor | None) -> None:
         self.spec, self.edges, self.attr, self.extras = spec, edge_index, edge_attr, spec.extras
         jk = spec.options.jk
-        # names of a convolution inside of jumping knowledge have a step more
-        self.w = {name.replace(".conv.", "."): weight for name, weight in w.items()}
+        # names of a convolution inside of jumping knowledge have steps more
+        self.w = {re.sub(r"(\.conv)+\.", ".", name): weight for name, weight in w.items()}
         self.joined: list[Tensor] = []
         self.jk = jk
 
@@ -122,7 +125,7 @@ class _Model:
     def conv(self, i: int, h: Tensor, h0: Tensor) -> Tensor:
         build = {
             "gcn": self._gcn, "resgcn": self._gcn, "sage": self._sage, "sage-max": self._sage,
-            "gin": self._gin, "gen": self._gen, "mesh": self._mesh,
+            "gin": self._gin, "gat": self._gat, "gatv2": self._gatv2, "gen": self._gen, "mesh": self._mesh,
         }  # fmt: skip
         layer = f"layers.{i}"
         if self.spec.model == "gcnii":
@@ -153,6 +156,35 @@ class _Model:
             "nn.2.bias": "bias", "eps": "eps",
         }  # fmt: skip
         return GINConv(mlp, train_eps=True), self.of(layer, names), ()
+
+    def _gat(self, layer: str, columns: int) -> tuple[nn.Module, dict[str, Tensor], tuple[Tensor, ...]]:
+        heads, width = self.w[f"{layer}.att_src"].shape
+        edge_dim = self.spec.edge_dim or None
+        module = GATConv(columns, width, heads, concat=self.concat(layer), edge_dim=edge_dim)
+        names = {"lin.weight": "weight", "bias": "bias"}
+        if self.spec.edge_dim:
+            names["lin_edge.weight"] = "weight_edge"
+        weights = self.of(layer, names)
+        for name in ("att_src", "att_dst", *(["att_edge"] if self.spec.edge_dim else [])):
+            weights[name] = self.w[f"{layer}.{name}"].unsqueeze(0)
+        return module, weights, () if self.attr is None else (self.attr,)
+
+    def _gatv2(self, layer: str, columns: int) -> tuple[nn.Module, dict[str, Tensor], tuple[Tensor, ...]]:
+        heads, width = self.w[f"{layer}.att"].shape
+        edge_dim = self.spec.edge_dim or None
+        module = GATv2Conv(columns, width, heads, concat=self.concat(layer), edge_dim=edge_dim)
+        names = {
+            "lin_l.weight": "weight_source", "lin_l.bias": "bias_source", "lin_r.weight": "weight_target",
+            "lin_r.bias": "bias_target", "bias": "bias",
+        }  # fmt: skip
+        if edge_dim:
+            names["lin_edge.weight"] = "weight_edge"
+        weights = self.of(layer, names) | {"att": self.w[f"{layer}.att"].unsqueeze(0)}
+        return module, weights, () if self.attr is None else (self.attr,)
+
+    def concat(self, layer: str) -> bool:
+        """Whether heads stand side by side; those of logits are averaged."""
+        return layer != f"layers.{self.spec.layers - 1}" or "output.weight" in self.w
 
     def _gen(self, layer: str, columns: int) -> tuple[nn.Module, dict[str, Tensor], tuple[Tensor, ...]]:
         norm, edge_dim = self.extras.norm, self.spec.edge_dim

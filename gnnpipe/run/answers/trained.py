@@ -158,6 +158,6 @@ def _spec(
         sparse_features,
         config.seed,
         config.gcnii,
+        Options.of(config),
         edge_dim,
-        options=Options.of(config),
     )
