@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import CutSpec
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare
-from gnnpipe.nn.models import ModelSpec
+from gnnpipe.nn.models import MODELS, ModelSpec, Options
 from gnnpipe.schedule.plan import Plan, make_plan
 from gnnpipe.schedule.staleness import chunk_orders
 
@@ -75,6 +75,7 @@ class Case:
     wire: WireFormat = "fp32"
     tables: TableFormat = "fp32"
     recompute: bool = False
+    options: Options = field(default_factory=Options)
 
     @property
     def spec(self) -> ModelSpec:
@@ -88,6 +89,8 @@ class Case:
             sparse,
             self.seed,
             GcniiConfig(),
+            self.options,
+            self.data.edge_dim if MODELS[self.model].reads_edges else 0,
         )
 
     def plan(self, stages: int) -> Plan:
@@ -103,7 +106,8 @@ class Case:
         )
 
     def graph(self) -> PreparedGraph:
-        return prepare(self.data, CutSpec(self.parts, self.chunks, 4.0), self.spec.normalization)
+        cut, spec = CutSpec(self.parts, self.chunks, 4.0), self.spec
+        return prepare(self.data, cut, spec.normalization, reads_edges=spec.reads_edges)
 
     @property
     def table_settings(self) -> TableSettings:

@@ -16,7 +16,16 @@ from gnnpipe.config.features import parse_features
 from gnnpipe.config.importing import ImportConfig
 from gnnpipe.config.presets import check_statistics, resolve
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.run import BALANCED, DENSE_ENDS, WITH_HEADS, GraphConfig, Model, ModelConfig, RunConfig
+from gnnpipe.config.run import (
+    BALANCED,
+    DENSE_ENDS,
+    HEADS,
+    WITH_HEADS,
+    GraphConfig,
+    Model,
+    ModelConfig,
+    RunConfig,
+)
 from gnnpipe.errors import ConfigError, check_choice, shown
 
 if TYPE_CHECKING:
@@ -235,16 +244,18 @@ def _check_model(config: ModelConfig) -> None:
     """Refuse what the model does not have, and heads that can't share its width."""
     check_options(config.model, config.model_options)
     _check_own(config)
-    if config.heads is None:
-        return
+    heads = HEADS if config.heads is None else config.heads
     if config.model not in WITH_HEADS:
+        if config.heads is None:
+            return
         raise ConfigError(
             f"heads: {config.heads} says nothing about {config.model}, which has no attention; leave it out, "
             f"or use --model {' or '.join(WITH_HEADS)}"
         )
-    if config.hidden % config.heads:
+    if config.hidden % heads:
         raise ConfigError(
-            f"heads: {config.heads} can't share --hidden {config.hidden}; use a width that is a multiple"
+            f"heads: {heads} can't share --hidden {config.hidden} evenly; give --heads a divisor of it, or "
+            f"--hidden a multiple of {heads}"
         )
 
 

@@ -11,12 +11,14 @@ from typing import Literal
 
 from gnnpipe.config.catalog import is_synthetic
 
-Model = Literal["gcn", "sage", "sage-max", "gin", "gcnii", "resgcn", "gen", "mesh"]
+Model = Literal["gcn", "sage", "sage-max", "gin", "gat", "gatv2", "gcnii", "resgcn", "gen", "mesh"]
 DENSE_ENDS: tuple[Model, ...] = ("sage-max", "gcnii", "resgcn", "gen", "mesh")
 """Models with dense layers before the first and after the last convolution. `gnnpipe.nn.models`, which builds
 them, imports PyTorch, so the names are repeated here."""
-WITH_HEADS: tuple[Model, ...] = ()
+WITH_HEADS: tuple[Model, ...] = ("gat", "gatv2")
 """Models whose convolutions have several heads."""
+HEADS = 4
+"""Number of heads where none is given."""
 Norm = Literal["none", "layer", "batch"]
 Residual = Literal["none", "identity", "linear"]
 JumpingKnowledge = Literal["none", "sum", "max"]
@@ -226,11 +228,12 @@ class ModelConfig:
     """The model."""
 
     model: Model | str = "gcnii"
-    """gcn; sage (GraphSAGE, mean of the neighbours); sage-max (their maximum); gin (sum, then an MLP); gcnii;
-    resgcn (ResGCN+: norm, ReLU, dropout, convolution, plus skip); gen (DeeperGCN: softmax aggregation in such
-    blocks); mesh (MLPs of edges and nodes, as weather and mesh models have). gen and mesh read features of
-    edges. Or a model of your own: a function that yields its layers, as my_model.py:layers or
-    package.module:layers. docs/models.md has the formulas, and how to write one."""
+    """gcn; sage (GraphSAGE, mean of the neighbours); sage-max (their maximum); gin (sum, then an MLP); gat,
+    gatv2 (attention); gcnii; resgcn (ResGCN+: norm, ReLU, dropout, convolution, plus skip); gen (DeeperGCN:
+    softmax aggregation in such blocks); mesh (MLPs of edges and nodes, as weather and mesh models have).
+    gat, gatv2, gen and mesh read features of edges. Or a model of your own: a function that yields its
+    layers, as my_model.py:layers or package.module:layers. docs/models.md has the formulas, and how to write
+    one."""
     model_options: tuple[str, ...] = ()
     """Arguments for the function of a model of your own, as [heads=8,slope=0.2]. It also gets, if it takes
     them: num_features, num_classes, edge_dim, num_edge_types, and --hidden, --layers (or depth) and
@@ -252,8 +255,7 @@ class ModelConfig:
     """Jumping knowledge (arXiv 1806.03536): the output layer reads the sum, or the maximum, of the rows of
     all convolutions. Models without an output layer get one. none: it reads the last ones."""
     heads: int | None = None
-    """Number of attention heads, which share --hidden among them. By default 4, for models with attention;
-    others have none."""
+    """Number of attention heads of gat and gatv2, which share --hidden among them. By default 4."""
     dropout: float = 0.5
     """Probability that an entry is dropped, 0 to below 1 (rounded to a multiple of 1/256)."""
 

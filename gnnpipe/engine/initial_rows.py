@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gnnpipe.engine.chunks import ChunkData
@@ -41,6 +42,7 @@ class InitialRows:
     Args:
         own: layers of the stage.
         build: builds the model's input layer; called only where the stage needs one beside its own layers.
+        hidden: columns of the initial rows.
     """
 
     exist: ClassVar[bool] = False
@@ -54,8 +56,9 @@ class InitialRows:
     shared: Sequence[StageLayer] = ()
     """Layers that every rank holds a copy of; the gradients of their weights are summed over all ranks."""
 
-    def __init__(self, own: Sequence[StageLayer], build: Callable[[], StageLayer]) -> None:
+    def __init__(self, own: Sequence[StageLayer], build: Callable[[], StageLayer], hidden: int) -> None:
         """Build nothing."""
+        self._hidden = hidden
 
     def start_at(self, layer: StageLayer) -> bool:
         """Whether the output rows of one of the stage's own layers are the initial rows."""
@@ -103,7 +106,11 @@ class InitialRows:
 
 
 class Relayed(InitialRows):
-    """The first stage makes them, and they travel along with the hidden rows."""
+    """The first stage makes them, and they travel along with the hidden rows.
+
+    Both have one width there: where hidden rows come with joined ones (jumping knowledge), zeros fill up the
+    initial rows.
+    """
 
     exist = True
     num_streams = 2
@@ -117,17 +124,17 @@ class Relayed(InitialRows):
         masks: Masks,
         products: list[WeightProduct],
     ) -> None:
-        kept.rows = rows[1]
+        kept.rows = rows[1, :, : self._hidden]
 
     def enter_back(self, rows: Tensor | None, kept: InitialPass) -> None:
         # the stages behind have summed the gradients of their layers; the last stage begins at 0
-        kept.gradient = torch.zeros_like(kept.rows) if rows is None else rows[1]
+        kept.gradient = torch.zeros_like(kept.rows) if rows is None else rows[1, :, : self._hidden]
 
     def packed(self, h: Tensor, initial: Tensor) -> Tensor:
-        return torch.stack([h, initial])
+        return torch.stack([h, F.pad(initial, (0, h.shape[1] - self._hidden))])
 
     def received(self, packed: Sequence[Tensor]) -> list[Tensor]:
-        return [rows[1] for rows in packed]
+        return [rows[1, :, : self._hidden] for rows in packed]
 
 
 class Recomputed(InitialRows):
@@ -136,7 +143,8 @@ class Recomputed(InitialRows):
     exist = True
     on_every_stage = True
 
-    def __init__(self, own: Sequence[StageLayer], build: Callable[[], StageLayer]) -> None:
+    def __init__(self, own: Sequence[StageLayer], build: Callable[[], StageLayer], hidden: int) -> None:
+        super().__init__(own, build, hidden)
         self.beside = () if self.start_at(own[0]) else (build(),)
         self.shared = self.beside or own[:1]
 

@@ -91,7 +91,7 @@ class Stage:
         # of each layer, the seams in front of it and behind it; a layer that aggregates nothing has the same
         # chunk on both sides, so that it has but one
         self._seams = list(pairwise(accumulate((layer.rows is not None for layer in self.layers), initial=0)))
-        self.initial = initial_rows(self.layers, lambda: builder.build(stack[0]))
+        self.initial = initial_rows(self.layers, lambda: builder.build(stack[0]), spec.hidden)
         names = {layer.spec.name.replace(".", "_"): layer.module for layer in self.held_layers}
         self.modules = nn.ModuleDict(names)
         self._norms = BatchNorms(self.modules, plan.num_chunks, plan.num_parts, links)

@@ -195,7 +195,7 @@ class BatchNorm(nn.Module):
         epoch = self.epoch or EpochOfNorms()
         if self._known and not epoch.whole:
             if epoch.counts:
-                off = (rows.detach() - self.mean).double()
+                off = rows.detach() - self.mean  # small numbers, whose sums lose little
                 self._count(off.sum(dim=0), off.square().sum(dim=0), rows.new_full((), len(rows)))
             return Statistics(self.mean, (self.var + self.eps).rsqrt(), None)
         total = self._reduce(torch.cat([rows.sum(dim=0), rows.new_full((1,), len(rows))]))
@@ -203,12 +203,12 @@ class BatchNorm(nn.Module):
         mean = total[:-1] / count
         var = self._reduce((rows - mean).square().sum(dim=0)) / count
         if epoch.counts:
-            off = (mean.detach() - self.mean).double()
-            self._count(off * count, (var.detach() + off.square()) * count, count)
+            off, each = (mean.detach() - self.mean).double(), var.detach().double()
+            self._count(off * count, (each + off.square()) * count, count.double())
         return Statistics(mean, (var + self.eps).rsqrt(), count)
 
     def _count(self, total: Tensor, square: Tensor, count: Tensor) -> None:
-        self._totals.add_(torch.cat([total, square, count.double().view(1)]))
+        self._totals.add_(torch.cat([total, square, count.view(1)]).double())
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""

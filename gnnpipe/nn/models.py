@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,14 +12,18 @@ from torch import Tensor
 
 from gnnpipe.config.code.options import arguments_given
 from gnnpipe.config.code.place import is_code
-from gnnpipe.config.run import GcniiConfig, JumpingKnowledge, ModelConfig, Norm, Residual
+from gnnpipe.config.run import HEADS, GcniiConfig, JumpingKnowledge, ModelConfig, Norm, Residual
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.normalize import Normalization
 from gnnpipe.nn.layer import Layer
+from gnnpipe.nn.layers.around import Around
+from gnnpipe.nn.layers.attention import Attention
 from gnnpipe.nn.layers.convolution import Convolution
 from gnnpipe.nn.layers.dense import Dense
-from gnnpipe.nn.layers.extras import Extras
+from gnnpipe.nn.layers.extras import PLAIN, Extras
+from gnnpipe.nn.layers.gat import GatLayer
+from gnnpipe.nn.layers.gatv2 import Gatv2Layer
 from gnnpipe.nn.layers.gcn import GcnLayer
 from gnnpipe.nn.layers.gcnii import GcniiLayer
 from gnnpipe.nn.layers.gen import gen_layer
@@ -324,17 +329,20 @@ def _with_ends(spec: ModelSpec, weights: Mapping[str, Tensor]) -> ModelSpec:
     edge_dim = next((len(weight) for name, weight in weights.items() if name.endswith(OF_EDGES)), 0)
     spec = replace(spec, edge_dim=edge_dim)
     layers = build_stack(spec)
-    ends = [_matrix(weights, layer.name) for layer in (layers[0], layers[-1])]
-    return replace(spec, num_features=ends[0].shape[0], num_classes=ends[1].shape[1])
+    first, last = _weight_of(weights, layers[0].name, 2), _weight_of(weights, layers[-1].name, 1)
+    return replace(spec, num_features=first.shape[0], num_classes=last.shape[0])
 
 
-def _matrix(weights: Mapping[str, Tensor], layer: str) -> Tensor:
-    """A weight ``[in, out]`` of a layer; raises ValueError if it has none."""
-    found = (weight for name, weight in weights.items() if name.startswith(f"{layer}.") and weight.dim() == 2)
-    matrix = next(found, None)
-    if matrix is None:
+def _weight_of(weights: Mapping[str, Tensor], layer: str, dims: int) -> Tensor:
+    """A layer's weight ``[in, ...]`` for its input rows, or (``dims`` 1) its bias ``[out]``; raises
+    ValueError if it has none."""
+    # attention has other matrices: the numbers by which heads score rows, and what features of edges meet
+    pattern = rf"{re.escape(layer)}\.(conv\.)*" + (r"weight(?!_edge)\w*" if dims == 2 else "bias")
+    found = (w for name, w in weights.items() if re.fullmatch(pattern, name) and w.dim() == dims)
+    weight = next(found, None)
+    if weight is None:
         raise ValueError(f"it has no weights of {layer}")
-    return matrix
+    return weight
 
 
 def _input(spec: ModelSpec, g: torch.Generator, *, relu: bool) -> Dense:
@@ -351,20 +359,61 @@ def _convolution(spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
     return conv if join == "none" else Jump(conv, join, index, last=index == spec.layers - 1)
 
 
-def _without_ends(kind: type[Convolution], spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
-    """A convolution of a model without an input layer: the first reads features, and the last makes logits
-    unless an output layer does."""
-    first, logits = index == 0, index == spec.layers - 1 and not spec.has_output
-    extras = _own_term(spec.extras) if kind is SageLayer else spec.extras
-    return kind(
-        spec.num_features if first else spec.hidden,
-        spec.num_classes if logits else spec.hidden,
-        g,
-        sparse_input=first and spec.sparse_features,
-        relu=not logits,
+@dataclass(frozen=True)
+class _Open:
+    """Sizes of a convolution of a model without an input layer: the first reads features, and the last makes
+    logits unless an output layer does."""
+
+    in_features: int
+    out_features: int
+    sparse_input: bool
+    makes_logits: bool
+    extras: Extras
+
+    @classmethod
+    def of(cls, spec: ModelSpec, index: int) -> _Open:
+        """The sizes of the convolution of an index."""
+        first, logits = index == 0, index == spec.layers - 1 and not spec.has_output
         # logits are not normalised, and the rows in front of them are not added to them
-        extras=Extras(residual="linear" if extras.residual == "linear" else "none") if logits else extras,
+        linear = Extras(residual="linear") if spec.extras.residual == "linear" else PLAIN
+        return cls(
+            spec.num_features if first else spec.hidden,
+            spec.num_classes if logits else spec.hidden,
+            first and spec.sparse_features,
+            logits,
+            linear if logits else spec.extras,
+        )
+
+
+def _without_ends(kind: type[Convolution], spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
+    sizes = _Open.of(spec, index)
+    return kind(
+        sizes.in_features,
+        sizes.out_features,
+        g,
+        sparse_input=sizes.sparse_input,
+        relu=not sizes.makes_logits,
+        extras=_own_term(sizes.extras) if kind is SageLayer else sizes.extras,
     )
+
+
+def _attention(
+    kind: type[GatLayer | Gatv2Layer], spec: ModelSpec, index: int, g: torch.Generator
+) -> Attention | Around:
+    """Heads side by side; of logits the mean of the heads."""
+    sizes, heads = _Open.of(spec, index), spec.options.heads or HEADS
+    logits, plain = sizes.makes_logits, sizes.extras == PLAIN
+    conv = kind(
+        sizes.in_features,
+        heads,
+        sizes.out_features if logits else sizes.out_features // heads,
+        g,
+        edge_dim=spec.edge_dim,
+        concat=not logits,
+        sparse_input=sizes.sparse_input,
+        relu=plain and not logits,
+    )
+    return conv if plain else Around(conv, sizes.extras, g, relu=not logits)
 
 
 def _own_term(extras: Extras) -> Extras:
@@ -402,6 +451,8 @@ MODELS: Mapping[str, Architecture] = {
     "sage": Architecture(partial(_without_ends, SageLayer), normalization="mean"),
     "sage-max": Architecture(_sage_max, ACTIVATED, normalization="none"),
     "gin": Architecture(partial(_without_ends, GinLayer), normalization="none"),
+    "gat": Architecture(partial(_attention, GatLayer), normalization="loops", reads_edges=True),
+    "gatv2": Architecture(partial(_attention, Gatv2Layer), normalization="loops", reads_edges=True),
     "gcnii": Architecture(_gcnii, ACTIVATED, has_initial=True, copies_weights=True),
     "resgcn": Architecture(_resgcn, PRE_ACTIVATION, extras=NORMED),
     "gen": Architecture(_gen, PRE_ACTIVATION, normalization="none", extras=NORMED, reads_edges=True),

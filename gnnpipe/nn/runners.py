@@ -10,6 +10,7 @@ from gnnpipe.nn.autograd import Autograd
 from gnnpipe.nn.block import BlockLayer
 from gnnpipe.nn.block_runner import BlockRunner
 from gnnpipe.nn.layer import Layer
+from gnnpipe.nn.layers.around import Around, around_runner
 from gnnpipe.nn.layers.dense import DenseRunner, NormedDenseRunner
 from gnnpipe.nn.layers.gat import GatRunner
 from gnnpipe.nn.layers.gatv2 import Gatv2Runner
@@ -42,6 +43,8 @@ WRITTEN_OUT = (
 def runner_of(layer: Layer, rows: InputRows) -> AnyRunner:
     """The runner with the written-out derivative of a layer, if there is one for such input rows; else
     autograd's."""
+    if isinstance(layer, Around):
+        return around_runner(layer, runner_of(layer.conv, rows), rows)
     if isinstance(layer, Jump):
         return jump_runner(layer, runner_of(layer.conv, rows))
     # each kind checks the exact class: a subclass may compute something else

@@ -10,14 +10,17 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from gnnpipe.config.run import Norm, Residual
 from gnnpipe.graph.csr import Csr
 from gnnpipe.nn.autograd import Autograd
 from gnnpipe.nn.dropout import ChunkMasks, Dropout, dropout_key
 from gnnpipe.nn.features import FeatureRows, SparseRows
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import Dense
+from gnnpipe.nn.layers.extras import Extras
 from gnnpipe.nn.layers.gcn import GcnLayer
 from gnnpipe.nn.layers.gcnii import GcniiLayer
+from gnnpipe.nn.layers.gin import GinLayer
 from gnnpipe.nn.layers.resgcn import ResGcnLayer
 from gnnpipe.nn.layers.sage import SageLayer
 from gnnpipe.nn.runners import runner_of
@@ -106,14 +109,39 @@ BEHIND_RELU: dict[str, Callable[[], Layer]] = {
     "gcnii": lambda: GcniiLayer(HIDDEN, 3, 0.1, 0.5, generator()),
     "gcnii, nothing but initial rows": lambda: GcniiLayer(HIDDEN, 1, 1.0, 0.5, generator()),
     "output": lambda: Dense(HIDDEN, 4, generator()),
+    "gin": lambda: drawn(GinLayer(HIDDEN, 9, generator())),
+    "gin, narrower": lambda: drawn(GinLayer(HIDDEN, 3, generator(), relu=False)),
 }
+KINDS: dict[str, Callable[[Extras, int], Layer]] = {
+    "gcn": lambda extras, out: GcnLayer(HIDDEN, out, generator(), extras=extras),
+    "sage": lambda extras, out: SageLayer(HIDDEN, out, generator(), extras=extras),
+    "gin": lambda extras, out: drawn(GinLayer(HIDDEN, out, generator(), extras=extras)),
+    "gcnii": lambda extras, out: GcniiLayer(HIDDEN, 3, 0.1, 0.5, generator(), extras),
+}
+NORMS: tuple[Norm, ...] = ("none", "layer", "batch")
+RESIDUALS: tuple[Residual, ...] = ("none", "identity", "linear")
+
+
+def drawn(layer: Layer) -> Layer:
+    """With drawn numbers where weights begin at 0 or 1."""
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator()), alpha=0.3)
+    return layer
+
+
 BEHIND_NOTHING: dict[str, Callable[[], Layer]] = {
     "resgcn": lambda: ResGcnLayer(HIDDEN, generator()),
+    "resgcn, batch norm": lambda: drawn(ResGcnLayer(HIDDEN, generator(), "batch")),
     "output with norm": lambda: Dense(HIDDEN, 4, generator(), pre_norm="layer"),
+    "output with batch norm": lambda: drawn(Dense(HIDDEN, 4, generator(), pre_norm="batch")),
 }
 ON_SPARSE: dict[str, Callable[[], Layer]] = {
     "gcn": lambda: GcnLayer(40, 9, generator(), sparse_input=True),
     "sage": lambda: SageLayer(40, 9, generator(), sparse_input=True),
+    "gin": lambda: GinLayer(40, 9, generator(), sparse_input=True),
+    "gcn, linear": lambda: GcnLayer(40, 9, generator(), sparse_input=True, extras=Extras("layer", "linear")),
+    "gin, linear": lambda: GinLayer(40, 9, generator(), sparse_input=True, extras=Extras("batch", "linear")),
     "input": lambda: Dense(40, HIDDEN, generator(), relu=True),
 }
 
@@ -122,6 +150,15 @@ ON_SPARSE: dict[str, Callable[[], Layer]] = {
 @pytest.mark.parametrize("name", BEHIND_RELU)
 def test_behind_a_relu(name: str, rate: float) -> None:
     same(BEHIND_RELU[name](), torch.randn(ROWS, HIDDEN, generator=generator()).relu(), rate, "relu")
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("columns", [HIDDEN, 3])
+@pytest.mark.parametrize("name", KINDS)
+def test_extras(name: str, columns: int, residual: Residual, norm: Norm) -> None:
+    layer = drawn(KINDS[name](Extras(norm, residual), columns))
+    same(layer, torch.randn(ROWS, HIDDEN, generator=generator()).relu(), 0.5, "relu")
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5])

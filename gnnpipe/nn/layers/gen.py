@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gnnpipe.config.run import Norm, Residual
 from gnnpipe.nn.block import BlockLayer
 from gnnpipe.nn.edges import BlockEdges
-from gnnpipe.nn.layer import Drop, glorot
+from gnnpipe.nn.layer import Drop, glorot, zeros
 from gnnpipe.nn.layers.mlp import Mlp
 from gnnpipe.nn.layers.resgcn import PreActivation
 
@@ -89,7 +89,7 @@ class GenLayer(_Gen):
 
 
 class GenEdgeLayer(_Gen, BlockLayer):
-    """`GenLayer` where edges have features: ``m = ReLU(x_j + e W_edge) + 1e-7``.
+    """`GenLayer` where edges have features: ``m = ReLU(x_j + e W_edge + b_edge) + 1e-7``.
 
     Args:
         hidden: columns of input and output.
@@ -108,7 +108,7 @@ class GenEdgeLayer(_Gen, BlockLayer):
         residual: Residual = "identity",
     ) -> None:
         super().__init__(hidden, generator, norm, residual)
-        self.weight_edge = glorot(edge_dim, hidden, generator)
+        self.weight_edge, self.bias_edge = glorot(edge_dim, hidden, generator), zeros(hidden)
         # the block has its own rows in the table, so the residual stands beside those that neighbours read
         self.width = hidden if residual == "none" else 2 * hidden
 
@@ -122,7 +122,7 @@ class GenEdgeLayer(_Gen, BlockLayer):
         source, target = edges.edge_index
         sent = referenced[:, : self.hidden].index_select(0, source)
         if edges.attr is not None:
-            sent = torch.addmm(sent, edges.attr, self.weight_edge)
+            sent = sent + torch.addmm(self.bias_edge, edges.attr, self.weight_edge)
         m = F.relu(sent) + EPSILON
         x, skip = own[:, : self.hidden], own[:, self.hidden :] if self.width > self.hidden else None
         return self.combined(x, self._softmax(m, target, edges, x), skip)

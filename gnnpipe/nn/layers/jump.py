@@ -40,6 +40,7 @@ class Jump(Layer):
         self.width, self.relu = conv.width, conv.relu
         self.normalization, self.reads_edges = conv.normalization, conv.reads_edges
         self.sparse_input = conv.sparse_input and not self.joined
+        self.cost_kind = conv.cost_kind
         self.is_linear, self.fp32_tables, self.drop_rate = conv.is_linear, conv.fp32_tables, conv.drop_rate
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:

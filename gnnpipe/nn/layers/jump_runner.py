@@ -11,15 +11,15 @@ from gnnpipe.nn.edges import Edges
 from gnnpipe.nn.features import FeatureRows
 from gnnpipe.nn.layer import Given
 from gnnpipe.nn.layers.jump import Jump
+from gnnpipe.nn.layers.wrapping import GathersInside, SavedAround
 from gnnpipe.nn.running import AnyRunner, Gathers, Kept, Pushes, Runner, Saved
 from gnnpipe.ops.mix import Mix
 
 
 @dataclass
-class SavedJump(Saved):
+class SavedJump(SavedAround):
     """The convolution's, and what the join needs."""
 
-    conv: Saved = field(init=False)
     joined: Tensor | None = field(init=False)
     """Joined rows that came in; until the join."""
     counts: Tensor | None = field(init=False)
@@ -125,25 +125,8 @@ class JumpRunner(Runner[Jump, SavedJump]):
         )
 
 
-class JumpGathers(JumpRunner, Gathers[SavedJump]):
+class JumpGathers(GathersInside[SavedJump], JumpRunner):
     """The same around a runner that gathers."""
-
-    def __init__(self, layer: Jump, conv: AnyRunner, gathers: Gathers[Saved]) -> None:
-        super().__init__(layer, conv)
-        self._gathers = gathers
-        self.aggregated, self.gradient_width = gathers.aggregated, gathers.gradient_width
-        self.weighed = gathers.weighed
-
-    def gather(self, saved: SavedJump, edges: Edges, table: Tensor) -> Tensor:
-        return self._gathers.gather(saved.conv, edges, table)
-
-    def gathered_gradient(
-        self, saved: SavedJump, edges: Edges, table: Tensor, z_gradient: Tensor, rows: Tensor
-    ) -> None:
-        self._gathers.gathered_gradient(saved.conv, edges, table, z_gradient, rows)
-
-    def gather_back(self, saved: SavedJump, edges: Edges, gradients: Tensor, x: Tensor) -> Tensor:
-        return self._gathers.gather_back(saved.conv, edges, gradients, x)
 
 
 class JumpPushes(JumpRunner, Pushes[SavedJump]):
@@ -168,5 +151,7 @@ class JumpPushes(JumpRunner, Pushes[SavedJump]):
 def jump_runner(layer: Jump, conv: AnyRunner) -> JumpRunner:
     """The runner of a layer around that of its convolution."""
     if isinstance(conv, Gathers):
-        return JumpGathers(layer, conv, conv)
+        runner = JumpGathers(layer, conv)
+        runner.set_inner(conv)
+        return runner
     return JumpPushes(layer, conv, conv) if isinstance(conv, Pushes) else JumpRunner(layer, conv)
