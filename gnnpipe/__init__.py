@@ -8,7 +8,7 @@ Nothing heavy is imported here, so that ``gnnpipe --help`` answers at once. Name
 
 from typing import TYPE_CHECKING, Any
 
-from gnnpipe import errors
+from gnnpipe import errors, nn
 
 if TYPE_CHECKING:
     from gnnpipe.api import Run, compare, load, open, plan, predict, resume, train, train_seeds  # noqa: A004
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CSV", "STOP", "Callback", "EarlyStopping", "Graph", "MLflow", "PlanConfig", "Run", "RunConfig",
-    "RunInfo", "TensorBoard", "WandB", "compare", "errors", "load", "open", "plan", "predict", "resume",
+    "RunInfo", "TensorBoard", "WandB", "compare", "errors", "load", "nn", "open", "plan", "predict", "resume",
     "train", "train_seeds",
 ]  # fmt: skip
 

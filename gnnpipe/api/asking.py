@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 import torch
 
 from gnnpipe.config.catalog import GRAPH_FILE, IN_MEMORY, SYNTHETIC, dataset_names
-from gnnpipe.config.checks import (
-    check_config,
-)
+from gnnpipe.config.checks import check_config
+from gnnpipe.config.code.options import with_given
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.config.keywords import configured, values_of
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.run import GraphConfig, RunConfig
+from gnnpipe.config.run import GraphConfig, ModelConfig, RunConfig
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.report.console import ConsoleReporter
 from gnnpipe.report.notebook import in_notebook
@@ -62,7 +61,8 @@ def asked_for(
             if key in changes:
                 raise ConfigError(f"{key}: data names the graph already; leave one of the two out")
         changes = {**changes, **named(data)}
-    return configured(configured(default, values_of(config or default)), changes, others=_keywords(call))
+    asked = configured(configured(default, values_of(config or default)), changes, others=_keywords(call))
+    return with_given(asked, changes.keys()) if isinstance(asked, ModelConfig) else asked
 
 
 def _keywords(call: Callable[..., object]) -> list[str]:

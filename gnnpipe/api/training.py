@@ -14,6 +14,7 @@ from gnnpipe.config.catalog import IN_MEMORY
 from gnnpipe.config.checks import (
     check_graph_folder,
 )
+from gnnpipe.config.code.trust import check_code
 from gnnpipe.config.keywords import configured
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import check_resumed, stored_settings
@@ -112,6 +113,9 @@ def resume(
         kept = {key: value for key, value in settings.items() if key not in ("staleness", "optimizer")}
         asked = asked_for(configured(RunConfig(), kept), None, data, changes, resume)
     reporter = reporter_for(verbose)
+    if "model" not in changes:
+        for line in check_code(asked.model, [(path, settings.get("model"))]):
+            reporter.remark(line)
     key = place_key(asked)
     if key not in changes and data is None:
         for line in check_root(asked, [(path, settings.get(key))]):

@@ -91,11 +91,12 @@ def load(stage: Stage, path: Path) -> None:
 
 def weight_shapes(spec: ModelSpec) -> dict[str, Shape]:
     """Shapes of a model's weights by their names in model.safetensors."""
-    return {
-        f"{layer.name}.{name}": tuple(weight.shape)
-        for layer in build_stack(spec)
-        for name, weight in layer().state_dict().items()
-    }
+    with torch.device("meta"):
+        return {
+            f"{layer.name}.{name}": tuple(weight.shape)
+            for layer in build_stack(spec)
+            for name, weight in layer().state_dict().items()
+        }
 
 
 def grouped(names: Iterable[str]) -> str:

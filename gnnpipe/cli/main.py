@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import gnnpipe
-from gnnpipe.comm.rank_process import check_guard
 from gnnpipe.errors import (
     ConfigError,
     GnnpipeError,
@@ -20,6 +19,7 @@ from gnnpipe.errors import (
 )
 from gnnpipe.system.failures import advice, reason
 from gnnpipe.system.interruption import ended_at_once
+from gnnpipe.system.main_module import check_guard
 from gnnpipe.system.pages import ask_for_huge_pages
 from gnnpipe.system.parent import ended_with
 from gnnpipe.system.streams import patient_streams

@@ -216,6 +216,12 @@ def _long_form(argument: str) -> str:
     return argument
 
 
+def given(arguments: Sequence[str]) -> set[str]:
+    """Fields whose flags are on a command line itself, and not in a file that it names."""
+    flags = (argument.partition("=")[0] for argument in arguments)
+    return {flag[2:].replace("-", "_") for flag in flags if flag.startswith("--")}
+
+
 def build(config: type[_Config], namespace: Namespace) -> _Config:
     """Make the dataclass from a parsed command line, of which other flags are ignored."""
     hints = get_type_hints(config)

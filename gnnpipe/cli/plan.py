@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from gnnpipe.cli.parser import make_parser, parse
-from gnnpipe.cli.roots import check_root
+from gnnpipe.cli.parser import given, make_parser, parse
+from gnnpipe.cli.roots import check_code, check_root
 from gnnpipe.config.checks import check_plan_config
+from gnnpipe.config.code.options import with_given
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.planner.hardware import load_hardware, outdated
 
@@ -23,8 +24,9 @@ EPILOG = """Examples: gnnpipe plan --dataset Physics --undirected --layers 32 --
 def run(arguments: list[str]) -> int:
     """Plan as ``arguments`` say; return the exit code."""
     parser = make_parser("plan", PlanConfig, DESCRIPTION, EPILOG)
-    config = check_plan_config(parse(parser, PlanConfig, arguments))
+    config = check_plan_config(with_given(parse(parser, PlanConfig, arguments), given(arguments)))
     check_root(arguments, config)
+    check_code(arguments, config.model)
     hardware = load_hardware(config.hardware)
     from gnnpipe.planner.question import question_of  # PyTorch takes seconds to import
     from gnnpipe.planner.search import search

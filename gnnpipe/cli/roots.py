@@ -1,4 +1,4 @@
-"""The folder that data are read from, if a config file or a run names it."""
+"""The folder that data are read from, and the code that is run, if a config file or a run names it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gnnpipe.cli.config_file import as_flag, read_config, split_off
 from gnnpipe.config import roots
+from gnnpipe.config.code import trust
 from gnnpipe.config.resume import stored_settings
 from gnnpipe.config.run import GraphConfig
 from gnnpipe.files.reading import Content
@@ -30,8 +31,30 @@ def check_root(arguments: Sequence[str], config: GraphConfig, resume: str | None
         return
     sources = [(Path(resume), _said(stored_settings(Path(resume)), key))] if resume else []
     sources += [(Path(path).parent, _said(read_config(path), key)) for path in split_off(arguments)[0]]
-    for line in roots.check_root(config, sources):
-        if os.environ.get("RANK", "0") == "0":
+    _tell(roots.check_root(config, sources))
+
+
+def check_code(arguments: Sequence[str], model: str, resume: str | None = None) -> None:
+    """Print which code is run, unless the command line names it itself.
+
+    Args:
+        arguments: of the command line.
+        model: the model, whoever gave it.
+        resume: folder of the run that goes on.
+
+    Raises:
+        ConfigError: the code came with a config or a run, and the command line does not name it.
+    """
+    if any(argument.partition("=")[0] == "--model" for argument in arguments):
+        return
+    sources = [(Path(resume), stored_settings(Path(resume)).get("model"))] if resume else []
+    sources += [(Path(path).parent, read_config(path).get("model")) for path in split_off(arguments)[0]]
+    _tell(trust.check_code(model, sources))
+
+
+def _tell(lines: Sequence[str]) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        for line in lines:
             sys.stderr.write(f"{line}\n")
 
 

@@ -7,9 +7,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from gnnpipe.cli.parser import Parser, build, make_parser
-from gnnpipe.cli.roots import check_root
+from gnnpipe.cli.parser import Parser, build, given, make_parser
+from gnnpipe.cli.roots import check_code, check_root
 from gnnpipe.config.checks import check_config
+from gnnpipe.config.code.options import with_given
+from gnnpipe.config.code.place import short_name
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import check_resumed, stored_settings
 from gnnpipe.config.run import RunConfig
@@ -39,7 +41,7 @@ EPILOG = """Example: gnnpipe train --dataset Cora --model gcnii --layers 32 --st
 def run(arguments: list[str]) -> int:
     """Train as ``arguments`` say; return the exit code."""
     chosen = _make_parser().read(arguments)
-    config = build(RunConfig, chosen)
+    config = with_given(build(RunConfig, chosen), given(arguments))
     if chosen.seeds is not None:
         return _run_seeds(config, parse_seeds(chosen.seeds), arguments)
     before = None
@@ -47,6 +49,7 @@ def run(arguments: list[str]) -> int:
         _check_goes_on(config.out, arguments, overwrite=config.overwrite)
         before, config = _resumed(config.resume, arguments)
     check_root(arguments, config, config.resume)
+    check_code(arguments, config.model, config.resume)
     config = check_config(config)
     if before is not None:
         check_resumed(config, before)
@@ -71,14 +74,15 @@ def _make_parser() -> Parser:
 
 
 def _parse(arguments: list[str]) -> RunConfig:
-    return build(RunConfig, _make_parser().read(arguments))
+    return with_given(build(RunConfig, _make_parser().read(arguments)), given(arguments))
 
 
 def _run_seeds(config: RunConfig, seeds: tuple[int, ...], arguments: list[str]) -> int:
     """Train with each seed that has no finished run yet, and print the table; return the exit code."""
     _check_many(config, arguments)
     check_root(arguments, config)
-    out = Path(config.out) if config.out else new_name(config.data_name, f"{config.model}-seeds")
+    check_code(arguments, config.model)
+    out = Path(config.out) if config.out else new_name(config.data_name, f"{short_name(config.model)}-seeds")
     check_holds_seeds(out)
     folders = {seed: seed_folder(out, seed) for seed in seeds}
     configs = [check_config(replace(config, seed=seed, out=str(path))) for seed, path in folders.items()]

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 import torch
 
-from gnnpipe.comm.rank_process import FAILED, MAIN, TOLD_TO_END, Failure, Task, check_guard
+from gnnpipe.comm.rank_process import FAILED, TOLD_TO_END, Failure, Task
 from gnnpipe.comm.rank_server import ENDED, send
 from gnnpipe.comm.watchdog import WaitTimeoutError
 from gnnpipe.errors import CheckpointError, ConfigError, LostRankError, StoppedError, TrainingError
@@ -36,6 +36,7 @@ from gnnpipe.files.reading import read_json
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.files.typed_json import from_object
 from gnnpipe.system.interruption import STOPS, TWICE_SECONDS, Wish, heard
+from gnnpipe.system.main_module import MAIN, check_guard
 from gnnpipe.system.resources import LAUNCHED_WITH_CORES, cores
 
 # Modules that the rank server imports before it forks: they take seconds. PyTorch imports the last one at the

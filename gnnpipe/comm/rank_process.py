@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import pickle
-import runpy
 import signal
 import sys
 import threading
@@ -16,22 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
 from gnnpipe.errors import ConfigError, StoppedError, shown
 from gnnpipe.files.typed_json import json_text
 from gnnpipe.files.writing import write_file
 from gnnpipe.system.interruption import STOPS, exit_at_once, heard
+from gnnpipe.system.main_module import MAIN, import_main, main_module
 from gnnpipe.system.streams import patient_streams
 
 # Files that a rank leaves in the launch's folder are named by these and its number.
 FAILED, TOLD_TO_END = "failed-", "told-to-end-"
-# Name of the module that a process was started with, and its name in a rank, which imports it again. The
-# second is multiprocessing's, so that scripts that know of that name behave.
-MAIN, MAIN_AGAIN = "__main__", "__mp_main__"
-# Environment variable with the main module's name, set while a rank imports it.
-IMPORTED = "GNNPIPE_IMPORTED_MAIN"
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,7 @@ class Task:
                 "define functions and classes at the top level of a module, not inside a function, and open "
                 "files and connections in the rank"
             ) from None
-        main = _main_module() if pickler.needs_main else None
+        main = main_module() if pickler.needs_main else None
         path = [entry or str(Path.cwd()) for entry in sys.path]
         where = str(Path.cwd())
         return cls(buffer.getvalue(), main, str(folder), num_ranks, asks, environment, path, where)
@@ -110,33 +104,6 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def _main_module() -> str:
-    """The main module's name after ``-m``, or its file; raises ConfigError for a notebook or a prompt."""
-    main = sys.modules[MAIN]
-    spec = getattr(main, "__spec__", None)
-    name = spec.name if spec is not None else getattr(main, "__file__", None)
-    if name is None or not (spec or Path(name).is_file()):
-        raise ConfigError(
-            "ranks are processes of their own, which can't see what was defined in a notebook or at a "
-            "prompt; put the functions and classes that the run uses into a module (a .py file) and import "
-            "them"
-        )
-    return str(name)
-
-
-def check_guard() -> None:
-    """Raise ConfigError in a rank that imports a script without a ``__main__`` guard.
-
-    Such a script starts its run when it is imported, and each rank would start ranks of its own.
-    """
-    if IMPORTED in os.environ:
-        raise ConfigError(
-            f"the script '{os.environ[IMPORTED]}' starts a run whenever it is "
-            "imported, and each rank imports it for the functions and classes that it defines; put what "
-            'starts the run under: if __name__ == "__main__":'
-        )
-
-
 def be_rank(rank: int, task: Task, life: int, line: int) -> int:
     """Run the task as one of its ranks.
 
@@ -162,7 +129,7 @@ def be_rank(rank: int, task: Task, life: int, line: int) -> int:
             # the rank server blocks these; signals that have come meanwhile are heard now
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             if task.main is not None:
-                _import_main(task.main)
+                import_main(task.main)
             _set_environment(rank, task)
             function, arguments = pickle.loads(task.call)
             function(*arguments, *lines, str(folder / "ranks"))
@@ -206,22 +173,6 @@ def _set_environment(rank: int, task: Task) -> None:
     os.environ.update(task.environment)
     size = str(task.num_ranks)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-
-
-def _import_main(name: str) -> None:
-    """Import the launcher's main module under another name, so that its ``__main__`` guard holds here."""
-    os.environ[IMPORTED] = name
-    if Path(name).is_file():
-        content = runpy.run_path(name, run_name=MAIN_AGAIN)
-    elif name.endswith(f".{MAIN}"):  # python -m package: runpy takes package.__main__ for a package
-        content = vars(importlib.import_module(name))
-    else:
-        content = runpy.run_module(name, run_name=MAIN_AGAIN, alter_sys=True)
-    # pickles of the launcher name the module __main__
-    again = ModuleType(MAIN_AGAIN)
-    again.__dict__.update(content)
-    sys.modules[MAIN] = sys.modules[MAIN_AGAIN] = again
-    del os.environ[IMPORTED]
 
 
 def _leave(text: str, path: Path) -> None:

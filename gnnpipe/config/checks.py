@@ -9,6 +9,8 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from gnnpipe.config.catalog import GRAPH_FILE, find_source
+from gnnpipe.config.code.options import check_options
+from gnnpipe.config.code.place import check_model, is_code, with_whole_path
 from gnnpipe.config.commands import DevicesConfig, PlanConfig, ProfileConfig, SizesConfig, VolumeConfig
 from gnnpipe.config.features import parse_features
 from gnnpipe.config.importing import ImportConfig
@@ -70,7 +72,7 @@ def check_config(config: RunConfig) -> Resolved:
         DataError: an unknown data set.
     """
     check_graph_config(config)
-    resolved = resolve(config)
+    resolved = resolve(replace(config, model=with_whole_path(config.model)))
     if resolved.graph is not None:  # a run may go on from another folder
         resolved = replace(resolved, graph=str(Path(resolved.graph).absolute()))
     if resolved.warm_start is not None:
@@ -192,6 +194,8 @@ def check_fields(
             check_fields(value, bounds, f"{key}.")
         elif value is None and NoneType in get_args(hint):
             continue
+        elif key == "model":
+            check_model(flag, value, get_args(Model))
         elif words:
             check_choice(flag, value, words)
         elif key in bounds:
@@ -228,7 +232,9 @@ def _check_class_weights(weights: str | tuple[float, ...] | None) -> None:
 
 
 def _check_model(config: ModelConfig) -> None:
-    """Refuse heads that the model does not have, or that can't share its width."""
+    """Refuse what the model does not have, and heads that can't share its width."""
+    check_options(config.model, config.model_options)
+    _check_own(config)
     if config.heads is None:
         return
     if config.model not in WITH_HEADS:
@@ -240,6 +246,17 @@ def _check_model(config: ModelConfig) -> None:
         raise ConfigError(
             f"heads: {config.heads} can't share --hidden {config.hidden}; use a width that is a multiple"
         )
+
+
+def _check_own(config: ModelConfig) -> None:
+    """Refuse settings of built-in models beside a model of one's own."""
+    for key in ("norm", "residual", "jk", "heads"):
+        value = getattr(config, key)
+        if is_code(config.model) and value != getattr(ModelConfig, key):
+            raise ConfigError(
+                f"{key}: {value} says nothing about {shown(config.model)}, whose function makes the layers; "
+                "give it such an argument, with --model-options"
+            )
 
 
 def _check_contradictions(config: Resolved) -> None:
@@ -267,7 +284,8 @@ def _check_contradictions(config: Resolved) -> None:
             "plan: auto plans pipelines with stale rows, but --staleness exact allows none; leave one of the "
             "two out"
         )
-    if decay is not None and config.model not in DENSE_ENDS and config.jk == "none":
+    has_dense = config.model in DENSE_ENDS or config.jk != "none" or is_code(config.model)
+    if decay is not None and not has_dense:
         raise ConfigError(
             f"optimizer.dense_weight_decay: {decay} says nothing about {config.model}, which has no dense "
             "layers beside its convolutions; use --weight-decay"

@@ -115,6 +115,9 @@ class PredictConfig(CacheConfig):
     """Name of another data set with the same features, as for ``gnnpipe train``."""
     root: str | None = None
     """Folder of the data set's files, if it has moved since the run, or for --dataset."""
+    model: str | None = None
+    """Place of the run's own model, as my_model.py:layers, if its file has moved, or lies in the folder of
+    the run, which may be somebody else's: code there is run only if it is named here."""
     nodes: Nodes = "all"
     """The nodes that are written: all, or those of a split of the run's own graph."""
     stages: int | None = None

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
+from gnnpipe.config.code.options import entries_of
+from gnnpipe.config.code.place import place_of
 from gnnpipe.config.values import RefusedError, Value
 from gnnpipe.errors import ConfigError, did_you_mean, shown
 from gnnpipe.files.reading import Content
@@ -64,6 +66,10 @@ def _nested(key: str, now: Any, given: Any) -> Any:
 
 def _value(key: str, hint: Any, given: Any) -> Any:
     """A value as the flag of the same name reads it. Switches take true and false, but no text."""
+    if key == "model" and callable(given):
+        given = place_of(given)
+    elif key == "model_options" and isinstance(given, Mapping):
+        given = entries_of(given)
     if isinstance(given, os.PathLike):
         given = os.fspath(given)
     elif isinstance(given, tuple):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from gnnpipe.config.code.place import is_code
 from gnnpipe.config.rates import Plateau, Rates
 from gnnpipe.config.resolved import OptimizerSettings, Resolved
 from gnnpipe.errors import ConfigError, shown
@@ -14,11 +15,12 @@ from gnnpipe.files.reading import Content, read_yaml_text
 from gnnpipe.system.failures import reason
 
 # Settings that weights, tables and records depend on. The root of a data set, and the folder of a graph, are
-# none: their files may have moved.
+# none: their files may have moved. So may the file of a model of one's own.
 FIXED = (
     "dataset", "split", "make_split", "undirected", "task", "features", "normalize_features",
     "standardize_features", "metric", "loss", "class_weights", "label_smoothing", "synthetic",
-    "model", "layers", "hidden", "norm", "residual", "jk", "heads", "gcnii", "seed", "warm_start",
+    "model", "model_options", "layers", "hidden", "norm", "residual", "jk", "heads", "gcnii", "seed",
+    "warm_start",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")
 OF_RATES = ("schedule", "warmup", "plateau_factor", "plateau_patience")
@@ -74,7 +76,7 @@ def check_resumed(config: Resolved, before: Resolved) -> None:
     """
     for key in FIXED:
         new, old = getattr(config, key), getattr(before, key)
-        if new != old:
+        if new != old and not (key == "model" and is_code(new) and is_code(old)):
             raise ConfigError(
                 f"{key.replace('_', '-')}: {shown(new)} is not what '{config.resume}' was trained with "
                 f"({shown(old)}), and "

@@ -42,7 +42,7 @@ def check_root(config: GraphConfig, sources: Sequence[tuple[Path, str | None]]) 
     lines = []
     for folder, said in sources:
         asked = given is not None and said == given
-        if (asked or _is_run(folder)) and _is_inside(place, folder) and not _is_own_config(folder):
+        if (asked or is_run(folder)) and is_inside(place, folder) and not is_own_config(folder):
             raise ConfigError(
                 f"{key}: '{shown(place)}' lies in '{folder}', whose files may be somebody else's; give "
                 f"--{key} {shown(place)} if you trust them"
@@ -52,18 +52,19 @@ def check_root(config: GraphConfig, sources: Sequence[tuple[Path, str | None]]) 
     return lines
 
 
-def _is_inside(place: str, folder: Path) -> bool:
+def is_inside(place: str, folder: Path) -> bool:
     """Whether a path lies in a folder: as it is written, or after links are followed."""
     inner = {Path(os.path.abspath(place)), Path(os.path.realpath(place))}  # noqa: PTH100 (keeps links)
     outer = {Path(os.path.abspath(folder)), Path(os.path.realpath(folder))}  # noqa: PTH100
     return any(one == other or other in one.parents for one in inner for other in outer)
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run."""
     return any((folder / name).exists() for name in OF_A_RUN)
 
 
-def _is_own_config(folder: Path) -> bool:
+def is_own_config(folder: Path) -> bool:
     """Whether settings came from the folder that the user works in, or one above it, and not from a run."""
     here, there = Path.cwd().resolve(), folder.resolve()
-    return not _is_run(folder) and (there == here or there in here.parents)
+    return not is_run(folder) and (there == here or there in here.parents)

@@ -225,11 +225,16 @@ class CacheConfig:
 class ModelConfig:
     """The model."""
 
-    model: Model = "gcnii"
+    model: Model | str = "gcnii"
     """gcn; sage (GraphSAGE, mean of the neighbours); sage-max (their maximum); gin (sum, then an MLP); gcnii;
     resgcn (ResGCN+: norm, ReLU, dropout, convolution, plus skip); gen (DeeperGCN: softmax aggregation in such
     blocks); mesh (MLPs of edges and nodes, as weather and mesh models have). gen and mesh read features of
-    edges. docs/models.md has the formulas."""
+    edges. Or a model of your own: a function that yields its layers, as my_model.py:layers or
+    package.module:layers. docs/models.md has the formulas, and how to write one."""
+    model_options: tuple[str, ...] = ()
+    """Arguments for the function of a model of your own, as [heads=8,slope=0.2]. It also gets, if it takes
+    them: num_features, num_classes, edge_dim, num_edge_types, and --hidden, --layers (or depth) and
+    --dropout where they are given; where they are not, its own defaults hold."""
     layers: int = 32
     """Number of graph convolutions."""
     hidden: int = 64

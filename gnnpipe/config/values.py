@@ -43,7 +43,7 @@ class Value:
     def kinds(self) -> tuple[Any, ...]:
         """Types that will do. A Literal counts as str: `gnnpipe.config.checks` compares its words."""
         options = get_args(self.hint) if get_origin(self.hint) in (Union, UnionType) else (self.hint,)
-        return tuple(str if get_origin(kind) is Literal else kind for kind in options)
+        return tuple(dict.fromkeys(str if get_origin(kind) is Literal else kind for kind in options))
 
     def __call__(self, given: Any) -> Any:
         value = _loaded(given) if isinstance(given, str) and self.kinds != (str,) else given

@@ -12,14 +12,14 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gnnpipe.config.resolved import OptimizerSettings
-from gnnpipe.nn.layers.dense import Dense
+from gnnpipe.nn.layer import Layer
 
 
 def make_optimizer(
     modules: nn.Module, config: OptimizerSettings, lr: float, weight_decay: float
 ) -> Optimizer:
     """Adam or AdamW over one stage's weights; the dense ends may have a weight decay of their own."""
-    ends = [layer for layer in modules.children() if isinstance(layer, Dense)]
+    ends = [layer for layer in modules.children() if isinstance(layer, Layer) and layer.width is None]
     dense = [weight for layer in ends for weight in layer.parameters()]
     dense_ids = {id(weight) for weight in dense}
     convolutional = [weight for weight in modules.parameters() if id(weight) not in dense_ids]

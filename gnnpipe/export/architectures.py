@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gnnpipe.config.run import Model
+from gnnpipe.errors import ConfigError, shown
 from gnnpipe.nn.models import ModelSpec
 
 Constants = Mapping[str, tuple[float, str]]
@@ -78,7 +78,7 @@ def _gcnii_constants(spec: ModelSpec) -> Constants:
     }
 
 
-CODE: Mapping[Model, Code] = {
+CODE: Mapping[str, Code] = {
     "gcn": Code(
         class_name="Gcn",
         title="GCN",
@@ -199,6 +199,17 @@ x = F.dropout(x, self.dropout, self.training)
         },
     ),
 }
+
+
+def code_of(spec: ModelSpec) -> Code:
+    """How a model is written; raises ConfigError where nobody has written it."""
+    code = CODE.get(spec.model)
+    if code is None:
+        raise ConfigError(
+            f"model: '{shown(spec.model)}' can't be exported as torch_geometric's layers; gnnpipe predict "
+            "applies it"
+        )
+    return code
 
 
 def moved(code: Code, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

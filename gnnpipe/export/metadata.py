@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import gnnpipe
 from gnnpipe.config.features import DEGREE
-from gnnpipe.export.architectures import CODE
+from gnnpipe.export.architectures import code_of
 from gnnpipe.export.trained import Reached, Trained
 from gnnpipe.files.typed_json import Key
 from gnnpipe.graph.data import Task
@@ -98,7 +98,7 @@ class Metadata:
 
 def metadata_of(trained: Trained) -> Metadata:
     """The content of model.json for a run's model."""
-    spec, config, code = trained.spec, trained.config, CODE[trained.spec.model]
+    spec, config, code = trained.spec, trained.config, code_of(trained.spec)
     normalization, self_loops = _ADJACENCY[spec.normalization]
     return Metadata(
         FORMAT,

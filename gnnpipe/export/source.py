@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable
 
 from gnnpipe.config.features import DEGREE
-from gnnpipe.export.architectures import CODE, Code
+from gnnpipe.export.architectures import Code, code_of
 from gnnpipe.export.trained import Trained
 from gnnpipe.export.treatments import Helper, about_features, buffers_of, helpers_of, steps_of
 from gnnpipe.graph.data import Task
@@ -48,7 +48,7 @@ _ANSWERS: dict[Task, str] = {
 
 def source_of(trained: Trained) -> str:
     """The Python file of a run's model."""
-    code = CODE[trained.spec.model]
+    code = code_of(trained.spec)
     helpers = helpers_of(trained)
     head = f"{_head(trained, code)}\n{_imports(trained, code, helpers)}\nHERE = Path(__file__).parent\n"
     functions = [helper.code for helper in helpers]

@@ -19,7 +19,7 @@ from gnnpipe.files.reading import map_tensors
 from gnnpipe.graph.data import Task
 from gnnpipe.graph.prepare.standard import Standard
 from gnnpipe.graph.scaled_features import FeatureScaling
-from gnnpipe.nn.models import ModelSpec, Options, fitted
+from gnnpipe.nn.models import ModelSpec, fitted, spec_of
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import GraphSize
 from gnnpipe.records.taking import CONFIG, PLAN, SUMMARY, check_is_run
@@ -122,9 +122,7 @@ def _read_weights(folder: RunFolder) -> tuple[dict[str, str], dict[str, Tensor]]
 
 def _spec_of(folder: RunFolder, config: RunConfig, weights: Mapping[str, Tensor]) -> ModelSpec:
     """The model that settings and weights make; raises DataError where they do not fit."""
-    asked = ModelSpec(
-        config.model, config.layers, config.hidden, 1, 1, gcnii=config.gcnii, options=Options.of(config)
-    )
+    asked = spec_of(config, folder.stored_plan().graph.sizes, gcnii=config.gcnii)
     try:
         return fitted(asked, weights)
     except ValueError as error:

@@ -25,6 +25,7 @@ class BlockLayer(Layer):
     """
 
     is_linear = False
+    reads_edges = True
     cost_kind = "push"
     width: int
     """Columns of ``x``: of the input, unless `prepare` changes that."""

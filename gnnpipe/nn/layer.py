@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnpipe import ops
+from gnnpipe.graph.prepare.normalize import Normalization
 from gnnpipe.nn.edges import Edges
 from gnnpipe.nn.features import SparseRows
 
@@ -60,6 +61,13 @@ class Layer(nn.Module):
     """Whether the aggregated rows are ``A @ x``; `aggregate` is overridden otherwise."""
     cost_kind: str = "dense"
     """Kind of layer by which its cost is predicted; ``gnnpipe profile`` measures those of the models."""
+    normalization: Normalization | None = None
+    """Normalisation of the adjacency that it multiplies with, or whose entries it reads as weights; None if
+    any will do. All layers of a model share one."""
+    reads_edges: bool = False
+    """Whether it reads features or types of edges, if there are any."""
+    sparse_input: bool = False
+    """Whether the input rows may be `SparseRows`."""
     fp32_tables: bool = False
     """Whether its tables stay fp32 under ``--tables bf16``."""
     drop_rate: float | None = None
@@ -101,8 +109,9 @@ class Layer(nn.Module):
         raise NotImplementedError
 
 
-def glorot(in_features: int, out_features: int, generator: torch.Generator) -> nn.Parameter:
-    """A weight ``[in_features, out_features]`` drawn uniformly as Glorot and Bengio (2010) say.
+def glorot(in_features: int, out_features: int, generator: torch.Generator | None = None) -> nn.Parameter:
+    """A weight ``[in_features, out_features]`` drawn uniformly as Glorot and Bengio (2010) say, by default
+    with PyTorch's own generator.
 
     It is stored column by column, and so is its gradient: products with few outputs, such as those that make
     logits, take half to an eighth of the time, others no longer.

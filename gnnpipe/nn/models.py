@@ -9,7 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gnnpipe.config.run import GcniiConfig, JumpingKnowledge, Model, ModelConfig, Norm, Residual
+from gnnpipe.config.code.options import arguments_given
+from gnnpipe.config.code.place import is_code
+from gnnpipe.config.run import GcniiConfig, JumpingKnowledge, ModelConfig, Norm, Residual
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.normalize import Normalization
@@ -26,6 +28,10 @@ from gnnpipe.nn.layers.mesh import MeshLayer
 from gnnpipe.nn.layers.resgcn import ResGcnLayer
 from gnnpipe.nn.layers.sage import SageLayer
 from gnnpipe.nn.layers.sage_max import SageMaxLayer
+from gnnpipe.nn.own.arguments import OwnModel
+from gnnpipe.nn.own.code import checksum_of
+from gnnpipe.nn.own.model import Outline, outline_of
+from gnnpipe.nn.own.model import build as build_own
 
 Build = Callable[[torch.Generator], Layer]
 """Builds a layer; the generator draws its weights."""
@@ -53,10 +59,12 @@ class Options:
 class ModelSpec:
     """The numbers that a model is built from; they build the same model on every rank."""
 
-    model: Model
+    model: str
+    """A name of `MODELS`, or the place of a function that yields the layers."""
     layers: int
     """Number of convolutions."""
     hidden: int
+    """Columns of the hidden rows; of the widest ones where they differ."""
     num_features: int
     num_classes: int
     sparse_features: bool = False
@@ -81,10 +89,24 @@ class ModelSpec:
         """Whether a dense layer makes the logits; jumping knowledge needs one."""
         return self.architecture.ends is not None or self.options.jk != "none"
 
+    arguments: tuple[str, ...] = ()
+    """For a model of one's own: arguments of its function that the user has chosen, each ``name=value``."""
+    checksum: str = ""
+    """Hash of the file of a model of one's own; empty for others."""
+
     @property
     def architecture(self) -> Architecture:
-        """The model's entry in `MODELS`."""
-        return MODELS[self.model]
+        """The model's entry in `MODELS`, or the list of a model of one's own."""
+        return MODELS[self.model] if self.own is None else _listed(self.own)
+
+    @property
+    def own(self) -> OwnModel | None:
+        """A model of one's own; None for one of `MODELS`."""
+        if not is_code(self.model):
+            return None
+        edges = self.edge_dim, self.num_edge_types
+        sizes = self.num_features, self.num_classes, *edges, self.sparse_features
+        return OwnModel(self.model, self.checksum, self.arguments, *sizes)
 
     @property
     def normalization(self) -> Normalization:
@@ -134,6 +156,8 @@ class Architecture:
     """Whether all layers read the rows that the input layer has made (initial rows)."""
     copies_weights: bool = False
     """Whether an epoch begins with a copy of the weights; for the memory estimate."""
+    listed: Outline | None = None
+    """All layers of a model of one's own, which has dense ones where it likes; None for others."""
 
     def __post_init__(self) -> None:
         # Gradients of initial rows also come from layers that don't mask them by the input layer's ReLU: only
@@ -144,20 +168,44 @@ class Architecture:
 
 def spec_for(config: ModelConfig, data: Graph, seed: int = 0, gcnii: GcniiConfig | None = None) -> ModelSpec:
     """The spec of a model for a graph; for shapes alone, the seed and GCNII's constants can be left out."""
-    reads_edges = MODELS[config.model].reads_edges
-    return ModelSpec(
-        config.model,
-        config.layers,
-        config.hidden,
-        data.num_features,
-        data.num_classes,
-        isinstance(data.features, Csr),
-        seed,
-        gcnii or GcniiConfig(),
-        Options.of(config),
-        data.edge_dim if reads_edges else 0,
-        data.num_edge_types if reads_edges else 0,
-    )
+    edges = data.edge_dim, data.num_edge_types
+    sizes = DataSizes(data.num_features, data.num_classes, *edges, isinstance(data.features, Csr))
+    return spec_of(config, sizes, seed, gcnii)
+
+
+@dataclass(frozen=True)
+class DataSizes:
+    """Sizes of a graph that a model depends on."""
+
+    num_features: int
+    num_classes: int
+    edge_dim: int = 0
+    """Columns of the edges' features; 0 for none."""
+    num_edge_types: int = 0
+    sparse_features: bool = False
+
+
+def spec_of(
+    config: ModelConfig, sizes: DataSizes, seed: int = 0, gcnii: GcniiConfig | None = None
+) -> ModelSpec:
+    """The spec of a model for a graph of certain sizes; that of one's own is run to count its layers.
+
+    Raises:
+        ConfigError: the code of a model of one's own fails, or its layers don't fit.
+    """
+    ends = sizes.num_features, sizes.num_classes, sizes.sparse_features, seed, gcnii or GcniiConfig()
+    spec = ModelSpec(config.model, config.layers, config.hidden, *ends, Options.of(config))
+    with_edges = replace(spec, edge_dim=sizes.edge_dim, num_edge_types=sizes.num_edge_types)
+    if is_code(config.model):
+        own = replace(with_edges, arguments=arguments_given(config), checksum=checksum_of(config.model))
+        return counted(own)
+    return with_edges if spec.reads_edges else spec
+
+
+def counted(spec: ModelSpec) -> ModelSpec:
+    """The spec with the number of layers and the width that the list of a model of one's own has."""
+    listed = spec.architecture.listed
+    return spec if listed is None else replace(spec, layers=listed.num_convolutions, hidden=listed.hidden)
 
 
 @dataclass(frozen=True)
@@ -174,6 +222,8 @@ class LayerSpec:
     """Builds the layer."""
     seed: int
     """Seed of the run."""
+    aggregates: bool = True
+    """Whether it reads neighbours."""
 
     def __call__(self) -> Layer:
         """Build the layer; its weights are a function of (seed, number) alone."""
@@ -183,6 +233,8 @@ class LayerSpec:
 def build_stack(spec: ModelSpec) -> list[LayerSpec]:
     """List the layers of a model from features to logits."""
     model = spec.architecture
+    if model.listed is not None:
+        return _listed_stack(spec, model.listed)
     builders: list[tuple[str, int, Build]] = []
     if model.ends is not None:
         builders.append(("input", 0, partial(model.ends.first, spec)))
@@ -193,7 +245,7 @@ def build_stack(spec: ModelSpec) -> list[LayerSpec]:
         last = model.ends.last if model.ends is not None else _output
         builders.append(("output", spec.layers - 1, partial(last, spec)))
     return [
-        LayerSpec(name, number, convolution, build, spec.seed)
+        LayerSpec(name, number, convolution, build, spec.seed, name not in ("input", "output"))
         for number, (name, convolution, build) in enumerate(builders)
     ]
 
@@ -202,23 +254,52 @@ OF_EDGES = "weight_edge"
 """Name of a layer's weight for features of edges, ``[edge_dim, columns]``."""
 
 
+def _listed_stack(spec: ModelSpec, listed: Outline) -> list[LayerSpec]:
+    """The layers of a model of one's own."""
+    places = zip(listed.convolutions(), listed.items, strict=True)
+    return [
+        LayerSpec(
+            f"layers.{number}",
+            number,
+            convolution,
+            partial(_listed_layer, spec, number),
+            spec.seed,
+            item.aggregates,
+        )
+        for number, (convolution, item) in enumerate(places)
+    ]
+
+
+def _listed_layer(spec: ModelSpec, number: int, generator: torch.Generator) -> Layer:
+    """Build a layer of a model of one's own, which draws its weights with PyTorch's own generator."""
+    assert spec.own is not None
+    return build_own(spec.own, number, generator.initial_seed())
+
+
+def _listed(own: OwnModel) -> Architecture:
+    """The architecture of a model of one's own."""
+    listed = outline_of(own)
+
+    def convolution(spec: ModelSpec, index: int, generator: torch.Generator) -> Layer:
+        numbers = [number for number, item in enumerate(listed.items) if item.aggregates]
+        return _listed_layer(spec, numbers[index], generator)
+
+    normalization, reads_edges = listed.normalization, listed.reads_edges
+    return Architecture(convolution, normalization=normalization, reads_edges=reads_edges, listed=listed)
+
+
 def fitted(spec: ModelSpec, weights: Mapping[str, Tensor]) -> ModelSpec:
     """The spec with the numbers of features, of nodes and of edges, and of outputs that weights have.
 
     Args:
-        spec: the model; its own numbers of these do not matter.
+        spec: the model; its own numbers of these do not matter, unless it is one's own.
         weights: weights by name, as in a run's file, which may be anybody's.
 
     Raises:
         ValueError: a weight is absent, has another shape, or belongs to no layer.
     """
-    if spec.layers > len(weights):
-        raise ValueError(f"number of weights: {len(weights)} for {spec.layers} layers")
-    edge_dim = next((len(weight) for name, weight in weights.items() if name.endswith(OF_EDGES)), 0)
-    spec = replace(spec, edge_dim=edge_dim)
-    layers = build_stack(spec)
-    ends = [_matrix(weights, layer.name) for layer in (layers[0], layers[-1])]
-    spec = replace(spec, num_features=ends[0].shape[0], num_classes=ends[1].shape[1])
+    if spec.own is None:
+        spec = _with_ends(spec, weights)
     unknown = set(weights)
     for layer in build_stack(spec):
         # shapes alone: settings may claim sizes that no memory holds
@@ -234,6 +315,17 @@ def fitted(spec: ModelSpec, weights: Mapping[str, Tensor]) -> ModelSpec:
     if unknown:
         raise ValueError(f"{min(unknown)} is no weight of {spec.model} with {spec.layers} layers")
     return spec
+
+
+def _with_ends(spec: ModelSpec, weights: Mapping[str, Tensor]) -> ModelSpec:
+    """The spec with the numbers of rows and columns of certain weights; raises ValueError without them."""
+    if spec.layers > len(weights):
+        raise ValueError(f"number of weights: {len(weights)} for {spec.layers} layers")
+    edge_dim = next((len(weight) for name, weight in weights.items() if name.endswith(OF_EDGES)), 0)
+    spec = replace(spec, edge_dim=edge_dim)
+    layers = build_stack(spec)
+    ends = [_matrix(weights, layer.name) for layer in (layers[0], layers[-1])]
+    return replace(spec, num_features=ends[0].shape[0], num_classes=ends[1].shape[1])
 
 
 def _matrix(weights: Mapping[str, Tensor], layer: str) -> Tensor:
@@ -305,7 +397,7 @@ ACTIVATED = Ends(partial(_input, relu=True), _output)
 PRE_ACTIVATION = Ends(partial(_input, relu=False), partial(_output, pre_activation=True))
 NORMED = Extras("layer", "identity")
 
-MODELS: Mapping[Model, Architecture] = {
+MODELS: Mapping[str, Architecture] = {
     "gcn": Architecture(partial(_without_ends, GcnLayer)),
     "sage": Architecture(partial(_without_ends, SageLayer), normalization="mean"),
     "sage-max": Architecture(_sage_max, ACTIVATED, normalization="none"),

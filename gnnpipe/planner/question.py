@@ -13,7 +13,7 @@ from gnnpipe.graph.prepare.fingerprint import known_fingerprint
 from gnnpipe.graph.prepare.lazy import LazyGraph, at_hand
 from gnnpipe.graph.prepare.normalize import keeps_symmetry, num_self_loops
 from gnnpipe.graph.sources.datasets import load_dataset
-from gnnpipe.nn.models import ModelSpec, Options, spec_for
+from gnnpipe.nn.models import DataSizes, ModelSpec, spec_for, spec_of
 from gnnpipe.planner.costs import GraphSize
 from gnnpipe.planner.cuts import count_cut, is_directed
 from gnnpipe.planner.predictions import graph_size
@@ -69,9 +69,7 @@ def question_of(config: PlanConfig, data: Graph | LazyGraph | None = None) -> Qu
 
 def _of_sizes(config: PlanConfig, num_nodes: int) -> Question:
     features, classes = config.num_features or config.hidden, config.num_classes or config.hidden
-    spec = ModelSpec(
-        config.model, config.layers, config.hidden, features, classes, options=Options.of(config)
-    )
+    spec = spec_of(config, DataSizes(features, classes))
     loops = num_self_loops(spec.normalization, num_nodes)
     return Question(
         f"a graph of {num_nodes:,} nodes",

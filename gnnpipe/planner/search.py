@@ -87,7 +87,7 @@ def search(config: PlanConfig, question: Question, hardware: Hardware) -> list[C
     plans = list(_plans(config, question, hardware))
     if not plans:
         raise PlanError(
-            f"devices: {config.devices} devices can't be shared out among {config.layers} layers and "
+            f"devices: {config.devices} devices can't be shared out among {question.spec.layers} layers and "
             f"{question.size.num_nodes} nodes; use fewer"
         )
     needs = {plan: _needed(plan, question, hardware) for plan in plans}
@@ -280,6 +280,7 @@ def planned(config: _Layout, data: Graph | LazyGraph, device: Device = "auto") -
     hardware = hardware_here(config.hardware, device)
     asked = PlanConfig(
         model=config.model,
+        model_options=config.model_options,
         layers=config.layers,
         hidden=config.hidden,
         devices=config.devices or hardware.devices_per_host,

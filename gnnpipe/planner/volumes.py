@@ -9,7 +9,7 @@ from gnnpipe.errors import PlanError
 from gnnpipe.graph.prepare.fingerprint import known_fingerprint
 from gnnpipe.graph.prepare.lazy import LazyGraph, at_hand
 from gnnpipe.graph.sources.datasets import load_dataset
-from gnnpipe.nn.models import ModelSpec, Options, spec_for
+from gnnpipe.nn.models import DataSizes, ModelSpec, spec_for, spec_of
 from gnnpipe.planner.cuts import count_cut
 from gnnpipe.planner.predictions import volume_of
 from gnnpipe.schedule.plan import make_plan
@@ -67,7 +67,7 @@ def volumes(config: VolumeConfig) -> Volumes:
         data = graph.graph
         spec = spec_for(config, data)
         plans = []
-        for stages, parts in _shapes(config, data.num_nodes):
+        for stages, parts in _shapes(config.devices, spec.layers, data.num_nodes):
             method, halo = _cut(config, graph, parts)
             plans.append(_plan_volume(config, spec, data.num_nodes, stages, parts, method, halo))
     return Volumes(data.name, data.num_nodes, data.num_edges, plans, data.notes)
@@ -75,16 +75,10 @@ def volumes(config: VolumeConfig) -> Volumes:
 
 def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
     """Bytes for a graph that is not at hand: alpha, if given, is that of as many parts as devices."""
-    spec = ModelSpec(
-        config.model,
-        config.layers,
-        config.hidden,
-        config.num_features or config.hidden,
-        config.num_classes or config.hidden,
-        options=Options.of(config),
-    )
+    features, classes = config.num_features or config.hidden, config.num_classes or config.hidden
+    spec = spec_of(config, DataSizes(features, classes))
     plans = []
-    for stages, parts in _shapes(config, num_nodes):
+    for stages, parts in _shapes(config.devices, spec.layers, num_nodes):
         halo = HaloRows(0, 0) if parts == 1 else None
         if parts == config.devices > 1 and config.alpha is not None:
             rows = round(config.alpha * num_nodes)
@@ -93,16 +87,16 @@ def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
     return Volumes(f"a graph of {num_nodes:,} nodes", num_nodes, None, plans)
 
 
-def _shapes(config: VolumeConfig, num_nodes: int) -> list[tuple[int, int]]:
+def _shapes(devices: int, num_layers: int, num_nodes: int) -> list[tuple[int, int]]:
     """Stages and parts of every plan: at most as many stages as layers, and parts as nodes."""
     shapes = [
-        (stages, config.devices // stages)
-        for stages in range(1, config.devices + 1)
-        if config.devices % stages == 0 and stages <= config.layers and config.devices // stages <= num_nodes
+        (stages, devices // stages)
+        for stages in range(1, devices + 1)
+        if devices % stages == 0 and stages <= num_layers and devices // stages <= num_nodes
     ]
     if not shapes:
         raise PlanError(
-            f"devices: {config.devices} devices can't be shared out among {config.layers} layers and "
+            f"devices: {devices} devices can't be shared out among {num_layers} layers and "
             f"{num_nodes} nodes; use fewer"
         )
     return shapes

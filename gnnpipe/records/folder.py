@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gnnpipe.checkpoint.names import CHECKPOINTS, MODEL
 from gnnpipe.config.catalog import IN_MEMORY
+from gnnpipe.config.code.place import short_name
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import CheckpointError, ConfigError, DataError, shown
@@ -74,7 +75,7 @@ class RunFolder:
             ConfigError: the folder exists and ``overwrite`` is not set, it holds anything but a run, or none
                 can be made there.
         """
-        folder = cls(Path(config.out) if config.out else new_name(config.data_name, config.model))
+        folder = cls(Path(config.out) if config.out else new_name(config.data_name, short_name(config.model)))
         with folder._writing():
             check_may_take(folder.path, overwrite=config.overwrite)
         return folder

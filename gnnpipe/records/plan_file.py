@@ -10,6 +10,7 @@ from gnnpipe.config.run import Metric
 from gnnpipe.files.typed_json import Key
 from gnnpipe.graph.prepare.prepared import GraphFacts
 from gnnpipe.graph.scaled_features import UNSCALED, FeatureScaling
+from gnnpipe.nn.models import DataSizes
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.schedule.plan import Plan
 
@@ -28,6 +29,8 @@ class PlanFile:
     features_checksum: str = ""
     """Of the features in a graph folder (`gnnpipe.graph.folder.read.features_checksum`); empty for other
     graphs, and for features that are made."""
+    model_checksum: str = ""
+    """Of the file of a model of one's own; empty for other models."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ class GraphSize:
     content: str | None = None
     scaling: FeatureScaling = UNSCALED
     weighted: bool | None = None
+    edge_dim: int | None = None
+    num_edge_types: int | None = None
+
+    @property
+    def sizes(self) -> DataSizes:
+        """The sizes that a model depends on; 1 where the file does not say how many."""
+        ends = self.num_features or 1, self.num_classes or 1
+        return DataSizes(*ends, self.edge_dim or 0, self.num_edge_types or 0)
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,8 @@ class StoredPlan:
     graph: GraphSize = GraphSize()
     resumed: tuple[Resumption, ...] = ()
     features_checksum: str = ""
+    """As in `PlanFile`; empty in files of older versions."""
+    model_checksum: str = ""
     """As in `PlanFile`; empty in files of older versions."""
     launches: tuple[str, ...] = ()
     """Launches that started the run, or went on with it, last (see `launch_id`). Empty in files of older

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gnnpipe.checkpoint.names import weights_file
 from gnnpipe.config.checks import check_graph_folder
+from gnnpipe.config.code.place import is_code
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.synthetic import check_synthetic
 from gnnpipe.errors import ConfigError, shown
@@ -52,6 +53,8 @@ def check_plan(config: Resolved) -> None:
     if config.is_synthetic:
         check_synthetic(config.synthetic)
     if config.plan == "auto":
+        return
+    if is_code(config.model):  # its layers are counted by running it
         return
     check_shape(config.stages, config.parts, config.layers)
     is_exact = config.staleness.preset == "exact"

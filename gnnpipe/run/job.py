@@ -9,6 +9,7 @@ from pathlib import Path
 import gnnpipe
 from gnnpipe.checkpoint.storage import StoredCheckpoint
 from gnnpipe.checkpoint.warm_start import WarmStart, warm_start
+from gnnpipe.config.code.place import is_code
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import GraphConfig, LayoutConfig, Metric, PartBalance
 from gnnpipe.engine.layers.push import check_pushes
@@ -26,6 +27,8 @@ from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.loss import Loss
 from gnnpipe.nn.metrics import OF_RANKS
 from gnnpipe.nn.models import ModelSpec, spec_for
+from gnnpipe.nn.own.code import checksum_of
+from gnnpipe.nn.own.model import check_layers
 from gnnpipe.nn.split_metrics import Measure
 from gnnpipe.nn.tasks import resolve_metric
 from gnnpipe.planner.costs import row_cost
@@ -119,11 +122,13 @@ def reads_stale_rows(job: Job) -> bool:
 def plan_for(config: Resolved, data: Graph) -> Plan:
     """The plan of a run on a graph; raises PlanError where they don't fit."""
     staleness = config.staleness
+    spec = spec_for(config, data, config.seed, config.gcnii)
+    # a model of one's own has as many layers as its function yields
+    config = replace(config, layers=spec.layers, hidden=spec.hidden)
     if staleness.lookahead == "exact" or staleness.preset == "exact":
         plan = exact_plan(config, staleness, data)
     else:
         rates = hardware_here(config.hardware, config.device).rates
-        spec = spec_for(config, data, config.seed, config.gcnii)
         plan = _balanced_plan(config, spec, data, staleness.lookahead, rates)
     return replace(
         plan,
@@ -160,6 +165,8 @@ def outline_of(config: Resolved, graph: LazyGraph) -> Outline:
     """The plan, the model and the metric of a run; raises UserError where they don't fit the graph."""
     ingredients = {key: value for key, value in asdict(config).items() if key not in NOT_OF_A_PLAN}
     ingredients["rates"] = asdict(hardware_here(config.hardware, config.device).rates)
+    if is_code(config.model):
+        ingredients["code"] = checksum_of(config.model)
     shape = f"{config.stages} stages x {config.parts} parts"
     return graph.remember("plan", shape, ingredients, Outline, lambda: _outline(config, graph.graph))
 
@@ -220,6 +227,9 @@ def prepare_job(
     graph = graph or LazyGraph(lambda: load_dataset(config, step=step))
     outline = outline_of(config, graph)
     plan, spec = outline.plan, outline.spec
+    if spec.own is not None:
+        with step(f"trying the layers of {shown(spec.model)}"):
+            check_layers(spec.own)
     path = prepared_file(graph, recipe_of(plan, spec, config.part_balance), scratch, step)
     prepared = PreparedGraph.load(path)
     if plan.exact and prepared.width > plan.lookahead:
@@ -320,7 +330,9 @@ def about_model(job: Job, best: Best, facts: GraphFacts) -> dict[str, str]:
 
 def describe_plan(job: Job, facts: GraphFacts, predictions: Predictions) -> PlanFile:
     """The content of plan.json."""
-    return PlanFile(job.plan, facts, predictions, job.metric, checksum_of_features(job.config))
+    return PlanFile(
+        job.plan, facts, predictions, job.metric, checksum_of_features(job.config), job.spec.checksum
+    )
 
 
 def checksum_of_features(config: GraphConfig) -> str:

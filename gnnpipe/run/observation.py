@@ -16,7 +16,7 @@ def ages_of(job: Job, graph: PreparedGraph, settings: TableSettings) -> Ages:
     """Counts how fresh the rows are that each convolution reads."""
     return Ages(
         graph.chunk_edges.numpy(),
-        job.config.layers,
+        job.spec.layers,
         settings.freeze,
         job.plan.lookahead,
         stale_halo=settings.stale_halo,

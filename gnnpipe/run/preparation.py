@@ -27,7 +27,7 @@ from gnnpipe.records.lock import held
 from gnnpipe.run.callbacks.callback import Callback
 from gnnpipe.run.job import Job, Start, describe_plan, has_estimate, prepare_job
 from gnnpipe.run.reporter import Quiet, Reporter
-from gnnpipe.run.resume import check_same_graph, start_of
+from gnnpipe.run.resume import check_same_code, check_same_graph, start_of
 from gnnpipe.system.memory import free_memory_bytes
 from gnnpipe.system.words import readable_bytes
 
@@ -94,6 +94,9 @@ def prepare_run(
     plan = describe_plan(job, facts, predictions)
     if claimed.start and (request.data or config.graph):
         check_same_graph(claimed.folder.plan(), plan)
+    if claimed.start and job.spec.own is not None:
+        for line in check_same_code(claimed.folder.stored_plan(), job.spec, claimed.start.open()):
+            reporter.remark(line, warning=True)
     reporter.start(config, plan)
     for line in job.warm_start.notes if job.warm_start else ():
         reporter.say(line)

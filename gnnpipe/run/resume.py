@@ -10,8 +10,11 @@ from pathlib import Path
 
 from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.checkpoint.state import complete, latest, remove_leftovers
+from gnnpipe.checkpoint.storage import StoredCheckpoint
+from gnnpipe.checkpoint.warm_start import weight_shapes
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.errors import ConfigError, DataError, shown
+from gnnpipe.nn.models import ModelSpec
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.patience import Patience
 from gnnpipe.records.plan_file import GraphSize, PlanFile, StoredPlan
@@ -126,6 +129,34 @@ def check_same_graph(before: StoredPlan, plan: PlanFile) -> None:
                 f"data: the run was trained on a graph of the same size with other {what}; give the same "
                 "graph (was it imported anew?), or start a new run"
             )
+
+
+def check_same_code(before: StoredPlan, spec: ModelSpec, stored: StoredCheckpoint) -> list[str]:
+    """Lines for the user where the file of a model of one's own has changed.
+
+    Args:
+        before: plan of the run so far.
+        spec: the model as its function makes it now.
+        stored: checkpoint that the run goes on from.
+
+    Raises:
+        ConfigError: the checkpoint lacks a weight of the model, or has one more.
+    """
+    held = {name.removeprefix("weights.") for name in stored.tensors if name.startswith("weights.")}
+    now = set(weight_shapes(spec))
+    other = min(held ^ now, default=None)
+    if other is not None:
+        where = "the checkpoint has none" if other in now else "the model has none any more"
+        raise ConfigError(
+            f"model: '{shown(spec.model)}' makes other layers than those that the run was trained with "
+            f"({other}: {where}); bring back the code of then, or begin a new run with --warm-start"
+        )
+    if not before.model_checksum or before.model_checksum == spec.checksum:
+        return []
+    return [
+        f"the code of the model has changed since the run began ('{shown(spec.model)}'); the weights so "
+        "far go on in the layers that it makes now"
+    ]
 
 
 def warn_with(reporter: Reporter) -> Callable[[str], None]:

@@ -20,7 +20,7 @@ class Convolution(ExtrasLayer):
     Args:
         in_features: columns of the input rows.
         out_features: columns of the output rows.
-        generator: draws the weights.
+        generator: draws the weights; by default PyTorch's own.
         sparse_input: whether the input rows are sparse features.
         relu: whether a ReLU ends the layer, as it does all but the model's last.
         extras: norm and residual.
@@ -33,7 +33,7 @@ class Convolution(ExtrasLayer):
         self,
         in_features: int,
         out_features: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         *,
         sparse_input: bool = False,
         relu: bool = True,

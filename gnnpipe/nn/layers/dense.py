@@ -24,17 +24,19 @@ class Dense(Layer):
     Args:
         in_features: columns of the input rows.
         out_features: columns of the output rows.
-        generator: draws the weights.
+        generator: draws the weights; by default PyTorch's own.
         relu: whether act is ReLU; otherwise there is no activation.
         pre_norm: norm that the rows go through first, and then through a ReLU (the end of a pre-activation
             network); ``none`` for the ReLU alone, None for neither.
     """
 
+    sparse_input = True
+
     def __init__(
         self,
         in_features: int,
         out_features: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         *,
         relu: bool = False,
         pre_norm: Norm | None = None,

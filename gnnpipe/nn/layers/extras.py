@@ -41,7 +41,7 @@ class ExtrasLayer(Layer):
     weight_skip: Given
     """Weight of the linear residual, ``[in_features, out_features]``; None for another."""
 
-    def add_extras(self, extras: Extras, generator: torch.Generator) -> None:
+    def add_extras(self, extras: Extras, generator: torch.Generator | None = None) -> None:
         """Build the norm and the residual. An identity is left out where the widths differ."""
         self.norm = norm_of(extras.norm, self.out_features)
         self.identity = extras.residual == "identity" and self.in_features == self.out_features

@@ -28,7 +28,7 @@ class GcnLayer(Convolution):
     Args: as `Convolution`.
     """
 
-    cost_kind = "gcn"
+    cost_kind, normalization = "gcn", "gcn"
     drawn = ("weight",)
     weight: nn.Parameter
 

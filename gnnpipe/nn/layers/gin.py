@@ -33,13 +33,14 @@ class GinLayer(Convolution):
     """
 
     drawn = ("weight",)
+    normalization = "none"
     weight: nn.Parameter
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         *,
         sparse_input: bool = False,
         relu: bool = True,

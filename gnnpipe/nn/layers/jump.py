@@ -38,6 +38,8 @@ class Jump(Layer):
         self.out_joined = self.joined + conv.out_features if join == "cat" else conv.out_features
         self.out_features = self.out_joined + (0 if last else conv.out_features)
         self.width, self.relu = conv.width, conv.relu
+        self.normalization, self.reads_edges = conv.normalization, conv.reads_edges
+        self.sparse_input = conv.sparse_input and not self.joined
         self.is_linear, self.fp32_tables, self.drop_rate = conv.is_linear, conv.fp32_tables, conv.drop_rate
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:

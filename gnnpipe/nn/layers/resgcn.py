@@ -57,7 +57,7 @@ class ResGcnLayer(PreActivation):
     Args: as `PreActivation`.
     """
 
-    cost_kind = "resgcn"
+    cost_kind, normalization = "resgcn", "gcn"
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ class SageLayer(Convolution):
     Args: as `Convolution`.
     """
 
-    cost_kind = "sage"
+    cost_kind, normalization = "sage", "mean"
     drawn = ("weight_self", "weight_neighbour")
     weight_self: nn.Parameter
     weight_neighbour: nn.Parameter

@@ -28,7 +28,11 @@ class SageMaxLayer(ExtrasLayer, BlockLayer):
     relu = True
 
     def __init__(
-        self, in_features: int, out_features: int, generator: torch.Generator, extras: Extras = PLAIN
+        self,
+        in_features: int,
+        out_features: int,
+        generator: torch.Generator | None = None,
+        extras: Extras = PLAIN,
     ) -> None:
         super().__init__()
         self.in_features = self.width = in_features

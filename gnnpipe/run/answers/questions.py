@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def prepare(
         reporter.remark(run.unfinished, warning=True)
     layer = _layer(request, run)
     graph = held_until.enter_context(_graph(request, run, reporter))
+    if run.stored.model_checksum not in ("", run.model(request.config).checksum):
+        reporter.warn(
+            f"the code of the model has changed since '{run.folder.path}' was trained; its weights are "
+            "used in the layers that it makes now"
+        )
     if not request.own:
         _warn_of_weights(run, graph.graph, reporter)
     question = _question(request, run, graph, layer, scratch, reporter)
@@ -94,6 +100,7 @@ def hidden_layer(spec: ModelSpec, layer: int) -> tuple[int, int]:
 
         gcn, sage        features -> 1 -> 2 -> ... -> L - 1 -> (convolution L makes logits)
         gcnii, resgcn    features -> input layer: 0 -> 1 -> ... -> L -> (output layer makes logits)
+        one's own        of several layers behind the same number of convolutions, the last one counts
 
     Args:
         spec: the model.
@@ -105,21 +112,22 @@ def hidden_layer(spec: ModelSpec, layer: int) -> tuple[int, int]:
     Raises:
         ConfigError: the model has no such hidden rows.
     """
-    first = 0 if spec.architecture.ends else 1
-    num_hidden = len(build_stack(spec)) - 1
-    if not num_hidden:
+    # convolutions so far, for each layer but the last: [0, 1, 2] where a dense layer comes first
+    done = list(accumulate(item.aggregates for item in build_stack(spec)[:-1]))
+    if not done:
         raise ConfigError(
             f"embed: {spec.model} with one layer has no hidden rows: features become logits at once; use "
             "predictions"
         )
-    last = first + num_hidden - 1
+    first, last = done[0], done[-1]
+    num_hidden = last - first + 1
     if not (first <= layer <= last or -num_hidden <= layer < 0):
         raise ConfigError(
             f"embed: {layer} is out of range; {spec.model} with {spec.layers} layers has hidden rows after "
             f"{first} to {last} convolutions (or -{num_hidden} to -1, counted from the last)"
         )
     number = layer if layer >= 0 else last + 1 + layer
-    return number, number - first
+    return number, max(place for place, count in enumerate(done) if count == number)
 
 
 def _warn_of_weights(run: TrainedRun, graph: Graph, reporter: Reporter) -> None:
@@ -179,7 +187,7 @@ def _question(
     spec = run.spec(config, data)
     for note in [] if request.own else data.notes:
         reporter.say(note)
-    plan = _plan(config, run.stored.plan, data.num_nodes, own=request.own)
+    plan = _plan(config, run.stored.plan, spec.layers, data.num_nodes, own=request.own)
     recipe = recipe_of(plan, spec, config.part_balance)
     if config.cache is None:  # what the cut of graph parallelism would be does not matter here
         recipe = replace(recipe, num_rivals=1)
@@ -190,7 +198,7 @@ def _question(
     return Question(config, plan, spec, path, run.weights, rows, layer)
 
 
-def _plan(config: LayoutConfig, stored: Plan, num_nodes: int, *, own: bool) -> Plan:
+def _plan(config: LayoutConfig, stored: Plan, num_layers: int, num_nodes: int, *, own: bool) -> Plan:
     """The run's plan, or one for other processes or another graph.
 
     Raises:
@@ -200,7 +208,7 @@ def _plan(config: LayoutConfig, stored: Plan, num_nodes: int, *, own: bool) -> P
     if own and same:  # the same cut gives the same sums, bit for bit
         return stored
     chunks = max(1, min(stored.num_chunks, num_nodes // config.parts))
-    plan = make_plan(config.stages, config.parts, chunks, config.layers, num_nodes)
+    plan = make_plan(config.stages, config.parts, chunks, num_layers, num_nodes)
     ranges = stored.layer_ranges if config.stages == stored.num_stages else plan.layer_ranges
     return replace(plan, layer_ranges=ranges, initial=config.initial)
 

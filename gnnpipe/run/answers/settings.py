@@ -7,13 +7,15 @@ from pathlib import Path
 
 from gnnpipe.config.catalog import IN_MEMORY, SYNTHETIC
 from gnnpipe.config.checks import check_config, check_fields, check_graph_folder
+from gnnpipe.config.code.place import is_code
+from gnnpipe.config.code.trust import check_code
 from gnnpipe.config.commands import PredictConfig
 from gnnpipe.config.keywords import configured
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import ELSEWHERE
 from gnnpipe.config.roots import check_root, place_key
 from gnnpipe.config.run import RunConfig
-from gnnpipe.errors import ConfigError
+from gnnpipe.errors import ConfigError, shown
 from gnnpipe.files.reading import Content
 
 
@@ -48,12 +50,13 @@ def settings_for(
     before = _settings_of(run, stored)
     own = not (given or asked.graph or asked.dataset)
     _check_graph(asked, before, run, own=own, given=given)
+    lines = _code(asked, before, run)
+    before = replace(before, model=asked.model or before.model)
     processes = _processes(asked, before, shape)
     resolved = check_config(replace(before, **_graph(asked, before, own=own, given=given), **processes))
     check_graph_folder(resolved)
-    lines: list[str] = []
     if own and not (asked.root and place_key(resolved) == "root"):
-        lines = check_root(resolved, [(run, stored.get(place_key(before)))])
+        lines += check_root(resolved, [(run, stored.get(place_key(before)))])
     return Asked(replace(resolved, dataset=IN_MEMORY) if given else resolved, own, tuple(lines))
 
 
@@ -63,6 +66,18 @@ def _settings_of(run: Path, stored: Content) -> RunConfig:
         return configured(RunConfig(), given)
     except ConfigError as error:
         raise ConfigError(f"run: the settings of '{run}' can't be used: {error}") from None
+
+
+def _code(asked: PredictConfig, before: RunConfig, run: Path) -> list[str]:
+    """Lines about the code of the run's model; raises ConfigError where it can't be trusted, or is none."""
+    if asked.model is None:
+        return check_code(before.model, [(run, before.model)])
+    if not (is_code(asked.model) and is_code(before.model)):
+        raise ConfigError(
+            f"model: '{shown(asked.model)}' is not the {shown(before.model)} that '{run}' was trained with; "
+            "leave it out"
+        )
+    return []
 
 
 def _processes(asked: PredictConfig, before: RunConfig, shape: tuple[int, int]) -> Content:

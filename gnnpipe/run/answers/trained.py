@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gnnpipe.checkpoint.names import MODEL
@@ -11,10 +11,11 @@ from gnnpipe.engine.stage import Stage
 from gnnpipe.errors import ConfigError, DataError, shown
 from gnnpipe.files.reading import map_tensors
 from gnnpipe.files.writing import copy_file
+from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph, Task
 from gnnpipe.graph.scaled_features import FeatureScaling
 from gnnpipe.nn.metrics import OF_VALUES
-from gnnpipe.nn.models import ModelSpec, Options, fitted, spec_for
+from gnnpipe.nn.models import DataSizes, ModelSpec, fitted, spec_of
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import StoredPlan
 from gnnpipe.records.taking import SUMMARY
@@ -31,11 +32,8 @@ class TrainedRun:
     """A copy of its model.safetensors, which a run that goes on can't replace meanwhile."""
     about: dict[str, str]
     """The metadata of that file."""
-    num_features: int
-    num_outputs: int
-    """Number of classes, labels or values."""
-    edge_dim: int
-    """Columns of the features of edges that the model reads."""
+    sizes: DataSizes
+    """Sizes of the graph that the model is made for."""
     stored: StoredPlan
     """Its plan.json."""
 
@@ -63,15 +61,17 @@ class TrainedRun:
         except OSError as error:
             path = folder.path / MODEL
             raise DataError(f"'{path}' can't be read ({reason(error, str(path))}); {advice(error)}") from None
+        stored = folder.stored_plan()
+        asked = _spec(config, stored.graph.sizes)
         try:
             about, tensors = map_tensors(copy)
-            model = fitted(_spec(config, 1, 1), tensors)
+            model = fitted(asked, tensors)
         except ValueError as error:
             raise DataError(
                 f"'{folder.path / MODEL}' is damaged ({shown(str(error))}); bring it back, or run it anew"
             ) from None
-        sizes = model.num_features, model.num_classes, model.edge_dim
-        return cls(folder, copy, about, *sizes, folder.stored_plan())
+        sizes = DataSizes(model.num_features, model.num_classes, model.edge_dim, model.num_edge_types)
+        return cls(folder, copy, about, sizes, stored)
 
     @property
     def unfinished(self) -> str:
@@ -120,18 +120,26 @@ class TrainedRun:
         """The model, for a graph.
 
         Raises:
-            DataError: the graph has another number of features than the model reads.
+            DataError: the graph has other numbers of features, of nodes or of edges, than the model reads.
         """
-        if graph.num_features != self.num_features:
+        if graph.num_features != self.sizes.num_features:
             raise DataError(
                 f"features: '{graph.name}' has {graph.num_features:,}, and '{self.folder.path}' was trained "
-                f"on {self.num_features:,}; give each node the same features, in the same order"
+                f"on {self.sizes.num_features:,}; give each node the same features, in the same order"
             )
-        return self.model(config, spec_for(config, graph).sparse_features)
+        spec = self.model(config, sparse_features=isinstance(graph.features, Csr))
+        edges = graph.edge_dim, graph.num_edge_types
+        if spec.own is not None and spec.reads_edges and edges != (spec.edge_dim, spec.num_edge_types):
+            raise DataError(
+                f"edges: those of '{graph.name}' have {edges[0]:,} features and {edges[1]:,} types, and "
+                f"'{self.folder.path}' was trained on {spec.edge_dim:,} and {spec.num_edge_types:,}; give "
+                "them the same ones"
+            )
+        return spec
 
-    def model(self, config: Resolved, sparse_features: bool = False) -> ModelSpec:
+    def model(self, config: Resolved, *, sparse_features: bool = False) -> ModelSpec:
         """The model."""
-        return _spec(config, self.num_features, self.num_outputs, sparse_features, self.edge_dim)
+        return _spec(config, replace(self.sizes, sparse_features=sparse_features))
 
 
 def load_weights(stage: Stage, path: Path) -> None:
@@ -142,22 +150,5 @@ def load_weights(stage: Stage, path: Path) -> None:
         layer.module.load_state_dict({name: tensors[f"{layer.spec.name}.{name}"] for name in names})
 
 
-def _spec(
-    config: Resolved,
-    num_features: int,
-    num_outputs: int,
-    sparse_features: bool = False,
-    edge_dim: int = 0,
-) -> ModelSpec:
-    return ModelSpec(
-        config.model,
-        config.layers,
-        config.hidden,
-        num_features,
-        num_outputs,
-        sparse_features,
-        config.seed,
-        config.gcnii,
-        Options.of(config),
-        edge_dim,
-    )
+def _spec(config: Resolved, sizes: DataSizes) -> ModelSpec:
+    return spec_of(config, sizes, config.seed, config.gcnii)
