@@ -16,6 +16,7 @@ from gnnpipe.engine.chunks import MOST_ROWS_PER_TILE
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.nn.block import BlockLayer
+from gnnpipe.nn.layers.jump import Jump
 from gnnpipe.nn.models import LayerSpec, ModelSpec, build_stack
 from gnnpipe.nn.runners import rows_behind, runner_of
 from gnnpipe.nn.running import AnyRunner, Gathers, Pushes
@@ -58,8 +59,9 @@ def counted_blocks(spec: ModelSpec) -> dict[int, BlockCosts]:
             shape = f"{layer} {layer.in_features} {layer.width} {layer.out_features}"
             if shape not in counts:
                 built = item()
-                if isinstance(built, BlockLayer):
-                    counts[shape] = block_costs(built, spec.edge_dim, types=spec.num_edge_types > 0)
+                block = built.conv if isinstance(built, Jump) else built
+                if isinstance(block, BlockLayer):
+                    counts[shape] = block_costs(block, spec.edge_dim, types=spec.num_edge_types > 0)
             found[item.number] = counts[shape]
     return found
 
