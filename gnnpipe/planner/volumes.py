@@ -39,6 +39,10 @@ class Volumes:
     name: str
     num_nodes: int
     num_edges: int | None
+    layers: int
+    """Number of convolutions."""
+    hidden: int
+    """Columns of the widest hidden rows."""
     plans: list[PlanVolume]
     """Graph parallelism first, the pipeline last."""
     notes: tuple[str, ...] = ()
@@ -70,7 +74,7 @@ def volumes(config: VolumeConfig) -> Volumes:
         for stages, parts in _shapes(config.devices, spec.layers, data.num_nodes):
             method, halo = _cut(config, graph, parts)
             plans.append(_plan_volume(config, spec, data.num_nodes, stages, parts, method, halo))
-    return Volumes(data.name, data.num_nodes, data.num_edges, plans, data.notes)
+    return Volumes(data.name, data.num_nodes, data.num_edges, spec.layers, spec.hidden, plans, data.notes)
 
 
 def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
@@ -84,7 +88,7 @@ def _of_sizes(config: VolumeConfig, num_nodes: int) -> Volumes:
             rows = round(config.alpha * num_nodes)
             halo = HaloRows(rows, rows)
         plans.append(_plan_volume(config, spec, num_nodes, stages, parts, "given", halo))
-    return Volumes(f"a graph of {num_nodes:,} nodes", num_nodes, None, plans)
+    return Volumes(f"a graph of {num_nodes:,} nodes", num_nodes, None, spec.layers, spec.hidden, plans)
 
 
 def _shapes(devices: int, num_layers: int, num_nodes: int) -> list[tuple[int, int]]:

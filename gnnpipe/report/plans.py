@@ -10,6 +10,8 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
+from gnnpipe.config.code.options import arguments_given
+from gnnpipe.config.code.place import is_code
 from gnnpipe.config.commands import PlanConfig
 from gnnpipe.planner.hardware import Hardware
 from gnnpipe.planner.question import Question
@@ -51,8 +53,8 @@ def print_plans(
     size = question.size
     console.print(
         f"{question.name}: {size.num_nodes:,} nodes, {size.num_edges:,} entries of the adjacency; "
-        f"{config.model}, {config.layers} layers, hidden {config.hidden}; {config.devices} devices of "
-        f"{hardware.name} ({hardware.source})",
+        f"{config.model}, {question.spec.layers} layers, hidden {question.spec.hidden}; {config.devices} "
+        f"devices of {hardware.name} ({hardware.source})",
         markup=False,
     )
     for line in question.notes:
@@ -131,7 +133,12 @@ def train_command(best: Candidate, config: PlanConfig) -> str:
         words += ["--undirected"] if config.undirected else []
         default, mine = asdict(PlanConfig().synthetic), asdict(config.synthetic)
         words += [f"--synthetic.{key}={value}" for key, value in mine.items() if value != default[key]]
-    words += ["--model", config.model, "--layers", str(config.layers), "--hidden", str(config.hidden)]
+    words += ["--model", config.model]
+    if is_code(config.model):
+        given = arguments_given(config)
+        words += ["--model-options", f"[{','.join(given)}]"] if given else []
+    else:
+        words += ["--layers", str(config.layers), "--hidden", str(config.hidden)]
     words += [word for key, value in best.settings.items() for word in (f"--{key}", str(value))]
     return shlex.join(words)
 

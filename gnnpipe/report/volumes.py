@@ -26,8 +26,8 @@ def print_volumes(found: Volumes, config: VolumeConfig) -> None:
     edges = "" if found.num_edges is None else f", {found.num_edges:,} edges"
     console = wide_console()
     console.print(
-        f"{found.name}: {found.num_nodes:,} nodes{edges}; {config.model}, {config.layers} layers, hidden "
-        f"{config.hidden}; bytes of one epoch over all {config.devices} devices",
+        f"{found.name}: {found.num_nodes:,} nodes{edges}; {config.model}, {found.layers} layers, hidden "
+        f"{found.hidden}; bytes of one epoch over all {config.devices} devices",
         markup=False,
     )
     for line in found.notes:

@@ -75,7 +75,9 @@ class Conv(BlockLayer):
         if not isinstance(conv, nn.Module):
             raise ConfigError(f"Conv({shown(repr(conv))}): give it a convolution such as SAGEConv(64, 64)")
         self.conv, self.edges, self.drop_rate = self._converted(conv), edges, dropout
+        self.normalization = edges
         widths = self._probed(in_features)
+        self.reads_edges = bool(self.reads & {"attr", "type"})
         self.in_features = self.width = widths.in_features
         self.out_features, self.draws = widths.out_features, widths.draws
         self.skip = self._skip(skip)

@@ -49,6 +49,7 @@ class Attention(Layer):
     """
 
     is_linear = False
+    normalization = "loops"
     fp32_tables = True
 
     def __init__(
@@ -56,7 +57,7 @@ class Attention(Layer):
         in_features: int,
         heads: int,
         head_width: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         *,
         edge_dim: int = 0,
         concat: bool = True,
@@ -70,6 +71,7 @@ class Attention(Layer):
         self.columns = heads * head_width
         self.out_features = self.columns if concat else head_width
         self.edge_dim, self.concat, self.negative_slope = edge_dim, concat, negative_slope
+        self.reads_edges = edge_dim > 0
         self.sparse_input, self.relu = sparse_input, relu
         self.bias: nn.Parameter | None
         self.register_parameter("bias", zeros(self.out_features) if bias else None)
@@ -93,7 +95,7 @@ class Attention(Layer):
         return F.relu(out) if self.relu else out
 
 
-def attention_weights(heads: int, head_width: int, generator: torch.Generator) -> nn.Parameter:
+def attention_weights(heads: int, head_width: int, generator: torch.Generator | None) -> nn.Parameter:
     """``[heads, head_width]``, drawn uniformly as `glorot` draws weights of that shape."""
     bound = (6.0 / (heads + head_width)) ** 0.5
     return nn.Parameter(torch.empty(heads, head_width).uniform_(-bound, bound, generator=generator))

@@ -40,7 +40,7 @@ class GcniiLayer(ExtrasLayer):
         number: int,
         alpha: float,
         theta: float,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
         extras: Extras = PLAIN,
     ) -> None:
         super().__init__()

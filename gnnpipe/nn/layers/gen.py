@@ -32,7 +32,7 @@ class _Gen(PreActivation):
     def __init__(
         self,
         hidden: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         norm: Norm = "layer",
         residual: Residual = "identity",
     ) -> None:
@@ -66,7 +66,7 @@ class GenLayer(_Gen):
     def __init__(
         self,
         hidden: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         norm: Norm = "layer",
         residual: Residual = "identity",
     ) -> None:
@@ -103,7 +103,7 @@ class GenEdgeLayer(_Gen, BlockLayer):
         self,
         hidden: int,
         edge_dim: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         norm: Norm = "layer",
         residual: Residual = "identity",
     ) -> None:
@@ -139,7 +139,7 @@ class GenEdgeLayer(_Gen, BlockLayer):
 
 
 def gen_layer(
-    hidden: int, edge_dim: int, generator: torch.Generator, norm: Norm, residual: Residual
+    hidden: int, edge_dim: int, generator: torch.Generator | None, norm: Norm, residual: Residual
 ) -> GenLayer | GenEdgeLayer:
     """GENConv of a width; without features of edges (``edge_dim`` 0) in its linear form."""
     if edge_dim:

@@ -32,7 +32,7 @@ class MeshLayer(BlockLayer):
         self,
         hidden: int,
         edge_dim: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         norm: Norm = "layer",
         residual: Residual = "identity",
     ) -> None:

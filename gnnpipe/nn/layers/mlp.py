@@ -23,7 +23,12 @@ class Mlp(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, inner: int, out_features: int, generator: torch.Generator, norm: Norm = "none"
+        self,
+        in_features: int,
+        inner: int,
+        out_features: int,
+        generator: torch.Generator | None,
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         self.weight, self.bias = glorot(in_features, inner, generator), zeros(inner)

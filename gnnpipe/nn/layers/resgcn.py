@@ -29,7 +29,9 @@ class PreActivation(Layer):
     weight_skip: Given
     """Weight of the linear residual, ``[hidden, hidden]``; None for another."""
 
-    def __init__(self, hidden: int, generator: torch.Generator, norm: Norm, residual: Residual) -> None:
+    def __init__(
+        self, hidden: int, generator: torch.Generator | None, norm: Norm, residual: Residual
+    ) -> None:
         super().__init__()
         self.width = self.in_features = self.out_features = hidden
         self.norm = norm_of(norm, hidden)
@@ -62,7 +64,7 @@ class ResGcnLayer(PreActivation):
     def __init__(
         self,
         hidden: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         norm: Norm = "layer",
         residual: Residual = "identity",
     ) -> None:

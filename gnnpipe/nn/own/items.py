@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gnnpipe.errors import ConfigError, shown
+from gnnpipe.errors import ConfigError, UserError, shown
+from gnnpipe.nn.conv import Conv
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.own.arguments import OwnModel, arguments_of
 from gnnpipe.nn.own.code import load_function, told
@@ -77,6 +78,8 @@ def built(own: OwnModel, number: int, factory: Factory, seed: int) -> Layer:
         torch.manual_seed(seed)
         try:
             made = factory()
+        except UserError as error:
+            raise ConfigError(f"{own.item(number)}: {error}") from error
         except Exception as error:
             raise ConfigError(f"{own.item(number)} can't be built ({told(error, factory)})") from error
     return _as_layer(own, number, made)
@@ -87,8 +90,6 @@ def _as_layer(own: OwnModel, number: int, made: Any) -> Layer:
     if isinstance(made, Layer):
         return made
     if isinstance(made, nn.Module) and _is_convolution(made):
-        from gnnpipe.nn.conv import Conv
-
         return Conv(made)
     if isinstance(made, nn.Module):
         inside = next((type(module).__name__ for module in made.modules() if _is_convolution(module)), None)

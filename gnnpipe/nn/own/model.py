@@ -10,6 +10,8 @@ from torch.nn.parameter import UninitializedParameter
 
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.graph.prepare.normalize import Normalization
+from gnnpipe.nn.conv import Conv
+from gnnpipe.nn.conv.sample import EdgeKinds
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.jump import Jump
 from gnnpipe.nn.own.arguments import OwnModel
@@ -197,14 +199,16 @@ def check_layers(own: OwnModel) -> None:
         layer = built(own, number, factory, 0)
         _fit(own, layer, number, item.in_features, outline_of(own).items[:number])
         try:
-            _check(layer.conv if isinstance(layer, Jump) else layer)
+            _check(own, layer.conv if isinstance(layer, Jump) else layer)
         except ConfigError as error:
-            raise ConfigError(f"{own.item(number, item.about)} {error}") from None
+            raise ConfigError(f"{own.item(number, item.about)} {error}") from error
 
 
-def _check(layer: Layer) -> None:
+def _check(own: OwnModel, layer: Layer) -> None:
     if isinstance(layer, Rows):
         check_rows(layer)
+    elif isinstance(layer, Conv):
+        layer.settle(EdgeKinds(own.edge_dim, own.num_edge_types))
 
 
 def _about(layer: Layer) -> str:
