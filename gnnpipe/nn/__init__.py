@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gnnpipe.nn.edges import BlockEdges
     from gnnpipe.nn.layer import Drop, Layer
     from gnnpipe.nn.layers.extras import Extras
+    from gnnpipe.nn.layers.gat import GatLayer
+    from gnnpipe.nn.layers.gatv2 import Gatv2Layer
     from gnnpipe.nn.layers.gcn import GcnLayer
     from gnnpipe.nn.layers.gin import GinLayer
     from gnnpipe.nn.layers.jump import Jump
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from gnnpipe.nn.own.rows import Rows
 
 __all__ = [
-    "BatchNorm", "BlockEdges", "BlockLayer", "Drop", "Extras", "GcnLayer", "GinLayer", "Jump", "Layer",
-    "MeshLayer", "Rows", "SageLayer", "SageMaxLayer",
+    "BatchNorm", "BlockEdges", "BlockLayer", "Drop", "Extras", "GatLayer", "Gatv2Layer", "GcnLayer",
+    "GinLayer", "Jump", "Layer", "MeshLayer", "Rows", "SageLayer", "SageMaxLayer",
 ]  # fmt: skip
 
 

@@ -39,7 +39,7 @@ class Attention(Layer):
         in_features: columns of the input rows.
         heads: number of heads.
         head_width: columns of a head.
-        generator: draws the weights.
+        generator: draws the weights; by default PyTorch's own.
         edge_dim: columns of the features of edges; 0 if the layer reads none.
         concat: whether heads stand side by side in the output; otherwise it is their mean.
         bias: whether a bias is added.
@@ -49,14 +49,15 @@ class Attention(Layer):
     """
 
     is_linear = False
-    fp32_tables = True
+    normalization = "loops"
+    fp32_tables = True  # exponentials of bf16 are too coarse
 
     def __init__(
         self,
         in_features: int,
         heads: int,
         head_width: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         *,
         edge_dim: int = 0,
         concat: bool = True,
@@ -70,6 +71,7 @@ class Attention(Layer):
         self.columns = heads * head_width
         self.out_features = self.columns if concat else head_width
         self.edge_dim, self.concat, self.negative_slope = edge_dim, concat, negative_slope
+        self.reads_edges = edge_dim > 0
         self.sparse_input, self.relu = sparse_input, relu
         self.bias: nn.Parameter | None
         self.register_parameter("bias", zeros(self.out_features) if bias else None)
@@ -93,7 +95,7 @@ class Attention(Layer):
         return F.relu(out) if self.relu else out
 
 
-def attention_weights(heads: int, head_width: int, generator: torch.Generator) -> nn.Parameter:
+def attention_weights(heads: int, head_width: int, generator: torch.Generator | None) -> nn.Parameter:
     """``[heads, head_width]``, drawn uniformly as `glorot` draws weights of that shape."""
     bound = (6.0 / (heads + head_width)) ** 0.5
     return nn.Parameter(torch.empty(heads, head_width).uniform_(-bound, bound, generator=generator))
@@ -203,8 +205,6 @@ class AttentionRunner(WrittenOut[A, SavedAttention], Gathers[SavedAttention]):
     """
 
     saved = SavedAttention
-    fp32_tables = True
-    """Whether rows of tables have to be float32: exponentials of bf16 are too coarse."""
 
     def __init__(self, layer: A, rows: InputRows) -> None:
         super().__init__(layer)

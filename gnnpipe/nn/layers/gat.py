@@ -44,7 +44,7 @@ class GatLayer(Attention):
         in_features: int,
         heads: int,
         head_width: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         *,
         edge_dim: int = 0,
         concat: bool = True,

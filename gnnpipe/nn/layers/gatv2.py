@@ -47,7 +47,7 @@ class Gatv2Layer(Attention):
         in_features: int,
         heads: int,
         head_width: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         *,
         edge_dim: int = 0,
         concat: bool = True,
@@ -118,7 +118,7 @@ class Gatv2Layer(Attention):
         return inputs.addmm_(self.features_of(edges)[piece.entries], self.weight_edge)
 
 
-def _uniform(columns: int, in_features: int, generator: torch.Generator) -> nn.Parameter:
+def _uniform(columns: int, in_features: int, generator: torch.Generator | None) -> nn.Parameter:
     """A bias as torch_geometric draws it for linear layers."""
     bound = in_features**-0.5
     return nn.Parameter(torch.empty(columns).uniform_(-bound, bound, generator=generator))
