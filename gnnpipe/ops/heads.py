@@ -62,9 +62,9 @@ class HeadEdges:
         """
         return torch.repeat_interleave(by_row.reshape(-1), self.lengths, output_size=self.num_entries)
 
-    @cached_property
-    def _entry(self) -> tuple[Tensor, Tensor]:
-        """int64: for each entry, that of the matrix, and the head."""
+    def _entries(self) -> tuple[Tensor, Tensor]:
+        """int64: for each entry, that of the matrix, and the head. Made anew each time, as they are large and
+        needed only while other arrays are made."""
         heads = torch.arange(self.num_heads, device=self.lengths.device).repeat(self.matrix.num_rows)
         shift = self.matrix.rowptr[:-1].repeat_interleave(self.num_heads) - self.rowptr[:-1]
         entry = torch.arange(self.num_entries, device=self.lengths.device) + self.spread(shift)
@@ -73,29 +73,28 @@ class HeadEdges:
     @cached_property
     def order(self) -> Tensor:
         """int ``[num_entries]``: where entries are in a flattened ``[num_heads, entries of the matrix]``."""
-        entry, head = self._entry
+        entry, head = self._entries()
         return (head * self.matrix.num_entries + entry).to(self.rowptr.dtype)
 
-    @cached_property
+    @property
     def referenced(self) -> Tensor:
         """int64 ``[num_referenced]``: rows of the table that are read, ascending, each once."""
         return self._sources[0]
 
-    @cached_property
+    @property
     def source(self) -> Csr:
         """Matrix over a flattened ``[num_referenced, num_heads]``: for numbers that were taken out of the
         table, which stay in the cache."""
-        referenced, position = self._sources
-        return self._over(position, self.num_heads, referenced.numel())
+        return self._sources[1]
 
     @cached_property
-    def _sources(self) -> tuple[Tensor, Tensor]:
+    def _sources(self) -> tuple[Tensor, Csr]:
         referenced, position = torch.unique(self.matrix.col, return_inverse=True)
-        return referenced.to(torch.int64), position
+        return referenced.to(torch.int64), self._over(position, self.num_heads, referenced.numel())
 
     def _over(self, col: Tensor, blocks: int, num_rows: int) -> Csr:
         """Matrix over a table cut into blocks, given a row of it for each of the matrix's entries."""
-        entry, head = self._entry
+        entry, head = self._entries()
         num_blocks = num_rows * blocks
         index = self.rowptr.dtype if num_blocks < 2**31 else torch.int64
         picked = (col.to(torch.int64)[entry] * blocks + head).to(index)

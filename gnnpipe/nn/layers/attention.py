@@ -39,7 +39,7 @@ class Attention(Layer):
         in_features: columns of the input rows.
         heads: number of heads.
         head_width: columns of a head.
-        generator: draws the weights.
+        generator: draws the weights; by default PyTorch's own.
         edge_dim: columns of the features of edges; 0 if the layer reads none.
         concat: whether heads stand side by side in the output; otherwise it is their mean.
         bias: whether a bias is added.
@@ -50,7 +50,7 @@ class Attention(Layer):
 
     is_linear = False
     normalization = "loops"
-    fp32_tables = True
+    fp32_tables = True  # exponentials of bf16 are too coarse
 
     def __init__(
         self,
@@ -205,8 +205,6 @@ class AttentionRunner(WrittenOut[A, SavedAttention], Gathers[SavedAttention]):
     """
 
     saved = SavedAttention
-    fp32_tables = True
-    """Whether rows of tables have to be float32: exponentials of bf16 are too coarse."""
 
     def __init__(self, layer: A, rows: InputRows) -> None:
         super().__init__(layer)
