@@ -21,6 +21,7 @@ import torch_geometric
 from torch import Tensor, nn
 from torch_geometric.nn import MLP, SAGEConv
 from torch_geometric.nn import conv as convolutions
+from torch_geometric.nn.conv import spline_conv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import add_remaining_self_loops
 
@@ -145,6 +146,7 @@ class Verdict:
 
 def main() -> None:
     """Print the table, and the numbers of classes in each form."""
+    provide_splines()
     names = sys.argv[1:] or [name for name in convolutions.__all__ if name != "MessagePassing"]
     print("\n".join(table([verdict(name) for name in names])))
 
@@ -273,6 +275,32 @@ def _quiet(module: nn.Module) -> None:
     for inner in module.modules():
         if hasattr(inner, "running_mean"):
             inner.eval()
+
+
+def provide_splines() -> None:
+    """Stand in for the two functions of pyg-lib that SplineConv needs, for linear open splines."""
+    if not torch_geometric.typing.WITH_SPLINE:
+        spline_conv.spline_basis, spline_conv.spline_weighting = _spline_basis, _spline_weighting
+
+
+def _spline_basis(
+    coordinates: Tensor, kernel_size: Tensor, is_open: Tensor, degree: int
+) -> tuple[Tensor, Tensor]:
+    """Weights of the corners of the cell around each point, and their numbers, ``[num_edges, 2^dim]``."""
+    scaled = coordinates * (kernel_size - is_open * degree)
+    low = scaled.floor()
+    basis, index = [], []
+    strides = torch.cat([torch.ones(1, dtype=torch.int64), kernel_size.cumprod(0)[:-1]])
+    for corner in itertools.product((0, 1), repeat=coordinates.shape[1]):
+        upper = torch.tensor(corner)
+        part = scaled - low
+        basis.append(torch.where(upper == 1, part, 1 - part).prod(dim=1))
+        index.append((((low + upper).long() % kernel_size) * strides).sum(dim=1))
+    return torch.stack(basis, dim=1), torch.stack(index, dim=1)
+
+
+def _spline_weighting(rows: Tensor, weight: Tensor, basis: Tensor, index: Tensor) -> Tensor:
+    return torch.einsum("ei,es,esio->eo", rows, basis, weight[index])
 
 
 def random_graph() -> Graph:

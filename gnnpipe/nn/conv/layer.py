@@ -179,8 +179,8 @@ class Conv(BlockLayer):
             if module is None:
                 continue
             with aside():
-                rows = torch.rand(NUM_TRIED, self.out_features)
-                twin = on_cpu(module) if isinstance(module, nn.Module) else module
+                rows = torch.rand(NUM_TRIED, self.out_features, dtype=torch.float32)
+                twin = on_cpu(module).float() if isinstance(module, nn.Module) else module
                 try:
                     together = _eval(twin)(rows.clone())
                     alone = torch.cat([_eval(twin)(half.clone()) for half in (rows[:5], rows[5:])])

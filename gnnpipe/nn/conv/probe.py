@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def on_cpu(module: nn.Module) -> nn.Module:
     twin = copy.deepcopy(module).to_empty(device="cpu")
     with torch.no_grad():
         for tensor in _tensors(twin):
-            tensor.normal_() if tensor.is_floating_point() else tensor.fill_(1)
+            # positive, as variances are
+            tensor.uniform_(0.5, 1.5) if tensor.is_floating_point() else tensor.fill_(1)
     return twin
 
 
@@ -74,7 +76,7 @@ def probe(conv: nn.Module, call: Call, in_features: int | None) -> Widths:
         )
     first_error: Exception | None = None
     with aside():
-        twin = on_cpu(conv).train()
+        twin = on_cpu(conv).float().train()
         for width in [in_features] if in_features is not None else _guesses(twin):
             for edge_width in _edge_guesses(twin, call, width):
                 try:
@@ -87,9 +89,9 @@ def probe(conv: nn.Module, call: Call, in_features: int | None) -> Widths:
 
 
 def quoted(error: Exception) -> str:
-    """An exception on one line."""
-    text = shown(str(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    """An exception on one line; one without words, as of ``assert``, with the line that raised it."""
+    text = shown(str(error)) or (traceback.extract_tb(error.__traceback__)[-1].line or "")
+    return f"{type(error).__name__}: {text}"
 
 
 def _no_width(in_features: int | None, error: Exception | None) -> str:
@@ -110,9 +112,11 @@ class _Extras:
 def _run(twin: nn.Module, call: Call, width: int, edge_width: int | None) -> Widths:
     source = torch.arange(NUM_NODES)
     edge_index = torch.stack([source.roll(1), source])
-    rows = torch.rand(NUM_NODES, width)
-    attr = None if edge_width is None else torch.rand(NUM_NODES, edge_width)
-    extras = _Extras(torch.ones(NUM_NODES), attr, torch.zeros(NUM_NODES, dtype=torch.int64))
+    rows = torch.rand(NUM_NODES, width, dtype=torch.float32)
+    attr = None if edge_width is None else torch.rand(NUM_NODES, edge_width, dtype=torch.float32)
+    extras = _Extras(
+        torch.ones(NUM_NODES, dtype=torch.float32), attr, torch.zeros(NUM_NODES, dtype=torch.int64)
+    )
     before = torch.get_rng_state()
     out = call(twin, rows, edge_index, extras, (NUM_NODES, NUM_NODES))
     draws = not torch.equal(before, torch.get_rng_state()) or _drops(twin)
