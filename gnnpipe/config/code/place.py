@@ -53,7 +53,7 @@ class CodePlace:
 
 def is_code(model: str) -> bool:
     """Whether a model is one's own, and not a name of the registry."""
-    return ":" in model or model.endswith(".py")
+    return isinstance(model, str) and (":" in model or model.endswith(".py"))
 
 
 def short_name(model: str) -> str:

@@ -113,7 +113,7 @@ def hidden_layer(spec: ModelSpec, layer: int) -> tuple[int, int]:
         ConfigError: the model has no such hidden rows.
     """
     # convolutions so far, for each layer but the last: [0, 1, 2] where a dense layer comes first
-    done = list(accumulate(item.aggregates for item in build_stack(spec)[:-1]))
+    done = list(accumulate(int(item.aggregates) for item in build_stack(spec)[:-1]))
     if not done:
         raise ConfigError(
             f"embed: {spec.model} with one layer has no hidden rows: features become logits at once; use "
