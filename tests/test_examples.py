@@ -40,6 +40,14 @@ def test_a_plan_is_chosen_and_trained(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "planned" / "summary.json").exists()
 
 
+def test_a_model_of_ones_own_is_trained_by_two_processes(tmp_path: Path) -> None:
+    small = ["--num-nodes", "300", "--epochs", "2"]
+    done = run([sys.executable, str(EXAMPLES / "own_model.py"), *small], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "own_model.py:layers: test accuracy" in done.stdout
+    assert "predictions of 300 nodes" in done.stdout
+
+
 class Planetoid:
     """Stands in for torch_geometric's class where Cora is not at hand, with a graph of Cora's shape."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.config.catalog import SYNTHETIC
 from gnnpipe.config.checks import check_fields, check_graph_config
+from gnnpipe.config.code.place import is_code
 from gnnpipe.config.keywords import configured
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, DataError, shown
@@ -84,6 +85,7 @@ def read_trained(folder: RunFolder) -> Trained:
     check_is_run(folder.path, "run")
     config = configured(RunConfig(), folder.settings())
     check_fields(config)
+    _check_built_in(folder, config)
     check_graph_config(replace(config, dataset=SYNTHETIC, graph=None))  # the graph itself is not needed
     about, weights = _read_weights(folder)
     spec = _spec_of(folder, config, weights)
@@ -102,6 +104,16 @@ def read_trained(folder: RunFolder) -> Trained:
     finished = (folder.path / SUMMARY).exists()
     outputs = (task, names, standard)
     return Trained(config, spec, *outputs, scaling, graph.weighted, weights, finished, _reached(about))
+
+
+def _check_built_in(folder: RunFolder, config: RunConfig) -> None:
+    """Raise ConfigError for a model of one's own, whose code is not run for that."""
+    if is_code(config.model):
+        raise ConfigError(
+            f"model: {shown(config.model)} is a model of your own, which has no form in plain torch_geometric "
+            f"other than its code; its best weights are in '{folder.path / MODEL}', and gnnpipe predict, or "
+            "gnnpipe.open(RUN).predict(data), applies them to any graph"
+        )
 
 
 def _read_weights(folder: RunFolder) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -301,6 +301,9 @@ def config_as_yaml(config: Resolved) -> Content:
     for key in ("out", "overwrite", "resume", "cache"):
         del values[key]
     values["log"] = list(values["log"])
+    values["model_options"] = list(values["model_options"])
+    if not values["model_options"]:  # only models of one's own have any
+        del values["model_options"]
     values["optimizer"]["betas"] = list(values["optimizer"]["betas"])
     if isinstance(config.class_weights, tuple):
         values["class_weights"] = list(config.class_weights)

@@ -12,12 +12,14 @@ from pathlib import Path
 from gnnpipe.comm.launch import launch_local, warm_up
 from gnnpipe.comm.products import check_compute
 from gnnpipe.comm.world import choose_device, launched_by_torchrun, speaks
+from gnnpipe.config.code.place import is_code
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.resume import changes, with_stored_plan
 from gnnpipe.errors import LostRankError, StoppedError
 from gnnpipe.files.scratch import scratch_folder
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.lazy import LazyGraph
+from gnnpipe.nn.own.code import checksum_of
 from gnnpipe.planner.hardware import load_hardware, outdated
 from gnnpipe.planner.search import planned
 from gnnpipe.records.folder import RunFolder
@@ -93,6 +95,9 @@ def train_missing(
             for config, state in zip(configs, states, strict=True)
             if state != "finished"
         ]
+        for config, state in zip(configs, states, strict=True):
+            if state != "absent":
+                _warn_of_code(config, reporter)
         for config in missing:
             start_of(config, folder_of(config), reporter)
             check_compute(config.compute, choose_device(config.device, config.num_ranks))
@@ -104,6 +109,19 @@ def train_missing(
         for config in missing:
             reporter.say(str(config.out))
             _train_here(Request(config, reporter, data, callbacks), graph, scratch)
+
+
+def _warn_of_code(config: Resolved, reporter: Reporter) -> None:
+    """Warn if a run that is there was trained with another version of the code of a model of one's own."""
+    if not is_code(config.model):
+        return
+    before = RunFolder(Path(str(config.out))).stored_plan().model_checksum
+    if before and before != checksum_of(config.model):
+        reporter.remark(
+            f"{config.out}: the code of the model has changed since this run was trained; give another --out "
+            "to train all with the same",
+            warning=True,
+        )
 
 
 def _train_here(request: Request, graph: LazyGraph | None = None, scratch: Path | None = None) -> RunFolder:
