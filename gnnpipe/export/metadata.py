@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import gnnpipe
 from gnnpipe.config.features import DEGREE
-from gnnpipe.export.architectures import CODE
+from gnnpipe.export.architectures import code_of
 from gnnpipe.export.trained import Reached, Trained
 from gnnpipe.files.typed_json import Key
 from gnnpipe.graph.data import Task
@@ -26,6 +26,8 @@ _ADJACENCY: dict[Normalization, tuple[str, str]] = {
         "a node's own keeps its weight, the others get one of weight 1",
     ),
     "mean": ("D^-1 A, D the numbers of edges that come in", "as any other edge; none is added"),
+    "none": ("A, with the weights of the edges or 1", "as any other edge; none is added"),
+    "loops": ("A, with the weights of the edges or 1", "a node that has none gets one"),
 }
 
 
@@ -98,7 +100,7 @@ class Metadata:
 
 def metadata_of(trained: Trained) -> Metadata:
     """The content of model.json for a run's model."""
-    spec, config, code = trained.spec, trained.config, CODE[trained.spec.model]
+    spec, config, code = trained.spec, trained.config, code_of(trained.spec)
     normalization, self_loops = _ADJACENCY[spec.normalization]
     return Metadata(
         FORMAT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import sys
 import types
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.errors import ConfigError
-from gnnpipe.export.architectures import CODE, moved
+from gnnpipe.export.architectures import code_of, moved
 from gnnpipe.export.metadata import metadata_of
 from gnnpipe.export.source import source_of
 from gnnpipe.export.trained import Trained, read_trained
@@ -29,7 +30,7 @@ FILES = {SOURCE, MODEL, ABOUT, "__pycache__"}
 
 def weights_of(trained: Trained) -> dict[str, Tensor]:
     """The exported module's ``state_dict``."""
-    weights = moved(CODE[trained.spec.model], trained.weights)
+    weights = moved(code_of(trained.spec), trained.weights)
     return weights | {buffer.name: buffer.value for buffer in buffers_of(trained)}
 
 
@@ -40,11 +41,12 @@ def to_module(folder: RunFolder) -> nn.Module:
         ConfigError, DataError: as `read_trained`.
     """
     trained = read_trained(folder)
-    code = CODE[trained.spec.model]
+    code = code_of(trained.spec)
     text, name = source_of(trained), f"<{SOURCE} of {folder.path}>"
     module = types.ModuleType(f"exported_{trained.spec.model}")
     module.__file__ = name
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)  # for tracebacks
+    sys.modules[module.__name__] = module  # where torch_geometric looks for the module of a class
     exec(compile(text, name, "exec"), module.__dict__)
     model: nn.Module = getattr(module, code.class_name)()
     model.load_state_dict(weights_of(trained))

@@ -25,7 +25,7 @@ from tests.graphs import random_graph
     [
         (
             {"model": "gncii"},
-            "model: 'gncii' is not known; did you mean 'gcnii'\\? Choose one of gcn, sage, gcnii, resgcn",
+            "model: 'gncii' is not known; did you mean 'gcnii'\\? Choose one of gcn, sage, sage-max",
         ),
         ({"metric": "f2"}, "metric: 'f2' is not known"),
         ({"layers": 0}, "layers: 0 is out of range; use 1 to "),
