@@ -3,59 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from gnnpipe.errors import ConfigError, shown
-from gnnpipe.nn.models import ModelSpec
+from gnnpipe.export.code import LINEAR, LOOPS, Code, Moved, gcnii_constants
+from gnnpipe.export.options import with_options
+from gnnpipe.nn.models import ModelSpec, Options
 
-Constants = Mapping[str, tuple[float, str]]
-"""Further arguments of a model's class: value and meaning of each."""
-
-
-def _no_constants(spec: ModelSpec) -> Constants:
-    return {}
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A weight's name in the exported module; ``#`` stands for the number of the convolution."""
-
-    name: str
-    transposed: bool = False
-    """Whether it is stored ``[out, in]``, as in ``nn.Linear``."""
-
-
-@dataclass(frozen=True)
-class Code:
-    """One model as torch_geometric's layers. Its texts are code, indented as inside a method."""
-
-    class_name: str
-    title: str
-    """Name of the model in sentences."""
-    about: str
-    """The class's docstring: what it computes."""
-    convolutions: tuple[str, ...]
-    """Classes of ``torch_geometric.nn`` that it is made of."""
-    layers: str
-    """Makes the layers, in ``__init__``."""
-    forward: str
-    """Computes hidden rows ``x`` from features ``x``."""
-    result: str
-    """Expression of the output rows."""
-    weights: Mapping[str, Moved]
-    """Where each of our weights goes, with ``#`` for the number of a convolution."""
-    constants: Callable[[ModelSpec], Constants] = _no_constants
-    normalizes: bool = True
-    """Whether edges are normalised by ``gcn_norm``, once for all layers; else the layers need none of it."""
-    imports: str = ""
-    """A line of the standard library that the layers need."""
-
-
-_LOOPS = "A node's own self loop keeps its weight, and every other node gets one of weight 1 (``gcn_norm``)."
 _PLAIN_FORWARD = """\
 for conv in self.convs[:-1]:
     x = F.dropout(x, self.dropout, self.training)
@@ -63,19 +19,6 @@ for conv in self.convs[:-1]:
 x = F.dropout(x, self.dropout, self.training)
 """
 _PLAIN_RESULT = "self.convs[-1](x, edge_index, edge_weight)"
-_LINEAR = {
-    "input.weight": Moved("lin_in.weight", transposed=True),
-    "input.bias": Moved("lin_in.bias"),
-    "output.weight": Moved("lin_out.weight", transposed=True),
-    "output.bias": Moved("lin_out.bias"),
-}
-
-
-def _gcnii_constants(spec: ModelSpec) -> Constants:
-    return {
-        "alpha": (float(spec.gcnii.alpha), "share of the initial rows in every layer."),
-        "theta": (float(spec.gcnii.theta), "strength of the weights."),
-    }
 
 
 CODE: Mapping[str, Code] = {
@@ -85,7 +28,7 @@ CODE: Mapping[str, Code] = {
         about=f"""\
 Graph convolutions of Kipf and Welling (arXiv 1609.02907).
 
-A layer is ``relu(A x W + b)`` with ``A = D^-1/2 (A + I) D^-1/2``; the last one has no ReLU. {_LOOPS}""",
+A layer is ``relu(A x W + b)`` with ``A = D^-1/2 (A + I) D^-1/2``; the last one has no ReLU. {LOOPS}""",
         convolutions=("GCNConv",),
         layers="""\
 widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
@@ -134,7 +77,7 @@ self.convs = nn.ModuleList(
 GCNII: initial residual and identity mapping (arXiv 2007.02133).
 
 Layer l is ``relu(s ((1 - beta) I + beta W))`` with ``s = (1 - alpha) A x + alpha x0``, where x0 are the \
-rows in front of the first one, ``beta = log(theta / l + 1)`` and ``A = D^-1/2 (A + I) D^-1/2``. {_LOOPS}""",
+rows in front of the first one, ``beta = log(theta / l + 1)`` and ``A = D^-1/2 (A + I) D^-1/2``. {LOOPS}""",
         convolutions=("GCN2Conv",),
         layers="""\
 self.lin_in = nn.Linear(in_channels, hidden_channels)
@@ -153,8 +96,8 @@ for conv in self.convs:
 x = F.dropout(x, self.dropout, self.training)
 """,
         result="self.lin_out(x)",
-        weights={"layers.#.weight": Moved("convs.#.weight1"), **_LINEAR},
-        constants=_gcnii_constants,
+        weights={"layers.#.weight": Moved("convs.#.weight1"), **LINEAR},
+        constants=gcnii_constants,
     ),
     "resgcn": Code(
         class_name="ResGcn",
@@ -162,7 +105,7 @@ x = F.dropout(x, self.dropout, self.training)
         about=f"""\
 ResGCN+: residual blocks with pre-activation (arXiv 2006.07739).
 
-A block is ``x + A relu(norm(x)) W + b`` with LayerNorm and ``A = D^-1/2 (A + I) D^-1/2``. {_LOOPS}""",
+A block is ``x + A relu(norm(x)) W + b`` with LayerNorm and ``A = D^-1/2 (A + I) D^-1/2``. {LOOPS}""",
         convolutions=("DeepGCNLayer", "GCNConv"),
         layers="""\
 self.lin_in = nn.Linear(in_channels, hidden_channels)
@@ -195,21 +138,17 @@ x = F.dropout(x, self.dropout, self.training)
             "layers.#.norm.bias": Moved("blocks.#.norm.bias"),
             "output.norm.weight": Moved("norm.weight"),
             "output.norm.bias": Moved("norm.bias"),
-            **_LINEAR,
+            **LINEAR,
         },
     ),
 }
 
 
 def code_of(spec: ModelSpec) -> Code:
-    """How a model is written; raises ConfigError where nobody has written it."""
-    code = CODE.get(spec.model)
-    if code is None:
-        raise ConfigError(
-            f"model: '{shown(spec.model)}' can't be exported as torch_geometric's layers; gnnpipe predict "
-            "applies it"
-        )
-    return code
+    """The code of a model: the one that its paper has, or one with options."""
+    plain = spec.options in (Options(), Options(spec.extras.norm, spec.extras.residual))
+    own = spec.architecture.extras == spec.extras
+    return CODE[spec.model] if plain and own and spec.model in CODE else with_options(spec)
 
 
 def moved(code: Code, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -219,5 +158,7 @@ def moved(code: Code, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         number = re.match(r"layers\.(\d+)\.", name)
         place = code.weights[name.replace(number[1], "#", 1) if number else name]
         to = place.name.replace("#", number[1]) if number else place.name
-        result[to] = (weight.t() if place.transposed else weight).clone(memory_format=torch.contiguous_format)
+        weight = weight.t() if place.transposed else weight
+        weight = weight.unsqueeze(0) if place.unsqueezed else weight
+        result[to] = weight.clone(memory_format=torch.contiguous_format)
     return result

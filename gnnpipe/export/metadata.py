@@ -26,8 +26,8 @@ _ADJACENCY: dict[Normalization, tuple[str, str]] = {
         "a node's own keeps its weight, the others get one of weight 1",
     ),
     "mean": ("D^-1 A, D the numbers of edges that come in", "as any other edge; none is added"),
-    "none": ("A: weights of edges, or 1", "as any other edge; none is added"),
-    "loops": ("A: weights of edges, or 1", "nodes without one get one of weight 1"),
+    "none": ("A, with the weights of the edges or 1", "as any other edge; none is added"),
+    "loops": ("A, with the weights of the edges or 1", "a node that has none gets one"),
 }
 
 

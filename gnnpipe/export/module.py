@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import sys
 import types
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def to_module(folder: RunFolder) -> nn.Module:
     module = types.ModuleType(f"exported_{trained.spec.model}")
     module.__file__ = name
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)  # for tracebacks
+    sys.modules[module.__name__] = module  # where torch_geometric looks for the module of a class
     exec(compile(text, name, "exec"), module.__dict__)
     model: nn.Module = getattr(module, code.class_name)()
     model.load_state_dict(weights_of(trained))

@@ -11,7 +11,8 @@ import textwrap
 from collections.abc import Iterable
 
 from gnnpipe.config.features import DEGREE
-from gnnpipe.export.architectures import Code, code_of
+from gnnpipe.export.architectures import code_of
+from gnnpipe.export.code import Code
 from gnnpipe.export.trained import Trained
 from gnnpipe.export.treatments import Helper, about_features, buffers_of, helpers_of, steps_of
 from gnnpipe.graph.data import Task
@@ -52,7 +53,8 @@ def source_of(trained: Trained) -> str:
     helpers = helpers_of(trained)
     head = f"{_head(trained, code)}\n{_imports(trained, code, helpers)}\nHERE = Path(__file__).parent\n"
     functions = [helper.code for helper in helpers]
-    parts = [head, _class(trained, code), *functions, _load(code), _example(trained)]
+    helper = [code.helper] if code.helper else []
+    parts = [head, *helper, _class(trained, code), *functions, _load(code), _example(trained)]
     return "\n\n".join(parts)
 
 
@@ -91,7 +93,7 @@ def _imports(trained: Trained, code: Code, helpers: Iterable[Helper]) -> str:
     lines.append(f"from torch_geometric.nn import {', '.join(code.convolutions)}")
     if code.normalizes:
         lines.append("from torch_geometric.nn.conv.gcn_conv import gcn_norm")
-    utils = sorted({name for helper in helpers for name in helper.utils})
+    utils = sorted({*code.utils, *(name for helper in helpers for name in helper.utils)})
     if utils:
         lines.append(f"from torch_geometric.utils import {', '.join(utils)}")
     return "\n".join(lines) + "\n"

@@ -16,6 +16,7 @@ from gnnpipe.config.code.place import is_code
 from gnnpipe.config.keywords import configured
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, DataError, shown
+from gnnpipe.export.options import CONVOLUTIONS
 from gnnpipe.files.reading import map_tensors
 from gnnpipe.graph.data import Task
 from gnnpipe.graph.prepare.standard import Standard
@@ -90,6 +91,7 @@ def read_trained(folder: RunFolder) -> Trained:
     about, weights = _read_weights(folder)
     spec = _spec_of(folder, config, weights)
     graph = folder.stored_plan().graph
+    _check_edges(folder, spec, weighted=bool(graph.weighted))
     if graph.task not in get_args(Task):
         raise DataError(
             f"'{folder.path / PLAN}' says no kind of prediction that is known (task: {shown(graph.task)}); "
@@ -142,6 +144,17 @@ def _spec_of(folder: RunFolder, config: RunConfig, weights: Mapping[str, Tensor]
             f"'{folder.path / MODEL}' does not hold the weights that {CONFIG} describes "
             f"({shown(str(error))}); bring back the run's own"
         ) from None
+
+
+def _check_edges(folder: RunFolder, spec: ModelSpec, *, weighted: bool) -> None:
+    """Refuse what the exported code does not compute: weights or features of edges, for some models."""
+    conv = CONVOLUTIONS[spec.model]
+    what = "features" if spec.edge_dim else "weights" if weighted and conv.weighs else ""
+    if what:
+        raise ConfigError(
+            f"run: '{folder.path}' was trained with {what} of edges, which the exported {conv.title} does "
+            "not read; predict with gnnpipe, or train it without them"
+        )
 
 
 def _standard_of(folder: RunFolder, graph: GraphSize, num_values: int) -> Standard:

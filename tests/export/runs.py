@@ -22,7 +22,7 @@ from gnnpipe.engine.sweep import sweep
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.graph.sources.datasets import as_graph
-from gnnpipe.nn.models import ModelSpec
+from gnnpipe.nn.models import ModelSpec, Options
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.folder import RunFolder
 from gnnpipe.records.plan_file import PlanFile
@@ -95,7 +95,9 @@ def made_run(folder: Path, data: Data | Graph, *, drawn_biases: bool = True, **c
     config = replace(checked, dataset=IN_MEMORY)
     graph = as_graph(data, config)
     sizes = (config.model, config.layers, config.hidden)
-    case = OptionsCase(graph, *sizes, dropout=config.dropout, epochs=1, gcnii=config.gcnii)
+    case = OptionsCase(
+        graph, *sizes, dropout=config.dropout, epochs=1, gcnii=config.gcnii, options=Options.of(config)
+    )
     prepared = case.graph()
     stage = make_stage(case, graph=prepared)
     if drawn_biases:
@@ -103,6 +105,9 @@ def made_run(folder: Path, data: Data | Graph, *, drawn_biases: bool = True, **c
         with torch.no_grad():
             for weight in stage.modules.parameters():
                 weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.2)
+            for name, buffer in stage.modules.named_buffers():
+                if name.endswith(("running_mean", "running_var")):
+                    buffer.add_(torch.rand(buffer.shape, generator=generator))
     weights = weights_of(stage)
     predictions = Predictions(Volume(0, 0, 0), None, [0], [0], 0.0, 1.0)
     plan = PlanFile(case.plan(1), prepared.facts, predictions, "auto")
@@ -117,7 +122,7 @@ def weights_of(stage: Stage) -> dict[str, Tensor]:
     return {
         f"{layer.spec.name}.{name}": weight.detach().clone()
         for layer in stage.held_layers
-        for name, weight in layer.module.named_parameters()
+        for name, weight in layer.module.state_dict().items()
     }
 
 
