@@ -1,7 +1,7 @@
 """A model of one's own: GATv2 of torch_geometric, and edge MLPs from scratch, in a pipeline of two stages.
 
-`layers` yields factories of layers. The script trains it on the built-in graph, in two processes, and asks the
-run for predictions. From a shell the same is
+`layers` yields factories of layers. The script trains it on the built-in graph, in two processes, and asks
+the run for predictions. From a shell the same is
 
     gnnpipe train --model examples/own_model.py:layers --layers 4 --stages 2 --chunks 4
 

@@ -110,8 +110,9 @@ def _check_built_in(folder: RunFolder, config: RunConfig) -> None:
     """Raise ConfigError for a model of one's own, whose code is not run for that."""
     if is_code(config.model):
         raise ConfigError(
-            f"model: {shown(config.model)} is a model of your own, which has no form in plain torch_geometric "
-            f"other than its code; its best weights are in '{folder.path / MODEL}', and gnnpipe predict, or "
+            f"model: {shown(config.model)} is a model of your own, which has no form in plain "
+            f"torch_geometric other than its code; its best weights are in "
+            f"'{folder.path / MODEL}', and gnnpipe predict, or "
             "gnnpipe.open(RUN).predict(data), applies them to any graph"
         )
 
