@@ -284,7 +284,7 @@ def _check_contradictions(config: Resolved) -> None:
             f"staleness.lookahead: {staleness.lookahead} may leave rows stale, but --staleness exact allows "
             "none; leave one of them out"
         )
-    _check_batch_norm(config, exact=exact)
+    check_batch_norm(config)
     if config.devices is not None and config.plan != "auto":
         raise ConfigError(
             f"devices: {config.devices} says nothing without --plan auto; give it, or use --stages and "
@@ -303,8 +303,9 @@ def _check_contradictions(config: Resolved) -> None:
         )
 
 
-def _check_batch_norm(config: Resolved, *, exact: bool) -> None:
-    """Refuse exact training with several chunks where the norm reads all rows at once."""
+def check_batch_norm(config: Resolved) -> None:
+    """Raise ConfigError for exact training with several chunks where the norm reads all rows at once."""
+    exact = config.staleness.preset == "exact"
     several = (config.chunks or 1) > 1 if exact else config.staleness.lookahead == "exact"
     if config.norm == "batch" and several:
         raise ConfigError(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gnnpipe.config.run import HEADS, Model, Norm
+from gnnpipe.config.run import HEADS, Norm
 from gnnpipe.export.code import LINEAR, LOOPS, Code, Constants, Moved, gcnii_constants
 from gnnpipe.nn.models import ModelSpec
 
@@ -94,7 +94,7 @@ _GCN = Convolution(
     "GCNConv(*ends, normalize=False)", {"bias": Moved("bias"), **_pairs(weight="lin")},
     call="x, edge_index, edge_weight", normalizes=True,
 )  # fmt: skip
-CONVOLUTIONS: Mapping[Model, Convolution] = {
+CONVOLUTIONS: Mapping[str, Convolution] = {
     "gcn": _GCN,
     "sage": Convolution(
         "Sage", "GraphSAGE", "``x W_root + mean(weight * x of neighbours) W_rel + b``", ("GraphConv",),

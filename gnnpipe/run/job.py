@@ -9,9 +9,11 @@ from pathlib import Path
 import gnnpipe
 from gnnpipe.checkpoint.storage import StoredCheckpoint
 from gnnpipe.checkpoint.warm_start import WarmStart, warm_start
+from gnnpipe.config.checks import check_batch_norm
 from gnnpipe.config.code.place import is_code
 from gnnpipe.config.resolved import Resolved
-from gnnpipe.config.run import GraphConfig, LayoutConfig, Metric, PartBalance
+from gnnpipe.config.run import GraphConfig, LayoutConfig, Metric, Norm, PartBalance
+from gnnpipe.engine.batch_norms import has_batch_norm
 from gnnpipe.engine.layers.push import check_pushes
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.tables import TableSettings
@@ -26,7 +28,7 @@ from gnnpipe.graph.prepare.prepared import GraphFacts, PreparedGraph, prepare, p
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.loss import Loss
 from gnnpipe.nn.metrics import OF_RANKS
-from gnnpipe.nn.models import ModelSpec, spec_for
+from gnnpipe.nn.models import ModelSpec, build_stack, spec_for
 from gnnpipe.nn.own.code import checksum_of
 from gnnpipe.nn.own.model import check_layers
 from gnnpipe.nn.split_metrics import Measure
@@ -120,11 +122,13 @@ def reads_stale_rows(job: Job) -> bool:
 
 
 def plan_for(config: Resolved, data: Graph) -> Plan:
-    """The plan of a run on a graph; raises PlanError where they don't fit."""
+    """The plan of a run on a graph; raises PlanError, or ConfigError, where they don't fit."""
     staleness = config.staleness
     spec = spec_for(config, data, config.seed, config.gcnii)
-    # a model of one's own has as many layers as its function yields
-    config = replace(config, layers=spec.layers, hidden=spec.hidden)
+    if spec.own is not None:  # its layers are what its function yields, whatever the settings say
+        norm: Norm = "batch" if has_batch_norm(build_stack(spec)) else "none"
+        config = replace(config, layers=spec.layers, hidden=spec.hidden, norm=norm)
+        check_batch_norm(config)
     if staleness.lookahead == "exact" or staleness.preset == "exact":
         plan = exact_plan(config, staleness, data)
     else:
