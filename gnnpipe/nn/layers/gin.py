@@ -33,7 +33,7 @@ class GinLayer(Convolution):
     """
 
     drawn = ("weight",)
-    normalization = "none"
+    cost_kind, normalization = "gin", "none"
     weight: nn.Parameter
 
     def __init__(

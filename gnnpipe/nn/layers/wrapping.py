@@ -30,7 +30,7 @@ class GathersInside(Gathers[S]):
             raise TypeError(f"{type(conv).__name__} does not gather")
         self._gathers = conv
         self.aggregated, self.gradient_width = conv.aggregated, conv.gradient_width
-        self.weighed = conv.weighed
+        self.weighed, self.numbers_per_edge = conv.weighed, conv.numbers_per_edge
 
     def gather(self, saved: S, edges: Edges, table: Tensor) -> Tensor:
         return self._gathers.gather(saved.conv, edges, table)
