@@ -73,7 +73,7 @@ def _edge_rows(edges: EdgeFacts) -> Iterator[tuple[str, str]]:
     else:
         yield "weights", f"{edges.weights[0]:g} to {edges.weights[1]:g}"
     if edges.edge_dim or edges.num_types:
-        yield "of edges", f"{edges.edge_dim:,} columns of features; {edges.num_types:,} types"
+        yield "edge data", f"{edges.edge_dim:,} columns of features; {edges.num_types:,} types"
     least, low, middle, high, top, most = (f"{number:,}" for number in _six(edges.in_degree))
     quartiles = f"quartiles {low}, {middle}, {high}"
     yield "degree", f"{least} to {most}; {quartiles}; 99 % have at most {top} (edges that come in)"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +40,19 @@ def test_import_and_show(source: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["show", "graphs/mine", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["edges"]["num_given"] == 200
     assert [path.name for path in Path("graphs").iterdir()] == ["mine"]
+
+
+def test_columns_of_edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("e.csv").write_text("u,v,far,kind\n0,1,2.5,b\n1,2,0.5,a\n0,1,1,a\n")
+    assert main(["import", "e.csv", "--edge-features", "far", "--edge-type", "kind", "--out", "g"]) == 0
+    printed = capsys.readouterr().out
+    assert "far -> features of edges, kind -> type of edges" in printed
+    assert "edge data  1 columns of features; 2 types" in printed
+    graph = open_graph(Path("g"))
+    assert np.asarray(graph.edge_attr).tolist() == [[2.5], [1], [0.5]]
+    assert np.asarray(graph.edge_type).tolist() == [1, 0, 0]
+    assert graph.edge_type_names == ("a", "b")
 
 
 def test_features_are_made_of_the_edges(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,14 +26,26 @@ from gnnpipe.graph.data import Graph
 from gnnpipe.graph.ids import NodeIds
 from gnnpipe.graph.prepare import cache as cache_module
 from gnnpipe.graph.prepare.cache import Cache, Recipe, key_of, opened
-from gnnpipe.graph.prepare.fingerprint import fingerprint, folder_fingerprint, known_fingerprint
+from gnnpipe.graph.prepare.fingerprint import (
+    fingerprint,
+    folder_fingerprint,
+    known_fingerprint,
+    task_fingerprint,
+)
 from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare
 from gnnpipe.graph.prepare.stored import check_prepared
 from gnnpipe.graph.scaled_features import FeatureScaling
 from tests.graphs import random_graph
 
 RECIPE = Recipe(CutSpec(2, 3, 4.0), "gcn", 2)
-GRAPHS = [random_graph(30, 90, seed=1), random_graph(30, 90, seed=1, sparse_features=True, multilabel=True)]
+PLAIN = random_graph(30, 90, seed=1)
+WITH_EDGES = replace(
+    PLAIN,
+    edge_attr=torch.rand(PLAIN.num_edges, 2, generator=torch.Generator().manual_seed(0)),
+    edge_type=torch.arange(PLAIN.num_edges) % 3,
+    adjacency=PLAIN.adjacency.with_value(torch.ones(PLAIN.num_edges)),
+)
+GRAPHS = [PLAIN, random_graph(30, 90, seed=1, sparse_features=True, multilabel=True), WITH_EDGES]
 
 
 def changed(value: Any, where: int, field: str) -> Any:
@@ -79,6 +91,18 @@ def test_any_change_of_a_graph_changes_its_fingerprint(graph: Graph, field: str,
         return
     object.__setattr__(other, field, value)
     assert fingerprint(other) != fingerprint(graph)
+
+
+def test_a_task_is_known_by_what_its_edges_have() -> None:
+    """A graph whose edges have nothing has the hash that earlier versions wrote into plan.json."""
+    edge_index = torch.tensor([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]])
+    masks = [torch.arange(6) % 3 == index for index in range(3)]
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    graph = Graph.from_edge_index(edge_index, torch.ones(6, 2), labels, (masks[0], masks[1], masks[2]))
+    assert task_fingerprint(graph) == "416f9269b0fde9f418df638463287aaa"
+    found = {task_fingerprint(graph), task_fingerprint(replace(graph, edge_attr=torch.ones(5, 1)))}
+    found |= {task_fingerprint(replace(graph, edge_type=types)) for types in torch.eye(5).long()}
+    assert len(found) == 7
 
 
 def test_equal_graphs_have_equal_fingerprints(monkeypatch: pytest.MonkeyPatch) -> None:
