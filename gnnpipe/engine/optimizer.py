@@ -20,8 +20,8 @@ def make_optimizer(
 ) -> Optimizer:
     """Adam or AdamW over one stage's weights; the dense ends may have a weight decay of their own.
 
-    Frozen weights, which some convolutions of torch_geometric have, are left out: they have gradients of 0, and
-    weight decay would move them. A stage may be without weights.
+    Frozen weights, which some convolutions of torch_geometric have, are left out: weight decay would move
+    them, although their gradients are 0. A stage may be without weights.
     """
     ends = [layer for layer in modules.children() if isinstance(layer, Layer) and layer.width is None]
     dense = [weight for layer in ends for weight in layer.parameters() if weight.requires_grad]
