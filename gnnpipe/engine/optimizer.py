@@ -18,11 +18,16 @@ from gnnpipe.nn.layer import Layer
 def make_optimizer(
     modules: nn.Module, config: OptimizerSettings, lr: float, weight_decay: float
 ) -> Optimizer:
-    """Adam or AdamW over one stage's weights; the dense ends may have a weight decay of their own."""
+    """Adam or AdamW over one stage's weights; the dense ends may have a weight decay of their own.
+
+    Frozen weights, which some convolutions of torch_geometric have, are left out: weight decay would move
+    them, although their gradients are 0. A stage may be without weights.
+    """
     ends = [layer for layer in modules.children() if isinstance(layer, Layer) and layer.width is None]
-    dense = [weight for layer in ends for weight in layer.parameters()]
+    dense = [weight for layer in ends for weight in layer.parameters() if weight.requires_grad]
     dense_ids = {id(weight) for weight in dense}
-    convolutional = [weight for weight in modules.parameters() if id(weight) not in dense_ids]
+    learnt = [weight for weight in modules.parameters() if weight.requires_grad]
+    convolutional = [weight for weight in learnt if id(weight) not in dense_ids]
     dense_decay = weight_decay if config.dense_weight_decay is None else config.dense_weight_decay
     groups = [
         {"params": weights, "weight_decay": decay}
@@ -30,8 +35,9 @@ def make_optimizer(
         if weights
     ]
     # on a GPU one kernel steps all weights
-    fused = all(weight.is_cuda for weight in modules.parameters()) and bool(groups)
-    return (AdamW if config.name == "adamw" else Adam)(groups, lr=lr, betas=config.betas, fused=fused)
+    fused = all(weight.is_cuda for weight in learnt) and bool(groups)
+    made = AdamW if config.name == "adamw" else Adam
+    return made(groups or [{"params": []}], lr=lr, betas=config.betas, fused=fused)
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:

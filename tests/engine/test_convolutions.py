@@ -121,7 +121,7 @@ def autograd_epochs(case: Case, stack: list[LayerSpec]) -> Outcome:
             h = layer.conv(x, edge_index[:, order], **given)
             h = h if layer.skip is None else h + layer.skip(x)
             h = h if layer.norm is None else layer.norm(h)
-            h = h.clamp(min=0) if layer.relu else h
+            h = torch.relu(h) if layer.relu else h
         loss = mean_loss(h, case.data)
         found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         outcome.losses.append(float(loss.detach()))

@@ -45,6 +45,17 @@ def test_kind(name: str, kind: type) -> None:
     assert (group["lr"], group["weight_decay"], group["betas"]) == (0.5, 0.25, (0.1, 0.2))
 
 
+def test_frozen_weights_stay() -> None:
+    module = nn.Linear(2, 2)
+    module.weight.requires_grad_(False)
+    before = module.weight.clone()
+    for weight in module.parameters():
+        weight.grad = torch.zeros_like(weight)
+    make_optimizer(module, OptimizerSettings("adam"), 0.5, 0.25).step()
+    assert torch.equal(module.weight, before)
+    assert make_optimizer(nn.ReLU(), OptimizerSettings("adam"), 0.5, 0.25).step() is None
+
+
 def test_clipping_counts_all_stages() -> None:
     module = nn.Linear(2, 1, bias=False)
     module.weight.grad = torch.tensor([[3.0, 0.0]])

@@ -71,24 +71,8 @@ class Call:
         """
         parameters = list(inspect.signature(conv.forward).parameters.values())
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        names = [p.name for p in named]
-        needed = [p.name for p in named if p.default is p.empty]
-        unknown = [name for name in needed[1:] if name not in (*HANDED, "edge_index")]
-        needed_or_any = [*needed, *(p.name for p in parameters if p not in named)]
-        wanted = [f"{name} ({WANTED[name]})" for name in needed_or_any if name in WANTED]
-        if wanted:
-            raise Refused(f"its forward needs {wanted[0]}")
-        if unknown and "edge_index" in names:
-            raise Refused(
-                f"its forward needs {shown(', '.join(unknown))}; it is given x, edge_index and, where it "
-                f"takes them, {', '.join(HANDED[:-1])}"
-            )
-        if names[1:2] != ["edge_index"]:
-            raise Refused(
-                f"its forward takes ({shown(', '.join(names))}), not (x, edge_index, ...); if it finds "
-                "neighbours itself it needs all rows, which a chunk does not have: make the graph once, and "
-                "use EdgeConv; if its edges have another name, call them edge_index"
-            )
+        names, needed = [p.name for p in named], [p.name for p in named if p.default is p.empty]
+        _check(names, needed, [p.name for p in parameters if p not in named])
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             names += _taken_inside(conv)
         return cls(frozenset(names) & frozenset(HANDED), frozenset(needed) & frozenset(HANDED))
@@ -114,6 +98,31 @@ class Call:
         tensors = {name: value for name, value in given.items() if name in self.takes and value is not None}
         sizes = {"size": size} if "size" in self.takes else {}
         return conv(x, edge_index, **tensors, **sizes)
+
+
+def _check(names: list[str], needed: list[str], collected: list[str]) -> None:
+    """Raise Refused unless a forward is of the kind that `Call` makes.
+
+    Args:
+        names: its arguments.
+        needed: those without a default.
+        collected: names of ``*args`` and ``**kwargs``.
+    """
+    wanted = [f"{name} ({WANTED[name]})" for name in (*needed, *collected) if name in WANTED]
+    if wanted:
+        raise Refused(f"its forward needs {wanted[0]}")
+    unknown = [name for name in needed[1:] if name not in (*HANDED, "edge_index")]
+    if unknown and "edge_index" in names:
+        raise Refused(
+            f"its forward needs {shown(', '.join(unknown))}; it is given x, edge_index and, where it takes "
+            f"them, {', '.join(HANDED[:-1])}"
+        )
+    if names[1:2] != ["edge_index"]:
+        raise Refused(
+            f"its forward takes ({shown(', '.join(names))}), not (x, edge_index, ...); if it finds "
+            "neighbours itself it needs all rows, which a chunk does not have: make the graph once, and "
+            "use EdgeConv; if its edges have another name, call them edge_index"
+        )
 
 
 def _taken_inside(conv: nn.Module) -> list[str]:

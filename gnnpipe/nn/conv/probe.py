@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from gnnpipe.errors import shown
 from gnnpipe.nn.conv.call import Call, Refused
 
+M = TypeVar("M", bound=nn.Module)
 NUM_NODES = 4
 # Attributes in which convolutions keep the width of their input rows, and that of features of edges.
 WIDTHS = ("in_channels", "channels", "in_features")
@@ -46,7 +48,7 @@ def aside(seed: int = 0) -> Iterator[None]:
         yield
 
 
-def on_cpu(module: nn.Module) -> nn.Module:
+def on_cpu(module: M) -> M:
     """A copy on the CPU; weights that have shapes alone (on the meta device) become random numbers."""
     if not any(tensor.is_meta for tensor in _tensors(module)):
         return copy.deepcopy(module).cpu()

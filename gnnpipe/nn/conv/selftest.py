@@ -110,18 +110,18 @@ def right_form(found: dict[Form, Failure]) -> Form | None:
 
 def whole(subject: Subject, trial: Trial, dtype: torch.dtype) -> Answer:
     """Run a copy on a whole graph, as torch_geometric does."""
-    conv, x = _copy(subject, trial, dtype), rows_of(subject, trial, dtype)
+    conv, x = _copy(subject, trial, dtype), random_rows(subject.in_features, trial.seed, dtype)
     graph = trial.graph.to(dtype)
 
     def run() -> Tensor:
         return subject.call(conv, x, graph.edge_index, graph, (NUM_NODES, NUM_NODES))
 
-    return _answer(conv, x, run)
+    return answer_of(conv, x, run)
 
 
 def in_chunks(subject: Subject, form: Form, trial: Trial, dtype: torch.dtype) -> Answer:
     """Run a copy chunk by chunk."""
-    conv, x = _copy(subject, trial, dtype), rows_of(subject, trial, dtype)
+    conv, x = _copy(subject, trial, dtype), random_rows(subject.in_features, trial.seed, dtype)
     edges = trial.graph.to(dtype).edges
 
     def run() -> Tensor:
@@ -134,13 +134,13 @@ def in_chunks(subject: Subject, form: Form, trial: Trial, dtype: torch.dtype) ->
             outs.append(out)
         return torch.cat(outs)
 
-    return _answer(conv, x, run)
+    return answer_of(conv, x, run)
 
 
-def rows_of(subject: Subject, trial: Trial, dtype: torch.dtype) -> Tensor:
-    """Input rows of a trial, a leaf."""
-    g = torch.Generator().manual_seed(trial.seed)
-    rows = torch.randn(NUM_NODES, subject.in_features, generator=g, dtype=torch.float64)
+def random_rows(in_features: int, seed: int, dtype: torch.dtype) -> Tensor:
+    """Input rows, a leaf."""
+    g = torch.Generator().manual_seed(seed)
+    rows = torch.randn(NUM_NODES, in_features, generator=g, dtype=torch.float64)
     return rows.to(dtype).requires_grad_()
 
 
@@ -219,7 +219,8 @@ def _failure(
     return None
 
 
-def _answer(conv: nn.Module, x: Tensor, run: Callable[[], Tensor]) -> Answer:
+def answer_of(conv: nn.Module, x: Tensor, run: Callable[[], Tensor]) -> Answer:
+    """Run a copy, and differentiate it; raises Refused if its output has no gradient."""
     with counting(conv) as counted:
         out = run()
     if not isinstance(out, Tensor) or not out.requires_grad:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from gnnpipe.nn.conv.probe import on_cpu
+from gnnpipe.nn.conv.probe import M, on_cpu
 
 
-def still(conv: nn.Module, dtype: torch.dtype, *, training: bool) -> nn.Module:
+def still(conv: M, dtype: torch.dtype, *, training: bool) -> M:
     """A copy without dropout, whose weights are moved a little; batch norms normalise by random constants.
 
     Weights that begin at 0 or 1 hide what they multiply. The generator of the process draws.

@@ -10,7 +10,9 @@ from torch.nn.parameter import UninitializedParameter
 
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.graph.prepare.normalize import Normalization
+from gnnpipe.nn.block import BlockLayer
 from gnnpipe.nn.conv import Conv
+from gnnpipe.nn.conv.blocktest import check_block_layer
 from gnnpipe.nn.conv.sample import EdgeKinds
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.jump import Jump
@@ -205,10 +207,13 @@ def check_layers(own: OwnModel) -> None:
 
 
 def _check(own: OwnModel, layer: Layer) -> None:
+    kinds = EdgeKinds(own.edge_dim, own.num_edge_types)
     if isinstance(layer, Rows):
         check_rows(layer)
     elif isinstance(layer, Conv):
-        layer.settle(EdgeKinds(own.edge_dim, own.num_edge_types))
+        layer.settle(kinds)
+    elif isinstance(layer, BlockLayer):
+        check_block_layer(layer, kinds, outline_of(own).normalization)
 
 
 def _about(layer: Layer) -> str:

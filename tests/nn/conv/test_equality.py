@@ -73,7 +73,7 @@ def test_what_is_around_it(
             centred = out - out.mean(dim=1, keepdim=True)
             out = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
             out = out * layer.norm.weight + layer.norm.bias
-        return out.clamp(min=0) if acts else out
+        return torch.where(out > 0, out, 0.0) if acts else out
 
     x = torch.randn(NUM_NODES, ROWS, dtype=torch.float64)
     ours = results(layer, lambda rows: in_chunks(layer, rows, graph.edges, cuts), x)
