@@ -146,6 +146,8 @@ def _spec_of(folder: RunFolder, config: RunConfig, weights: Mapping[str, Tensor]
 
 def _check_edges(folder: RunFolder, spec: ModelSpec, *, weighted: bool) -> None:
     """Refuse what the exported code does not compute: weights or features of edges, for some models."""
+    if spec.own is not None:  # its code is exported as it is
+        return
     conv = CONVOLUTIONS[spec.model]
     what = "features" if spec.edge_dim else "weights" if weighted and conv.weighs else ""
     if what:
