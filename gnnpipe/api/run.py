@@ -88,7 +88,7 @@ class Run:
         assert isinstance(answers, Embeddings)
         return answers
 
-    def to_pyg(self) -> torch.nn.Module:
+    def to_pyg(self, *, model: str | None = None) -> torch.nn.Module:
         """The model with its best weights so far, as a module of torch_geometric's layers in evaluation mode.
 
         ``model(x, edge_index, edge_weight=None)`` takes the tensors of the graph as they were before training
@@ -96,17 +96,27 @@ class Run:
         docstring of its ``forward`` says what it expects. ``torch.save`` its ``state_dict()``, not itself, as
         its class is in no file.
 
+        A model of one's own is a module of gnnpipe's layers: ``model(data)``, with a
+        `torch_geometric.data.Data`.
+
+        Args:
+            model: place of the code of a model of one's own, if its file has moved, or lies in the run's
+                folder, which may be somebody else's.
+
         Raises:
             UserError: the run has no weights yet, or its files are damaged.
         """
-        return to_module(RunFolder(self.folder))
+        return to_module(RunFolder(self.folder), model)
 
-    def export(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    def export(
+        self, out: str | os.PathLike[str], *, overwrite: bool = False, model: str | None = None
+    ) -> Path:
         """Write the module that `to_pyg` returns: its code, which needs no gnnpipe, and its weights.
 
         Args:
             out: folder, which appears when it is complete.
             overwrite: whether to replace an exported model that stands there.
+            model: as for `to_pyg`.
 
         Returns:
             ``out``.
@@ -115,7 +125,7 @@ class Run:
             UserError: something else stands there or it can't be written; also as `to_pyg`.
         """
         path = path_of("out", out, "a folder to write")
-        export(RunFolder(self.folder), path, overwrite=overwrite)
+        export(RunFolder(self.folder), path, overwrite=overwrite, model=model)
         return path
 
     def frame(self) -> pandas.DataFrame:

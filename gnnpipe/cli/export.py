@@ -30,17 +30,21 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--overwrite", action="store_true", help="Replace the exported model that --out holds."
     )
+    parser.add_argument(
+        "--model", type=Value("model", str), metavar="FILE.py:FUNCTION",
+        help="Place of the run's own model, if its file has moved, or lies in the folder of the run.",
+    )  # fmt: skip
     chosen = parser.read(arguments)
     check_is_run(Path(chosen.run), "run")
     from gnnpipe.export.module import FILES, SOURCE, export  # PyTorch takes seconds to import
     from gnnpipe.records.folder import RunFolder
 
     out = Path(chosen.out)
-    trained = export(RunFolder(Path(chosen.run)), out, overwrite=chosen.overwrite)
+    trained = export(RunFolder(Path(chosen.run)), out, overwrite=chosen.overwrite, model=chosen.model)
     reached, spec = trained.reached, trained.spec
     of = f" of epoch {reached.best_epoch + 1}" if reached else ""
     of += "" if trained.finished else ", the best so far of a run that is not finished"
-    names = ", ".join(sorted(FILES - {"__pycache__"}))
+    names = ", ".join(sorted(name for name in FILES - {"__pycache__"} if (out / name).exists()))
     sys.stdout.write(
         f"{spec.model} of {spec.layers} layers with the weights{of}: {names} in {out}\n"
         f"an example of its use: python {shlex.quote(str(out / SOURCE))}\n"

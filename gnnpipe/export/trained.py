@@ -13,6 +13,7 @@ from gnnpipe.checkpoint.names import MODEL
 from gnnpipe.config.catalog import SYNTHETIC
 from gnnpipe.config.checks import check_fields, check_graph_config
 from gnnpipe.config.code.place import is_code
+from gnnpipe.config.code.trust import check_code
 from gnnpipe.config.keywords import configured
 from gnnpipe.config.run import RunConfig
 from gnnpipe.errors import ConfigError, DataError, shown
@@ -76,8 +77,12 @@ class Trained:
         return self.task == "regression"
 
 
-def read_trained(folder: RunFolder) -> Trained:
-    """Read the model of a run, finished or not.
+def read_trained(folder: RunFolder, model: str | None = None) -> Trained:
+    """Read the model of a run, finished or not. The code of one's own is run.
+
+    Args:
+        folder: of the run.
+        model: place of the code of a model of one's own, if the user names it; None for the run's.
 
     Raises:
         ConfigError: the folder is no run's, its settings can't be used, or it has no weights yet.
@@ -86,7 +91,10 @@ def read_trained(folder: RunFolder) -> Trained:
     check_is_run(folder.path, "run")
     config = configured(RunConfig(), folder.settings())
     check_fields(config)
-    _check_built_in(folder, config)
+    if model is None:
+        check_code(config.model, [(folder.path, config.model)])
+    elif is_code(config.model):
+        config = replace(config, model=model)
     check_graph_config(replace(config, dataset=SYNTHETIC, graph=None))  # the graph itself is not needed
     about, weights = _read_weights(folder)
     spec = _spec_of(folder, config, weights)
@@ -106,16 +114,6 @@ def read_trained(folder: RunFolder) -> Trained:
     finished = (folder.path / SUMMARY).exists()
     outputs = (task, names, standard)
     return Trained(config, spec, *outputs, scaling, graph.weighted, weights, finished, _reached(about))
-
-
-def _check_built_in(folder: RunFolder, config: RunConfig) -> None:
-    """Raise ConfigError for a model of one's own, whose code is not run for that."""
-    if is_code(config.model):
-        raise ConfigError(
-            f"model: {shown(config.model)} is a model of your own, which has no form in plain "
-            f"torch_geometric other than its code; its best weights are in '{folder.path / MODEL}', and "
-            "gnnpipe predict, or gnnpipe.open(RUN).predict(data), applies them to any graph"
-        )
 
 
 def _read_weights(folder: RunFolder) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -148,6 +146,8 @@ def _spec_of(folder: RunFolder, config: RunConfig, weights: Mapping[str, Tensor]
 
 def _check_edges(folder: RunFolder, spec: ModelSpec, *, weighted: bool) -> None:
     """Refuse what the exported code does not compute: weights or features of edges, for some models."""
+    if spec.own is not None:  # its code is exported as it is
+        return
     conv = CONVOLUTIONS[spec.model]
     what = "features" if spec.edge_dim else "weights" if weighted and conv.weighs else ""
     if what:

@@ -13,7 +13,6 @@ from gnnpipe.config.checks import check_batch_norm
 from gnnpipe.config.code.place import is_code
 from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import GraphConfig, LayoutConfig, Metric, Norm, PartBalance
-from gnnpipe.engine.batch_norms import has_batch_norm
 from gnnpipe.engine.layers.push import check_pushes
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.tables import TableSettings
@@ -28,7 +27,7 @@ from gnnpipe.graph.prepare.prepared import GraphFacts, PreparedGraph, prepare, p
 from gnnpipe.graph.sources.datasets import load_dataset
 from gnnpipe.nn.loss import Loss
 from gnnpipe.nn.metrics import OF_RANKS
-from gnnpipe.nn.models import ModelSpec, build_stack, spec_for
+from gnnpipe.nn.models import ModelSpec, spec_for
 from gnnpipe.nn.own.code import checksum_of
 from gnnpipe.nn.own.model import check_layers
 from gnnpipe.nn.split_metrics import Measure
@@ -125,8 +124,9 @@ def plan_for(config: Resolved, data: Graph) -> Plan:
     """The plan of a run on a graph; raises PlanError, or ConfigError, where they don't fit."""
     staleness = config.staleness
     spec = spec_for(config, data, config.seed, config.gcnii)
-    if spec.own is not None:  # its layers are what its function yields, whatever the settings say
-        norm: Norm = "batch" if has_batch_norm(build_stack(spec)) else "none"
+    listed = spec.architecture.listed
+    if listed is not None:  # its layers are what its function yields, whatever the settings say
+        norm: Norm = "batch" if listed.has_batch_norm else "none"
         config = replace(config, layers=spec.layers, hidden=spec.hidden, norm=norm)
         check_batch_norm(config)
     if staleness.lookahead == "exact" or staleness.preset == "exact":

@@ -183,6 +183,10 @@ def _check_alike(jobs: list[tuple[Job, str | None]]) -> None:
     same = "install the same versions on all, with pymetis, and with kaminpar on all hosts or on none"
     if any(other.plan != first.plan for other, _ in jobs):
         raise PlanError(f"the hosts came to different plans; {same}")
+    if any(other.spec.checksum != first.spec.checksum for other, _ in jobs):
+        raise ConfigError(
+            f"model: the hosts read different code of {first.spec.model}; give all the same file"
+        )
     # after a restart the first host alone may know that there is a checkpoint, which needs no other weights
     if len({other.warm_start.fingerprint for other, _ in jobs if other.warm_start}) > 1:
         raise ConfigError("warm-start: the hosts read different weights; give all of them the same file")

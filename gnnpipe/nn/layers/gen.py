@@ -63,6 +63,8 @@ class GenLayer(_Gen):
     Args: as `_Gen`.
     """
 
+    cost_kind = "gen"
+
     def __init__(
         self,
         hidden: int,

@@ -10,6 +10,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.graph.prepare.normalize import Normalization
+from gnnpipe.nn.batch_norm import BatchNorm
 from gnnpipe.nn.block import BlockLayer
 from gnnpipe.nn.conv import Conv
 from gnnpipe.nn.conv.blocktest import check_block_layer
@@ -37,6 +38,8 @@ class Item:
     """Adjacency that it wants; None if any will do."""
     reads_edges: bool
     """Whether it reads features or types of edges."""
+    has_batch_norm: bool
+    """Whether there is a batch norm inside."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Outline:
     def reads_edges(self) -> bool:
         """Whether a layer reads features or types of edges."""
         return any(item.reads_edges for item in self.items)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether a layer has a batch norm inside."""
+        return any(item.has_batch_norm for item in self.items)
 
     @property
     def hidden(self) -> int:
@@ -95,6 +103,7 @@ def outline_of(own: OwnModel) -> Outline:
                     _about(layer),
                     layer.normalization,
                     layer.reads_edges,
+                    any(isinstance(module, BatchNorm) for module in layer.modules()),
                 )
             )
             if not number:
