@@ -77,8 +77,10 @@ class BlockRunner(Runner[BlockLayer, SavedBlock], Pushes[SavedBlock]):
             return
         devices = [edges.matrix.col.device] if edges.matrix.col.is_cuda else []
         with torch.random.fork_rng(devices):
-            # one seed for each epoch and layer (the key) and each tile
-            torch.manual_seed((saved.drop.key + edges.start) % 2**63)
+            # One seed for each draw of masks and layer (the key) and each tile. Rows of a table are numbered
+            # anew in each part: a tile's first node tells it from those of other parts too.
+            nodes = saved.drop.node_id
+            torch.manual_seed((saved.drop.key + (int(nodes[0]) if len(nodes) else 0)) % 2**63)
             yield
 
     def forward_update(self, saved: SavedBlock, z: Given, h0: Given, out: Tensor) -> None:

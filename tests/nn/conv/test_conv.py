@@ -108,26 +108,27 @@ def test_skip() -> None:
 
 
 def test_dropout_inside_is_the_same_both_times() -> None:
-    """The rows that are made again on the way back have the masks of the way forward; epochs differ."""
+    """Rows that are made again on the way back have the masks of the way forward; epochs and parts differ."""
     torch.manual_seed(0)
     layer = Conv(pyg.GATConv(8, 4, dropout=0.6, add_self_loops=False, edge_dim=2))
     layer.settle(EdgeKinds(2))
     runner = BlockRunner(layer, "any")
     edges = sample(EdgeKinds(2), 0).to(torch.float32).edges.rows(*CHUNKS[0])
-    table, nodes = torch.randn(NUM_NODES, 8), torch.arange(edges.num_rows)
+    table = torch.randn(NUM_NODES, 8)
 
-    def saved(epoch: int) -> object:
+    def saved(epoch: int, first: int = 0) -> object:
+        nodes = torch.arange(edges.num_rows) + first
         return runner.saved(Dropout(0.0, dropout_key(0, epoch, 0), nodes), [])
 
     outs = []
-    for epoch in (0, 0, 1):
+    for keys in ((0, 0), (0, 0), (1, 0), (0, 500)):
         out = torch.empty(edges.num_rows, layer.out_features)
-        runner.combine(saved(epoch), edges, table, out)  # type: ignore[arg-type]
+        runner.combine(saved(*keys), edges, table, out)  # type: ignore[arg-type]
         outs.append(out)
     assert torch.equal(outs[0], outs[1])
     assert not torch.allclose(outs[0], outs[2])
-    # the output is linear in the bias and the gradient of attention's weights is not; an inner product with
-    # the same masks is the derivative along the rows
+    assert not torch.allclose(outs[0], outs[3])  # the same rows of another part's table
+    # with the same masks both times, the gradient is the slope along a small step
     step = torch.randn_like(table) * 1e-3
     direction = torch.randn_like(outs[0])
     own, referenced = runner.push(saved(0), edges, table, direction)  # type: ignore[arg-type]
