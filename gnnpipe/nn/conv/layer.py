@@ -125,7 +125,8 @@ class Conv(BlockLayer):
 
     def extra_repr(self) -> str:
         """Settings, for printing."""
-        return f'form={self.form}, edges="{self.edges}"'
+        settled = "" if self.form is None else f", form={self.form}"
+        return f"edges={self.edges}{settled}"
 
     def _behind(self, rows: Tensor, own: Tensor) -> Tensor:
         """Output rows from those of the convolution."""
