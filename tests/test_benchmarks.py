@@ -226,3 +226,15 @@ def test_readers_of_tables_agree(tmp_path: Path) -> None:
         found = [tables.measure(library, tmp_path / name) for library in tables.READERS]
         assert found[0]["rows"] == found[1]["rows"] == 1000
         assert found[0]["checksum"] == found[1]["checksum"]
+
+
+def test_attention_is_compared_on_equal_terms() -> None:
+    """Both sides have as many weights, and the ways to pull are all timed."""
+    from benchmarks.attention import models, pulls, pyg
+
+    ours = [weight for build in models.gat(7, 5, 3) for weight in build().parameters()]
+    theirs = list(pyg.Attention("gat", 7, 5, 3).parameters())
+    assert sum(weight.numel() for weight in ours) == sum(weight.numel() for weight in theirs)
+    pushed = [weight for build in models.pushed(7, 5, 3) for weight in build().parameters()]
+    assert len(pushed) == len(theirs)
+    assert all(milliseconds > 0 for milliseconds in pulls.measured(1, 200, 1).values())

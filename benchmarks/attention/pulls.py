@@ -48,8 +48,8 @@ def _ways(tiles: list[Csr], num_nodes: int) -> dict[str, Callable[[], Any]]:
     weights = [torch.rand(tile.num_entries) for tile in tiles]
     by_entry = [torch.rand(tile.num_entries * HEADS) for tile in tiles]
     ops = TorchOps()
-    blocks = [edges._blocks(BLOCKS) for edges in heads]
-    odds = [edges._blocks(HEADS) for edges in heads]
+    blocks = [edges.blocks(BLOCKS, HEADS) for edges in heads]
+    odds = [edges.blocks(HEADS, HEADS) for edges in heads]
 
     def bags(matrices: list[Csr], values: list[Tensor], rows: Tensor) -> None:
         for matrix, value in zip(matrices, values, strict=True):

@@ -12,10 +12,11 @@ Tensors of one number for each of these entries are *by entry* here, those for e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gnnpipe import ops
@@ -33,7 +34,7 @@ class HeadEdges:
     """int ``[num_rows * num_heads + 1]``: where each (row, head) begins."""
     lengths: Tensor
     """int64 ``[num_rows * num_heads]``: number of its entries."""
-    _by_blocks: dict[int, Csr] = field(default_factory=dict, repr=False, compare=False)
+    _by_blocks: dict[tuple[int, int], Csr] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, matrix: Csr, num_heads: int) -> HeadEdges:
@@ -123,31 +124,49 @@ class HeadEdges:
         """By row, the sum of values by entry: ``[num_rows, num_heads]``."""
         return self.weighted_sum(values, values.new_ones(self.referenced.numel(), self.num_heads))
 
-    def pull(self, weights: Tensor, table: Tensor, width: int) -> Tensor:
-        """The weighted sum of the sources' rows: ``[num_rows, num_heads, width]``.
+    def pull(self, weights: Tensor, table: Tensor, width: int, columns: int | None = None) -> Tensor:
+        """The weighted sums of the sources' rows, ``[num_rows, columns]``: ``width`` columns for each head.
 
         Args:
             weights: by entry.
             table: contiguous ``[num_table_rows, columns]``, which begins with ``width`` columns for each
-                head. With several heads, ``columns`` is a multiple of ``width``.
+                head. With several heads, its number of columns is a multiple of ``width``.
             width: columns of a head.
+            columns: columns of the result, if it has more than those sums: what is behind them has to be
+                written over. With several heads, a multiple of ``width``.
         """
-        backend = ops.of(table.device)
-        columns = table.shape[1]
-        if columns % width:  # one head, whose rows are read as they are, tail and all
-            product = backend.pull(self._blocks(1).with_value(weights), table)
-            return product[:, :width].unsqueeze(1)
-        product = backend.pull(self._blocks(columns // width).with_value(weights), table.view(-1, width))
-        return product.view(-1, self.num_heads, width)
+        backend, used = ops.of(table.device), self.num_heads * width
+        columns = used if columns is None else columns
+        if table.shape[1] % width:  # one head, whose rows are read as they are, tail and all
+            product = backend.pull(self.blocks(1, 1).with_value(weights), table)
+            return product[:, :columns]
+        made = max(columns // width, self.num_heads)
+        matrix = self.blocks(table.shape[1] // width, made)
+        product = backend.pull(matrix.with_value(weights), table.view(-1, width)).view(-1, made * width)
+        return product if made * width == columns else F.pad(product, (0, columns - made * width))
 
-    def _blocks(self, blocks: int) -> Csr:
-        if blocks not in self._by_blocks:
-            self._by_blocks[blocks] = (
-                self.matrix
-                if blocks == self.num_heads == 1
-                else self._over(self.matrix.col, blocks, self.matrix.num_cols)
-            )
-        return self._by_blocks[blocks]
+    def blocks(self, read: int, made: int) -> Csr:
+        """The matrix over a table whose rows are cut into blocks.
+
+        Args:
+            read: blocks of a row of the table.
+            made: blocks of a row of the product; those behind the heads' are empty.
+        """
+        key = (read, made)
+        if key not in self._by_blocks:
+            if read == made == self.num_heads == 1:
+                self._by_blocks[key] = self.matrix
+            elif made > self.num_heads:
+                self._by_blocks[key] = self._with_empty(self.blocks(read, self.num_heads), made)
+            else:
+                self._by_blocks[key] = self._over(self.matrix.col, read, self.matrix.num_cols)
+        return self._by_blocks[key]
+
+    def _with_empty(self, matrix: Csr, made: int) -> Csr:
+        starts = matrix.rowptr[:-1].view(-1, self.num_heads)
+        ends = matrix.rowptr[self.num_heads :: self.num_heads].unsqueeze(1)
+        starts = torch.cat([starts, ends.expand(-1, made - self.num_heads)], dim=1)
+        return replace(matrix, rowptr=torch.cat([starts.reshape(-1), matrix.rowptr[-1:]]), structure={})
 
 
 def padded(columns: int, heads: int, width: int) -> int:

@@ -110,6 +110,19 @@ def per_head(attention: Tensor) -> Tensor:
     return matrix.view(heads * width, heads)
 
 
+def add_products(gradient: Tensor, rows: Tensor, factors: Tensor) -> None:
+    """Add to the gradient of weights that rows are multiplied with, head by head.
+
+    Args:
+        gradient: ``[heads, head_width]``.
+        rows: ``[n, heads * head_width]``.
+        factors: gradient of the products, ``[n, heads]``.
+    """
+    # all pairs of heads: still faster than a product of each head's columns
+    pairs = (factors.t() @ rows).view(len(gradient), *gradient.shape)
+    gradient.add_(pairs.diagonal(dim1=0, dim2=1).t())
+
+
 @dataclass(frozen=True)
 class Piece:
     """Consecutive rows with their edges, few enough that a row for each edge stays in the cache."""
@@ -154,7 +167,7 @@ class Softmax:
     weights: Tensor
     """By entry; not divided by ``total`` yet, as fewer divisions do afterwards."""
     total: Tensor
-    """``[num_rows, heads, 1]``; 1 for a row without entries."""
+    """``[num_rows, heads]``; 1 for a row without entries."""
     logsumexp: Tensor
     """``[num_rows, heads]``; 0 for a row without entries."""
 
@@ -168,7 +181,13 @@ class Softmax:
         empty = total == 0
         total = total + empty
         ceilings = ceilings if common else ceilings.view_as(total)
-        return cls(weights, total.unsqueeze(2), (total.log() + ceilings).masked_fill_(empty, 0.0))
+        return cls(weights, total, (total.log() + ceilings).masked_fill_(empty, 0.0))
+
+    def mean(self, rows: Tensor) -> Tensor:
+        """Divide sums with the weights, ``[num_rows, heads * width]``, by their total, in place."""
+        heads = self.total.shape[1]
+        rows.unflatten(1, (heads, rows.shape[1] // heads)).div_(self.total.unsqueeze(2))
+        return rows
 
 
 def softmax_again(logits: Tensor, logsumexp: Tensor) -> Tensor:
@@ -194,17 +213,16 @@ class SavedAttention(SavedInput):
 
 
 A = TypeVar("A", bound=Attention)
+S = TypeVar("S", bound=SavedAttention)
 
 
-class AttentionRunner(WrittenOut[A, SavedAttention], Gathers[SavedAttention]):
+class AttentionRunner(WrittenOut[A, S], Gathers[S]):
     """Runner of a layer that attends.
 
     Args:
         layer: the layer.
         rows: origin of its input rows.
     """
-
-    saved = SavedAttention
 
     def __init__(self, layer: A, rows: InputRows) -> None:
         super().__init__(layer)
@@ -219,7 +237,7 @@ class AttentionRunner(WrittenOut[A, SavedAttention], Gathers[SavedAttention]):
     def padded_gradient(self) -> int:
         """Columns of the rows of the gradient table."""
 
-    def forward_update(self, saved: SavedAttention, z: Tensor, h0: object, out: Tensor) -> None:
+    def forward_update(self, saved: S, z: Tensor, h0: object, out: Tensor) -> None:
         layer = self.layer
         rows = z if layer.concat else layer.by_head(z).mean(dim=1)
         if layer.bias is None:
@@ -229,9 +247,7 @@ class AttentionRunner(WrittenOut[A, SavedAttention], Gathers[SavedAttention]):
         if layer.relu:
             out.relu_()
 
-    def backward_update(
-        self, saved: SavedAttention, gradient: Tensor, z_gradient: Tensor, h0_gradient: object
-    ) -> None:
+    def backward_update(self, saved: S, gradient: Tensor, z_gradient: Tensor, h0_gradient: object) -> None:
         layer = self.layer
         if layer.bias is not None:
             grad_of(layer.bias).add_(gradient.sum(dim=0))
@@ -240,7 +256,7 @@ class AttentionRunner(WrittenOut[A, SavedAttention], Gathers[SavedAttention]):
         else:
             layer.by_head(z_gradient).copy_(gradient.unsqueeze(1)).div_(layer.heads)
 
-    def back_through_dropout(self, saved: SavedAttention, h_gradient: Tensor) -> None:
+    def back_through_dropout(self, saved: S, h_gradient: Tensor) -> None:
         """Differentiate the dropout of the input rows, and the ReLU in front of it if there is one."""
         if self._rows == "relu":
             saved.back(h_gradient)

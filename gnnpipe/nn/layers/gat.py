@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from gnnpipe.nn.layers.attention import (
     AttentionRunner,
     SavedAttention,
     Softmax,
+    add_products,
     attention_weights,
     per_head,
     pieces,
@@ -78,18 +81,9 @@ class GatLayer(Attention):
     def aggregate(self, edges: Edges, table: Tensor, carry: Tensor) -> Tensor:
         """The weighted sums."""
         heads = HeadEdges.of(edges.matrix, self.heads)
-        softmax = self.attend(heads, edges, table, carry)
-        return self.weighted(heads, softmax, table)
-
-    def attend(self, heads: HeadEdges, edges: Edges, table: Tensor, t: Tensor) -> Softmax:
-        """The softmax of the edges into some rows."""
-        logits = self.inputs(heads, edges, table, t)
-        return Softmax.of(F.leaky_relu_(logits, self.negative_slope), heads)
-
-    def weighted(self, heads: HeadEdges, softmax: Softmax, table: Tensor) -> Tensor:
-        """The weighted sums of the sources' rows, ``[n, columns]``."""
-        z = heads.pull(softmax.weights, table, self.head_width)
-        return z.div_(softmax.total).reshape(-1, self.columns)
+        logits = F.leaky_relu_(self.inputs(heads, edges, table, carry), self.negative_slope)
+        softmax = Softmax.of(logits, heads)
+        return softmax.mean(heads.pull(softmax.weights, table, self.head_width))
 
     def inputs(self, heads: HeadEdges, edges: Edges, table: Tensor, t: Tensor) -> Tensor:
         """Inputs of the LeakyReLU by entry: ``s_j + t_i + u_ij``."""
@@ -105,7 +99,16 @@ class GatLayer(Attention):
         return inputs.add_(u.view(-1).index_select(0, heads.order))
 
 
-class GatRunner(AttentionRunner[GatLayer]):
+@dataclass
+class SavedGat(SavedAttention):
+    """Also what t's gradient is made of, unless edges have features: sums over edges of ``w_ij x_j``, and of
+    ``w_ij``. To make them again on the way back takes a twelfth of an epoch, for a fifth less memory."""
+
+    y: Tensor = field(init=False)
+    share: Tensor = field(init=False)
+
+
+class GatRunner(AttentionRunner[GatLayer, SavedGat]):
     """Runs `GatLayer`. Rows of the gradient table are ``[G, c | logsumexp, t]``.
 
     With ``l'`` the LeakyReLU's derivative at ``s_j + t_i + u_ij`` and ``w_ij = alpha_ij l'_ij``, heads apart:
@@ -119,6 +122,8 @@ class GatRunner(AttentionRunner[GatLayer]):
         u_ij: w_ij (<G_i, x_j> - c_i)
     """
 
+    saved = SavedGat
+
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> GatRunner | None:
         return cls(layer, rows) if type(layer) is GatLayer else None
@@ -127,7 +132,7 @@ class GatRunner(AttentionRunner[GatLayer]):
         layer = self.layer
         return padded(layer.columns + 3 * layer.heads, layer.heads, layer.head_width)
 
-    def forward_message(self, saved: SavedAttention, h: FeatureRows, x: Tensor) -> None:
+    def forward_message(self, saved: SavedGat, h: FeatureRows, x: Tensor) -> None:
         layer = self.layer
         saved.dropped = saved.drop(h)
         rows = project(saved.dropped, layer.weight, out=x[:, : layer.columns])
@@ -141,30 +146,31 @@ class GatRunner(AttentionRunner[GatLayer]):
         """``[2 * heads, columns]``: the matrix that makes s and t of ``W d``."""
         return torch.cat([per_head(self.layer.att_src), per_head(self.layer.att_dst)], dim=1).t()
 
-    def gather(self, saved: SavedAttention, edges: Edges, table: Tensor) -> Tensor:
-        heads = HeadEdges.of(edges.matrix, self.layer.heads)
-        softmax = self.layer.attend(heads, edges, table, saved.own)
-        saved.logsumexp = softmax.logsumexp
-        saved.z = self.layer.weighted(heads, softmax, table)
-        return saved.z
-
-    def gathered_gradient(
-        self, saved: SavedAttention, edges: Edges, table: Tensor, z_gradient: Tensor, rows: Tensor
-    ) -> None:
+    def gather(self, saved: SavedGat, edges: Edges, table: Tensor) -> Tensor:
         layer = self.layer
         heads = HeadEdges.of(edges.matrix, layer.heads)
         inputs = layer.inputs(heads, edges, table, saved.own)
-        weights = self._weights(inputs, heads.spread(saved.logsumexp))[1]
+        softmax = Softmax.of(F.leaky_relu(inputs, layer.negative_slope), heads)
+        saved.logsumexp = softmax.logsumexp
+        saved.z = softmax.mean(heads.pull(softmax.weights, table, layer.head_width))
+        if layer.weight_edge is None:
+            weights = self._sloped(softmax.weights, inputs)
+            saved.y = softmax.mean(heads.pull(weights, table, layer.head_width))
+            saved.share = softmax.mean(heads.sum(weights))
+        return saved.z
+
+    def gathered_gradient(
+        self, saved: SavedGat, edges: Edges, table: Tensor, z_gradient: Tensor, rows: Tensor
+    ) -> None:
+        layer = self.layer
         by_head = layer.by_head(z_gradient)
         c = (by_head * layer.by_head(saved.z)).sum(dim=2)
         if layer.weight_edge is None:
-            pulled = heads.pull(weights, table, layer.head_width)
-            t_gradient = (by_head * pulled).sum(dim=2) - c * heads.sum(weights)
+            t_gradient = (by_head * layer.by_head(saved.y)).sum(dim=2) - c * saved.share
+            del saved.y, saved.share
         else:
-            products = self._products(edges, table, z_gradient)
-            t_gradient = heads.sum(self._edge_gradients(heads, edges, products, c, weights))
-        own = layer.by_head(edges.own(table)[:, : layer.columns])
-        grad_of(layer.att_dst).add_((own * t_gradient.unsqueeze(2)).sum(dim=0))
+            t_gradient = self._edge_gradients(saved, edges, table, z_gradient, c)
+        add_products(grad_of(layer.att_dst), edges.own(table)[:, : layer.columns], t_gradient)
         tail = torch.cat([c, saved.logsumexp, saved.own], dim=1)
         rows[:, : layer.columns] = z_gradient
         rows[:, layer.columns : layer.columns + tail.shape[1]] = tail
@@ -174,33 +180,41 @@ class GatRunner(AttentionRunner[GatLayer]):
 
     def _weights(self, inputs: Tensor, logsumexp: Tensor) -> tuple[Tensor, Tensor]:
         """``alpha`` and ``w`` by entry."""
+        alpha = softmax_again(F.leaky_relu(inputs, self.layer.negative_slope), logsumexp)
+        return alpha, self._sloped(alpha, inputs)
+
+    def _sloped(self, gradient: Tensor, inputs: Tensor) -> Tensor:
+        """Differentiate the LeakyReLU."""
         slope = self.layer.negative_slope
-        alpha = softmax_again(F.leaky_relu(inputs, slope), logsumexp)
-        return alpha, torch.ops.aten.leaky_relu_backward(alpha, inputs, slope, False)
+        return torch.ops.aten.leaky_relu_backward(gradient, inputs, slope, False)
 
     def _edge_gradients(
-        self, heads: HeadEdges, edges: Edges, products: Tensor, c: Tensor, weights: Tensor
+        self, saved: SavedGat, edges: Edges, table: Tensor, z_gradient: Tensor, c: Tensor
     ) -> Tensor:
-        """Gradients of the LeakyReLU's inputs by entry; adds those of the weights that make ``u``.
+        """The gradient of t where edges have features; adds those of the weights that make ``u`` of them.
 
         Args:
-            heads: the edges, head by head.
-            edges: the edges.
-            products: ``<G_i, x_j>``, ``[heads, num_entries]``.
+            saved: as for `gathered_gradient`.
+            edges: likewise.
+            table: likewise.
+            z_gradient: likewise.
             c: of each row.
-            weights: ``w_ij`` by entry.
         """
+        weight, attention = self.layer.weight_edge, self.layer.att_edge
+        if weight is None or attention is None:
+            raise ValueError("a layer that reads no features of edges has no gradient of them")
+        heads = HeadEdges.of(edges.matrix, self.layer.heads)
+        inputs = self.layer.inputs(heads, edges, table, saved.own)
+        weights = self._weights(inputs, heads.spread(saved.logsumexp))[1]
+        products = self._products(edges, table, z_gradient)
         gradient = products.view(-1).index_select(0, heads.order).sub_(heads.spread(c)).mul_(weights)
         by_edge = torch.empty_like(products)
         by_edge.view(-1)[heads.order] = gradient
-        weight, attention = self.layer.weight_edge, self.layer.att_edge
-        if weight is not None and attention is not None:
-            folded = (self.layer.features_of(edges).t() @ by_edge.t()).unsqueeze(
-                2
-            )  # of weight_edge times a_edge
-            grad_of(weight).view(-1, *attention.shape).add_(folded * attention)
-            grad_of(attention).add_((folded * weight.view(-1, *attention.shape)).sum(dim=0))
-        return gradient
+        # gradient of weight_edge times a_edge
+        folded = (self.layer.features_of(edges).t() @ by_edge.t()).unsqueeze(2)
+        grad_of(weight).view(-1, *attention.shape).add_(folded * attention)
+        grad_of(attention).add_((folded * weight.view(-1, *attention.shape)).sum(dim=0))
+        return heads.sum(gradient)
 
     def _products(self, edges: Edges, table: Tensor, z_gradient: Tensor) -> Tensor:
         """``<G_i, x_j>`` of each head and edge, ``[heads, num_entries]``."""
@@ -212,24 +226,22 @@ class GatRunner(AttentionRunner[GatLayer]):
             found[:, piece.entries] = layer.by_head(products).sum(dim=2).t()
         return found
 
-    def gather_back(self, saved: SavedAttention, edges: Edges, gradients: Tensor, x: Tensor) -> Tensor:
+    def gather_back(self, saved: SavedGat, edges: Edges, gradients: Tensor, x: Tensor) -> Tensor:
         layer, columns = self.layer, self.layer.columns
         heads = HeadEdges.of(edges.matrix, layer.heads)
         tail = gradients[:, columns : columns + 3 * layer.heads].index_select(0, heads.referenced)
         c, logsumexp, t = tail.split(layer.heads, dim=1)
         inputs = heads.spread(x[:, columns : columns + layer.heads]).add_(heads.gather(t))
         alpha, weights = self._weights(layer.with_edges(inputs, heads, edges), heads.gather(logsumexp))
-        x_gradient = x.new_zeros(x.shape)
-        pulled = heads.pull(alpha, gradients, layer.head_width)
-        x_gradient[:, :columns] = pulled.reshape(-1, columns)
+        x_gradient = heads.pull(alpha, gradients, layer.head_width, x.shape[1])
         pulled = heads.pull(weights, gradients, layer.head_width)
-        own = layer.by_head(x[:, :columns])
-        s_gradient = (pulled * own).sum(dim=2) - heads.weighted_sum(weights, c)
-        grad_of(layer.att_src).add_((own * s_gradient.unsqueeze(2)).sum(dim=0))
+        products = layer.by_head(pulled.mul_(x[:, :columns])).sum(dim=2)
+        s_gradient = products - heads.weighted_sum(weights, c)
+        add_products(grad_of(layer.att_src), x[:, :columns], s_gradient)
         x_gradient[:, columns : columns + layer.heads] = s_gradient
         return x_gradient
 
-    def backward_message(self, saved: SavedAttention, x_gradient: Tensor, h_gradient: Tensor | None) -> None:
+    def backward_message(self, saved: SavedGat, x_gradient: Tensor, h_gradient: Tensor | None) -> None:
         layer = self.layer
         ends = torch.cat([x_gradient[:, layer.columns : layer.columns + layer.heads], saved.own_gradient], 1)
         gradient = torch.addmm(x_gradient[:, : layer.columns], ends, self._ends())
@@ -240,10 +252,12 @@ class GatRunner(AttentionRunner[GatLayer]):
 
     @property
     def kept(self) -> Kept:
-        """Dropped rows, aggregate, logsumexp and t; the product holds the gradient of ``W d``."""
+        """Dropped rows, aggregate, logsumexp and t, and a second aggregate unless edges have features; the
+        product holds the gradient of ``W d``."""
         layer = self.layer
+        second = 0 if layer.edge_dim else layer.columns + layer.heads
         return Kept(
-            self.dropped_columns + layer.columns + 2 * layer.heads,
+            self.dropped_columns + layer.columns + 2 * layer.heads + second,
             dropped=self.dropped_columns,
             carried=layer.heads,
             gradient="no",

@@ -95,8 +95,8 @@ class Gatv2Layer(Attention):
             sources = table.index_select(0, edges.matrix.col[piece.entries])
             logits[:, piece.entries] = self.logits(self.inputs(sources, r[piece.rows], edges, piece))
         softmax = Softmax.of(logits.view(-1).index_select(0, heads.order), heads)
-        z = heads.pull(softmax.weights, table, self.head_width).div_(softmax.total)
-        return z.reshape(-1, self.columns), softmax.logsumexp
+        z = softmax.mean(heads.pull(softmax.weights, table, self.head_width))
+        return z, softmax.logsumexp
 
     def logits(self, inputs: Tensor) -> Tensor:
         """``[heads, entries]`` from ``[entries, columns]``: so the product takes a quarter of the time that
@@ -128,7 +128,7 @@ def _plus(rows: Tensor, bias: Tensor | None) -> Tensor:
     return rows if bias is None else rows + bias
 
 
-class Gatv2Runner(AttentionRunner[Gatv2Layer]):
+class Gatv2Runner(AttentionRunner[Gatv2Layer, SavedAttention]):
     """Runs `Gatv2Layer`. Rows of the gradient table are ``[G, c | logsumexp, r]``.
 
     With ``v_ij`` the LeakyReLU's input, ``l'_ij`` its derivative, and ``e_ij = alpha_ij (<G_i, l_j> - c_i)``
@@ -136,6 +136,8 @@ class Gatv2Runner(AttentionRunner[Gatv2Layer]):
 
         l_j: sum_i alpha_ij G_i + a sum_i e_ij l'_ij    r_i: a sum_j e_ij l'_ij    a: sum e_ij l'_ij v_ij
     """
+
+    saved = SavedAttention
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> Gatv2Runner | None:
@@ -219,7 +221,7 @@ class Gatv2Runner(AttentionRunner[Gatv2Layer]):
             alpha[:, piece.entries], sloped = self._edge_rows(inputs, products, c, logsumexp)
             torch.mul(piece.sum(sloped), attention, out=x_gradient[piece.rows])
         weights = alpha.view(-1).index_select(0, heads.order)
-        return x_gradient.add_(heads.pull(weights, gradients, layer.head_width).reshape(x.shape))
+        return x_gradient.add_(heads.pull(weights, gradients, layer.head_width))
 
     def backward_message(self, saved: SavedAttention, x_gradient: Tensor, h_gradient: Tensor | None) -> None:
         layer, own_gradient = self.layer, saved.own_gradient
