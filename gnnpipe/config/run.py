@@ -244,8 +244,9 @@ class ModelConfig:
     """Width of the hidden rows."""
     norm: Norm | None = None
     """Normalisation in every hidden layer: none, layer (LayerNorm, each row by itself) or batch (BatchNorm,
-    by columns over all nodes; with several chunks over those of the last epoch, as docs/models.md explains).
-    By default the model's own: layer for resgcn, gen and mesh, none for the others."""
+    by columns over all nodes). batch is for one chunk: with several the columns are those of the last epoch,
+    which makes deep models unstable; use layer there. By default the model's own: layer for resgcn, gen and
+    mesh, none for the others."""
     residual: Residual | None = None
     """Connection past every hidden convolution. identity: its input rows are added, where they are as wide as
     its output; linear: their product with a weight of its own, in the last layer too (GraphSAGE has that
