@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from gnnpipe.cli.parser import Parser, build, make_parser
+from gnnpipe.cli.parser import Parser, build, given, make_parser
 from gnnpipe.cli.roots import check_root
 from gnnpipe.config.checks import check_config
+from gnnpipe.config.code.options import with_given
 from gnnpipe.config.run import Compute, HaloMode, Initial, RunConfig, TableFormat, WireFormat
 from gnnpipe.config.values import Value
 from gnnpipe.errors import ConfigError, did_you_mean, shown
@@ -90,7 +91,7 @@ def run(arguments: list[str]) -> int:
     plans = [PlanName.parse(text) for text in chosen.plans or ()]
     folders = [Path(path) for path in chosen.runs or ()]
     _check_operands(folders, plans)
-    config = build(RunConfig, chosen)
+    config = with_given(build(RunConfig, chosen), given(arguments))
     check_root(arguments, config)
     if plans:
         with _stdout_kept_clean() if chosen.json else nullcontext():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from gnnpipe.cli.parser import given, make_parser, parse
-from gnnpipe.cli.roots import check_code, check_root
+from gnnpipe.cli.roots import check_root
 from gnnpipe.config.checks import check_plan_config
 from gnnpipe.config.code.options import with_given
 from gnnpipe.config.commands import PlanConfig
@@ -26,7 +26,6 @@ def run(arguments: list[str]) -> int:
     parser = make_parser("plan", PlanConfig, DESCRIPTION, EPILOG)
     config = check_plan_config(with_given(parse(parser, PlanConfig, arguments), given(arguments)))
     check_root(arguments, config)
-    check_code(arguments, config.model)
     hardware = load_hardware(config.hardware)
     from gnnpipe.planner.question import question_of  # PyTorch takes seconds to import
     from gnnpipe.planner.search import search

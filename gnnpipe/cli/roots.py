@@ -11,21 +11,24 @@ from gnnpipe.cli.config_file import as_flag, read_config, split_off
 from gnnpipe.config import roots
 from gnnpipe.config.code import trust
 from gnnpipe.config.resume import stored_settings
-from gnnpipe.config.run import GraphConfig
+from gnnpipe.config.run import GraphConfig, ModelConfig
 from gnnpipe.files.reading import Content
 
 
 def check_root(arguments: Sequence[str], config: GraphConfig, resume: str | None = None) -> None:
-    """Print where data are read from, unless the command line says so itself.
+    """Print where data are read from and which code is run, unless the command line says so itself.
 
     Args:
         arguments: of the command line.
-        config: names the data, whoever gave it.
+        config: names the data, and perhaps a model, whoever gave it.
         resume: folder of the run that goes on.
 
     Raises:
-        ConfigError: the folder came with a config or a run, and the command line does not name it.
+        ConfigError: the folder, or the code, came with a config or a run, and the command line does not name
+            it.
     """
+    if isinstance(config, ModelConfig):
+        _check_code(arguments, config.model, resume)
     key = roots.place_key(config)
     if any(argument.partition("=")[0] == f"--{key}" for argument in arguments):
         return
@@ -34,7 +37,7 @@ def check_root(arguments: Sequence[str], config: GraphConfig, resume: str | None
     _tell(roots.check_root(config, sources))
 
 
-def check_code(arguments: Sequence[str], model: str, resume: str | None = None) -> None:
+def _check_code(arguments: Sequence[str], model: str, resume: str | None = None) -> None:
     """Print which code is run, unless the command line names it itself.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gnnpipe.cli.parser import Parser, build, given, make_parser
-from gnnpipe.cli.roots import check_code, check_root
+from gnnpipe.cli.roots import check_root
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.code.options import with_given
 from gnnpipe.config.code.place import short_name
@@ -49,7 +49,6 @@ def run(arguments: list[str]) -> int:
         _check_goes_on(config.out, arguments, overwrite=config.overwrite)
         before, config = _resumed(config.resume, arguments)
     check_root(arguments, config, config.resume)
-    check_code(arguments, config.model, config.resume)
     config = check_config(config)
     if before is not None:
         check_resumed(config, before)
@@ -81,7 +80,6 @@ def _run_seeds(config: RunConfig, seeds: tuple[int, ...], arguments: list[str]) 
     """Train with each seed that has no finished run yet, and print the table; return the exit code."""
     _check_many(config, arguments)
     check_root(arguments, config)
-    check_code(arguments, config.model)
     out = Path(config.out) if config.out else new_name(config.data_name, f"{short_name(config.model)}-seeds")
     check_holds_seeds(out)
     folders = {seed: seed_folder(out, seed) for seed in seeds}

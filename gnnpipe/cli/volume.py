@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gnnpipe.cli.parser import given, make_parser, parse
-from gnnpipe.cli.roots import check_code, check_root
+from gnnpipe.cli.roots import check_root
 from gnnpipe.config.checks import check_volume_config
 from gnnpipe.config.code.options import with_given
 from gnnpipe.config.commands import VolumeConfig
@@ -22,7 +22,6 @@ def run(arguments: list[str]) -> int:
     parser = make_parser("volume", VolumeConfig, DESCRIPTION, EPILOG)
     config = check_volume_config(with_given(parse(parser, VolumeConfig, arguments), given(arguments)))
     check_root(arguments, config)
-    check_code(arguments, config.model)
     from gnnpipe.planner.volumes import volumes  # PyTorch takes seconds to import
     from gnnpipe.report.busy import busy
     from gnnpipe.report.volumes import print_volumes

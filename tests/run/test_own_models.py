@@ -101,10 +101,13 @@ def test_code_in_a_run_is_run_only_if_it_is_named(folder: Path, tmp_path: Path) 
     (theirs / "mine.py").write_text(code)
     config = theirs / "config.yaml"
     config.write_text(config.read_text().replace(str(folder / "mine.py"), str(theirs / "mine.py")))
+    (theirs / "plan.yaml").write_text(f"model: {theirs}/mine.py:layers\n")
     for arguments in (
         ["predict", "theirs", "--out", "p.npz"],
         ["train", "--resume", "theirs", "--epochs", "9"],
         ["train", "--config", "theirs/config.yaml", "--out", "again"],
+        ["compare", "--config", "theirs/config.yaml", "--plans", "1x1", "2x1", "--out", "compared"],
+        ["plan", "--model-options", "hidden=8", "--config", "theirs/plan.yaml"],
         ["export", "theirs", "--out", "exported"],
     ):
         done = gnnpipe(*arguments, cwd=tmp_path)
