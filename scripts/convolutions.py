@@ -28,10 +28,10 @@ from torch_geometric.utils import add_remaining_self_loops
 from gnnpipe.errors import ConfigError
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.prepare.normalize import Normalization
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.conv import Conv
 from gnnpipe.nn.conv.call import Call, Refused
 from gnnpipe.nn.conv.sample import EdgeKinds
-from gnnpipe.nn.edges import Edges
 
 NUM_NODES, NUM_EDGES = 150, 700
 CHUNKS = (0, 3, 40, 41, 90, 110, 149, 150)

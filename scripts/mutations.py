@@ -326,7 +326,7 @@ CHANGES = (
     ),
     Change(
         "random layers draw other numbers on the way back",
-        "nn/block_runner.py",
+        "nn/blocks/runner.py",
         "(saved.drop.key + edges.start) % 2**63",
         "(saved.drop.key + edges.start + torch.is_grad_enabled()) % 2**63",
         PUSH,

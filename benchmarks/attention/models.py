@@ -10,8 +10,8 @@ from torch_geometric.nn import GATConv
 
 from gnnpipe.nn.conv.layer import Conv
 from gnnpipe.nn.layer import Layer
-from gnnpipe.nn.layers.gat import GatLayer
-from gnnpipe.nn.layers.gatv2 import Gatv2Layer
+from gnnpipe.nn.layers.attention.gat import GatLayer
+from gnnpipe.nn.layers.attention.gatv2 import Gatv2Layer
 from gnnpipe.nn.own.rows import Rows
 
 HEADS, WIDTH = 4, 32

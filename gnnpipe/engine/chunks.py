@@ -16,7 +16,7 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.cut.chunks import Chunk
 from gnnpipe.graph.cut.halo import part_range
 from gnnpipe.graph.prepare.prepared import PreparedGraph
-from gnnpipe.nn.edges import Edges
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.features import FeatureRows, SparseRows
 from gnnpipe.ops.mix import Mix
 

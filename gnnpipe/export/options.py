@@ -203,13 +203,7 @@ def _layers(spec: ModelSpec, conv: Convolution) -> str:
     mlp_norm = "" if spec.extras.norm == "batch" else f"norm={_quoted(spec.extras.norm)}, "
     build = conv.build.format(norm=mlp_norm)
     lines = ["self.lin_in = nn.Linear(in_channels, hidden_channels)"] if ends else []
-    lines += [f"widths = {widths}", "self.convs = nn.ModuleList("]
-    if conv.last and not output:
-        lines += [f"    {build} for ends in pairwise(widths[:-1])", ")"]
-        lines += ["ends = widths[-2:]", f"self.convs.append({conv.last})"]
-    else:
-        loop = "for layer, ends in enumerate(pairwise(widths))" if "layer + 1" in build else ""
-        lines += [f"    {build}", f"    {loop or 'for ends in pairwise(widths)'}", ")"]
+    lines += [f"widths = {widths}", "self.convs = nn.ModuleList(", *_convolutions(build, conv, output=output)]
     if _has_norms(spec, conv):
         number = "num_layers" if output else "num_layers - 1"
         lines += [
@@ -226,6 +220,16 @@ def _layers(spec: ModelSpec, conv: Convolution) -> str:
     if output:
         lines += ["self.lin_out = nn.Linear(hidden_channels, out_channels)"]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _convolutions(build: str, conv: Convolution, *, output: bool) -> list[str]:
+    """The list of convolutions; the last one differs where it makes the logits."""
+    if conv.last and not output:
+        first = f"    {build} for ends in pairwise(widths[:-1])"
+        return [first, ")", "ends = widths[-2:]", f"self.convs.append({conv.last})"]
+    numbered = "layer + 1" in build
+    loop = "for layer, ends in enumerate(pairwise(widths))" if numbered else "for ends in pairwise(widths)"
+    return [f"    {build}", f"    {loop}", ")"]
 
 
 def _quoted(norm: Norm) -> str:

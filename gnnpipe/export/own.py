@@ -25,8 +25,8 @@ from gnnpipe.graph.data import Task
 from gnnpipe.graph.prepare.prepared import PreparedGraph, prepare
 from gnnpipe.graph.scaled_features import FeatureScaling
 from gnnpipe.graph.sources.datasets import as_unlabelled
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.dropout import keep_all
-from gnnpipe.nn.edges import Edges
 from gnnpipe.nn.features import FeatureRows, SparseRows
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.models import ModelSpec, build_stack, counted

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gnnpipe import ops
 from gnnpipe.graph.prepare.normalize import Normalization
-from gnnpipe.nn.edges import Edges
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.features import SparseRows
 
 Given: TypeAlias = Any
@@ -31,9 +31,9 @@ class Layer(nn.Module):
     """A layer: ``x, carry = message(h)``, ``z = A @ x``, ``update(z, carry, h0)``.
 
     `message` and `update`, with the sizes below, are all that the author of a layer writes whose aggregation
-    is linear. Others override `aggregate`: see `gnnpipe.nn.block` for the general way. Both work row by row
-    and are pure functions of their arguments and the weights. Inference runs them as they are; training runs
-    them through a `Runner`, see `gnnpipe.nn.running`.
+    is linear. Others override `aggregate`: see `gnnpipe.nn.blocks.block` for the general way. Both work row
+    by row and are pure functions of their arguments and the weights. Inference runs them as they are;
+    training runs them through a `Runner`, see `gnnpipe.nn.running`.
 
         class Gin(Layer):
             def __init__(self, in_features: int, out_features: int) -> None:

@@ -17,22 +17,22 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.normalize import Normalization
 from gnnpipe.nn.layer import Layer
-from gnnpipe.nn.layers.around import Around
-from gnnpipe.nn.layers.attention import Attention
+from gnnpipe.nn.layers.attention.attending import Attention
+from gnnpipe.nn.layers.attention.gat import GatLayer
+from gnnpipe.nn.layers.attention.gatv2 import Gatv2Layer
 from gnnpipe.nn.layers.convolution import Convolution
 from gnnpipe.nn.layers.dense import Dense
-from gnnpipe.nn.layers.extras import PLAIN, Extras
-from gnnpipe.nn.layers.gat import GatLayer
-from gnnpipe.nn.layers.gatv2 import Gatv2Layer
 from gnnpipe.nn.layers.gcn import GcnLayer
 from gnnpipe.nn.layers.gcnii import GcniiLayer
 from gnnpipe.nn.layers.gen import gen_layer
 from gnnpipe.nn.layers.gin import GinLayer
-from gnnpipe.nn.layers.jump import Jump
 from gnnpipe.nn.layers.mesh import MeshLayer
 from gnnpipe.nn.layers.resgcn import ResGcnLayer
 from gnnpipe.nn.layers.sage import SageLayer
 from gnnpipe.nn.layers.sage_max import SageMaxLayer
+from gnnpipe.nn.layers.wrappers.around import Around
+from gnnpipe.nn.layers.wrappers.extras import PLAIN, Extras
+from gnnpipe.nn.layers.wrappers.jump import Jump
 from gnnpipe.nn.own.arguments import OwnModel
 from gnnpipe.nn.own.code import checksum_of
 from gnnpipe.nn.own.model import Outline, outline_of

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import torch
 
 from gnnpipe.nn.autograd import Autograd
-from gnnpipe.nn.block import BlockLayer
-from gnnpipe.nn.block_runner import BlockRunner
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.blocks.runner import BlockRunner
 from gnnpipe.nn.layer import Layer
-from gnnpipe.nn.layers.around import Around, around_runner
+from gnnpipe.nn.layers.attention.gat import GatRunner
+from gnnpipe.nn.layers.attention.gatv2 import Gatv2Runner
 from gnnpipe.nn.layers.dense import DenseRunner, NormedDenseRunner
-from gnnpipe.nn.layers.gat import GatRunner
-from gnnpipe.nn.layers.gatv2 import Gatv2Runner
 from gnnpipe.nn.layers.gcn import GcnAggregateFirst, GcnTransformFirst
 from gnnpipe.nn.layers.gcnii import GcniiRunner
 from gnnpipe.nn.layers.gin import GinAggregateFirst, GinTransformFirst
-from gnnpipe.nn.layers.jump import Jump
-from gnnpipe.nn.layers.jump_runner import jump_runner
 from gnnpipe.nn.layers.resgcn import ResGcnRunner
 from gnnpipe.nn.layers.sage import SageAggregateFirst, SageTransformFirst
+from gnnpipe.nn.layers.wrappers.around import Around, around_runner
+from gnnpipe.nn.layers.wrappers.jump import Jump
+from gnnpipe.nn.layers.wrappers.jump_runner import jump_runner
 from gnnpipe.nn.models import LayerSpec
 from gnnpipe.nn.running import AnyRunner, InputRows
 

@@ -26,8 +26,8 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.dropout import Dropout
-from gnnpipe.nn.edges import Edges
 from gnnpipe.nn.features import FeatureRows, SparseRows
 from gnnpipe.nn.layer import Given, Layer
 from gnnpipe.ops.mix import Mix

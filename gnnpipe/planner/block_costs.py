@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from gnnpipe.nn.block import BlockLayer
-from gnnpipe.nn.edges import BlockEdges
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.blocks.edges import BlockEdges
 
 BLOCKS = ((32, 64, 40), (48, 64, 40), (32, 128, 40), (32, 64, 72))
 # Rows that a tile reads for each of its own; with the usual cut, most of a row's neighbours are near it.

@@ -103,28 +103,16 @@ def layer_seconds(
         # dropout goes over the features as well
         rows += graph.num_nodes * layer.in_features
     pull_back = graph.num_edges * layer.width * rates.edge_back(layer.kind) * layer.returns_gradient
+    forward = num_chunks * kind.start + rows * entry + pull
+    backward = num_chunks * kind.start_back + rows_back * entry_back + pull_back
     if layer.pushed is not None:
         # computed once forward; on the way back once more, and differentiated by rows and by weights
         counts = layer.pushed
         numbers = graph.num_nodes * counts.row_products + graph.num_edges * counts.edge_products
         product = numbers * rates.multiply
-        return LayerSeconds(
-            num_chunks * kind.start + rows * entry + product + pull,
-            num_chunks * kind.start_back + rows_back * entry_back + 3 * product + pull_back,
-            0.0,
-            pull,
-            pull_back,
-        )
-    return LayerSeconds(
-        num_chunks * kind.start + rows * entry + product + pull + dropped,
-        num_chunks * kind.start_back
-        + rows_back * entry_back
-        + product * (not layer.reads_features)
-        + pull_back,
-        product,
-        pull,
-        pull_back,
-    )
+        return LayerSeconds(forward + product, backward + 3 * product, 0.0, pull, pull_back)
+    back = product * (not layer.reads_features)
+    return LayerSeconds(forward + product + dropped, backward + back, product, pull, pull_back)
 
 
 def layer_cost(layer: LayerShape, graph: GraphSize, rates: Rates | None = None) -> float:

@@ -17,6 +17,7 @@ from gnnpipe.comm.groups import Links
 from gnnpipe.comm.place import Place
 from gnnpipe.comm.world import World
 from gnnpipe.config.run import Model
+from gnnpipe.engine.engine import ChunkWork
 from gnnpipe.engine.masks import DropoutSettings
 from gnnpipe.engine.replay import replayed
 from gnnpipe.engine.stage import Stage
@@ -92,26 +93,7 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
     # stands for the message that each chunk would arrive in: half of a ReLU's output is 0
     longest = max(data.chunk.num_nodes for data in stage.chunks)
     rows = torch.randn(stage.initial.num_streams, longest, width, device=device).relu_()
-    epochs: list[list[float]] = []
-    for epoch in range(warm + ROUNDS):
-        work.begin_epoch(epoch, list(range(chunks)))
-        work.prepare()
-        marks: dict[str, list[Mark]] = {"forward": [], "backward": [], "products": []}
-        for action in plan.schedule.stages[stage.place.stage]:
-            arrived = rows[:, : stage.chunks[stage.entering(action)].chunk.num_nodes]
-            if action.kind == "F":
-                began = clock.mark()
-                work.forward(action, arrived)
-                marks["forward"] += [began, clock.mark()]
-                continue
-            gradient = arrived.clone()  # the engine writes over it
-            began = clock.mark()
-            work.backward(action, gradient)
-            between = clock.mark()
-            work.add_products()
-            marks["backward"] += [began, between]
-            marks["products"] += [between, clock.mark()]
-        epochs.append([_lengths(clock.seconds(of_kind)) for of_kind in marks.values()])
+    epochs = [_timed_epoch(epoch, work, stage, plan, clock, rows) for epoch in range(warm + ROUNDS)]
     forward, backward, products = (
         statistics.median(column) / (layers * chunks) for column in zip(*epochs[warm:], strict=True)
     )
@@ -134,6 +116,30 @@ def measure_layer(graph: PreparedGraph, kind: Model, width: int, device: torch.d
         linear=module.is_linear,
         products_back=1 if counts is None else 3,
     )
+
+
+def _timed_epoch(
+    epoch: int, work: ChunkWork, stage: Stage, plan: Plan, clock: Clock, rows: torch.Tensor
+) -> list[float]:
+    """Seconds of an epoch forward, backward, and of products."""
+    work.begin_epoch(epoch, list(range(plan.num_chunks)))
+    work.prepare()
+    marks: dict[str, list[Mark]] = {"forward": [], "backward": [], "products": []}
+    for action in plan.schedule.stages[stage.place.stage]:
+        arrived = rows[:, : stage.chunks[stage.entering(action)].chunk.num_nodes]
+        if action.kind == "F":
+            began = clock.mark()
+            work.forward(action, arrived)
+            marks["forward"] += [began, clock.mark()]
+            continue
+        gradient = arrived.clone()  # the engine writes over it
+        began = clock.mark()
+        work.backward(action, gradient)
+        between = clock.mark()
+        work.add_products()
+        marks["backward"] += [began, between]
+        marks["products"] += [between, clock.mark()]
+    return [_lengths(clock.seconds(of_kind)) for of_kind in marks.values()]
 
 
 def _lengths(moments: Sequence[float]) -> float:

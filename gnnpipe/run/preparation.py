@@ -24,6 +24,7 @@ from gnnpipe.planner.memory.peak import on_device
 from gnnpipe.planner.predictions import Predictions
 from gnnpipe.records.folder import NOTHING_SAVED, RunFolder
 from gnnpipe.records.lock import held
+from gnnpipe.records.plan_file import PlanFile
 from gnnpipe.run.callbacks.callback import Callback
 from gnnpipe.run.job import Job, Start, describe_plan, has_estimate, prepare_job
 from gnnpipe.run.reporter import Quiet, Reporter
@@ -92,11 +93,8 @@ def prepare_run(
     if not claimed:
         return job, ()
     plan = describe_plan(job, facts, predictions)
-    if claimed.start and (request.data or config.graph):
-        check_same_graph(claimed.folder.plan(), plan)
-    if claimed.start and job.spec.own is not None:
-        for line in check_same_code(claimed.folder.stored_plan(), job.spec, claimed.start.open()):
-            reporter.remark(line, warning=True)
+    if claimed.start:
+        _compare(request, claimed.folder, claimed.start, job, plan)
     reporter.start(config, plan)
     for line in job.warm_start.notes if job.warm_start else ():
         reporter.say(line)
@@ -116,6 +114,15 @@ def prepare_run(
         since = folder.rewind(config, plan, start.epochs, start.folder / MODEL, over=start.over)
         start = replace(start, plan_since=since)
     return replace(job, start=start), lock
+
+
+def _compare(request: Request, folder: RunFolder, start: Start, job: Job, plan: PlanFile) -> None:
+    """Refuse to go on with another graph, or with other layers of a model of one's own."""
+    if request.data or request.config.graph:
+        check_same_graph(folder.plan(), plan)
+    if job.spec.own is not None:
+        for line in check_same_code(folder.stored_plan(), job.spec, start.open()):
+            request.reporter.remark(line, warning=True)
 
 
 def _consequences(config: Resolved, folder: RunFolder, start: Start, metric: Metric) -> list[str]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from gnnpipe.engine import stage as engine_stage
 from gnnpipe.nn.dropout import Dropout, dropout_key
-from gnnpipe.nn.layers.gat import GatLayer
-from gnnpipe.nn.layers.gatv2 import Gatv2Layer
+from gnnpipe.nn.layers.attention.gat import GatLayer
+from gnnpipe.nn.layers.attention.gatv2 import Gatv2Layer
 from gnnpipe.nn.models import LayerSpec
 from tests.engine.test_exact import assert_same_training
 from tests.engine.test_parts import merged

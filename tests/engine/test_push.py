@@ -17,9 +17,9 @@ from gnnpipe.engine import stage as engine_stage
 from gnnpipe.engine.layers.push import PushingLayer, check_pushes
 from gnnpipe.errors import ConfigError
 from gnnpipe.graph.data import Graph
-from gnnpipe.nn.block import BlockLayer
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.blocks.edges import BlockEdges
 from gnnpipe.nn.dropout import Dropout, dropout_key
-from gnnpipe.nn.edges import BlockEdges
 from gnnpipe.nn.layer import Drop, Layer
 from gnnpipe.nn.layers.dense import Dense
 from gnnpipe.nn.models import LayerSpec

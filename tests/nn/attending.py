@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from gnnpipe.graph.csr import Csr
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.dropout import Dropout, dropout_key
-from gnnpipe.nn.edges import Edges
 from gnnpipe.nn.features import FeatureRows
-from gnnpipe.nn.layers.attention import Attention, AttentionRunner
+from gnnpipe.nn.layers.attention.attending import Attention, AttentionRunner
 from gnnpipe.nn.running import WeightProduct
 
 

@@ -15,9 +15,9 @@ from torch_geometric.nn import GATConv, GATv2Conv
 from gnnpipe.nn.autograd import Autograd
 from gnnpipe.nn.dropout import Dropout, dropout_key
 from gnnpipe.nn.features import SparseRows
-from gnnpipe.nn.layers.attention import Attention, AttentionRunner
-from gnnpipe.nn.layers.gat import GatLayer
-from gnnpipe.nn.layers.gatv2 import Gatv2Layer
+from gnnpipe.nn.layers.attention.attending import Attention, AttentionRunner
+from gnnpipe.nn.layers.attention.gat import GatLayer
+from gnnpipe.nn.layers.attention.gatv2 import Gatv2Layer
 from gnnpipe.nn.runners import runner_of
 from gnnpipe.nn.running import InputRows
 from tests.nn.attending import Driver, Network, as_csr, network, train

@@ -17,12 +17,12 @@ from gnnpipe.nn.dropout import ChunkMasks, Dropout, dropout_key
 from gnnpipe.nn.features import FeatureRows, SparseRows
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.layers.dense import Dense
-from gnnpipe.nn.layers.extras import Extras
 from gnnpipe.nn.layers.gcn import GcnLayer
 from gnnpipe.nn.layers.gcnii import GcniiLayer
 from gnnpipe.nn.layers.gin import GinLayer
 from gnnpipe.nn.layers.resgcn import ResGcnLayer
 from gnnpipe.nn.layers.sage import SageLayer
+from gnnpipe.nn.layers.wrappers.extras import Extras
 from gnnpipe.nn.runners import runner_of
 from gnnpipe.nn.running import AnyRunner, InputRows, WeightProduct
 

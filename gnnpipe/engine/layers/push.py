@@ -1,4 +1,4 @@
-"""Layers whose gradients are pushed: any layer that autograd can differentiate, see `gnnpipe.nn.block`.
+"""Layers whose gradients are pushed: any layer that autograd can differentiate.
 
 A chunk that runs backward differentiates its rows by all rows that it read, and adds those gradients to a
 table S at their owners. A chunk's input gradient is its rows of S, once every chunk that read its fresh rows

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gnnpipe.errors import ConfigError
 from gnnpipe.graph.prepare.normalize import Normalization
-from gnnpipe.nn.block import BlockLayer
+from gnnpipe.nn.blocks.block import BlockLayer
 from gnnpipe.nn.conv.call import Refused
 from gnnpipe.nn.conv.probe import aside, quoted
 from gnnpipe.nn.conv.sample import CHUNKS, NUM_NODES, EdgeKinds

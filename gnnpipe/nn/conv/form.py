@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gnnpipe.nn.blocks.edges import BlockEdges
 from gnnpipe.nn.conv.call import Call
-from gnnpipe.nn.edges import BlockEdges
 
 Form = Literal["pair", "square"]
 FORMS: tuple[Form, ...] = ("pair", "square")

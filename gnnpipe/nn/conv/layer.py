@@ -13,14 +13,14 @@ from gnnpipe.config.run import Norm
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.graph.prepare.normalize import Normalization
 from gnnpipe.nn.batch_norm import convert_batch_norms
-from gnnpipe.nn.block import BlockLayer
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.blocks.edges import BlockEdges
 from gnnpipe.nn.conv.call import Call, Refused, reads_attr
 from gnnpipe.nn.conv.form import Form, on_block
 from gnnpipe.nn.conv.probe import Widths, aside, on_cpu, probe, quoted
 from gnnpipe.nn.conv.reasons import reason
 from gnnpipe.nn.conv.sample import EdgeKinds
 from gnnpipe.nn.conv.selftest import Subject, failures, right_form
-from gnnpipe.nn.edges import BlockEdges
 from gnnpipe.nn.layers.norm import norm_of
 
 RowWise: TypeAlias = Callable[[Tensor], Tensor]

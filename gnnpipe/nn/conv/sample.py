@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.prepare.normalize import Normalization
-from gnnpipe.nn.edges import Edges
+from gnnpipe.nn.blocks.edges import Edges
 
 NUM_NODES = 50
 CHUNKS = ((0, 18), (18, 45), (45, NUM_NODES))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.nn.layer import glorot, zeros
-from gnnpipe.nn.layers.extras import PLAIN, Extras, ExtrasLayer, ExtrasRunner, SavedExtras
+from gnnpipe.nn.layers.wrappers.extras import PLAIN, Extras, ExtrasLayer, ExtrasRunner, SavedExtras
 from gnnpipe.nn.running import InputRows, SavedInput, grad_of
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gnnpipe import ops
 from gnnpipe.nn.layer import Drop, Given, Layer, glorot
-from gnnpipe.nn.layers.extras import PLAIN, Extras, ExtrasLayer, ExtrasRunner, SavedExtras
+from gnnpipe.nn.layers.wrappers.extras import PLAIN, Extras, ExtrasLayer, ExtrasRunner, SavedExtras
 from gnnpipe.nn.running import InputRows, Kept
 from gnnpipe.ops.mix import Mix
 

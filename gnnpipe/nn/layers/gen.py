@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnpipe.config.run import Norm, Residual
-from gnnpipe.nn.block import BlockLayer
-from gnnpipe.nn.edges import BlockEdges
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.blocks.edges import BlockEdges
 from gnnpipe.nn.layer import Drop, glorot, zeros
 from gnnpipe.nn.layers.mlp import Mlp
 from gnnpipe.nn.layers.resgcn import PreActivation

@@ -18,7 +18,7 @@ from gnnpipe.nn.layers.convolution import (
     TransformFirst,
     add_bias_gradient,
 )
-from gnnpipe.nn.layers.extras import PLAIN, Extras
+from gnnpipe.nn.layers.wrappers.extras import PLAIN, Extras
 from gnnpipe.nn.running import InputRows, Kept, grad_of
 
 

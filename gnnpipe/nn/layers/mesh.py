@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from gnnpipe.config.run import Norm, Residual
-from gnnpipe.nn.block import BlockLayer
-from gnnpipe.nn.edges import BlockEdges
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.blocks.edges import BlockEdges
 from gnnpipe.nn.layer import Given, glorot
 from gnnpipe.nn.layers.mlp import Mlp
 from gnnpipe.nn.layers.norm import norm_of

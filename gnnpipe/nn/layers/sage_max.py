@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gnnpipe.nn.block import BlockLayer
-from gnnpipe.nn.edges import BlockEdges
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.blocks.edges import BlockEdges
 from gnnpipe.nn.layer import glorot, zeros
-from gnnpipe.nn.layers.extras import PLAIN, Extras, ExtrasLayer
+from gnnpipe.nn.layers.wrappers.extras import PLAIN, Extras, ExtrasLayer
 
 
 class SageMaxLayer(ExtrasLayer, BlockLayer):

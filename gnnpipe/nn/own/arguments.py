@@ -43,7 +43,11 @@ class OwnModel:
         return f"model: item {number} of {self.name}{f' ({about})' if about else ''}"
 
 
-def arguments_of(function: Callable[..., Any], own: OwnModel) -> dict[str, Any]:
+Arguments = dict[str, Any]
+"""Values of arguments, by their names."""
+
+
+def arguments_of(function: Callable[..., Any], own: OwnModel) -> Arguments:
     """The arguments of a model's function: sizes of the graph and of the settings, and the user's options.
 
     Raises:
@@ -54,7 +58,7 @@ def arguments_of(function: Callable[..., Any], own: OwnModel) -> dict[str, Any]:
     _check_takes_sizes(own, parameters)
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     given = _renamed(own, parameters)
-    values: dict[str, Any] = {name: getattr(own, name) for name in OF_THE_GRAPH if name in parameters}
+    values: Arguments = {name: getattr(own, name) for name in OF_THE_GRAPH if name in parameters}
     for name in SIZES:
         argument = name if name in parameters else ALIASES.get(name, name)
         if argument in parameters and parameters[argument].default is inspect.Parameter.empty:
@@ -93,9 +97,9 @@ def _check_takes_sizes(own: OwnModel, parameters: Mapping[str, inspect.Parameter
             )
 
 
-def _renamed(own: OwnModel, parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+def _renamed(own: OwnModel, parameters: Mapping[str, inspect.Parameter]) -> Arguments:
     """The user's options by the names that the function has for them."""
-    given: dict[str, Any] = {}
+    given: Arguments = {}
     for name, value in parse_options(own.arguments).items():
         if name in OF_THE_GRAPH:
             raise ConfigError(f"model-options: {name} is that of the graph; leave it out")

@@ -11,12 +11,12 @@ from torch.nn.parameter import UninitializedParameter
 from gnnpipe.errors import ConfigError, shown
 from gnnpipe.graph.prepare.normalize import Normalization
 from gnnpipe.nn.batch_norm import BatchNorm
-from gnnpipe.nn.block import BlockLayer
+from gnnpipe.nn.blocks.block import BlockLayer
 from gnnpipe.nn.conv import Conv
 from gnnpipe.nn.conv.blocktest import check_block_layer
 from gnnpipe.nn.conv.sample import EdgeKinds
 from gnnpipe.nn.layer import Layer
-from gnnpipe.nn.layers.jump import Jump
+from gnnpipe.nn.layers.wrappers.jump import Jump
 from gnnpipe.nn.own.arguments import OwnModel
 from gnnpipe.nn.own.items import built, factories
 from gnnpipe.nn.own.rows import Rows, check_rows

@@ -15,8 +15,8 @@ from gnnpipe.config.run import TableFormat
 from gnnpipe.engine.chunks import MOST_ROWS_PER_TILE
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.tables import TableSettings
-from gnnpipe.nn.block import BlockLayer
-from gnnpipe.nn.layers.jump import Jump
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.layers.wrappers.jump import Jump
 from gnnpipe.nn.models import LayerSpec, ModelSpec, build_stack
 from gnnpipe.nn.runners import rows_behind, runner_of
 from gnnpipe.nn.running import AnyRunner, Gathers, Pushes

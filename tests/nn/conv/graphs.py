@@ -14,8 +14,8 @@ from torch_geometric.utils import add_remaining_self_loops
 
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.prepare.normalize import Normalization
-from gnnpipe.nn.block import BlockLayer
-from gnnpipe.nn.edges import Edges
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.blocks.edges import Edges
 
 NUM_NODES = 30
 

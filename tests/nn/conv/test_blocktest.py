@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnpipe.errors import ConfigError
-from gnnpipe.nn.block import BlockLayer
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.blocks.edges import BlockEdges
 from gnnpipe.nn.conv.blocktest import check_block_layer
 from gnnpipe.nn.conv.sample import EdgeKinds
-from gnnpipe.nn.edges import BlockEdges
 from gnnpipe.nn.layer import Drop
 from gnnpipe.nn.layers.mesh import MeshLayer
 

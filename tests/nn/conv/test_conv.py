@@ -16,11 +16,11 @@ from torch_geometric.nn import conv as pyg
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.prepare.normalize import Normalization, normalized
 from gnnpipe.nn.batch_norm import BatchNorm
-from gnnpipe.nn.block_runner import BlockRunner
+from gnnpipe.nn.blocks.edges import Edges
+from gnnpipe.nn.blocks.runner import BlockRunner
 from gnnpipe.nn.conv import Conv
 from gnnpipe.nn.conv.sample import CHUNKS, NUM_NODES, EdgeKinds, sample
 from gnnpipe.nn.dropout import Dropout, dropout_key
-from gnnpipe.nn.edges import Edges
 
 WIDTHS: list[tuple[Callable[[], nn.Module], int, int]] = [
     (lambda: pyg.SAGEConv(7, 5), 7, 5),

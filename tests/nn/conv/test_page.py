@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from gnnpipe.nn.block import BlockLayer
+from gnnpipe.nn.blocks.block import BlockLayer
 from scripts import convolutions
 from tests.nn.conv.graphs import NUM_NODES, in_chunks, plain_graph, results
 

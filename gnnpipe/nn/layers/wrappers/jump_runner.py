@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from gnnpipe.nn.edges import Edges
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.features import FeatureRows
 from gnnpipe.nn.layer import Given
-from gnnpipe.nn.layers.jump import Jump
-from gnnpipe.nn.layers.wrapping import GathersInside, SavedAround
+from gnnpipe.nn.layers.wrappers.jump import Jump
+from gnnpipe.nn.layers.wrappers.wrapping import GathersInside, SavedAround
 from gnnpipe.nn.running import AnyRunner, Gathers, Kept, Pushes, Runner, Saved
 from gnnpipe.ops.mix import Mix
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from gnnpipe import ops
 from gnnpipe.graph.csr import Csr
-from gnnpipe.nn.edges import Edges
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.layer import Layer, zeros
 from gnnpipe.nn.running import Gathers, InputRows, SavedInput, WrittenOut, grad_of
 from gnnpipe.ops.heads import HeadEdges

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gnnpipe.nn.edges import Edges
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.features import FeatureRows
 from gnnpipe.nn.layer import Drop, Given, Layer
-from gnnpipe.nn.layers.extras import Extras, ExtrasLayer, ExtrasRunner, SavedExtras
-from gnnpipe.nn.layers.wrapping import GathersInside, SavedAround
+from gnnpipe.nn.layers.wrappers.extras import Extras, ExtrasLayer, ExtrasRunner, SavedExtras
+from gnnpipe.nn.layers.wrappers.wrapping import GathersInside, SavedAround
 from gnnpipe.nn.running import AnyRunner, Gathers, InputRows, Kept, SavedInput
 from gnnpipe.ops.mix import Mix
 

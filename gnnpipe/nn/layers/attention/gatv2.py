@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnpipe.nn.edges import Edges
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.features import FeatureRows, project
 from gnnpipe.nn.layer import Drop, Layer, glorot
-from gnnpipe.nn.layers.attention import (
+from gnnpipe.nn.layers.attention.attending import (
     Attention,
     AttentionRunner,
     Piece,

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from gnnpipe.nn.edges import Edges
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.running import AnyRunner, Gathers, Saved
 
 

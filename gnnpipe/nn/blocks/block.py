@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gnnpipe.nn.edges import BlockEdges, Edges
+from gnnpipe.nn.blocks.edges import BlockEdges, Edges
 from gnnpipe.nn.layer import Drop, Given, Layer
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gnnpipe.nn.block import BlockLayer
-from gnnpipe.nn.edges import Edges
+from gnnpipe.nn.blocks.block import BlockLayer
+from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.layer import Given
 from gnnpipe.nn.running import InputRows, Kept, Pushes, Runner, Saved
 

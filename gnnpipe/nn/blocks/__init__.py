@@ -1,0 +1,1 @@
+"""Layers of any kind: what their author writes, the edges that they read, and how they run in training."""

@@ -1,0 +1,1 @@
+"""Layers that attend to their neighbours: GAT and GATv2."""

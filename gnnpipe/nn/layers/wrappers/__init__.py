@@ -1,0 +1,1 @@
+"""What surrounds a convolution: norm, skip and activation, or jumping knowledge."""
