@@ -41,7 +41,7 @@ SETTINGS = {
     "--optimizer.averaging 0.9",
 }
 SEEDS = (0, 1, 2)
-TRAINING = "--layers 6 --hidden 64 --dropout 0.3 --lr 0.005 --epochs 150 --eval-every 5 --threads 1"
+TRAINING = "--layers 4 --hidden 64 --dropout 0.3 --lr 0.005 --epochs 100 --eval-every 5 --threads 1"
 STAGES = (
     "--model gat --heads 4 --hidden 128 --synthetic.num_nodes 100000 --synthetic.num_features 128 "
     "--eval-every 1000 --checkpoint-every 0 --threads 1"
