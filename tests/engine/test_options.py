@@ -105,33 +105,37 @@ def test_a_lookahead_over_all_chunks_is_exact(model: Model, options: str) -> Non
 
 
 PLANS = [(model, name) for model in MODELS for name in ("batch, linear", "batch, linear, max")]
+# With last epoch's statistics all 8 columns of a row may end below 0, and GENConv's message norm divides by
+# the length of what is left, 1e-7: its numbers run away here, on which no comparison can be built.
+CHUNKED = [(model, name) for model, name in PLANS if model != "gen"]
 
 
-def of_plans(rank: int, num_ranks: int, parts: int) -> list[Outcome]:
-    graph = random_graph(60, 200)
-    cases = [Case(graph, model, 3, epochs=3, parts=parts, options=OPTIONS[name]) for model, name in PLANS]
-    cases = [case if parts > 1 else case.with_(chunks=3) for case in cases]
-    return [train(case, num_ranks // parts, rank) for case in cases]
+def cases_of(parts: int, chunks: int) -> list[Case]:
+    case = Case(random_graph(60, 200), layers=3, epochs=3, parts=parts, chunks=chunks)
+    plans = PLANS if chunks == 1 else CHUNKED
+    return [case.with_(model=model, options=OPTIONS[name]) for model, name in plans]
+
+
+def of_plans(rank: int, num_ranks: int, parts: int, chunks: int) -> list[Outcome]:
+    return [train(case, num_ranks // parts, rank) for case in cases_of(parts, chunks)]
 
 
 @pytest.mark.slow
 def test_parts_change_nothing(tmp_path: Path) -> None:
     """Batch norm with one chunk: statistics, and gradients through them, are summed over the parts."""
-    by_rank = run_ranks(2, of_plans, 2, folder=tmp_path)
-    for index, (model, name) in enumerate(PLANS):
-        case = Case(random_graph(60, 200), model, 3, epochs=3, options=OPTIONS[name])
+    by_rank = run_ranks(2, of_plans, 2, 1, folder=tmp_path)
+    for index, case in enumerate(cases_of(1, 1)):
         assert_same(merged([found[index] for found in by_rank], 2), train(case))
 
 
 @pytest.mark.slow
 def test_stages_change_no_bit(tmp_path: Path) -> None:
-    by_rank = run_ranks(3, of_plans, 1, folder=tmp_path)
-    for index, (model, name) in enumerate(PLANS):
-        case = Case(random_graph(60, 200), model, 3, epochs=3, chunks=3, options=OPTIONS[name])
+    by_rank = run_ranks(3, of_plans, 1, 3, folder=tmp_path)
+    for index, case in enumerate(cases_of(1, 3)):
         alone, ours = train(case), merged([found[index] for found in by_rank], 1)
         assert ours.losses == alone.losses
         for found, wanted in zip(ours.gradients, alone.gradients, strict=True):
-            assert all(torch.equal(found[key], wanted[key]) for key in wanted), (model, name)
+            assert all(torch.equal(found[key], wanted[key]) for key in wanted), case
         assert alone.logits is not None
         assert alone.node_id is not None
         assert torch.equal(ours.logits, alone.logits[torch.argsort(alone.node_id)])
