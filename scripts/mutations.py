@@ -327,8 +327,8 @@ CHANGES = (
     Change(
         "random layers draw other numbers on the way back",
         "nn/blocks/runner.py",
-        "(saved.drop.key + edges.start) % 2**63",
-        "(saved.drop.key + edges.start + torch.is_grad_enabled()) % 2**63",
+        "torch.manual_seed((saved.drop.key + ",
+        "torch.manual_seed((saved.drop.key + torch.is_grad_enabled() + ",
         PUSH,
     ),
     # splits, partition, chunks
