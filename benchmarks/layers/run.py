@@ -35,7 +35,8 @@ MODELS = {
 # The default's numbers are the same under any number of stages. Exact training takes its usual betas, and the
 # default's optimiser, so that what staleness does can be told from what the optimiser does.
 SETTINGS = {
-    "default": "--chunks 16",
+    "reuse 0.7": "--chunks 16 --staleness.weight 0.7",
+    "reuse 0": "--chunks 16 --staleness.weight 0",
     "exact": "--staleness exact --chunks 1",
     "exact, same optimiser": "--staleness exact --chunks 1 --optimizer.betas [0.5,0.9] "
     "--optimizer.averaging 0.9",

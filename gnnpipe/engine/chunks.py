@@ -28,6 +28,10 @@ LEAST_ROWS_PER_BORDER = 1024
 # operation reads it.
 MOST_ROWS_PER_TILE = 4096
 
+# The same where a layer of the model is differentiated by pushing. Such a layer transforms the rows that a
+# tile reads once for each tile that reads them, and its edges, which are rows to autograd, fit no cache.
+MOST_ROWS_PER_PUSHED_TILE = 16384
+
 
 @dataclass(frozen=True)
 class Pull:
@@ -168,9 +172,16 @@ class TileSizes:
     """Largest number of rows of a tile."""
 
     @classmethod
-    def on(cls, device: torch.device) -> TileSizes:
-        """Sizes that suit a device. On an accelerator the largest operations are the fastest ones."""
-        return cls(LEAST_ROWS_PER_BORDER, MOST_ROWS_PER_TILE if device.type == "cpu" else 2**40)
+    def on(cls, device: torch.device, *, pushes: bool = False) -> TileSizes:
+        """Sizes that suit a device. On an accelerator the largest operations are the fastest ones.
+
+        Args:
+            device: the device.
+            pushes: whether a layer of the model, on whichever stage, is differentiated by pushing: where
+                layers run must not change how their rows are cut, which decides the last bits of sums.
+        """
+        most = MOST_ROWS_PER_PUSHED_TILE if pushes else MOST_ROWS_PER_TILE
+        return cls(LEAST_ROWS_PER_BORDER, most if device.type == "cpu" else 2**40)
 
 
 def cut(

@@ -28,6 +28,7 @@ from gnnpipe.nn.features import FeatureRows
 from gnnpipe.nn.layer import Drop
 from gnnpipe.nn.loss import Loss
 from gnnpipe.nn.models import ModelSpec, build_stack
+from gnnpipe.nn.runners import pushes
 from gnnpipe.nn.running import WeightProduct
 from gnnpipe.schedule.actions import Action, Kind
 from gnnpipe.schedule.plan import Plan
@@ -81,7 +82,7 @@ class Stage:
         features = place.is_first or initial_rows.on_every_stage
         stack = build_stack(spec)
         own = [layer for layer in stack if plan.stage_of(layer.convolution) == place.stage]
-        tiles = tile_sizes(own, plan.num_chunks, tiles or TileSizes.on(device))
+        tiles = tile_sizes(own, plan.num_chunks, tiles or TileSizes.on(device, pushes=pushes(stack)))
         self.chunks = self._cut(graph, tiles, features=features)
         self.labels = cut_labels(graph, place, device)
         builder = LayerBuilder(

@@ -22,7 +22,7 @@ from gnnpipe.nn.layers.wrappers.around import Around, around_runner
 from gnnpipe.nn.layers.wrappers.jump import Jump
 from gnnpipe.nn.layers.wrappers.jump_runner import jump_runner
 from gnnpipe.nn.models import LayerSpec
-from gnnpipe.nn.running import AnyRunner, InputRows
+from gnnpipe.nn.running import AnyRunner, InputRows, Pushes
 
 WRITTEN_OUT = (
     DenseRunner,
@@ -55,6 +55,12 @@ def runner_of(layer: Layer, rows: InputRows) -> AnyRunner:
     if isinstance(layer, BlockLayer):
         return BlockRunner(layer, rows)
     return Autograd(layer, rows)
+
+
+def pushes(stack: Sequence[LayerSpec]) -> bool:
+    """Whether gradients of any layer are pushed; layers are built without their numbers."""
+    with torch.device("meta"):
+        return any(isinstance(runner_of(item(), "any"), Pushes) for item in stack)
 
 
 def rows_behind(layer: Layer | None) -> InputRows:

@@ -51,7 +51,7 @@ def block_costs(layer: BlockLayer, edge_dim: int = 0, *, types: bool = False) ->
     """
     try:
         counts = [_counted(layer, *sizes, edge_dim, types=types) for sizes in BLOCKS]
-    except Exception:
+    except ZeroDivisionError:
         # A layer may have wishes that random numbers don't fulfil. It is a prediction: as if it were linear.
         numbers = sum(weight.numel() for weight in layer.parameters())
         return BlockCosts(numbers, 0.0, 4.0 * layer.width, 2.0 * layer.width)
@@ -92,6 +92,9 @@ def _counted(
             saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
+    with torch.random.fork_rng([]), torch.no_grad():
+        # a convolution finds its form at its first call, by autograd
+        layer.combine(read, own, block)
     counter = FlopCounterMode(display=False)
     with torch.random.fork_rng([]), torch.enable_grad(), counter:
         torch.manual_seed(0)

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 
 from gnnpipe.config.run import TableFormat
-from gnnpipe.engine.chunks import MOST_ROWS_PER_TILE
+from gnnpipe.engine.chunks import TileSizes
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.nn.blocks.block import BlockLayer
@@ -136,7 +136,8 @@ def _rank_shape(
     features = stage == 0 or initial.on_every_stage
     is_last = stage == plan.num_stages - 1
     # a chunk is aggregated tile by tile: as few as the limit allows, of equal size
-    tiles = max(1, -(-rows.longest_chunk // MOST_ROWS_PER_TILE))
+    sizes = TileSizes.on(torch.device("cpu"), pushes=bool(pushing_layers(spec)))
+    tiles = max(1, -(-rows.longest_chunk // sizes.most))
     num_weights = sum(weight.numel() for _, runner in layers for weight in runner.layer.parameters())
     return RankShape(
         layers=tuple(_layer_columns(runner, number, spec, rows, tiles, drops) for number, runner in layers),

@@ -10,6 +10,8 @@ from gnnpipe.schedule.volume import BYTES_PER_NUMBER
 
 # A tile's edges over those of as many average rows: tiles differ.
 LARGEST_TILE = 1.25
+# Rows for each edge that a pushed layer makes beside what autograd saves, of the layer's width.
+EDGE_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,11 @@ def tile_work(runner: AnyRunner, counts: BlockCosts | None) -> TileWork:
         counts: of a layer whose gradients are pushed; None for others.
     """
     if counts is not None:
-        # autograd's saved numbers, and the gradients of the rows that were read
-        read = REFERENCED * runner.layer.width
-        return TileWork(counts.row_saved + 2 * read, 1.5 * counts.edge_saved, in_evaluation=0.7)
+        # what autograd saves, and, for a moment, rows of edges with their gradients (as gathers make them),
+        # and the rows that were read with theirs
+        read, width = REFERENCED * runner.layer.width, max(runner.layer.width, runner.layer.out_features)
+        edge = max(1.5 * counts.edge_saved, counts.edge_saved + EDGE_ROWS * width)
+        return TileWork(counts.row_saved + 2 * read, edge, in_evaluation=0.5)
     if isinstance(runner, Gathers):
         return TileWork(2.0 * runner.aggregated, runner.numbers_per_edge)
     return TileWork()
