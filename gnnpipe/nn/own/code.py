@@ -49,7 +49,12 @@ def load_function(model: str, checksum: str = "") -> Callable[..., Any]:
         )
     module = _module(str(file), content) if place.is_file else importlib.import_module(place.module)
     function = getattr(module, place.function, None)
-    if not callable(function):
+    if function is not None and not callable(function):
+        raise ConfigError(
+            f"model: {place.function} of '{place.module}' is no function ({type(function).__name__}); "
+            "name one that yields the layers, as in def layers(num_features, num_classes)"
+        )
+    if function is None:
         hint = did_you_mean(place.function, (name for name in vars(module) if not name.startswith("_")))
         raise ConfigError(
             f"model: '{place.module}' has no function {place.function}"
