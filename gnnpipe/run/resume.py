@@ -143,8 +143,9 @@ def check_same_code(before: StoredPlan, spec: ModelSpec, stored: StoredCheckpoin
         ConfigError: the checkpoint lacks a weight of the model, or has one more.
     """
     held = {name.removeprefix("weights.") for name in stored.tensors if name.startswith("weights.")}
-    now = set(weight_shapes(spec))
-    other = min(held ^ now, default=None)
+    kept = {name.removeprefix("buffers.") for name in stored.tensors if name.startswith("buffers.")}
+    now = set(weight_shapes(spec))  # with buffers, but for those that no weights file has
+    other = min((held - now) | (now - held - kept), default=None)
     if other is not None:
         where = "the checkpoint has none" if other in now else "the model has none any more"
         raise ConfigError(

@@ -49,7 +49,12 @@ def load_function(model: str, checksum: str = "") -> Callable[..., Any]:
         )
     module = _module(str(file), content) if place.is_file else importlib.import_module(place.module)
     function = getattr(module, place.function, None)
-    if not callable(function):
+    if function is not None and not callable(function):
+        raise ConfigError(
+            f"model: {place.function} of '{place.module}' is no function ({type(function).__name__}); "
+            "name one that yields the layers, as in def layers(num_features, num_classes)"
+        )
+    if function is None:
         hint = did_you_mean(place.function, (name for name in vars(module) if not name.startswith("_")))
         raise ConfigError(
             f"model: '{place.module}' has no function {place.function}"
@@ -71,7 +76,7 @@ def _file_of(place: CodePlace) -> Path:
             module = importlib.import_module(place.module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"model: {place.module} can't be imported ({_told(error, '')})") from error
     if module.__file__ is None:
         raise ConfigError(f"model: {place.module} is a folder without code; name a module in it")
@@ -112,13 +117,14 @@ def _module(file: str, content: bytes) -> ModuleType:
             exec(compile(content, file, "exec"), module.__dict__)
     except BaseException as error:
         del sys.modules[module.__name__]
-        if isinstance(error, UserError) or not isinstance(error, Exception):
+        # SystemExit: a script that reads its arguments without "if __name__ ==" ends here
+        if isinstance(error, UserError) or not isinstance(error, Exception | SystemExit):
             raise
         raise ConfigError(f"model: '{file}' can't be imported ({_told(error, file)})") from error
     return module
 
 
-def _told(error: Exception, file: str) -> str:
+def _told(error: BaseException, file: str) -> str:
     """An error of a user's code in one line, with the last line of that file that it went through."""
     text = f"{type(error).__name__}: {shown(str(error))}"
     if isinstance(error, SyntaxError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ def factories(own: OwnModel) -> Iterator[Factory]:
         raise ConfigError(f"model: {own.name} failed ({told(error, function)})") from error
     for number in range(MOST_LAYERS):
         try:
-            factory = next(given, None)
+            with _with_numbers():
+                factory = next(given, None)
         except Exception as error:
             raise ConfigError(
                 f"model: {own.name} failed at item {number} ({told(error, function)})"
@@ -77,12 +79,33 @@ def built(own: OwnModel, number: int, factory: Factory, seed: int) -> Layer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            made = factory()
+            made = _made(factory)
         except UserError as error:
             raise ConfigError(f"{own.item(number)}: {error}") from error
         except Exception as error:
             raise ConfigError(f"{own.item(number)} can't be built ({told(error, factory)})") from error
     return _as_layer(own, number, made)
+
+
+def _made(factory: Factory) -> Any:
+    """What a factory makes; on the meta device also where its code looks at numbers, as PNAConv's does."""
+    try:
+        return factory()
+    except Exception:
+        if not _has_no_numbers():
+            raise
+    with torch.device("cpu"):
+        made = factory()
+    return made.to("meta") if isinstance(made, nn.Module) else made
+
+
+def _has_no_numbers() -> bool:
+    return torch.get_default_device().type == "meta"
+
+
+def _with_numbers() -> AbstractContextManager[object]:
+    """A model's function may make tensors between its layers, and look at them."""
+    return torch.device("cpu") if _has_no_numbers() else nullcontext()
 
 
 def _as_layer(own: OwnModel, number: int, made: Any) -> Layer:

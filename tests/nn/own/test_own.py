@@ -47,6 +47,34 @@ def test_the_list_is_the_stack(tmp_path: Path) -> None:
     assert stack[0]().relu
 
 
+def test_rows_are_joined_in_a_known_way(tmp_path: Path) -> None:
+    code = """
+    def layers(num_features, num_classes):
+        yield lambda: gnnpipe.nn.Jump(Gin(num_features, num_classes), "mean", 0, last=True)
+    """
+    with pytest.raises(ConfigError, match=r"item 0 .* joined by 'mean'; use one of sum, max, cat"):
+        spec(written(tmp_path, code))
+
+
+def test_code_of_a_model_may_look_at_numbers(tmp_path: Path) -> None:
+    code = """
+    def layers(num_features, num_classes):
+        degrees = torch.tensor([1.0, 2.0, 3.0])
+        assert degrees.sum().item() == 6
+        def last():
+            width = int(torch.tensor([2, 4]).sum())
+            return gnnpipe.nn.Rows(nn.Linear(width, num_classes))
+        yield lambda: Gin(num_features, int(degrees.sum()))
+        yield last
+    """
+    stack = build_stack(spec(written(tmp_path, code)))
+    with torch.device("meta"):
+        rows = stack[1]()
+    assert (rows.in_features, rows.out_features) == (6, 3)
+    assert {weight.device.type for weight in rows.parameters()} == {"meta"}
+    assert {weight.device.type for weight in stack[1]().parameters()} == {"cpu"}
+
+
 def test_weights_are_a_function_of_the_seed_and_the_layer(tmp_path: Path) -> None:
     place = written(tmp_path)
     torch.manual_seed(5)
@@ -165,6 +193,8 @@ def test_lists_that_are_refused(
     [
         ("def layers(num_features): ...", "takes no argument num_classes; write def layers"),
         ("def layerz(): ...", "has no function layers; did you mean 'layerz'"),
+        ("raise SystemExit(3)", "mine.py' can't be imported \\(line [0-9]+: SystemExit: 3\\)"),
+        ("layers = [nn.Linear(5, 3)]", "layers of .* is no function \\(list\\); name one that yields"),
         ("import nonsense_of_mine", r"can't be imported \(line \d+: ModuleNotFoundError.*nonsense_of_mine"),
         ("def (", r"can't be imported \(line \d+: SyntaxError"),
     ],

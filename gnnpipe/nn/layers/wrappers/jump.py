@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from gnnpipe.errors import ConfigError, shown
 from gnnpipe.nn.blocks.edges import Edges
 from gnnpipe.nn.layer import Drop, Given, Layer
 
@@ -27,10 +28,17 @@ class Jump(Layer):
         join: how rows are joined.
         index: number of convolutions in front that are joined.
         last: whether no convolution follows.
+
+    Raises:
+        ConfigError: rows can't be joined that way.
     """
 
     def __init__(self, conv: Layer, join: Join, index: int, *, last: bool) -> None:
         super().__init__()
+        if join not in get_args(Join):
+            raise ConfigError(
+                f"Jump: rows can't be joined by '{shown(join)}'; use one of {', '.join(get_args(Join))}"
+            )
         self.conv, self.join, self.last = conv, join, last
         self.joined = 0 if not index else conv.out_features * (index if join == "cat" else 1)
         """Columns of the joined rows that come in."""
