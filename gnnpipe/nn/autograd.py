@@ -110,8 +110,8 @@ class Autograd(Runner[Layer, SavedGraph], Recomputes[SavedGraph]):
 
     @property
     def kept(self) -> Kept:
-        """Counted by running the layer on a few rows. Where that can't be done it is an estimate: as if carried
-        rows were as wide as the output, and nothing was saved between the rows that have names here."""
+        """Counted by running the layer on a few rows. Where that can't be done it is an estimate: as if
+        carried rows were as wide as the output, and nothing was saved between the rows named here."""
         width, both = self.layer.width or 0, self.layer.in_features + 2 * self.layer.out_features
         saved = max(both + 2 * width, saved_columns(self.layer))
         return Kept(
@@ -124,8 +124,8 @@ class Autograd(Runner[Layer, SavedGraph], Recomputes[SavedGraph]):
 
 
 def saved_columns(layer: Layer) -> int:
-    """Floats a row that autograd's graph of both halves holds, with the rows at their ends; 0 if the layer can't
-    be run on rows like these."""
+    """Floats a row that autograd's graph of both halves holds, with the rows at their ends; 0 if the layer
+    can't be run on rows like these."""
     few, more = 8, 24
     try:
         return round((_held(layer, more) - _held(layer, few)) / (4 * (more - few)))
