@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from gnnpipe.config.resolved import OptimizerSettings, Resolved, StalenessSettings
-from gnnpipe.config.run import LayoutConfig, OptimizerConfig, RunConfig, StalenessConfig
+from gnnpipe.config.run import REUSING, LayoutConfig, OptimizerConfig, RunConfig, StalenessConfig
 from gnnpipe.errors import ConfigError, check_choice
 
 
@@ -42,9 +42,18 @@ def resolve(config: RunConfig) -> Resolved:
     check_choice("staleness", config.staleness.preset, PRESETS)
     preset = PRESETS[config.staleness.preset]
     values = {field.name: getattr(config, field.name) for field in fields(config)}
-    values["staleness"] = _filled(config.staleness, preset.staleness)
+    values["staleness"] = _filled(config.staleness, _of_model(preset.staleness, config.model))
     values["optimizer"] = _filled(config.optimizer, preset.optimizer)
     return Resolved(**values)
+
+
+def _of_model(staleness: StalenessSettings, model: str) -> StalenessSettings:
+    """A preset's values for a model: not every one does well with last epoch's gradients."""
+    return (
+        replace(staleness, weight=0.0)
+        if staleness.preset == "default" and model not in REUSING
+        else staleness
+    )
 
 
 def check_statistics(layout: LayoutConfig, staleness: StalenessSettings) -> None:

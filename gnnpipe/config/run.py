@@ -22,6 +22,9 @@ HEADS = 4
 Norm = Literal["none", "layer", "batch"]
 Residual = Literal["none", "identity", "linear"]
 JumpingKnowledge = Literal["none", "sum", "max"]
+REUSING: tuple[Model, ...] = ("gcn", "sage", "gcnii", "resgcn")
+"""Models that reuse last epoch's gradients unless told otherwise (benchmarks/convergence). Attention and gen
+do far better without (benchmarks/layers), and of other models nothing is known."""
 Metric = Literal[
     "auto", "accuracy", "f1", "roc_auc", "average_precision", "macro_f1", "balanced_accuracy", "r2", "mae",
     "rmse",
@@ -80,7 +83,8 @@ class StalenessConfig:
 
     preset: Literal["default", "paper", "exact"] = "default"
     """Named group of settings; fields set by hand win over it. Also written ``--staleness NAME``.
-    default: last epoch's gradients are reused with weight 0.7, Adam betas 0.5 0.9, averaged weights.
+    default: last epoch's gradients are reused with weight 0.7 by gcn, sage, gcnii and resgcn, and not at all
+    (weight 0) by other models, which do better so; Adam betas 0.5 0.9, averaged weights.
     paper: the original system's (shuffled order, freeze 23, fresh gradient, Adam betas 0.9 0.999).
     exact: nothing is stale; one chunk, or lookahead exact where that is the faster plan."""
     order: Order | None = None

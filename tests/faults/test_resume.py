@@ -30,7 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "bf16": {"tables": "bf16", "wire": "int8"},
     "recompute": {"initial": "recompute", "model": "gcnii"},
     "exact": {"staleness": StalenessConfig("exact"), "chunks": None},
-    "pushed": {"model": "mesh"},
+    "pushed": {"model": "mesh", "staleness": StalenessConfig(weight=0.7)},
     "pushed-fresh": {"model": "sage-max", "staleness": StalenessConfig("paper")},
     "batch-norm": {"model": "gin", "norm": "batch", "residual": "linear", "jk": "max"},
 }
