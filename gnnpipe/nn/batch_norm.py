@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from gnnpipe.nn.running import grad_of
 
+# Rows from which on a tile has statistics of its own in the first epoch. The variance of a single row is 0;
+# layers behind would make all rows alike, and the next epoch would divide by that.
+LEAST_ROWS = 2
+
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over the parts of a stage: all parts call it, and get the sum."""
 
@@ -56,7 +60,8 @@ class BatchNorm(nn.Module):
 
         one chunk       all rows, over all parts, and the gradient goes through them: exactly `BatchNorm1d`
         several chunks  all rows as the last epoch had them; they are constants. In the first epoch, and only
-                        there, each tile of a chunk has its own, as a mini-batch has.
+                        there, each tile of a chunk has its own, as a mini-batch has; single rows are
+                        left as they are.
 
     Evaluation uses running averages of them, as `BatchNorm1d` does, one step an epoch.
 
@@ -193,7 +198,7 @@ class BatchNorm(nn.Module):
     def _statistics(self, rows: Tensor) -> Statistics:
         """The statistics that rows are normalised by; they are counted, if calls count."""
         epoch = self.epoch or EpochOfNorms()
-        if self._known and not epoch.whole:
+        if not epoch.whole and (self._known or len(rows) < LEAST_ROWS):
             if epoch.counts:
                 off = rows.detach() - self.mean  # small numbers, whose sums lose little
                 self._count(off.sum(dim=0), off.square().sum(dim=0), rows.new_full((), len(rows)))

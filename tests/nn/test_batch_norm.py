@@ -86,6 +86,19 @@ def test_chunks_are_normalised_by_the_last_epochs_rows() -> None:
         torch.testing.assert_close(ours.var, rows(epoch).var(dim=0, correction=0))
 
 
+def test_a_chunk_of_one_row_is_not_normalised_by_itself() -> None:
+    """In the first epoch it would come to 0, and with it the variance that the next epoch divides by."""
+    norm = BatchNorm(3)
+    norm.run_by(EpochOfNorms(whole=False, counts=True))
+    norm.begin_epoch()
+    rows = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 5.0]])
+    found = torch.cat([norm(row) for row in rows.split(1)])
+    torch.testing.assert_close(found, rows, rtol=norm.eps, atol=0.0)  # eps is added to a variance of 1
+    norm.finish_epoch(norm.totals)
+    torch.testing.assert_close(norm.mean, rows.mean(0))
+    torch.testing.assert_close(norm.var, rows.var(0, unbiased=False))
+
+
 def test_chunks_and_one_chunk_come_to_the_same_running_averages() -> None:
     whole, chunked = pair()[0], pair()[0]
     whole.run_by(EpochOfNorms(whole=True))
