@@ -253,7 +253,10 @@ def checkpoint_memory(
     runners = [runner for item, runner in built_shapes(spec) if plan.stage_of(item.convolution) == stage]
     weights = sum(weight.numel() for runner in runners for weight in runner.layer.parameters())
     layers = [_checkpoint_rows(runner, settings, plan.tables) for runner in runners] if stale else []
-    return checkpoint_per_rank(layers, (part == 0) * weights, rows.num_rows, rows.num_halo)
+    found = checkpoint_per_rank(layers, (part == 0) * weights, rows.num_rows, rows.num_halo)
+    # statistics of batch norms
+    buffers = sum(buffer.nbytes for runner in runners for buffer in runner.layer.buffers())
+    return found + (part == 0) * buffers
 
 
 def _checkpoint_rows(runner: AnyRunner, settings: TableSettings, tables: TableFormat) -> CheckpointRows:
