@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -61,6 +61,19 @@ class Pull:
 
 def _add(later: Csr, table: Tensor, product: Tensor, mix: Mix | None = None) -> Tensor:
     return ops.of(table.device).pull(later, table, add_to=product, mix=mix)
+
+
+def late_last(pulls: Sequence[Pull], wait: Callable[[], object]) -> Iterator[int]:
+    """The tiles that read no halo, then, after the wait, the others.
+
+    Args:
+        pulls: of each tile.
+        wait: returns when the halo rows of the chunk have arrived.
+    """
+    late = [pull.later is not None for pull in pulls]
+    yield from (tile for tile, waits in enumerate(late) if not waits)
+    wait()
+    yield from (tile for tile, waits in enumerate(late) if waits)
 
 
 def pull_tiles(

@@ -44,7 +44,7 @@ class Code:
     result: str
     """Expression of the output rows."""
     weights: Mapping[str, Moved]
-    """Where each of our weights goes, with ``#`` for the number of a convolution."""
+    """The place of each of our weights, with ``#`` for the number of a convolution."""
     constants: Callable[[ModelSpec], Constants] = _no_constants
     normalizes: bool = True
     """Whether edges are normalised by ``gcn_norm``, once for all layers; else the layers need none of it."""

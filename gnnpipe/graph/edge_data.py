@@ -50,7 +50,7 @@ class EdgeData:
         return EdgeData(*(None if rows is None else _moved(rows, order) for rows in (self.attr, self.type)))
 
     def words(self) -> str:
-        """What there is for people, as in ``8 features and 3 types``."""
+        """Its sizes in words, as in ``8 features and 3 types``."""
         found = [
             f"{count:,} {name}{'s' if count != 1 else ''}"
             for count, name in ((self.edge_dim, "feature"), (self.num_types, "type"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from gnnpipe.errors import ConfigError
 from gnnpipe.nn.autograd import Autograd
 from gnnpipe.nn.blocks.block import BlockLayer
 from gnnpipe.nn.blocks.runner import BlockRunner
@@ -42,7 +43,11 @@ WRITTEN_OUT = (
 
 def runner_of(layer: Layer, rows: InputRows) -> AnyRunner:
     """The runner with the written-out derivative of a layer, if there is one for such input rows; else
-    autograd's."""
+    autograd's.
+
+    Raises:
+        ConfigError: the layer aggregates in a way that only its author can differentiate.
+    """
     if isinstance(layer, Around):
         return around_runner(layer, runner_of(layer.conv, rows), rows)
     if isinstance(layer, Jump):
@@ -54,6 +59,13 @@ def runner_of(layer: Layer, rows: InputRows) -> AnyRunner:
             return runner
     if isinstance(layer, BlockLayer):
         return BlockRunner(layer, rows)
+    if not layer.is_linear or type(layer).aggregate is not Layer.aggregate:
+        name = type(layer).__name__
+        raise ConfigError(
+            f"model: {name} aggregates in a way of its own, and there is no derivative of {name}, which may "
+            "compute something else than the class that it comes from; derive it from "
+            "gnnpipe.nn.BlockLayer, and write combine, or from Layer without aggregate"
+        )
     return Autograd(layer, rows)
 
 

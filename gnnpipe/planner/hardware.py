@@ -55,7 +55,8 @@ class KindRates:
 
 # Seconds of a number that is read along an edge, forward and backward, over those of a linear aggregation:
 # for kinds of layers that a profile has not measured. Attention makes a score for every edge, and pulls twice
-# and three times; pushed layers go through autograd, edge by edge. Measured by benchmarks/attention.
+# and three times; pushed layers go through autograd, edge by edge. Estimates: by these a
+# layer of benchmarks/attention takes about as long as measured.
 EDGE_FACTORS = {"gat": (2.0, 4.0), "gatv2": (8.0, 20.0), "push": (8.0, 20.0)}
 
 

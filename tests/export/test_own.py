@@ -66,6 +66,7 @@ def test_outputs_are_those_of_the_run(code: str, tmp_path: Path) -> None:
     for given in (data, pyg_data(90, seed=1)):
         expected = run.predict(given).logits
         for module in modules:
+            # the whole graph at once adds up in another order than chunks do, layer by layer
             np.testing.assert_allclose(module(given).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GATv2Conv
 
-from gnnpipe.nn.autograd import Autograd
 from gnnpipe.nn.dropout import Dropout, dropout_key
 from gnnpipe.nn.features import SparseRows
 from gnnpipe.nn.layers.attention.attending import Attention, AttentionRunner
@@ -265,13 +264,6 @@ def test_weights_are_drawn_as_torch_geometric_draws_them() -> None:
         for name, weight in layer.named_parameters():
             largest, reference = weight.abs().max(), references[names[name]].abs().max()
             torch.testing.assert_close(largest, reference, rtol=0.1, atol=0.0)
-
-
-def test_a_subclass_is_not_run_by_this_derivative() -> None:
-    class Other(GatLayer):
-        pass
-
-    assert isinstance(runner_of(Other(4, 1, 2, torch.Generator()), "any"), Autograd)
 
 
 def test_edge_features_that_are_absent_are_named() -> None:

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from gnnpipe.config.run import Model
 from gnnpipe.engine import stage as engine_stage
 from gnnpipe.engine.layers import builder as layer_builder
+from gnnpipe.errors import ConfigError
 from gnnpipe.graph.data import Graph
 from gnnpipe.nn.autograd import Autograd
 from gnnpipe.nn.dropout import Dropout, dropout_key
 from gnnpipe.nn.layer import Drop, Layer
+from gnnpipe.nn.layers.attention.gat import GatLayer
 from gnnpipe.nn.layers.dense import Dense
 from gnnpipe.nn.layers.gcn import GcnAggregateFirst, GcnLayer
 from gnnpipe.nn.layers.gcnii import GcniiLayer
@@ -172,6 +174,26 @@ def test_one_process(name: str, plan: str, monkeypatch: pytest.MonkeyPatch) -> N
     case, stack = case_of(DATA, name, **PLANS[plan]), stack_of(DATA, name)
     monkeypatch.setattr(engine_stage, "build_stack", lambda spec: stack)
     assert_same_training(train(case), autograd_epochs(case, stack))
+
+
+class OwnSum(Gin):
+    """Aggregates in a way of its own, and says nothing of a derivative."""
+
+    def aggregate(self, edges: Any, table: Tensor, carry: Tensor) -> Tensor:
+        return 2.0 * super().aggregate(edges, table, carry)
+
+
+class OwnGat(GatLayer):
+    """May compute something else than the layer whose derivative is written out."""
+
+
+@pytest.mark.parametrize(
+    "layer", [OwnSum(4, 4), OwnGat(4, 2, 2, torch.Generator())], ids=["overridden", "derived"]
+)
+def test_an_aggregation_without_a_derivative_is_refused(layer: Layer) -> None:
+    """Autograd would differentiate a linear aggregation in its place."""
+    with pytest.raises(ConfigError, match=r"aggregates in a way of its own.*BlockLayer, and write combine"):
+        runner_of(layer, "any")
 
 
 def train_ranks(rank: int, num_ranks: int) -> list[Outcome]:

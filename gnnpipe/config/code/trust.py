@@ -46,7 +46,7 @@ def check_code(model: str, sources: Sequence[tuple[Path, str | None]]) -> list[s
 
 
 def _files(place: CodePlace) -> list[str]:
-    """Where the code lies, found without importing anything."""
+    """Path of the code, found without importing anything."""
     if place.is_file:
         return [place.module]
     found = PathFinder.find_spec(place.module.partition(".")[0], [*sys.path, os.getcwd()])  # noqa: PTH109

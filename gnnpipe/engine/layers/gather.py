@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnpipe.engine.chunks import ChunkData
+from gnnpipe.engine.chunks import ChunkData, late_last
 from gnnpipe.engine.layers.layer import LayerPass, StageLayer
 from gnnpipe.engine.tables import floats
 from gnnpipe.nn.running import Gathers, Saved
@@ -66,16 +66,6 @@ class GatheringLayer(StageLayer):
         wait: Callable[[], object],
     ) -> None:
         own = data.split_table(self.forward_table)
-
-        def gather(tile: int) -> None:
+        for tile in late_last([item.pull_back for item in data.tiles], wait):
             edges = data.tiles[tile].edges_back
             differentiate(tile, self.gatherer.gather_back(done.tiles[tile], edges, table, own[tile]))
-
-        late = [tile.pull_back.later is not None for tile in data.tiles]
-        for tile, waits in enumerate(late):
-            if not waits:
-                gather(tile)
-        wait()
-        for tile, waits in enumerate(late):
-            if waits:
-                gather(tile)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnnpipe.engine.boundary import Boundary
-from gnnpipe.engine.chunks import ChunkData, pull_tiles
+from gnnpipe.engine.chunks import ChunkData, late_last, pull_tiles
 from gnnpipe.engine.tables import ForwardTable, GradientTable, floats
 from gnnpipe.graph.cut.chunks import Chunk
 from gnnpipe.nn.dropout import Dropout, keep_all
@@ -218,10 +218,7 @@ class StageLayer:
 
     def arriving(self, index: int, data: ChunkData) -> Iterator[int]:
         """The tiles of a chunk, those that read no halo first, the others once the halo has arrived."""
-        late = [tile.pull.later is not None for tile in data.tiles]
-        yield from (tile for tile, waits in enumerate(late) if not waits)
-        self._halo_arrives(index)
-        yield from (tile for tile, waits in enumerate(late) if waits)
+        return late_last([tile.pull for tile in data.tiles], lambda: self._halo_arrives(index))
 
     def _halo_arrives(self, index: int) -> None:
         """Wait for a chunk's halo rows; history gets them too. With lookahead `put` has waited already."""

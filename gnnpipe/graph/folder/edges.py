@@ -42,7 +42,7 @@ class Keys:
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
-        """What there is, by name."""
+        """Its columns, by name."""
         named = (("key", self.key), ("weight", self.weight), ("record", self.record))
         return {name: column for name, column in named if column is not None}
 

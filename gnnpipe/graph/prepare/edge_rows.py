@@ -125,7 +125,7 @@ def _numbers(rows: Rows) -> np.ndarray:
 
 
 def _named(data: EdgeData) -> dict[str, Tensor]:
-    """What there is, by its name in the file of a prepared graph."""
+    """Its tensors, by their names in the file of a prepared graph."""
     return {
         name: rows for name, rows in (("edge_attr", data.attr), ("edge_type", data.type)) if rows is not None
     }

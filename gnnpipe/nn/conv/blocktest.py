@@ -60,7 +60,7 @@ def _check(layer: BlockLayer, kinds: EdgeKinds, edges: Normalization) -> None:
 
 
 def _whole(layer: BlockLayer, trial: Trial) -> tuple[torch.dtype, Answer]:
-    """What it makes of the whole graph, in float64 if it runs in that."""
+    """Answer on the whole graph, in float64 if the layer runs in that."""
     try:
         return torch.float64, _run(layer, trial, ONE_BLOCK, torch.float64)
     except Refused:

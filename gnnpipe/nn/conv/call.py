@@ -1,4 +1,4 @@
-"""What the forward of a convolution is given: rows, edges, and what edges have that it takes."""
+"""The arguments of a convolution's forward: rows, edges, and the properties of edges that it takes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WANTED = {
     "csr": "edges in a form of its own: GATConv is the same layer with edge_index",
     "max_num_neighbors": "edges in a form of its own: use the class without CuGraph in its name",
 }
-"""What a forward wants with arguments that nothing can be handed over for, and what to do."""
+"""Arguments of a forward that gnnpipe has nothing for, with their meaning and the way out."""
 
 
 class Refused(Exception):  # noqa: N818 - no error yet: `Conv` makes one that names the convolution
@@ -41,7 +41,7 @@ class Refused(Exception):  # noqa: N818 - no error yet: `Conv` makes one that na
 
 
 class HasExtras(Protocol):
-    """What edges have next to their ends; `BlockEdges` is one."""
+    """Properties of edges beside their ends; `BlockEdges` has them."""
 
     @property
     def weight(self) -> Tensor: ...

@@ -119,7 +119,7 @@ class Conv(BlockLayer):
 
     @property
     def reads(self) -> frozenset[str]:
-        """What it reads of edges: "weight", "attr", "type"."""
+        """The properties of edges that it reads, among "weight", "attr" and "type"."""
         takes = {name.removeprefix("edge_") for name in self._call.takes if name.startswith("edge_")}
         return frozenset(takes if reads_attr(self.conv) else takes - {"attr"})
 
@@ -199,7 +199,7 @@ class Conv(BlockLayer):
                 )
 
     def _kinds(self, edges: BlockEdges) -> EdgeKinds:
-        """What the edges of a block have, as far as these tell."""
+        """Numbers of features and types of a block's edges, as far as these tell."""
         num_types = 0
         if edges.type is not None:
             largest = int(edges.type.max()) if edges.type.numel() else 0

@@ -27,7 +27,7 @@ MOST_GUESSES = 12
 
 @dataclass(frozen=True)
 class Widths:
-    """What a convolution makes of rows."""
+    """Widths of a convolution, found by running it on a few rows."""
 
     in_features: int
     out_features: int

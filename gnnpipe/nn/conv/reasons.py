@@ -42,7 +42,7 @@ class Cure:
     """Whether it then computes what it does now."""
 
     def text(self, given: Normalization) -> str:
-        """What to write."""
+        """The code to write instead."""
         settings = ", ".join(f"{setting}=False" for setting in self.off)
         wrapper = f' in Conv(..., edges="{self.edges}")' if self.edges != given else ""
         result = "computes the same" if self.same else "is accepted, but computes another function"

@@ -20,7 +20,7 @@ LAST_CHUNK = CHUNKS[-1][0]
 
 @dataclass(frozen=True)
 class EdgeKinds:
-    """What edges of a graph have next to a weight."""
+    """Features and types of a graph's edges, by their numbers."""
 
     edge_dim: int = 0
     """Number of features of an edge."""

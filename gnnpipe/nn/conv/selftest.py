@@ -60,7 +60,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a convolution made of a graph."""
+    """Output and gradients of a convolution on a graph."""
 
     out: Tensor
     gradients: list[Tensor]
@@ -161,7 +161,8 @@ def differ(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
 
 
 def _wholes(subject: Subject, tries: list[Trial]) -> tuple[list[Answer], torch.dtype]:
-    """What the whole graphs give, in float64 if it runs in that; raises Refused if it never runs."""
+    """Answers on the whole graphs, in float64 if the convolution runs in that; raises Refused if it never
+    runs."""
     try:
         return [whole(subject, trial, torch.float64) for trial in tries], torch.float64
     except Refused:

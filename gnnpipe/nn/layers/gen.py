@@ -20,7 +20,7 @@ EXPANSION = 2
 
 
 class _Gen(PreActivation):
-    """What both forms have: temperature, scale of the messages, and the MLP behind them.
+    """Shared by both forms: temperature, scale of the messages, and the MLP behind them.
 
     Args:
         hidden: columns of input and output.

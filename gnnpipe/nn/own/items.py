@@ -88,7 +88,8 @@ def built(own: OwnModel, number: int, factory: Factory, seed: int) -> Layer:
 
 
 def _made(factory: Factory) -> Any:
-    """What a factory makes; on the meta device also where its code looks at numbers, as PNAConv's does."""
+    """Call a factory. On the meta device one whose code looks at numbers, as PNAConv's does, builds on the CPU,
+    and its layer is moved."""
     try:
         return factory()
     except Exception:

@@ -315,7 +315,6 @@ def test_weights_of_a_file_are_compared(tmp_path: Path) -> None:
 
 
 def test_lists_with_a_convolution_inside_a_module_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip("torch_geometric")
     code = (
         "from torch_geometric.nn import GCNConv\n" + ITEMS + ("yield lambda: nn.ModuleList([GCNConv(5, 3)])")
     )

@@ -207,7 +207,7 @@ class SavedAttention(SavedInput):
     z: Tensor = field(init=False)
     logsumexp: Tensor = field(init=False)
     own: Tensor = field(init=False)
-    """What `Layer.message` hands over: its own end's part of the logits."""
+    """The rows that `Layer.message` hands over: its own end's part of the logits."""
     own_gradient: Tensor = field(init=False)
     """Gradient of ``own``, once the rows of the gradient table are written."""
 

@@ -1,1 +1,1 @@
-"""What surrounds a convolution: norm, skip and activation, or jumping knowledge."""
+"""Wrappers around a convolution: norm, skip and activation, or jumping knowledge."""

@@ -1,4 +1,4 @@
-"""What surrounds a convolution: residual, norm and activation, ``out = act(norm(conv(x) + skip(x)))``.
+"""Extras around a convolution: residual, norm and activation, ``out = act(norm(conv(x) + skip(x)))``.
 
 The order is that of the tuned baselines of 2024 (arXiv 2406.08993), with ``x = dropout(h)``: all of a layer
 reads the dropped rows. Each step is left out where it is none.
