@@ -88,7 +88,7 @@ def built(own: OwnModel, number: int, factory: Factory, seed: int) -> Layer:
 
 
 def _made(factory: Factory) -> Any:
-    """Call a factory. On the meta device one whose code looks at numbers, as PNAConv's does, builds on the CPU,
+    """Call a factory. On the meta device one that looks at numbers, as PNAConv does, builds on the CPU,
     and its layer is moved."""
     try:
         return factory()
