@@ -30,7 +30,7 @@ processes itself; under torchrun it uses those that it is given. Every run leave
 records, best weights and checkpoints, from which --resume goes on."""
 
 USUAL = (
-    "dataset", "graph", "root", "model", "layers", "hidden", "norm", "residual", "dropout", "stages", "parts",
+    "dataset", "graph", "root", "model", "layers", "hidden", "dropout", "stages", "parts",
     "chunks", "plan", "epochs", "lr", "device", "out", "resume",
 )  # fmt: skip
 """Flags that ``--help`` explains; most runs need no others."""
