@@ -106,7 +106,7 @@ class Case:
         )
 
     def graph(self) -> PreparedGraph:
-        cut, spec = CutSpec(self.parts, self.chunks, 4.0), self.spec
+        cut, spec = CutSpec(self.parts, self.chunks, 4.0, local=self.exact), self.spec
         return prepare(self.data, cut, spec.normalization, reads_edges=spec.reads_edges)
 
     @property

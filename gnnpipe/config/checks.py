@@ -279,6 +279,11 @@ def _check_contradictions(config: Resolved) -> None:
             "halo: stale contradicts --staleness exact, which reads this epoch's rows alone; leave one of "
             "them out"
         )
+    if staleness.lookahead == "exact" and config.halo == "stale":
+        raise ConfigError(
+            "halo: stale contradicts exact lookahead, with which no row is stale; leave it out, or give a "
+            "number of chunks to look ahead"
+        )
     if exact and staleness.lookahead not in ("exact", 0):
         raise ConfigError(
             f"staleness.lookahead: {staleness.lookahead} may leave rows stale, but --staleness exact allows "

@@ -287,7 +287,8 @@ class ExchangeConfig:
 
     part_balance: PartBalance = "nodes"
     """What the cut balances among parts. nodes: rows, and so memory, which sends least; work: rows and edges,
-    weighted as for chunks, which helps where few nodes have most edges."""
+    weighted as for chunks, which helps where few nodes have most edges. With exact lookahead parts are strips
+    of equal work."""
     halo: HaloMode = "exact"
     """Which rows of other parts are read. exact: this epoch's, fetched while rows that need none are
     computed; stale: last epoch's, fetched in the background (PipeGCN, arXiv 2203.10428)."""

@@ -13,7 +13,7 @@ from gnnpipe.graph.cut.locality import Locality
 from gnnpipe.graph.cut.partition import node_cost
 from gnnpipe.graph.data import Graph
 from gnnpipe.planner.costs import row_cost
-from gnnpipe.schedule.plan import Plan, check_exact_parts, make_plan
+from gnnpipe.schedule.plan import Plan, make_plan
 
 # Fixed cost of a chunk in a convolution, in rows of work: 32 chunks of 3,125 rows took 1.07 times as long as
 # one chunk (GCNII, 32 layers, hidden 128; benchmarks/chunking).
@@ -29,8 +29,7 @@ def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: Graph) 
     beside one.
 
     Raises:
-        PlanError: an impossible number of stages or chunks, or a lookahead asked for with several parts or
-            one chunk.
+        PlanError: an impossible number of stages, parts or chunks, or a lookahead asked for with one chunk.
     """
     whole = make_plan(layout.stages, layout.parts, 1, layout.layers, data.num_nodes)
     chosen_freely = staleness.preset == "exact"
@@ -38,10 +37,6 @@ def exact_plan(layout: LayoutConfig, staleness: StalenessSettings, data: Graph) 
         return replace(whole, note="one chunk, as --staleness.lookahead is 0")
     if layout.norm == "batch":  # with several chunks asked for, the config was refused
         return replace(whole, note="one chunk, as batch norm reads all rows at once")
-    if layout.parts > 1:
-        if not chosen_freely:
-            check_exact_parts(layout.parts)
-        return replace(whole, note="one chunk, as each part has its own line of chunks")
     if layout.stages == 1 and chosen_freely:
         return whole
     # of the pipelines, each as wide a lookahead as it needs, the one with the shortest epoch
@@ -68,18 +63,19 @@ def _pipelines(layout: LayoutConfig, data: Graph) -> Iterator[Plan]:
     That lookahead is the width of the graph: the largest distance between two chunks that an edge joins. The
     number of chunks doubles as long as the lookahead becomes a smaller share of it.
     """
-    most = min(data.num_nodes, MOST_CHUNKS)
+    most = max(1, min(data.num_nodes // layout.parts, MOST_CHUNKS))
     numbers = [2**power for power in range(1, int(math.log2(most)) + 1)]
     if layout.chunks is not None:
-        make_plan(layout.stages, 1, layout.chunks, layout.layers, data.num_nodes)  # raises if impossible
+        # raises if impossible
+        make_plan(layout.stages, layout.parts, layout.chunks, layout.layers, data.num_nodes)
         numbers = [layout.chunks] if layout.chunks > 1 else []
     if not numbers:
         return
     locality = Locality(data.adjacency, node_cost(data.adjacency, row_cost(layout.hidden)))
     shares: list[float] = []
     for num_chunks in numbers:
-        plan = make_plan(layout.stages, 1, num_chunks, layout.layers, data.num_nodes)
-        width = locality.cut(num_chunks).width
+        plan = make_plan(layout.stages, layout.parts, num_chunks, layout.layers, data.num_nodes)
+        width = locality.cut(num_chunks, layout.parts).width
         yield replace(plan, lookahead=width, exact=True)
         shares.append(width / num_chunks)
         # two doublings in a row that gained nothing: further ones would not either
@@ -89,4 +85,5 @@ def _pipelines(layout: LayoutConfig, data: Graph) -> Iterator[Plan]:
 
 def _seconds(plan: Plan, num_nodes: int) -> float:
     """Simulated epoch, in units of one convolution of the whole graph in one direction."""
-    return plan.makespan(ROWS_PER_START * plan.num_chunks / num_nodes) / plan.num_chunks
+    rows = num_nodes / (plan.num_parts * plan.num_chunks)
+    return plan.makespan(ROWS_PER_START / rows) / plan.num_chunks

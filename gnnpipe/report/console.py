@@ -180,7 +180,7 @@ def describe_start(plan: PlanFile, halo: HaloMode) -> list[str]:
     if shape.num_parts > 1:
         rows = sum(facts.halo_forward)
         lines.append(
-            f"{shape.num_parts} parts ({_method(facts.part_method)}): {rows:,} boundary rows, "
+            f"{shape.num_parts} parts ({_strips(facts.part_method)}): {rows:,} boundary rows, "
             f"{rows / facts.num_nodes:.2f} other parts need a row (alpha), imbalance of work "
             f"{facts.part_imbalance:.2f}; other parts' rows are {HALO_IN_WORDS[halo]} epoch's"
         )
@@ -248,6 +248,11 @@ def _outputs(plan: PlanFile) -> str:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _strips(method: str) -> str:
+    """Method of a cut into parts in words."""
+    return f"strips of one line, {_method(method)}" if method.startswith("line-") else _method(method)
 
 
 def _method(method: str) -> str:

@@ -18,7 +18,7 @@ from gnnpipe.errors import ConfigError, shown
 from gnnpipe.planner.hardware import load_hardware
 from gnnpipe.records.taking import check_may_take
 from gnnpipe.run.callbacks.named import check_installed
-from gnnpipe.schedule.plan import check_exact_parts, check_shape, make_plan
+from gnnpipe.schedule.plan import check_shape, make_plan
 
 
 def check_early(config: Resolved) -> None:
@@ -59,8 +59,6 @@ def check_plan(config: Resolved) -> None:
     check_shape(config.stages, config.parts, config.layers)
     is_exact = config.staleness.preset == "exact"
     looks_exactly = config.staleness.lookahead == "exact"
-    if looks_exactly and not is_exact:
-        check_exact_parts(config.parts)
     if config.is_synthetic:
         chunks = 1 if is_exact or looks_exactly or config.chunks is None else config.chunks
         make_plan(config.stages, config.parts, chunks, config.layers, config.synthetic.num_nodes)

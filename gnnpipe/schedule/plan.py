@@ -97,15 +97,6 @@ def check_shape(num_stages: int, num_parts: int, num_layers: int) -> None:
         )
 
 
-def check_exact_parts(num_parts: int) -> None:
-    """Raise PlanError if there are several parts: no lookahead makes every row fresh then."""
-    if num_parts > 1:
-        raise PlanError(
-            f"staleness.lookahead: exact needs chunks in one line, but --parts {num_parts} gives each part "
-            "its own; use --parts 1, or a number of chunks to look ahead"
-        )
-
-
 def make_plan(
     num_stages: int,
     num_parts: int,

@@ -58,12 +58,18 @@ def test_chunks_are_taken_at_their_word() -> None:
     assert plan.num_chunks == 10
 
 
-def test_one_stage_and_several_parts() -> None:
+def test_one_stage_takes_one_chunk() -> None:
     assert plan_of(replace(config(), stages=1), GRID).num_chunks == 1
-    parted = replace(config(), parts=2)
-    assert "its own line of chunks" in plan_of(parted, GRID).note
-    with pytest.raises(PlanError, match="lookahead: exact needs chunks in one line, but --parts 2"):
-        plan_of(replace(config(StalenessConfig(lookahead="exact")), parts=2), GRID)
+
+
+def test_parts_are_strips_of_the_line() -> None:
+    """Strips are folded, so that they need no more lookahead; each has its share of the line's chunks."""
+    alone, parted = plan_of(config(), GRID), plan_of(replace(config(), parts=2), GRID)
+    assert parted.exact
+    assert (parted.num_parts, parted.lookahead) == (2, 1)
+    assert 8 < parted.num_chunks <= alone.num_chunks
+    with pytest.raises(PlanError, match="chunks: 20000 does not fit a graph of 20000 nodes in 2 parts"):
+        plan_of(replace(config(chunks=20000), parts=2), GRID)
 
 
 def test_no_lookahead_is_one_chunk() -> None:

@@ -56,7 +56,7 @@ class CutSpec:
     part_balance: PartBalance = "nodes"
     """Which total is equal for all parts: nodes or work."""
     local: bool = False
-    """Whether chunks follow a locality order; possible with one part only."""
+    """Whether chunks follow a locality order, of which parts are strips; their work is equal then."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Cut:
     ranges: tuple[tuple[Chunk, ...], ...]
     """``[part][chunk]``: consecutive ranges that cover all nodes."""
     part_method: str
-    """Method that made the parts: metis, rcm or whole."""
+    """Method that made the parts: metis, kaminpar, rcm, whole, or one of `LocalCut`."""
     chunk_method: str
     """Method that made the chunks: metis, rcm, whole, one of `LocalCut`, or mixed where parts differ."""
     cut_fraction: float
@@ -88,11 +88,11 @@ def cut_graph(adjacency: Csr, spec: CutSpec) -> Cut:
     """
     work = node_cost(adjacency, spec.row_cost)
     structure = Structure.of(adjacency)
-    parts, chunks, chunk_method = _parts_and_chunks(structure, spec, work)
+    part_of, part_method, chunks, chunk_method = _parts_and_chunks(structure, spec, work)
     # ranges are numbered part by part, so that sorting by them makes parts contiguous, too
     num_ranges = spec.num_parts * spec.num_chunks
-    range_of = parts.assignment * spec.num_chunks + chunks
-    reads_halo, num_cut = _crossings(adjacency, parts.assignment, chunks)
+    range_of = part_of * spec.num_chunks + chunks
+    reads_halo, num_cut = _crossings(adjacency, part_of, chunks)
     stops = np.cumsum(np.bincount(range_of, minlength=num_ranges)).tolist()
     ranges = [Chunk(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
     cost = np.bincount(range_of, weights=work, minlength=num_ranges)
@@ -103,7 +103,7 @@ def cut_graph(adjacency: Csr, spec: CutSpec) -> Cut:
         # stable, so nodes that agree in all three keep their order
         np.lexsort((cell, reads_halo, range_of)),
         rows_of_parts(ranges, spec.num_parts),
-        parts.method,
+        part_method,
         chunk_method,
         cut_fraction=num_cut / max(adjacency.num_entries, 1),
         part_imbalance=float(part_cost.max() / part_cost.mean()),
@@ -151,15 +151,16 @@ def cut_into_parts(
 
 def _parts_and_chunks(
     structure: Structure, spec: CutSpec, work: np.ndarray
-) -> tuple[Partition, np.ndarray, str]:
-    """The part of each node, its chunk inside the part, and the method that made the chunks."""
-    parts = cut_into_parts(structure, spec.num_parts, spec.part_balance, work)
+) -> tuple[np.ndarray, str, np.ndarray, str]:
+    """The part of each node and the method that made the parts, its chunk inside the part and the method that
+    made the chunks."""
     if spec.local:
-        line = Locality(structure, work).cut(spec.num_chunks)
-        return parts, line.chunk, line.method
+        line = Locality(structure, work).cut(spec.num_chunks, spec.num_parts)
+        return line.part, line.method if spec.num_parts > 1 else "whole", line.chunk, line.method
+    parts = cut_into_parts(structure, spec.num_parts, spec.part_balance, work)
     if spec.num_parts == 1:
         whole = partition(structure, spec.num_chunks, work)
-        return parts, whole.assignment, whole.method
+        return parts.assignment, parts.method, whole.assignment, whole.method
     # each part is cut by itself: chunk k of one part has nothing to do with chunk k of another
     chunks = np.zeros(structure.num_rows, dtype=np.int64)
     methods = set()
@@ -168,4 +169,4 @@ def _parts_and_chunks(
         groups = partition(structure.inside(nodes), spec.num_chunks, work[nodes])
         chunks[nodes] = groups.assignment
         methods.add(groups.method)
-    return parts, chunks, methods.pop() if len(methods) == 1 else "mixed"
+    return parts.assignment, parts.method, chunks, methods.pop() if len(methods) == 1 else "mixed"
