@@ -17,6 +17,7 @@ from torch._C._distributed_c10d import FileStore, PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from gnnpipe.comm.groups import Links, Talk, make_links
+from gnnpipe.comm.products import whole_products
 from gnnpipe.comm.watchdog import Waiting
 from gnnpipe.config.run import Device, RanksConfig
 from gnnpipe.errors import ConfigError
@@ -173,7 +174,8 @@ def join(
         waiting,
         through_host=shared,
     )
-    yield World(rank, size, chosen, control, links, writing)
+    with whole_products(chosen):
+        yield World(rank, size, chosen, control, links, writing)
     dist.destroy_process_group()
 
 
