@@ -22,6 +22,7 @@ from torch_geometric.nn import (
     MessagePassing,
     SAGEConv,
 )
+from torch_geometric.nn.models.rev_gnn import GroupAddRev
 
 from gnnpipe.nn.models import ModelSpec
 
@@ -60,12 +61,23 @@ def logits(spec: ModelSpec, w: Weights, x: Tensor, edge_index: Tensor, edge_attr
     return model.with_residual_blocks(x) if spec.model in ("resgcn", "gen", "mesh") else model.plain(x)
 
 
+class _Added(nn.Module):
+    """What a layer of a reversible block adds."""
+
+    def __init__(self, model: _Model, i: int) -> None:
+        super().__init__()
+        self.model, self.i = model, i
+
+    def forward(self, y: Tensor, edge_index: Tensor) -> Tensor:
+        return self.model.conv(self.i, self.model.norm(f"layers.{self.i}.norm", y).relu(), y)
+
+
 class _Model:
     def __init__(self, spec: ModelSpec, w: Weights, edge_index: Tensor, edge_attr: Tensor | None) -> None:
         self.spec, self.edges, self.attr, self.extras = spec, edge_index, edge_attr, spec.extras
         jk = spec.options.jk
-        # names of a convolution inside of jumping knowledge have steps more
-        self.w = {re.sub(r"(\.conv)+\.", ".", name): weight for name, weight in w.items()}
+        # names of a convolution inside of jumping knowledge, or of a reversible block, have steps more
+        self.w = {re.sub(r"(\.conv|\.inner)+\.", ".", name): weight for name, weight in w.items()}
         self.joined: list[Tensor] = []
         self.jk = jk
 
@@ -88,6 +100,12 @@ class _Model:
     def with_residual_blocks(self, x: Tensor) -> Tensor:
         """``skip(h) + conv(relu(norm(h)))``, or for mesh models ``skip(h) + norm(conv(h))``."""
         h = x @ self.w["input.weight"] + self.w["input.bias"]
+        groups = self.spec.options.groups
+        if groups > 1:
+            for i in range(0, self.spec.layers, groups):
+                inner = nn.ModuleList(_Added(self, i + group) for group in range(groups))
+                h = GroupAddRev(inner, disable=True)(h, self.edges)
+            return self.output(self.norm("output.norm", h).relu())
         for i in range(self.spec.layers):
             mesh = self.spec.model == "mesh"
             out = self.conv(i, h if mesh else self.norm(f"layers.{i}.norm", h).relu(), h)

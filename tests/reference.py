@@ -129,7 +129,19 @@ def model(
         return drop(h, L + 1) @ w["output.weight"] + w["output.bias"]
     h = drop(X, 0) @ w["input.weight"] + w["input.bias"]
     hidden.append(h)
-    for i in range(L):
+    groups = case.options.groups
+    for block in range(L // groups if groups > 1 else 0):
+        # y_0 is the sum of x_2 ... x_G, and y_i = x_i + f_i(y_{i - 1}): arXiv 2106.07476, section 3.2
+        rows = list(h.chunk(groups, dim=1))
+        y = sum(rows[1:], torch.zeros_like(rows[0]))
+        for group in range(groups):
+            i = block * groups + group
+            layer = f"layers.{i}.inner"
+            x = F.relu(F.layer_norm(y, y.shape[1:], w[f"{layer}.norm.weight"], w[f"{layer}.norm.bias"]))
+            rows[group] = y = rows[group] + A @ drop(x, i + 1) @ w[f"{layer}.weight"] + w[f"{layer}.bias"]
+            h = torch.cat(rows, dim=1)
+            hidden.append(h)
+    for i in range(L if groups == 1 else 0):
         layer = f"layers.{i}"
         x = F.relu(F.layer_norm(h, h.shape[1:], w[f"{layer}.norm.weight"], w[f"{layer}.norm.bias"]))
         h = h + A @ drop(x, i + 1) @ w[f"{layer}.weight"] + w[f"{layer}.bias"]

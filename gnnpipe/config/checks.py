@@ -19,7 +19,9 @@ from gnnpipe.config.resolved import Resolved
 from gnnpipe.config.run import (
     BALANCED,
     DENSE_ENDS,
+    GROUPS,
     HEADS,
+    REVERSIBLE,
     WITH_HEADS,
     GraphConfig,
     Model,
@@ -43,6 +45,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "layers": (1, 10**6),
     "hidden": (1, 10**8),
     "heads": (1, 10**5),
+    "groups": (2, 10**5),
     "dropout": (0, 255 / 256),
     "stages": (1, 10**6),
     "parts": (1, 10**6),
@@ -244,6 +247,7 @@ def _check_model(config: ModelConfig) -> None:
     """Refuse what the model does not have, and heads that can't share its width."""
     check_options(config.model, config.model_options)
     _check_own(config)
+    _check_reversible(config)
     heads = HEADS if config.heads is None else config.heads
     if config.model not in WITH_HEADS:
         if config.heads is None:
@@ -259,9 +263,37 @@ def _check_model(config: ModelConfig) -> None:
         )
 
 
+def _check_reversible(config: ModelConfig) -> None:
+    """Refuse reversible blocks of other models, of sizes that groups can't share, or with other extras."""
+    if not config.reversible:
+        if config.groups is not None:
+            raise ConfigError(
+                f"groups: {config.groups} says nothing without --reversible; give it, or leave groups out"
+            )
+        return
+    if config.model not in REVERSIBLE:
+        raise ConfigError(
+            f"reversible: {shown(config.model)} has no such blocks; use --model {' or '.join(REVERSIBLE)}"
+        )
+    groups = config.groups or GROUPS
+    for key, number in (("hidden", config.hidden), ("layers", config.layers)):
+        if number % groups:
+            raise ConfigError(
+                f"{key}: {number} can't be shared by {groups} groups of reversible blocks evenly; use "
+                f"--{key} {number + groups - number % groups}, or other --groups"
+            )
+    for key, value, reason in (
+        ("residual", config.residual, "blocks add their input as it is"),
+        ("norm", config.norm if config.norm == "batch" else None, "its statistics can't be made again"),
+        ("jk", config.jk if config.jk != "none" else None, "rows of all layers would have to be kept"),
+    ):
+        if value is not None:
+            raise ConfigError(f"{key}: {value} can't be had with --reversible, as {reason}; leave it out")
+
+
 def _check_own(config: ModelConfig) -> None:
     """Refuse settings of built-in models beside a model of one's own."""
-    for key in ("norm", "residual", "jk", "heads"):
+    for key in ("norm", "residual", "jk", "heads", "reversible", "groups"):
         value = getattr(config, key)
         if is_code(config.model) and value != getattr(ModelConfig, key):
             raise ConfigError(
@@ -288,6 +320,11 @@ def _check_contradictions(config: Resolved) -> None:
         raise ConfigError(
             f"staleness.lookahead: {staleness.lookahead} may leave rows stale, but --staleness exact allows "
             "none; leave one of them out"
+        )
+    if config.reversible and config.halo == "stale":
+        raise ConfigError(
+            "halo: stale can't be had with --reversible, which reads rows of other parts again on the way "
+            "back, and last epoch's are gone by then; leave one of them out"
         )
     check_batch_norm(config)
     if config.devices is not None and config.plan != "auto":

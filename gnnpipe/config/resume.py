@@ -19,8 +19,8 @@ from gnnpipe.system.failures import reason
 FIXED = (
     "dataset", "split", "make_split", "undirected", "task", "features", "normalize_features",
     "standardize_features", "metric", "loss", "class_weights", "label_smoothing", "synthetic",
-    "model", "model_options", "layers", "hidden", "norm", "residual", "jk", "heads", "gcnii", "seed",
-    "warm_start",
+    "model", "model_options", "layers", "hidden", "norm", "residual", "jk", "heads", "reversible", "groups",
+    "gcnii", "seed", "warm_start",
 )  # fmt: skip
 PLAN = ("stages", "parts", "chunks")
 OF_RATES = ("schedule", "warmup", "plateau_factor", "plateau_patience")

@@ -19,6 +19,10 @@ WITH_HEADS: tuple[Model, ...] = ("gat", "gatv2")
 """Models whose convolutions have several heads."""
 HEADS = 4
 """Number of heads where none is given."""
+REVERSIBLE: tuple[Model, ...] = ("resgcn", "gen")
+"""Models whose blocks can be made reversible."""
+GROUPS = 2
+"""Number of groups of columns of reversible blocks where none is given."""
 Norm = Literal["none", "layer", "batch"]
 Residual = Literal["none", "identity", "linear"]
 JumpingKnowledge = Literal["none", "sum", "max"]
@@ -261,6 +265,14 @@ class ModelConfig:
     all convolutions. Models without an output layer get one. none: it reads the last ones."""
     heads: int | None = None
     """Number of attention heads of gat and gatv2, which share --hidden among them. By default 4."""
+    reversible: bool = False
+    """Reversible blocks (RevGNN, arXiv 2106.07476) for resgcn and gen: each layer adds to one group of the
+    columns what it makes of another, so that its input follows from its output. With one chunk neither rows
+    nor tables are kept for the way back: memory does not grow with --layers, and a third is added to the
+    work. With several chunks the tables stay, as they hold the stale rows."""
+    groups: int | None = None
+    """Number of groups of columns with --reversible, which share --hidden; layers change them in turn, so
+    that as many layers are one block of the paper. By default 2."""
     dropout: float = 0.5
     """Probability that an entry is dropped, 0 to below 1 (rounded to a multiple of 1/256)."""
 

@@ -18,7 +18,7 @@ from gnnpipe.engine.batch_norms import BatchNorms, tile_sizes
 from gnnpipe.engine.chunks import ChunkData, Tile, TileSizes, cut, cut_labels
 from gnnpipe.engine.initial_rows import initial_rows_of
 from gnnpipe.engine.layers.builder import LayerBuilder
-from gnnpipe.engine.layers.layer import StageLayer
+from gnnpipe.engine.layers.layer import LayerPass, StageLayer
 from gnnpipe.engine.layers.saved import ChunkPass
 from gnnpipe.engine.masks import DropoutSettings, Masks
 from gnnpipe.engine.tables import GradientTable, TableSettings, fit_weights
@@ -97,7 +97,8 @@ class Stage:
         self.modules = nn.ModuleDict(names)
         self._norms = BatchNorms(self.modules, plan.num_chunks, plan.num_parts, links)
         self._sums, self._shared_sums = self._weight_sums(plan.num_ranks)
-        self._masks = Masks(dropout, [layer.spec.number for layer in self.layers], spec.hidden, device)
+        columns = spec.hidden // spec.options.groups
+        self._masks = Masks(dropout, [layer.spec.number for layer in self.layers], columns, device)
         # with one chunk the whole pass would be made again at once, which saves no memory
         self._recomputes = plan.recompute and plan.num_chunks > 1
         self._passes: dict[int, ChunkPass] = {}
@@ -137,7 +138,7 @@ class Stage:
 
         It is unless rows travel in the middle of it, the weight of a table is fitted, or a layer aggregates
         in a way of its own, which nobody has tried."""
-        linear = all(layer.module.is_linear for layer in self.layers)
+        linear = all(layer.module.is_linear and not layer.reverts for layer in self.layers)
         return linear and self.place.num_parts == 1 and not (self._settings.waits or self._settings.fitted)
 
     def entering(self, action: Action) -> int:
@@ -270,6 +271,8 @@ class Stage:
             kept.initial.rows = h
         if self._recomputes:
             layer.forget(kept.layers[-1])
+        if layer.reverts:
+            kept.forget_all(len(kept.layers) - 1, h)
         return h
 
     def _leave(self, index: int, h: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -326,9 +329,20 @@ class Stage:
 
     def _put_back(self, place: int, index: int, gradient: Tensor) -> None:
         layer, kept = self.layers[place], self._passes[index]
+        if layer.reverts:
+            self._revert(place, index)
         if self.initial.start_at(layer):
             gradient.add_(kept.initial.gradient)
         layer.put_back(index, self.chunks[index], kept.layers[place], gradient, kept.initial.gradient)
+
+    def _revert(self, place: int, index: int) -> None:
+        """Make what a layer has saved again, and the output rows of the layer in front."""
+        layer, kept, data = self.layers[place], self._passes[index], self.chunks[index]
+        drops = self._masks.of_layer(layer.spec.number, data, None, layer.module.drop_rate)
+        out = kept.reverting.pop(place)
+        kept.layers[place], h = layer.revert(index, data, out, drops, self._owed)
+        if place and self.layers[place - 1].reverts:
+            kept.reverting[place - 1] = h
 
     def _take_back(self, place: int, position: int) -> Tensor | None:
         index = self._order[position]
@@ -337,8 +351,13 @@ class Stage:
         # The last chunk on its way back is the first one in the order: behind it a layer's gradients are
         # complete, and their sum over the parts travels while the layers in front compute.
         summed = position == 0 and self.place.num_parts > 1
-        if summed or self.place.is_first:  # nobody waits for the gradient that the first stage hands back
+        reverts = self.layers[place].reverts
+        # Nobody waits for the gradient that the first stage hands back. What a layer that keeps nothing has
+        # made again goes at once, and its rows of the table are the next one's.
+        if summed or self.place.is_first or reverts:
             self.add_products()
+        if reverts:
+            self._passes[index].layers[place] = LayerPass([])
         if summed:
             self._sums.complete(place)
         return gradient

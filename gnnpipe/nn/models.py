@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gnnpipe.config.code.options import arguments_given
 from gnnpipe.config.code.place import is_code
-from gnnpipe.config.run import HEADS, GcniiConfig, JumpingKnowledge, ModelConfig, Norm, Residual
+from gnnpipe.config.run import GROUPS, HEADS, GcniiConfig, JumpingKnowledge, ModelConfig, Norm, Residual
+from gnnpipe.errors import ConfigError
 from gnnpipe.graph.csr import Csr
 from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.normalize import Normalization
@@ -31,6 +32,7 @@ from gnnpipe.nn.layers.resgcn import ResGcnLayer
 from gnnpipe.nn.layers.sage import SageLayer
 from gnnpipe.nn.layers.sage_max import SageMaxLayer
 from gnnpipe.nn.layers.wrappers.around import Around
+from gnnpipe.nn.layers.wrappers.coupling import Coupling
 from gnnpipe.nn.layers.wrappers.extras import PLAIN, Extras
 from gnnpipe.nn.layers.wrappers.jump import Jump
 from gnnpipe.nn.own.arguments import OwnModel
@@ -53,11 +55,14 @@ class Options:
     jk: JumpingKnowledge = "none"
     heads: int | None = None
     """None for the model's own."""
+    groups: int = 1
+    """Number of groups of columns of reversible blocks; 1 for other blocks."""
 
     @classmethod
     def of(cls, config: ModelConfig) -> Options:
         """The options of a run."""
-        return cls(config.norm, config.residual, config.jk, config.heads)
+        groups = (config.groups or GROUPS) if config.reversible else 1
+        return cls(config.norm, config.residual, config.jk, config.heads, groups)
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,8 @@ def spec_of(
     """The spec of a model for a graph of certain sizes; that of one's own is run to count its layers.
 
     Raises:
-        ConfigError: the code of a model of one's own fails, or its layers don't fit.
+        ConfigError: the code of a model of one's own fails, or its layers don't fit; or layers that read
+            features of edges are to be reversible.
     """
     ends = sizes.num_features, sizes.num_classes, sizes.sparse_features, seed, gcnii or GcniiConfig()
     spec = ModelSpec(config.model, config.layers, config.hidden, *ends, Options.of(config))
@@ -204,6 +210,11 @@ def spec_of(
     if is_code(config.model):
         own = replace(with_edges, arguments=arguments_given(config), checksum=checksum_of(config.model))
         return counted(own)
+    if spec.reads_edges and sizes.edge_dim and spec.options.groups > 1:
+        raise ConfigError(
+            f"reversible: {config.model} reads the features of this graph's edges, and then has no such "
+            "blocks; leave it out, use --model resgcn, or a graph without features of edges"
+        )
     return with_edges if spec.reads_edges else spec
 
 
@@ -354,8 +365,13 @@ def _output(spec: ModelSpec, g: torch.Generator, *, pre_activation: bool = False
 
 
 def _convolution(spec: ModelSpec, index: int, g: torch.Generator) -> Layer:
-    """A convolution of a model, with jumping knowledge if that is asked for."""
-    conv, join = spec.architecture.convolution(spec, index, g), spec.options.jk
+    """A convolution of a model, with jumping knowledge if that is asked for, or in a reversible block."""
+    groups, join = spec.options.groups, spec.options.jk
+    if groups > 1:
+        options = replace(spec.options, residual="none", groups=1)
+        inner = replace(spec, hidden=spec.hidden // groups, options=options)
+        return Coupling(spec.architecture.convolution(inner, index, g), index % groups, groups)
+    conv = spec.architecture.convolution(spec, index, g)
     return conv if join == "none" else Jump(conv, join, index, last=index == spec.layers - 1)
 
 

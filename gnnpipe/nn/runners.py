@@ -20,6 +20,7 @@ from gnnpipe.nn.layers.gin import GinAggregateFirst, GinTransformFirst
 from gnnpipe.nn.layers.resgcn import ResGcnRunner
 from gnnpipe.nn.layers.sage import SageAggregateFirst, SageTransformFirst
 from gnnpipe.nn.layers.wrappers.around import Around, around_runner
+from gnnpipe.nn.layers.wrappers.coupling import Coupling, coupling_runner
 from gnnpipe.nn.layers.wrappers.jump import Jump
 from gnnpipe.nn.layers.wrappers.jump_runner import jump_runner
 from gnnpipe.nn.models import LayerSpec
@@ -52,6 +53,8 @@ def runner_of(layer: Layer, rows: InputRows) -> AnyRunner:
         return around_runner(layer, runner_of(layer.conv, rows), rows)
     if isinstance(layer, Jump):
         return jump_runner(layer, runner_of(layer.conv, rows))
+    if isinstance(layer, Coupling):
+        return coupling_runner(layer, runner_of(layer.inner, "any"))
     # each kind checks the exact class: a subclass may compute something else
     for kind in WRITTEN_OUT:
         runner = kind.of(layer, rows)

@@ -4,7 +4,7 @@
     written out    the derivative by hand, beside each layer of `gnnpipe.nn.layers`: saves most of the small
                    operations and more than half of the memory; tests compare it with autograd's
     recomputed     either of the two, if it is also a `Recomputes`: drops some saved activations and makes
-                   them again
+                   them again; or a `Reverts`: makes even its input rows again, from its output
 
 `gnnpipe.nn.runners` chooses. The four steps of a layer, between which the engine aggregates:
 
@@ -252,6 +252,24 @@ class Recomputes(ABC, Generic[S]):
             h: input rows ``[n, in_features]``.
             out: tensor to write the output rows to once more, the same bit for bit; None if nobody needs
                 them.
+        """
+
+
+class Reverts(ABC, Generic[S]):
+    """A runner whose input rows follow from its output rows, and whose message is the same function of both.
+
+    # forward   h   --forward_message--> x | z = A x | --forward_update--> out; activations are not kept
+    # back      out --forward_message--> x | z = A x | --revert----------> h, and saved activations
+    """
+
+    @abstractmethod
+    def revert(self, saved: S, z: Tensor, h: Tensor) -> None:
+        """Make the input rows from the output rows, with saved activations as `Runner.forward_update` does.
+
+        Args:
+            saved: saved activations as `Runner.forward_message` left them, which was given the output rows.
+            z: aggregated rows ``[n, width]``; may be overwritten.
+            h: tensor to write the input rows to, ``[n, in_features]``.
         """
 
 

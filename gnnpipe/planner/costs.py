@@ -31,13 +31,19 @@ class LayerShape:
     """Columns of the rows of gradients; None for as many as ``width``."""
     fp32: bool = False
     """Whether its tables are float32 whatever their format."""
+    reverts: bool = False
+    """Whether with one chunk it goes forward once more on the way back."""
 
-    @property
-    def rows(self) -> LayerRows:
-        """Its rows that travel between parts."""
-        pushes = self.pushed is not None
+    def rows(self, num_chunks: int) -> LayerRows:
+        """Its rows that travel between parts under a plan with so many chunks."""
         return LayerRows(
-            self.width, self.returns_gradient, self.num_weights, self.gradient_width, pushes, self.fp32
+            self.width,
+            self.returns_gradient,
+            self.num_weights,
+            self.gradient_width,
+            self.pushed is not None,
+            self.fp32,
+            2 if self.reverts and num_chunks == 1 else 1,
         )
 
 

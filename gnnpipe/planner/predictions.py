@@ -17,7 +17,7 @@ from gnnpipe.graph.data import Graph
 from gnnpipe.graph.prepare.normalize import num_normalized_entries
 from gnnpipe.graph.prepare.prepared import PreparedGraph
 from gnnpipe.nn.models import LayerSpec, ModelSpec
-from gnnpipe.nn.running import Gathers
+from gnnpipe.nn.running import Gathers, Reverts
 from gnnpipe.planner.costs import GraphSize, LayerShape, layer_cost
 from gnnpipe.planner.hardware import Rates
 from gnnpipe.planner.memory.rank import (
@@ -135,7 +135,7 @@ def volume_of(plan: Plan, spec: ModelSpec, num_nodes: int, halo: HaloRows, versi
         halo: rows that parts read of each other.
         versions: forms in which a row goes forward, see `TableSettings.versions_sent`.
     """
-    layers = [shape.rows for _, shape in layer_shapes(spec)]
+    layers = [shape.rows(plan.num_chunks) for _, shape in layer_shapes(spec)]
     stages = [plan.stage_of(item.convolution) for item, _ in built_shapes(spec)]
     initial = initial_rows_of(spec, plan)
     weights = [layer.num_weights for layer in layers]
@@ -199,6 +199,7 @@ def layer_shapes(spec: ModelSpec) -> list[tuple[LayerSpec, LayerShape]]:
                 counted_blocks(spec).get(item.number),
                 runner.gradient_width if isinstance(runner, Gathers) else None,
                 runner.layer.fp32_tables,
+                isinstance(runner, Reverts),
             ),
         )
         for item, runner in built_shapes(spec)

@@ -135,14 +135,20 @@ def work_of(
     @functools.cache  # most layers are alike
     def layer(shape: LayerShape) -> LayerWork:
         seconds = layer_seconds(shape, size, rates, pieces, whole=plan.num_chunks == 1)
-        forward = forward_halo_bytes(shape.rows, cut.halo, versions, plan.tables)
-        return _layer_work(
+        rows = shape.rows(plan.num_chunks)
+        forward = forward_halo_bytes(rows, cut.halo, versions, plan.tables)
+        work = _layer_work(
             seconds,
             pieces,
             cut.cut,
-            forward / pieces,
-            backward_halo_bytes(shape.rows, cut.halo, plan.tables) / pieces,
+            forward / rows.times_forward / pieces,
+            backward_halo_bytes(rows, cut.halo, plan.tables) / pieces,
         )
+        if rows.times_forward == 1:
+            return work
+        # it goes forward again on the way back, and so do its rows
+        back = work.halo_back + work.halo
+        return replace(work, back_put=work.back_put + work.forward, halo_back=back)
 
     stages: list[list[LayerWork]] = [[] for _ in range(plan.num_stages)]
     for item, shape in shapes:

@@ -30,6 +30,8 @@ class LayerRows:
     """Whether gradients go back over the routes of the rows, as fp32, and not over those of A^T."""
     fp32: bool = False
     """Whether its rows are fp32 whatever the format of tables."""
+    times_forward: int = 1
+    """Number of times that its rows travel forward: twice where they are made again on the way back."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def halo_bytes(
 
 def forward_halo_bytes(layer: LayerRows, halo: HaloRows, versions: int, tables: TableFormat) -> int:
     """Bytes of a layer's rows forward; see `halo_bytes`."""
-    return row_bytes(layer.width, "fp32" if layer.fp32 else tables) * versions * halo.forward
+    row = row_bytes(layer.width, "fp32" if layer.fp32 else tables)
+    return row * versions * halo.forward * layer.times_forward
 
 
 def backward_halo_bytes(layer: LayerRows, halo: HaloRows, tables: TableFormat) -> int:

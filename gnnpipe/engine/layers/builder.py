@@ -17,7 +17,7 @@ from gnnpipe.engine.tables import ForwardTable, GradientTable, TableSettings
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.models import LayerSpec
 from gnnpipe.nn.runners import input_rows, runner_of
-from gnnpipe.nn.running import AnyRunner, Gathers, Pushes
+from gnnpipe.nn.running import AnyRunner, Gathers, Pushes, Reverts
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class LayerBuilder:
     too, if tables may be shared."""
     shared_pushes: dict[int, PushTable] = field(default_factory=dict)
     """By width, the same for tables of pushes."""
+    shared_rows: dict[tuple[int, str], ForwardTable] = field(default_factory=dict)
+    """By width and number format, the forward tables of layers that make their rows again."""
 
     def build(self, spec: LayerSpec) -> StageLayer:
         """Build a layer with the tables that it needs.
@@ -57,14 +59,23 @@ class LayerBuilder:
         if module.width is None:
             return StageLayer(spec, runner, None, None, reads_features=reads_features)
         settings = self._settings_of(module)
-        forward = ForwardTable(self._forward_rows, module.width, settings, self._table_device)
+        reverts = settings.shares_gradients and isinstance(runner, Reverts)
+        forward = self._forward(module.width, settings, shared=reverts)
         table = Rows(forward, self._boundary(self.routes.forward, forward.sent))
         if isinstance(runner, Pushes):
             pushes = self._pushes(module.width) if runner.returns_gradient else None
-            return PushingLayer(spec, runner, table, None, self.lookahead, reads_features, pushes)
+            return PushingLayer(spec, runner, table, None, self.lookahead, reads_features, pushes=pushes)
         gradients = self._gradients(runner, settings) if runner.returns_gradient else None
         kind = GatheringLayer if isinstance(runner, Gathers) else StageLayer
-        return kind(spec, runner, table, gradients, self.lookahead, reads_features)
+        return kind(spec, runner, table, gradients, self.lookahead, reads_features, reverts)
+
+    def _forward(self, width: int, settings: TableSettings, *, shared: bool) -> ForwardTable:
+        key = width, settings.format
+        found = self.shared_rows.get(key) if shared else None
+        table = found or ForwardTable(self._forward_rows, width, settings, self._table_device)
+        if shared:
+            self.shared_rows[key] = table
+        return table
 
     def _settings_of(self, module: Layer) -> TableSettings:
         return replace(self.settings, format="fp32") if module.fp32_tables else self.settings

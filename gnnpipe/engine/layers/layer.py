@@ -16,7 +16,8 @@ from gnnpipe.nn.dropout import Dropout, keep_all
 from gnnpipe.nn.features import FeatureRows
 from gnnpipe.nn.layer import Layer
 from gnnpipe.nn.models import LayerSpec
-from gnnpipe.nn.running import AnyRunner, Recomputes, Saved, WeightProduct
+from gnnpipe.nn.running import AnyRunner, Recomputes, Reverts, Saved, WeightProduct
+from gnnpipe.ops.mix import Mix
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,9 @@ class StageLayer:
     """Positions between a chunk's put and its take; 0 where nothing is aggregated."""
     reads_features: bool = False
     """Whether the input rows are features, which want no gradient."""
+    reverts: bool = False
+    """Whether nothing is kept of the forward pass, and `revert` makes it again from the output rows. Other
+    such layers use the same tables."""
 
     @property
     def module(self) -> Layer:
@@ -205,9 +209,51 @@ class StageLayer:
             for tile in range(len(data.tiles)):
                 update(tile, None)
         else:
-            mixes = [self.runner.mix(first) for first in initial]
-            pulls = [tile.pull for tile in data.tiles]
-            pull_tiles(pulls, self.rows.table.rows, update, lambda: self._halo_arrives(index), mixes)
+            self._pull(index, data, update, [self.runner.mix(first) for first in initial])
+
+    def _pull(
+        self,
+        index: int,
+        data: ChunkData,
+        update: Callable[[int, Tensor], None],
+        mixes: Sequence[Mix | None],
+    ) -> None:
+        """Aggregate the tiles of a chunk, and go on with each."""
+        pulls = [tile.pull for tile in data.tiles]
+        pull_tiles(pulls, self.forward_table, update, lambda: self._halo_arrives(index), mixes)
+
+    def revert(
+        self,
+        index: int,
+        data: ChunkData,
+        out: Tensor,
+        drops: Sequence[Dropout],
+        products: list[WeightProduct],
+    ) -> tuple[LayerPass, Tensor]:
+        """Make the saved activations and the input rows of a chunk again; rows of other parts travel again.
+
+        Args:
+            index: number of the chunk.
+            data: the chunk.
+            out: its output rows ``[n, out_features]``.
+            drops: the layer's dropout for each tile.
+            products: as for `put`.
+
+        Returns:
+            the saved activations, and the input rows ``[n, in_features]``.
+        """
+        runner = self.runner
+        if not isinstance(runner, Reverts):
+            raise TypeError(f"{self.spec.name} can't be reverted")
+        done, h = self.put(index, data, data.split(out), drops, products), torch.empty_like(out)
+        spaces = data.split(h)
+        self._pull(
+            index,
+            data,
+            lambda tile, z: runner.revert(done.tiles[tile], z, spaces[tile]),
+            [None] * len(spaces),
+        )
+        return done, h
 
     @property
     def forward_table(self) -> Tensor:

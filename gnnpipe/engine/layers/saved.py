@@ -37,6 +37,15 @@ class ChunkPass:
     forgetful: dict[int, Sequence[FeatureRows]] = field(default_factory=dict)
     """Input rows of the layers that drop saved activations, by the layer's index in the stage; empty where
     they are the output rows of another such layer."""
+    reverting: dict[int, Tensor] = field(default_factory=dict)
+    """Output rows of the last one of layers in a row that keep nothing, by its index in the stage."""
+
+    def forget_all(self, place: int, out: Tensor) -> None:
+        """Drop what a layer has saved, which follows from its output rows ``out``; those of the layer in
+        front follow from its own."""
+        self.layers[place] = LayerPass([])
+        self.reverting.pop(place - 1, None)
+        self.reverting[place] = out
 
     def remember(self, layer: StageLayer, h: Sequence[FeatureRows]) -> None:
         """Keep the input rows ``h`` of the layer that was put last, if `recall` will need them."""

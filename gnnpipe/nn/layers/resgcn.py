@@ -99,12 +99,12 @@ class SavedBlock(Saved):
 class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
     """Runs ``h' = h + z W + b`` with ``z = A x`` and ``x = dropout(ReLU(norm(h)))``; makes ``h`` again.
 
-    Blocks without norm or with another residual are differentiated by autograd.
+    Blocks without norm or with a linear residual are differentiated by autograd.
 
     With G the gradient of the output rows, and ``P = A^T (G W^T)``, which the engine pulls:
 
         b: column sums of G     W: z^T G     z: G W^T
-        h: G (skip connection) + norm's derivative of (P where x > 0, scaled)
+        h: G (skip connection, if any) + norm's derivative of (P where x > 0, scaled)
     """
 
     saved = SavedBlock
@@ -116,9 +116,9 @@ class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
 
     @classmethod
     def of(cls, layer: Layer, rows: InputRows) -> ResGcnRunner | None:
-        if type(layer) is ResGcnLayer and layer.norm is not None and layer.identity and rows == "any":
-            return cls(layer, layer.norm)
-        return None
+        if type(layer) is not ResGcnLayer or layer.norm is None or rows != "any":
+            return None
+        return cls(layer, layer.norm) if layer.weight_skip is None else None
 
     def forward_message(self, saved: SavedBlock, h: Tensor, x: Tensor) -> None:
         normed, saved.moments = norm_forward(self._norm, h)
@@ -130,7 +130,10 @@ class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
         self._convolve(saved, out)
 
     def _convolve(self, saved: SavedBlock, out: Tensor) -> None:
-        torch.addmm(saved.h, saved.z, self.layer.weight, out=out).add_(self.layer.bias)
+        if self.layer.identity:
+            torch.addmm(saved.h, saved.z, self.layer.weight, out=out).add_(self.layer.bias)
+        else:
+            torch.addmm(self.layer.bias, saved.z, self.layer.weight, out=out)
 
     def forget(self, saved: SavedBlock) -> None:
         """Drop the input rows."""
@@ -154,7 +157,10 @@ class ResGcnRunner(WrittenOut[ResGcnLayer, SavedBlock], Recomputes[SavedBlock]):
     def backward_message(self, saved: SavedBlock, x_gradient: Tensor, h_gradient: Tensor) -> None:
         saved.drop.back(x_gradient, saved.dropped, x_gradient)
         through_norm = norm_backward(self._norm, x_gradient, saved.h, saved.moments)
-        torch.add(through_norm, saved.gradient, out=h_gradient)
+        if self.layer.identity:
+            torch.add(through_norm, saved.gradient, out=h_gradient)
+        else:
+            h_gradient.copy_(through_norm)
 
     @property
     def kept(self) -> Kept:

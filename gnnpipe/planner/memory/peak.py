@@ -101,17 +101,27 @@ def table_bytes(rank: RankShape) -> int:
     both = rows.part + rows.halo
     for layer in rank.layers:
         width = rank.table_row(layer)
-        total += width * (both * rank.forward_tables + rows.halo * rank.halo_tables)
+        if not rank.reverts(layer):
+            total += width * (both * rank.forward_tables + rows.halo * rank.halo_tables)
         if not rank.shares_gradients:
             # sums of pushed gradients are one table under every rule
             total += both * rank.gradient_row(layer) * (1 if layer.pushes else rank.gradient_tables)
+    total += both * _shared_rows(rank)
     if rank.shares_gradients:
         total += both * _shared_gradients(rank)
     if rank.checks:
         # the exact pass has tables of its own: one chunk, so its layers share those of gradients
-        total += both * sum(rank.table_row(layer, checks=True) for layer in rank.layers)
+        own = [layer for layer in rank.layers if not layer.reverts]
+        total += both * sum(rank.table_row(layer, checks=True) for layer in own)
+        total += both * _shared_rows(rank, checks=True)
         total += both * _shared_gradients(rank, checks=True)
     return total
+
+
+def _shared_rows(rank: RankShape, *, checks: bool = False) -> int:
+    """Bytes of a row of all forward tables that layers share: one of each width."""
+    sharing = [layer for layer in rank.layers if layer.reverts and (checks or rank.reverts(layer))]
+    return sum({rank.table_row(layer, checks) for layer in sharing})
 
 
 def _shared_gradients(rank: RankShape, *, checks: bool = False) -> int:
@@ -128,7 +138,10 @@ def weight_bytes(rank: RankShape) -> int:
 def saved_bytes(rank: RankShape) -> int:
     """Bytes of all chunks' saved activations and messages in flight, when the last chunk has come forward."""
     rows = rank.rows
-    columns = sum(layer.saved - rank.forgets * layer.forgotten for layer in rank.layers)
+    keeping = [layer for layer in rank.layers if not rank.reverts(layer)]
+    columns = sum(layer.saved - rank.forgets * layer.forgotten for layer in keeping)
+    if len(keeping) < len(rank.layers):
+        columns += rank.hidden  # the output rows of the last layer that keeps nothing
     if rank.forgets and any(layer.forgotten for layer in rank.layers):
         columns += rank.hidden  # the rows from which forgotten ones are made again
     if rank.relays_initial and not rank.is_first:
@@ -172,7 +185,10 @@ def at_backward(rank: RankShape) -> int:
         total += rank.floats(rank.hidden, chunk) * in_flight
     if rank.forgets:
         total += rank.floats(sum(layer.forgotten for layer in rank.layers), chunk)
-    return total + rank.floats(_columns_on_the_way(rank), chunk) + _tile_bytes(rank) + _held_of_others(rank)
+    # what a layer made again has saved, and its input rows
+    again = max((layer.saved + layer.in_features for layer in rank.layers if rank.reverts(layer)), default=0)
+    columns = _columns_on_the_way(rank) + again
+    return total + rank.floats(columns, chunk) + _tile_bytes(rank) + _held_of_others(rank)
 
 
 def _columns_on_the_way(rank: RankShape) -> float:
@@ -191,6 +207,8 @@ def _columns_on_the_way(rank: RankShape) -> float:
         owed = layer.owed + (layer.owed_of_tables if rank.tables != "fp32" else 0)
         copied = layer.width * rank.copies_gradients * row_bytes(1, rank.tables) / BYTES_PER_NUMBER
         most = max(most, kept + incoming + outgoing + owed + layer.held + copied)
+        if rank.reverts(layer):  # leaves nothing behind
+            continue
         kept += layer.held + incoming * (layer.keeps == "chunk")
         if not rank.is_first:
             # products come last, as the stage before waits for the rows' gradients; the first stage, which

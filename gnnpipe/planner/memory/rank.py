@@ -19,7 +19,7 @@ from gnnpipe.nn.blocks.block import BlockLayer
 from gnnpipe.nn.layers.wrappers.jump import Jump
 from gnnpipe.nn.models import LayerSpec, ModelSpec, build_stack
 from gnnpipe.nn.runners import rows_behind, runner_of
-from gnnpipe.nn.running import AnyRunner, Gathers, Pushes
+from gnnpipe.nn.running import AnyRunner, Gathers, Pushes, Reverts
 from gnnpipe.planner.block_costs import BlockCosts, block_costs
 from gnnpipe.planner.memory.peak import CheckpointRows, checkpoint_per_rank, peak_memory
 from gnnpipe.planner.memory.shape import LayerColumns, RankShape, RowCounts
@@ -210,6 +210,7 @@ def _layer_columns(
         fp32=layer.fp32_tables,
         tile_bytes=work.training(tile, rows.edges_per_row),
         evaluated_bytes=work.evaluation(tile, rows.edges_per_row),
+        reverts=isinstance(runner, Reverts),
     )
 
 

@@ -48,6 +48,8 @@ class LayerColumns:
     """Bytes that differentiating a tile takes beyond rows of these columns."""
     evaluated_bytes: int = 0
     """Bytes that aggregating a tile takes in evaluation."""
+    reverts: bool = False
+    """Whether with one chunk it keeps nothing, and shares its forward table with its like."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ class RankShape:
     lookahead: int
     checks: bool
     """Whether gradients are compared with exact ones."""
+
+    def reverts(self, layer: LayerColumns) -> bool:
+        """Whether a layer's saved activations and table are made again on the way back."""
+        return layer.reverts and self.rows.num_chunks == 1
 
     @property
     def streams(self) -> int:
