@@ -145,10 +145,16 @@ def _spec_of(folder: RunFolder, config: RunConfig, weights: Mapping[str, Tensor]
 
 
 def _check_edges(folder: RunFolder, spec: ModelSpec, *, weighted: bool) -> None:
-    """Refuse what the exported code does not compute: weights or features of edges, for some models."""
+    """Refuse what the exported code does not compute: reversible blocks, and for some models weights or
+    features of edges."""
     if spec.own is not None:  # its code is exported as it is
         return
     conv = CONVOLUTIONS[spec.model]
+    if spec.options.groups > 1:
+        raise ConfigError(
+            f"run: '{folder.path}' has reversible blocks, which no exported {conv.title} has; predict with "
+            "gnnpipe, or train it without --reversible"
+        )
     what = "features" if spec.edge_dim else "weights" if weighted and conv.weighs else ""
     if what:
         raise ConfigError(

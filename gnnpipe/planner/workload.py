@@ -176,13 +176,16 @@ def best_chunks(plan: Plan, spec: ModelSpec, size: GraphSize, rates: Rates) -> i
         size: the graph's.
         rates: a device's.
     """
-    # all K chunks take K t0 + w in the stage: from K = 1 and K = 2 follow t0 and w
+    # all K chunks take K t0 + w in the stage: from K and 2 K follow t0 and w; reversible blocks alone do more
+    # work with one chunk
+    least = 2 if spec.options.groups > 1 else 1
     seconds = []
-    for chunks in (1, 2):
+    for chunks in (least, 2 * least):
         work = work_of(replace(plan, num_chunks=chunks), spec, size, WHOLE, rates)
         stages = [sum(layer.total for layer in stage) for stage in work.layers]
         seconds.append(chunks * max(stages))
-    start = seconds[1] - seconds[0]
+    start = (seconds[1] - seconds[0]) / least
+    seconds[0] -= (least - 1) * start
     best = math.sqrt((plan.num_stages - 1) * max(seconds[0] - start, 0.0) / max(start, 1e-12))
     most = max(1, size.num_nodes // plan.num_parts // LEAST_ROWS_PER_CHUNK)
     return min(max(round(best), 1), most, MOST_CHUNKS)

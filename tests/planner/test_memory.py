@@ -21,6 +21,7 @@ from gnnpipe.engine.chunks import TileSizes
 from gnnpipe.engine.layers import builder as layer_builder
 from gnnpipe.engine.tables import TableSettings
 from gnnpipe.nn.autograd import Autograd
+from gnnpipe.nn.models import Options
 from gnnpipe.planner.memory import rank as rank_memory_module
 from gnnpipe.planner.memory.peak import (
     FRAGMENTS,
@@ -68,14 +69,12 @@ class Live(TorchDispatchMode):
         self.now -= size
 
 
-def predicted_and_held(
-    model: Any, chunks: int, tables: TableFormat, recompute: bool = False
-) -> tuple[float, int]:
-    """Bytes of tensors at the peak of a stage with five convolutions of 64."""
+def predicted_and_held(model: Any, chunks: int, tables: TableFormat, **changes: Any) -> tuple[float, int]:
+    """Bytes of tensors at the peak of a stage with convolutions of 64, five unless said otherwise."""
     data = random_graph(NODES, 4 * NODES, num_features=48, num_classes=7, undirected=True)
     case = Case(
         data, model, layers=5, hidden=64, chunks=chunks, epochs=2, tables=tables, tiles=TileSizes.on(CPU)
-    ).with_(recompute=recompute)
+    ).with_(**changes)
     graph = case.graph()
     with Live() as live:
         train(case, graph=graph)
@@ -95,12 +94,33 @@ def test_what_a_stage_holds_is_what_was_predicted(model: Any, chunks: int, table
     assert predicted == pytest.approx(held + useless * 4 * NODES * 64 * 4, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("model", "layers", "plan"),
+    [
+        ("resgcn", 6, {}),
+        ("resgcn", 24, {}),
+        ("gen", 6, {}),
+        ("resgcn", 6, {"chunks": 4, "tables": "bf16"}),
+        ("resgcn", 6, {"chunks": 4, "recompute": True}),
+    ],
+)
+def test_reversible_blocks_hold_what_was_predicted(model: Any, layers: int, plan: dict[str, Any]) -> None:
+    """With one chunk the same at any depth."""
+    plan = {"chunks": 1, "tables": "fp32"} | plan
+    plan |= {"options": Options(groups=2)}
+    predicted, held = predicted_and_held(model, layers=layers, **plan)
+    assert predicted == pytest.approx(held, rel=0.1)
+    if plan["chunks"] == 1:  # the weights of the other layers, their gradients, and a key each
+        deeper = predicted_and_held(model, layers=2 * layers, **plan)[1]
+        assert deeper - held < layers * 100_000
+
+
 @pytest.mark.parametrize("recompute", [False, True])
 def test_what_autograd_holds_is_guessed(recompute: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (layer_builder, rank_memory_module):
         monkeypatch.setattr(module, "runner_of", Autograd)
     built_shapes.cache_clear()
-    predicted, held = predicted_and_held("sage", 4, "fp32", recompute)
+    predicted, held = predicted_and_held("sage", 4, "fp32", recompute=recompute)
     built_shapes.cache_clear()
     assert predicted == pytest.approx(held, rel=0.15)
 
