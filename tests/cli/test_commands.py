@@ -98,7 +98,7 @@ EARLY = {
     "train --model resgcn --reversible --norm batch": "norm: batch can't be had with --reversible, as its",
     "train --model resgcn --reversible --residual linear": "residual: linear can't be had with --reversible",
     "train --model resgcn --reversible --jk sum": "jk: sum can't be had with --reversible, as rows of all",
-    "train --model resgcn --reversible --halo stale": "halo: stale can't be had with --reversible, which reads",
+    "train --model resgcn --reversible --halo stale": "halo: stale can't be had with --reversible",
     "train --synthetic.homophily 2": "synthetic.homophily: 2.0 is out of range; use 0 to 1",
     "train --hardware a500": "hardware: 'a500' is not known; did you mean 'a5000x8'? Use one of",
     "train --model gncii": "model: 'gncii' is not known; did you mean 'gcnii'? Choose one of",
