@@ -31,6 +31,7 @@ LOOKAHEAD = "tests/engine/test_lookahead.py"
 PARTS = "tests/engine/test_parts.py"
 BOUNDARIES = "tests/engine/test_boundaries.py"
 PUSH = "tests/engine/test_push.py"
+REVERSIBLE = "tests/engine/test_reversible.py"
 GRADIENT_CHECK = "tests/engine/test_gradient_check.py"
 RESUME = "tests/faults/test_resume.py -k every_setting"
 NUMBERS = "tests/faults/test_numbers.py -k stale_halo"
@@ -352,5 +353,20 @@ CHANGES = (
         "(across * num_chunks + reader % num_chunks) * num_chunks + owner % num_chunks",
         "(across * num_chunks + owner % num_chunks) * num_chunks + reader % num_chunks",
         f"{PARTITION} {AGES}",
+    ),
+    # exact lookahead over parts, reversible blocks
+    Change(
+        "strips of a line all run the same way",
+        "graph/cut/locality.py",
+        "np.where(part % 2 == 0, place, num_chunks - 1 - place)",
+        "place",
+        f"{LOOKAHEAD} -k strips",
+    ),
+    Change(
+        "what a reversible layer has added is not taken off on the way back",
+        "nn/layers/wrappers/coupling.py",
+        "self.layer.own(h).sub_(added)",
+        "self.layer.own(h)",
+        REVERSIBLE,
     ),
 )
