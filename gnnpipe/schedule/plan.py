@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from gnnpipe.config.run import Compute, Initial, TableFormat, WireFormat
 from gnnpipe.errors import PlanError
-from gnnpipe.schedule.actions import Schedule, lifo, makespan
+from gnnpipe.schedule.actions import Action, Schedule, lifo, makespan
 from gnnpipe.schedule.balance import balanced_ranges
 
 
@@ -70,13 +70,19 @@ class Plan:
         work = 2 * layers * self.num_chunks
         return 1 - work / (self.num_stages * self.makespan())
 
-    def makespan(self, overhead: float = 0.0) -> float:
-        """Simulated time of an epoch's actions, in units of one convolution of one chunk, either way.
+    def makespan(self, overhead: float = 0.0, shares: Sequence[float] = ()) -> float:
+        """Simulated time of an epoch's actions, in units of one convolution of a mean chunk, either way.
 
         Args:
             overhead: fixed cost of a convolution of a chunk, on top of its work, in the same unit.
+            shares: work of each chunk over that of the mean chunk; empty if all are alike.
         """
-        return makespan(self.schedule, lambda _, action: (1 + overhead) * action.num_taken)
+
+        def cost(_: int, action: Action) -> float:
+            own = sum(shares[position] for position in action.taken) if shares else action.num_taken
+            return own + overhead * action.num_taken
+
+        return makespan(self.schedule, cost)
 
     def stage_of(self, convolution: int) -> int:
         """The stage that a convolution runs on."""
