@@ -19,6 +19,10 @@ from gnnpipe.schedule.plan import Plan, make_plan
 # Seconds that a chunk takes in a convolution, both ways, on top of its work: some two dozen operations to
 # start, and the Python between them (benchmarks/roads).
 START_SECONDS = 1e-4
+# Seconds that a message between stages takes of each of its two ranks, whose cores copy it.
+MESSAGE_SECONDS = 2e-4
+# How many times as long work takes where several cores share the memory.
+CONTENTION = 1.08
 CORE = SHIPPED["cpu-25g"].rates
 MOST_CHUNKS = 1024
 
@@ -109,4 +113,5 @@ def _seconds(plan: Plan, hidden: int, data: Graph, shares: Sequence[float] = ())
     # an edge is read once each way; see `row_cost` for the unit
     edges = data.num_nodes * row_cost(hidden, CORE) + data.num_edges
     one_way = edges * CORE.gather * hidden / (plan.num_parts * plan.num_chunks)
-    return one_way * plan.makespan(START_SECONDS / 2 / one_way, shares)
+    one_way *= CONTENTION if plan.num_chunks > 1 else 1.0
+    return one_way * plan.makespan(START_SECONDS / 2 / one_way, shares, MESSAGE_SECONDS / one_way)
