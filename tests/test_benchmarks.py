@@ -238,3 +238,19 @@ def test_attention_is_compared_on_equal_terms() -> None:
     pushed = [weight for build in models.pushed(7, 5, 3) for weight in build().parameters()]
     assert len(pushed) == len(theirs)
     assert all(milliseconds > 0 for milliseconds in pulls.measured(1, 200, 1).values())
+
+
+def test_every_run_of_roads_is_a_command_and_four_stages_are_faster_than_two() -> None:
+    from benchmarks.roads import run
+
+    parser = make_parser("train", RunConfig, "", "")
+    for cell in run.CELLS:
+        for flags in run.PLANS.values():
+            check_config(parse(parser, RunConfig, [*cell.flags(Path("pasadena")), *flags.split()]))
+    assert run.simulated("lookahead 1 over 24 chunks: 1.24 x as fast as one chunk, by simulation") == "1.24"
+    assert run.simulated("one chunk, as asked") == ""
+    # two stages of 8 layers whose 100 chunks take 1 ms each: 800 ms of work a stage and way
+    two = {"compute_seconds": 3.2, "chunks": 100, "lookahead": 0}
+    assert run.four_cores(16, {run.ONE: {"epoch_seconds": 3.2}, "2 stages": two}) == pytest.approx(
+        4 * 100 / 103
+    )

@@ -42,6 +42,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Order = Literal["shuffled", "antithetic", "fixed"]
 Gradient = Literal["fresh", "reuse", "corrected"]
 History = Literal["dropped", "clean"]
+SyntheticKind = Literal["blocks", "roads"]
 LrSchedule = Literal["constant", "cosine", "plateau"]
 Log = Literal["csv", "tensorboard", "wandb", "mlflow"]
 HaloMode = Literal["exact", "stale"]
@@ -57,28 +58,46 @@ OnWriteError = Literal["stop", "continue"]
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """The built-in graph: a seeded planted partition with noisy class features (``--dataset synthetic``)."""
+    """The built-in graph, seeded, with noisy features (``--dataset synthetic``)."""
 
+    kind: SyntheticKind = "blocks"
+    """blocks: a planted partition; densely connected communities make up each class. roads: a planar network
+    of streets with long ways, whose classes say how many hops the nearest of some landmarks is away: it takes
+    deep networks, and exact lookahead pays."""
     num_nodes: int = 10_000
     """Number of nodes."""
-    avg_degree: float = 20.0
-    """Mean number of neighbours of a node (the graph is undirected)."""
+    avg_degree: float | None = None
+    """Mean number of neighbours of a node (the graph is undirected). By default 20, of roads 2.6."""
     num_classes: int = 10
     """Number of classes."""
     num_features: int = 64
     """Columns of the feature matrix (dense)."""
     blocks_per_class: int = 10
-    """Communities that make up one class. More blocks give the graph more locality for chunks to find."""
+    """blocks: communities that make up one class. More blocks give the graph more locality for chunks to
+    find."""
     homophily: float = 0.6
-    """Fraction of edges that stay inside a block. The others end at a node drawn from all, or as reach
-    says."""
+    """blocks: fraction of edges that stay inside a block. The others end at a node drawn from all, or as
+    reach says."""
     reach: int = 0
-    """Largest distance in blocks that edges between blocks span; 0: any. With 1 the graph is a long strip, as
-    roads, meshes or slices of time are, on which exact lookahead pays."""
-    noise: float = 5.0
-    """Standard deviation of the noise around a class's mean feature row (whose entries are +1 or -1)."""
+    """blocks: largest distance in blocks that edges between blocks span; 0: any. With 1 the graph is a long
+    strip, as meshes or slices of time are, on which exact lookahead pays."""
+    noise: float | None = None
+    """Standard deviation of the noise around a class's mean feature row (whose entries are +1 or -1); of
+    roads around that of landmarks, or of other nodes. By default 5, of roads 1."""
     seed: int = 0
     """Seed of the graph. It is apart from --seed, so that several runs share one graph."""
+
+    @property
+    def degree(self) -> float:
+        """Mean number of neighbours: what was asked for, or that of the kind."""
+        own = 20.0 if self.kind == "blocks" else 2.6
+        return own if self.avg_degree is None else self.avg_degree
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise: what was asked for, or that of the kind."""
+        own = 5.0 if self.kind == "blocks" else 1.0
+        return own if self.noise is None else self.noise
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,10 @@ def pull_tiles(
         wait: returns when the halo rows of the chunk have arrived.
         mixes: for each tile, what its product is mixed with; empty if none is.
     """
+    if len(pulls) == 1 and pulls[0].later is None:  # a small chunk as a rule
+        use(0, pulls[0].at_hand(table, mixes[0] if mixes else None))
+        wait()
+        return
     unfinished = []
     for index, (pull, mix) in enumerate(zip(pulls, mixes or [None] * len(pulls), strict=True)):
         product = pull.at_hand(table, mix)
@@ -160,6 +164,8 @@ class ChunkData:
     def split_table(self, table: Tensor) -> list[Tensor]:
         """The rows of each tile in a table of the part's rows, ``[num_rows, ...]``, as views."""
         start = self.chunk.start
+        if len(self.tiles) == 1:
+            return [table[start : self.chunk.stop]]
         return [table[start + tile.rows.start : start + tile.rows.stop] for tile in self.tiles]
 
 

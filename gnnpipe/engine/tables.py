@@ -277,12 +277,19 @@ class GradientTable:
         elif self._rule.historical != 1.0:
             self.rows[:, : self._weighed].mul_(self._rule.historical)
 
+    @property
+    def stand(self) -> bool:
+        """Whether `weigh` leaves this epoch's rows as they are, as wherever no row is stale."""
+        return self.newest is self.rows and self._rule.fresh == 1.0
+
     def weigh(self, ranges: list[Chunk]) -> None:
         """Weigh a chunk's rows for the pulls of other chunks.
 
         Args:
             ranges: the chunk's rows of the table: the part's own, then its halo's if any.
         """
+        if self.stand:
+            return
         for index, span in enumerate(ranges):
             rows = self.rows[span.start : span.stop]
             # a rule that needs no last epoch's gradients only scales; see `TableSettings.keeps_gradients`

@@ -56,7 +56,12 @@ class Dropout(HashedMask):
 
     def without_bits(self) -> Dropout:
         """The same dropout without its random bytes, to be kept for the way back."""
-        return self if self.bits is None else replace(self, bits=None)
+        if self.bits is None:
+            return self
+        # as `replace` does it, in a fifth of its time
+        bare = object.__new__(Dropout)
+        vars(bare).update(vars(self), bits=None)
+        return bare
 
     def back(self, gradient: Tensor, dropped: Tensor, out: Tensor) -> None:
         """Differentiate dropout of rows that came out of a ReLU, and that ReLU with it.

@@ -9,6 +9,9 @@ from gnnpipe.graph.csr import Csr
 from gnnpipe.ops.hashing import HashedMask
 from gnnpipe.ops.mix import Mix
 
+# looked up once: each step of the name is a function
+THRESHOLD_BACKWARD = torch.ops.aten.threshold_backward.grad_input
+
 
 class TorchOps:
     """Back end of PyTorch's own operations."""
@@ -41,7 +44,7 @@ class TorchOps:
 
     def drop_back(self, gradient: Tensor, dropped: Tensor, scale: float, out: Tensor) -> None:
         """The backward of a ReLU, scaled."""
-        torch.ops.aten.threshold_backward.grad_input(gradient, dropped, 0, grad_input=out)
+        THRESHOLD_BACKWARD(gradient, dropped, 0, grad_input=out)
         if scale != 1.0:
             out.mul_(scale)
 

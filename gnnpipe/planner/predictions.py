@@ -103,9 +103,15 @@ def predict(
             for stage in stages
             for part, rows in enumerate(parts)
         ],
-        plan.bubble,
+        plan.bubble_of(_shares(graph)),
         _fresh(plan, graph.chunk_edges, stale_halo=settings.stale_halo),
     )
+
+
+def _shares(graph: PreparedGraph) -> list[float]:
+    """Rows of each chunk, over all parts, in units of the mean chunk's."""
+    rows = [sum(span.num_nodes for span in spans) for spans in zip(*graph.ranges, strict=True)]
+    return [number * len(rows) / sum(rows) for number in rows]
 
 
 def _fresh(plan: Plan, messages: Tensor, *, stale_halo: bool) -> float:

@@ -309,10 +309,9 @@ class _Simulation:
         """Work of an action in units of all layers of the stage on a mean chunk."""
         # with lookahead an action runs each layer on another chunk, at the ends only some of the layers
         first, last = self.plan.layer_ranges[stage]
-        share = action.num_taken / (last - first)
-        if self.work.chunk_scale and not self.plan.lookahead:
-            share *= self.work.chunk_scale[action.position]
-        return share
+        scale = self.work.chunk_scale
+        taken = sum(scale[position] for position in action.taken) if scale else action.num_taken
+        return taken / (last - first)
 
     def _sum(self, stage: int, kind: Literal["forward", "backward", "products"]) -> float:
         return sum(getattr(layer, kind) for layer in self.work.layers[stage])

@@ -50,9 +50,15 @@ class Action:
         return self.seams[-1 if self.kind == "F" else 0]
 
     @property
+    def taken(self) -> tuple[int, ...]:
+        """Position of each chunk that a layer takes: those at the seams, but for the one that enters."""
+        seams = self.seams[1:] if self.kind == "F" else self.seams[:-1]
+        return tuple(position for position in seams if position is not None)
+
+    @property
     def num_taken(self) -> int:
-        """Number of layers that take a chunk: seams with a chunk, less the seam of the one that enters."""
-        return len(self.seams) - self.seams.count(None) - (self.enters is not None)
+        """Number of layers that take a chunk."""
+        return len(self.taken)
 
 
 @dataclass(frozen=True)

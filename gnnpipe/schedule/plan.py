@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from gnnpipe.config.run import Compute, Initial, TableFormat, WireFormat
 from gnnpipe.errors import PlanError
-from gnnpipe.schedule.actions import Schedule, lifo, makespan
+from gnnpipe.schedule.actions import Action, Schedule, lifo, makespan
 from gnnpipe.schedule.balance import balanced_ranges
 
 
@@ -64,19 +64,33 @@ class Plan:
     def bubble(self) -> float:
         """Share of an epoch in which a stage idles if convolutions and chunks are balanced:
         ``(S - 1) / (K + S - 1)``; with lookahead, the share in a dry run."""
+        return self.bubble_of(())
+
+    def bubble_of(self, shares: Sequence[float]) -> float:
+        """The `bubble` of chunks of unequal work, as `makespan` takes it."""
         if not self.lookahead:
             return (self.num_stages - 1) / (self.num_chunks + self.num_stages - 1)
         layers = self.layer_ranges[-1][1]
         work = 2 * layers * self.num_chunks
-        return 1 - work / (self.num_stages * self.makespan())
+        return 1 - work / (self.num_stages * self.makespan(shares=shares))
 
-    def makespan(self, overhead: float = 0.0) -> float:
-        """Simulated time of an epoch's actions, in units of one convolution of one chunk, either way.
+    def makespan(self, overhead: float = 0.0, shares: Sequence[float] = (), message: float = 0.0) -> float:
+        """Simulated time of an epoch's actions, in units of one convolution of a mean chunk, either way.
 
         Args:
             overhead: fixed cost of a convolution of a chunk, on top of its work, in the same unit.
+            shares: work of each chunk over that of the mean chunk; empty if all are alike.
+            message: time that a message between stages takes of each of its two ranks, in the same unit.
         """
-        return makespan(self.schedule, lambda _, action: (1 + overhead) * action.num_taken)
+        ends = {("F", -1): 0, ("F", 1): self.num_stages - 1, ("B", -1): self.num_stages - 1, ("B", 1): 0}
+
+        def cost(stage: int, action: Action) -> float:
+            own = sum(shares[position] for position in action.taken) if shares else action.num_taken
+            comes = action.enters is not None and stage != ends[action.kind, -1]
+            goes = action.leaves is not None and stage != ends[action.kind, 1]
+            return own + overhead * action.num_taken + message * (comes + goes)
+
+        return makespan(self.schedule, cost)
 
     def stage_of(self, convolution: int) -> int:
         """The stage that a convolution runs on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from gnnpipe.nn.layers.dense import Dense
 from gnnpipe.nn.layers.gcn import GcnAggregateFirst, GcnLayer
 from gnnpipe.nn.layers.gcnii import GcniiLayer
 from gnnpipe.nn.layers.resgcn import ResGcnLayer
+from gnnpipe.nn.layers.sage import SageLayer
+from gnnpipe.nn.layers.wrappers.extras import Extras
 from gnnpipe.nn.models import LayerSpec
 from gnnpipe.nn.runners import input_rows, runner_of
 from tests.engine.test_exact import MODELS, assert_same_training
@@ -253,3 +256,20 @@ def test_input_rows_follow_from_the_layer_in_front() -> None:
     assert [input_rows(stack, number) for number in range(4)] == ["features", "relu", "relu", "relu"]
     stack = stack_of(DATA, "gin")
     assert [input_rows(stack, number) for number in range(2)] == ["features", "any"]
+
+
+def test_weights_at_hand_are_those_of_the_module() -> None:
+    layer = SageLayer(4, 4, extras=Extras("layer"))
+    names = list(layer.state_dict())
+    runner = runner_of(layer, "relu")
+    runner.make_room()
+    assert vars(layer)["weight_self"] is layer.weight_self
+    assert vars(layer)["norm"] is layer.norm
+    assert list(layer.state_dict()) == names
+    layer.weight_self = nn.Parameter(torch.ones(4, 4))
+    assert torch.equal(layer.weight_self, torch.ones(4, 4))
+    assert torch.equal(layer.state_dict()["weight_self"], torch.ones(4, 4))
+    copied = copy.deepcopy(layer)
+    copied.load_state_dict({name: torch.zeros_like(weight) for name, weight in layer.state_dict().items()})
+    assert not copied.weight_self.any()
+    assert layer.weight_self.all()

@@ -103,3 +103,17 @@ def test_web_graph_equals_one_chunk() -> None:
     assert case.lookahead < 8
     ours, one = train(case, graph=graph), train(Case(data, layers=2, hidden=4, epochs=50))
     torch.testing.assert_close(torch.tensor(ours.losses), torch.tensor(one.losses))
+
+
+def test_a_start_weighs_less_where_rows_are_wide() -> None:
+    narrow, wide = (plan_of(replace(config(), hidden=hidden), GRID) for hidden in (16, 512))
+    assert narrow.num_chunks < wide.num_chunks
+
+
+def test_numbers_of_chunks_beside_the_powers_of_two_are_tried() -> None:
+    # a line of 1,000 groups of 20 nodes: more than 1,000 chunks would span more than neighbours
+    plan = plan_of(replace(config(), hidden=512), GRID)
+    candidates = [plan_of(replace(config(chunks=chunks), hidden=512), GRID) for chunks in (64, 128, 256)]
+    assert plan.num_chunks not in (1, 2)
+    found = float(plan.note.split(" x as fast")[0].split()[-1])
+    assert all(found >= float(other.note.split(" x as fast")[0].split()[-1]) for other in candidates)

@@ -133,3 +133,22 @@ def test_breakdown_tells_a_late_part_from_a_late_message() -> None:
     assert (first.imbalance, first.communication_graph, first.compute) == (1, 1.5, 3)
     assert (second.imbalance, second.communication_graph, second.compute) == (0, 1, 4.5)
     assert (first.bubble, first.communication_layer, first.other) == (0, 0, 0.5)
+
+
+def test_messages_take_time_of_both_their_ranks() -> None:
+    # 2 stages of 1 layer, 1 chunk: F of stage 0 sends, F of stage 1 receives; back the same the other way
+    plan = make_plan(2, 1, 1, 2, 10)
+    assert plan.makespan(message=0.25) == pytest.approx(4 + 4 * 0.25)
+    assert make_plan(1, 1, 3, 2, 10).makespan(message=9.0) == pytest.approx(12)
+
+
+@given(st.integers(1, 4), st.integers(2, 9), st.integers(0, 2), st.data())
+def test_chunks_of_unequal_work(stages: int, chunks: int, lookahead: int, data: st.DataObject) -> None:
+    plan = make_plan(stages, 1, chunks, stages, 100, lookahead)
+    assert plan.makespan(shares=[1.0] * chunks) == pytest.approx(plan.makespan())
+    assert plan.bubble_of([1.0] * chunks) == pytest.approx(plan.bubble)
+    shares = data.draw(st.lists(st.floats(0.1, 3), min_size=chunks, max_size=chunks))
+    if stages == 1:  # nothing is waited for: every chunk both ways
+        assert plan.makespan(shares=shares) == pytest.approx(2 * sum(shares))
+    else:
+        assert plan.makespan(shares=shares) >= 2 * sum(shares) - 1e-9

@@ -162,7 +162,7 @@ class StageLayer:
 
     def _write_message(self, saved: Saved, h: FeatureRows, space: Tensor | None) -> None:
         # dropping writes rows of any number format; all else is computed in float32 and converted
-        if space is None or self.runner.only_drops:
+        if space is None or space.dtype == torch.float32 or self.runner.only_drops:
             self.runner.forward_message(saved, h, space)
         else:
             with floats(space) as x:
@@ -327,8 +327,8 @@ class StageLayer:
             initial: tensor to add the gradient of its initial rows to; None if the model has none.
             space: its rows of the gradient table; None where nobody wants the gradient of its aggregates.
         """
-        if space is None:
-            self.runner.backward_update(saved, gradient, None, initial)
+        if space is None or space.dtype == torch.float32:
+            self.runner.backward_update(saved, gradient, space, initial)
         else:
             with floats(space) as z_gradient:
                 self.runner.backward_update(saved, gradient, z_gradient, initial)
@@ -423,15 +423,21 @@ class StageLayer:
         table = gradients.table
         # A chunk's own rows count once in its own pull, weighted in those of other chunks. Without lookahead
         # they are weighed after the own pull; with it `put_back` has done so, as others read them before.
-        if self.lookahead:
+        if self.lookahead and table.stand:
+            self.pull_back(table.rows, data, done, differentiate, _at_once)
+        elif self.lookahead:
             with table.counted_once(gradients.rows_of(index, data)):
-                self.pull_back(table.rows, data, done, differentiate, lambda: None)
+                self.pull_back(table.rows, data, done, differentiate, _at_once)
         else:
             # the ranges are known once the halo rows have arrived, in the middle of the pulls
             ranges: list[Chunk] = []
             arrive = lambda: ranges.extend(gradients.rows_of(index, data))  # noqa: E731
             self.pull_back(table.rows, data, done, differentiate, arrive)
             table.weigh(ranges)
+
+
+def _at_once() -> None:
+    """Wait for nothing: with lookahead halo rows have arrived when a chunk is put."""
 
 
 def _clean_messages(module: Layer, h: Sequence[FeatureRows]) -> Tensor:

@@ -18,7 +18,7 @@ numbers that are as close as before, and parts exchange rows at the folds only:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -43,6 +43,8 @@ class LocalCut:
     """int ``[num_nodes]``: chunk of each node inside its part."""
     width: int
     """Largest distance, in chunks, between the ends of an edge: neither pass reads farther."""
+    shares: np.ndarray
+    """float ``[num_chunks]``: work of each chunk, over all parts, in units of the mean chunk's."""
     method: str
     """``line-given`` (the nodes' own order), ``line-rcm`` (reverse Cuthill-McKee on nodes), or ``line-metis``
     (METIS, then reverse Cuthill-McKee on its chunks)."""
@@ -68,22 +70,39 @@ class Locality:
 
     def cut(self, num_chunks: int, num_parts: int = 1) -> LocalCut:
         """The cut into ``num_chunks`` chunks of each part with the smallest width; no part is empty while
-        nodes suffice."""
-        lines = self._lines(num_chunks * num_parts)
-        cuts = (self._folded(place, num_chunks, method) for method, place in lines)
-        return min(cuts, key=lambda cut: cut.width)
+        nodes suffice.
+
+        Chunks have equal work. Where a graph is wider in some places than in others, that of one part may be
+        cut into larger chunks there, if edges then join neighbours only.
+        """
+        narrowest: LocalCut | None = None
+        for method, place in self._lines(num_chunks * num_parts, uneven=num_parts == 1):
+            cut = self._folded(place, num_chunks, method)
+            if narrowest is None or cut.width < narrowest.width:
+                narrowest = cut
+            if cut.width <= 1:  # none is narrower
+                break
+        assert narrowest is not None  # there is an order of the nodes
+        work = np.bincount(narrowest.chunk, weights=self._cost, minlength=num_chunks)
+        return replace(narrowest, shares=work / work.mean())
 
     def _folded(self, place: np.ndarray, num_chunks: int, method: str) -> LocalCut:
         """Fold a line, on which each node has a place, into parts of ``num_chunks`` places each."""
         part, place = np.divmod(place, num_chunks)
         chunk = np.where(part % 2 == 0, place, num_chunks - 1 - place)
-        return LocalCut(part, chunk, self._width(chunk), method)
+        return LocalCut(part, chunk, self._width(chunk), np.ones(num_chunks), method)
 
-    def _lines(self, num_chunks: int) -> Iterator[tuple[str, np.ndarray]]:
+    def _lines(self, num_chunks: int, *, uneven: bool) -> Iterator[tuple[str, np.ndarray]]:
         """Methods, and the place on the line of each node's chunk."""
         # an order of the nodes, cut into ranges of equal cost
         for method, order in self._orders.items():
             yield method, cut_order(order, num_chunks, self._cost)
+        for method, order in self._orders.items() if uneven else ():
+            bounds = near_bounds(self._farthest(order), np.cumsum(self._cost[order]), num_chunks)
+            if bounds is not None:
+                place = np.empty(len(order), dtype=np.int64)
+                place[order] = np.repeat(np.arange(num_chunks), np.diff(bounds))
+                yield method, place
         if num_chunks > MOST_METIS_CHUNKS:
             return
         # METIS numbers its groups at random. Line them up: reverse Cuthill-McKee on the graph that has the
@@ -97,6 +116,16 @@ class Locality:
         position[reverse_cuthill_mckee(group_graph, symmetric_mode=True)] = np.arange(num_chunks)
         yield "line-metis", position[group]
 
+    def _farthest(self, order: np.ndarray) -> np.ndarray:
+        """int ``[num_nodes]``: the last position in an order that an edge joins with one up to each."""
+        position = np.empty(len(order), dtype=np.int64)
+        position[order] = np.arange(len(order))
+        farthest = np.arange(len(order))
+        for reader, owner in self._structure.edges():
+            ends = position[reader], position[owner]
+            np.maximum.at(farthest, np.minimum(*ends), np.maximum(*ends))
+        return np.maximum.accumulate(farthest)
+
     def _width(self, chunk: np.ndarray) -> int:
         """Width of a cut, as in `LocalCut`."""
         return max(
@@ -106,3 +135,53 @@ class Locality:
             ),
             default=0,
         )
+
+
+def near_bounds(farthest: np.ndarray, running: np.ndarray, num_chunks: int) -> np.ndarray | None:
+    """Cut an order into chunks such that every edge stays in a chunk or joins neighbours.
+
+    A chunk ends behind all nodes that the chunk in front of it reaches, and has a least amount of work, which
+    is made as large as the number of chunks allows:
+
+        # reaches ---------->|           chunk 1 has to hold all that chunk 0 reaches
+        # chunk 0 | chunk 1     | chunk 2 ...
+
+    Args:
+        farthest: ``[num_nodes]``, ascending: the last position that an edge joins with one up to each.
+        running: ``[num_nodes]``: sum of the work up to each position.
+        num_chunks: number of chunks.
+
+    Returns:
+        ``[num_chunks + 1]``: the first node of each chunk, and the number of nodes; None if there is no such
+        cut into that many chunks.
+    """
+    low, high = 0.0, float(running[-1]) / num_chunks
+    best = _grown(farthest, running, low)
+    if len(best) <= num_chunks:
+        return None
+    for _ in range(NUM_HALVINGS):
+        middle = (low + high) / 2
+        bounds = _grown(farthest, running, middle)
+        if len(bounds) > num_chunks:
+            best, low = bounds, middle
+        else:
+            high = middle
+    while len(best) > num_chunks + 1:  # join the two neighbours with the least work
+        work = np.diff(running[best[1:] - 1], prepend=0.0)
+        best = np.delete(best, int(np.argmin(work[:-1] + work[1:])) + 1)
+    return best
+
+
+# Halvings of the interval in which the least work of a chunk is looked for.
+NUM_HALVINGS = 20
+
+
+def _grown(farthest: np.ndarray, running: np.ndarray, least: float) -> np.ndarray:
+    """Bounds of chunks that each end as early as the rule of `near_bounds` lets them."""
+    num_nodes, bounds = len(farthest), [0]
+    while bounds[-1] < num_nodes:
+        start = bounds[-1]
+        done, reached = (float(running[start - 1]), int(farthest[start - 1]) + 1) if start else (0.0, 0)
+        full = int(np.searchsorted(running, done + least)) + 1
+        bounds.append(min(max(full, reached, start + 1), num_nodes))
+    return np.array(bounds)

@@ -39,6 +39,7 @@ from gnnpipe.graph.sources.formats import attributed, npz, saint
 from gnnpipe.graph.sources.objects import of_pyg
 from gnnpipe.graph.sources.ogb.read import read_ogb
 from gnnpipe.graph.sources.raw import RawGraph
+from gnnpipe.graph.sources.roads import road_network
 from gnnpipe.graph.sources.synthetic import planted_partition
 from gnnpipe.system.steps import Step, say_nothing, silently
 
@@ -81,7 +82,8 @@ def load_unlabelled(config: GraphConfig, known: FeatureScaling, step: Step = sil
 
 def _built_in(config: GraphConfig, step: Step) -> Graph:
     with step("making the built-in graph"):
-        return planted_partition(config.synthetic, split=config.split)
+        make = road_network if config.synthetic.kind == "roads" else planted_partition
+        return make(config.synthetic, split=config.split)
 
 
 def _content(config: GraphConfig, step: Step) -> tuple[RawGraph, str]:

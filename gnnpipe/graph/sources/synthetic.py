@@ -29,7 +29,7 @@ def planted_partition(config: SyntheticConfig, split: int = 0) -> Graph:
     labels = block % config.num_classes
     mean = rng.choice(np.array([-1.0, 1.0], dtype=np.float32), size=(config.num_classes, config.num_features))
     features = rng.standard_normal((config.num_nodes, config.num_features), dtype=np.float32)
-    features *= np.float32(config.noise)
+    features *= np.float32(config.deviation)
     features += mean[labels]
     target = torch.from_numpy(labels)
     return Graph(
@@ -48,7 +48,7 @@ def _edges(config: SyntheticConfig, block: np.ndarray, num_blocks: int, rng: np.
     The target lies in the source's block with probability ``homophily``; otherwise at most ``reach`` blocks
     away, or anywhere where ``reach`` is 0.
     """
-    num_edges = round(config.num_nodes * config.avg_degree / 2)  # undirected: each counts for both ends
+    num_edges = round(config.num_nodes * config.degree / 2)  # undirected: each counts for both ends
     source = rng.integers(config.num_nodes, size=num_edges)
     target = rng.integers(config.num_nodes, size=num_edges)
     inside = rng.random(num_edges) < config.homophily

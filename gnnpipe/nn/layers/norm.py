@@ -11,6 +11,9 @@ from gnnpipe.config.run import Norm
 from gnnpipe.nn.batch_norm import BatchNorm, Statistics
 from gnnpipe.nn.running import grad_of
 
+# looked up once: each step of the name is a function
+LAYER_NORM_BACKWARD = torch.ops.aten.native_layer_norm_backward.default
+
 AnyNorm: TypeAlias = nn.LayerNorm | BatchNorm
 Moments = tuple[Tensor, Tensor] | Statistics
 """Mean and reciprocal standard deviation of each row, or of each column."""
@@ -46,9 +49,9 @@ def norm_backward(norm: AnyNorm, gradient: Tensor, h: Tensor, moments: Moments) 
         assert isinstance(moments, Statistics)
         return norm.normalize_back(gradient, h, moments)
     assert isinstance(moments, tuple)
-    of_rows, *of_weights = torch.ops.aten.native_layer_norm_backward(
+    of_rows, of_weight, of_bias = LAYER_NORM_BACKWARD(
         gradient, h, norm.normalized_shape, *moments, norm.weight, norm.bias, [True, True, True]
     )
-    for weight, of_weight in zip((norm.weight, norm.bias), of_weights, strict=True):
-        grad_of(weight).add_(of_weight)
+    grad_of(norm.weight).add_(of_weight)
+    grad_of(norm.bias).add_(of_bias)
     return of_rows
