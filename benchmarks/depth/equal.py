@@ -11,7 +11,8 @@ from pathlib import Path
 from benchmarks import common
 from benchmarks.depth.results import Results
 
-LAYERS, EPOCHS = 16, 100
+LAYERS, EPOCHS = 8, 100
+FLOAT_TOLERANCE = 1e-5
 TRAINING = (
     "--standardize-features --hidden 64 --dropout 0.2 --lr 0.003 --staleness exact --eval-every 1000 "
     "--checkpoint-every 0 --timeout 3600"
@@ -29,7 +30,8 @@ MODELS = {
     ),
 }
 ONE = "--stages 1 --chunks 1 --threads 1"
-# The same sums in another order, in one process: what float32 itself does to 100 epochs.
+# The same sums in another order, in one process: what float32 itself does to 100 epochs. Run where differences
+# pass the tolerance.
 ANOTHER_ORDER = "--stages 1 --chunks 1 --threads 2"
 
 
@@ -87,16 +89,16 @@ def compare(results: Results, graph: Path, work: Path) -> None:
         one = losses(graph, work, f"{case.flags} {ONE}")
         found = Difference.of(losses(graph, work, f"{case.flags} {case.pipeline}"), one)
         results.equal[case.name] = {**vars(found), "loss": [round(one[0], 4), round(one[-1], 4)]}
-        if not found.equal:
+        if found.largest > FLOAT_TOLERANCE:
             noise = Difference.of(losses(graph, work, f"{case.flags} {ANOTHER_ORDER}"), one)
             results.equal[case.name]["another_order"] = vars(noise)
         results.write()
         print(f"{case.name}: {results.equal[case.name]}", flush=True)
 
 
-def losses(graph: Path, work: Path, flags: str, layers: int = LAYERS, epochs: int = EPOCHS) -> list[float]:
+def losses(graph: Path, work: Path, flags: str, epochs: int = EPOCHS) -> list[float]:
     """The loss of every epoch of a run."""
-    sizes = ["--layers", str(layers), "--epochs", str(epochs)]
+    sizes = ["--layers", str(LAYERS), "--epochs", str(epochs)]
     run = common.train(work / "equal", "--graph", str(graph), *TRAINING.split(), *flags.split(), *sizes)
     found = [json.loads(line)["loss"] for line in (run / "records.jsonl").read_text().splitlines()]
     shutil.rmtree(run)
