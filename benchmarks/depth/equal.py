@@ -30,8 +30,8 @@ MODELS = {
     ),
 }
 ONE = "--stages 1 --chunks 1 --threads 1"
-# The same sums in another order, in one process: what float32 itself does to 100 epochs. Run where differences
-# pass the tolerance.
+# The same sums in another order, in one process: what float32 itself does to 100 epochs. Run where losses
+# differ by more than the tolerance.
 ANOTHER_ORDER = "--stages 1 --chunks 1 --threads 2"
 
 
