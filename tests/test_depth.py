@@ -156,8 +156,9 @@ def test_the_best_evaluation_is_that_of_validation() -> None:
 
 
 def test_differences_are_relative_to_one_process() -> None:
-    assert equal.Difference.of([2.0, 1.1], [2.0, 1.0]) == equal.Difference(0.0, pytest.approx(0.1), False)
-    assert equal.Difference.of([2.0], [2.0]).equal
+    found = equal.Difference.of([2.0, 1.1, 1.0], [2.0, 1.0, 1.0])
+    assert found == equal.Difference(0.0, pytest.approx(0.1), within=1, equal=False)
+    assert equal.Difference.of([2.0], [2.0]) == equal.Difference(0.0, 0.0, within=1, equal=True)
 
 
 def test_a_graph_without_a_file_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Draw depth.png, accuracy by depth, from result.json alone.
+"""Draw depth.png, accuracy by depth, and write the tables into README.md, from result.json alone.
 
 python -m benchmarks.depth.draw
 """
@@ -13,6 +13,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
+from benchmarks.depth import tables
 from benchmarks.depth.plans import DEPTHS, LINES, Line
 from benchmarks.depth.results import Results
 from benchmarks.depth.tables import cells
@@ -22,8 +23,9 @@ COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#6
 
 
 def main() -> None:
-    """Draw a panel for each graph."""
+    """Draw a panel for each graph, and write the tables."""
     results = Results.read()
+    write_tables(HERE / "README.md", tables.text(results))
     graphs = list(dict.fromkeys(line.graph for line in LINES if cells(results, line)))
     figure, axes = plt.subplots(
         1, len(graphs), figsize=(10, 4.6), sharey=True, layout="constrained", squeeze=False
@@ -38,6 +40,13 @@ def main() -> None:
         handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=10, frameon=False
     )
     figure.savefig(HERE / "depth.png", dpi=110)
+
+
+def write_tables(readme: Path, text: str) -> None:
+    """Put the tables between their marks."""
+    before, begin, rest = readme.read_text().partition("<!-- tables:begin -->\n")
+    _, end, after = rest.partition("<!-- tables:end -->\n")
+    readme.write_text(f"{before}{begin}{text}\n{end}{after}")
 
 
 def _panel(axis: Any, graph: str, lines: list[Line], results: Results) -> None:

@@ -71,6 +71,8 @@ class Difference:
     """In the first epoch."""
     largest: float
     """The largest of all epochs."""
+    within: int
+    """Epochs until one is off by more than `FLOAT_TOLERANCE`; all if none is."""
     equal: bool
     """Whether all are the same, bit for bit."""
 
@@ -78,7 +80,8 @@ class Difference:
     def of(cls, losses: list[float], others: list[float]) -> Difference:
         """Compare losses by epoch."""
         off = [abs(loss - other) / abs(other) for loss, other in zip(losses, others, strict=True)]
-        return cls(off[0], max(off), losses == others)
+        within = next((epoch for epoch, part in enumerate(off) if part > FLOAT_TOLERANCE), len(off))
+        return cls(off[0], max(off), within, losses == others)
 
 
 def compare(results: Results, graph: Path, work: Path) -> None:
