@@ -136,6 +136,15 @@ def test_a_deeper_net_is_compared_seed_by_seed() -> None:
     assert "| huangpu | ResGCN+ | 32 | +1.5 ± 0.5 | +3.0 |" in tables.text(found)
 
 
+def test_tables_are_put_between_their_marks(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("above\n<!-- tables:begin -->\nold\n<!-- tables:end -->\nbelow\n")
+    for _ in range(2):
+        tables.write(readme, "new")
+    wanted = "above\n<!-- tables:begin -->\nnew\n<!-- tables:end -->\nbelow\n"
+    assert readme.read_text() == wanted
+
+
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     run = next(plans.accuracy())
     found = results.Results(tmp_path / "result.json", runs={run.name: {"flags": run.flags, "test": 0.5}})

@@ -25,7 +25,7 @@ COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#6
 def main() -> None:
     """Draw a panel for each graph, and write the tables."""
     results = Results.read()
-    write_tables(HERE / "README.md", tables.text(results))
+    tables.write(HERE / "README.md", tables.text(results))
     graphs = list(dict.fromkeys(line.graph for line in LINES if cells(results, line)))
     figure, axes = plt.subplots(
         1, len(graphs), figsize=(10, 4.6), sharey=True, layout="constrained", squeeze=False
@@ -42,13 +42,6 @@ def main() -> None:
     figure.savefig(HERE / "depth.png", dpi=110)
 
 
-def write_tables(readme: Path, text: str) -> None:
-    """Put the tables between their marks."""
-    before, begin, rest = readme.read_text().partition("<!-- tables:begin -->\n")
-    _, end, after = rest.partition("<!-- tables:end -->\n")
-    readme.write_text(f"{before}{begin}{text}\n{end}{after}")
-
-
 def _panel(axis: Any, graph: str, lines: list[Line], results: Results) -> None:
     """Lines of one graph; an error bar is a standard error over seeds."""
     titles = list(dict.fromkeys(line.title for line in LINES))
@@ -59,7 +52,7 @@ def _panel(axis: Any, graph: str, lines: list[Line], results: Results) -> None:
         axis.errorbar(
             [DEPTHS.index(depth) for depth in found],
             [cell.mean for cell in found.values()],
-            [cell.error for cell in found.values()],
+            [cell.error or float("nan") for cell in found.values()],  # one seed has no bar
             label=line.title,
             color=COLOURS[titles.index(line.title) % len(COLOURS)],
             linestyle="--" if line.sampled else "-",
@@ -70,6 +63,7 @@ def _panel(axis: Any, graph: str, lines: list[Line], results: Results) -> None:
     axis.set_title(f"{graph.capitalize()}, {NODES[graph]:,} nodes", fontsize=11)
     axis.set_xticks(range(len(DEPTHS)), [str(depth) for depth in DEPTHS])
     axis.set_xlabel("layers")
+    axis.axvline(DEPTHS.index(16), color="#bbbbbb", linestyle=":")  # hops that decide a node's class
     axis.grid(alpha=0.3)
 
 

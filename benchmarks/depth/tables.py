@@ -9,6 +9,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.depth.plans import DEPTHS, LINES, Line
 from benchmarks.depth.results import Results
@@ -67,6 +68,13 @@ def text(results: Results) -> str:
     """All tables."""
     parts = [*_by_depth(results), *_beyond(results), *_tuning(results), *_sampled(results), *_equal(results)]
     return "\n".join(parts)
+
+
+def write(readme: Path, text: str) -> None:
+    """Put the tables between their marks."""
+    before, begin, rest = readme.read_text().partition("<!-- tables:begin -->\n")
+    _, end, after = rest.partition("<!-- tables:end -->\n")
+    readme.write_text(f"{before}{begin}{text}\n{end}{after}")
 
 
 def _by_depth(results: Results) -> Iterator[str]:
