@@ -54,7 +54,7 @@ def _panel(axis: Any, graph: str, lines: list[Line], results: Results) -> None:
             [cell.mean for cell in found.values()],
             [cell.error or float("nan") for cell in found.values()],  # one seed has no bar
             label=line.title,
-            color=COLOURS[titles.index(line.title) % len(COLOURS)],
+            color=COLOURS[titles.index(line.title.removesuffix(", sampled")) % len(COLOURS)],
             linestyle="--" if line.sampled else "-",
             marker="o",
             markersize=4,
