@@ -15,9 +15,9 @@ GNNPIPE = [sys.executable, "-m", "gnnpipe"]
 def start(out: Path, *flags: str) -> subprocess.Popen[bytes]:
     """Start ``gnnpipe train``; its output goes to a log beside the run's folder."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    log = out.with_suffix(".log").open("wb")
     command = [*GNNPIPE, "train", *flags, "--out", str(out), "--overwrite"]
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    with out.with_suffix(".log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv
 
-from benchmarks.tuned import alike, cells, tables
+from benchmarks.tuned import alike, cells, run, tables
 from benchmarks.tuned.blocks import SageBlock
 from gnnpipe.cli.parser import make_parser, parse
 from gnnpipe.config.checks import check_config
@@ -141,3 +141,26 @@ def test_scores_are_read_from_a_run(tmp_path: Path) -> None:
     records = [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0, "val": 0.5}]
     (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, records)) + "\n")
     assert cells.numbers_of(tmp_path) == [(2.0, None), (1.0, 0.5)]
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the built-in graph; what result.json holds is not run again."""
+    source = cells.Source("--dataset synthetic --synthetic.num_nodes 300", "", "1 to 100", 0.5)
+    flags = f"--model {cells.BLOCKS} --layers 2 --hidden 4 --epochs 4"
+    monkeypatch.setattr(cells, "GRAPHS", {"made": source})
+    monkeypatch.setattr(cells, "SPLITS", (0,))
+    monkeypatch.setattr(cells, "FEW", 3)
+    small = [cells.Cell("made", "blocks", "layer", name, f"{flags} {how}")
+             for name, how in {"exact": cells.EXACT, "8 chunks": cells.CHUNKS}.items()]  # fmt: skip
+    monkeypatch.setattr(cells, "CELLS", small)
+    out, only = tmp_path / "result.json", ["accuracy", "stages"]
+    command = ["run", "--work", str(tmp_path), "--data", str(tmp_path), "--out", str(out), "--only", *only]
+    monkeypatch.setattr("sys.argv", command)
+    run.main()
+    result = json.loads(out.read_text())
+    assert set(result["accuracy"]) == {f"{cell.name} 0" for cell in small}
+    assert result["stages"]["made blocks layer 8 chunks"]["equal"]
+    monkeypatch.setattr("benchmarks.common.train", lambda *_: pytest.fail("a run was repeated"))
+    run.main()
+    assert json.loads(out.read_text()) == result

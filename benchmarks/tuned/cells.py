@@ -101,10 +101,11 @@ PLACES = {
     ("resgcn", "layer"): "--model resgcn",
     ("blocks", "layer"): f"--model {BLOCKS}",
 }
+RATES = {("sage", "layer, rate 0.002"): "--model sage --norm layer --lr 0.002"}
 TRIALS = tuple(
-    Cell("Minesweeper", model, norm, setting, f"{flags} {TRIAL} {how}")
+    Cell("Minesweeper", model, norm, setting, f"{TRIAL} {flags} {how}")
     for setting, how in {"exact": EXACT, "8 chunks": CHUNKS}.items()
-    for (model, norm), flags in PLACES.items()
+    for (model, norm), flags in {**PLACES, **RATES}.items()
 )
 
 

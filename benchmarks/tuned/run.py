@@ -110,7 +110,7 @@ def layer_by_layer(runs: Runs) -> None:
             alike.shares(graph, spec_for(runs.config(cell), graph, seed=0))
         )
         for cell in cells.TRIALS
-        if not cell.pipelines
+        if (cell.model, cell.norm) in cells.PLACES and not cell.pipelines
     }
     runs.write()
 
