@@ -272,7 +272,8 @@ class ModelConfig:
     norm: Norm | None = None
     """Normalisation in every hidden layer: none, layer (LayerNorm, each row by itself) or batch (BatchNorm,
     by columns over all nodes). batch is for one chunk: with several the columns are those of the last epoch,
-    which makes deep models unstable; use layer there. By default the model's own: layer for resgcn, gen and
+    which makes deep models unstable; use layer there, and from about ten layers on resgcn or gen, which have
+    it in front of the convolution (docs/models.md). By default the model's own: layer for resgcn, gen and
     mesh, none for the others."""
     residual: Residual | None = None
     """Connection past every hidden convolution. identity: its input rows are added, where they are as wide as
