@@ -23,7 +23,7 @@ def commands() -> list[str]:
 @pytest.mark.slow
 def test_commands(tmp_path: Path) -> None:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    assert len(commands()) == 21
+    assert len(commands()) == 22
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for command in commands():
         done = subprocess.run(

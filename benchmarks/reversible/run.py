@@ -1,6 +1,6 @@
 """Memory and time of reversible blocks by depth, and how far rounding goes. README.md has results.
 
-python -m benchmarks.reversible.run --work FOLDER [--only depth proteins fits drift] [--hours 1]
+python -m benchmarks.reversible.run --work FOLDER [--only depth proteins growth fits drift] [--hours 1]
 
 ``depth`` and ``proteins`` are resumable: runs that result.json holds are not repeated, so that they may be
 made one at a time (``--match REGEX``).
@@ -109,9 +109,23 @@ def measured(options: argparse.Namespace, result: dict[str, Any], name: str, fla
     print(name, runs[name], flush=True)
 
 
+def growth(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """What a convolution costs beside rows: weights, and Python's and PyTorch's objects."""
+    for layers in (500, 2002):
+        shape = f"--reversible --layers {layers} --epochs 2 --synthetic.avg_degree 8"
+        measured(options, result, f"growth/reversible/{layers}", f"{shape} --synthetic.num_nodes 1000")
+
+
 def fits(options: argparse.Namespace, result: dict[str, Any]) -> None:
     """Most convolutions whose predicted peak is within `ROOM`, with the edges of ogbn-proteins."""
     result["fits"] = {kind: most_layers(kind) for kind in KINDS}
+    runs = result.get("runs", {})
+    if "growth/reversible/2002" in runs and "growth/reversible/500" in runs:
+        # where rows do not add up, objects do, which the prediction leaves out
+        more = runs["growth/reversible/2002"]["peak_gib"] - runs["growth/reversible/500"]["peak_gib"]
+        each = more * 2**30 / 1502
+        result["bytes_of_a_convolution"] = each
+        result["fits"]["reversible"] = round((ROOM - predicted("reversible", 2)) / each, -3)
 
 
 def most_layers(kind: str, limit: int = 2**24) -> int:
@@ -187,13 +201,13 @@ def tables(result: dict[str, Any]) -> list[str]:
     ]
     for name, run in sorted(result.get("runs", {}).items(), key=lambda item: _key(item[0])):
         graph, kind, layers = name.split("/")
-        degree = "degree 10" if graph == "depth" else "79 M entries"
+        degree = {"depth": "degree 10", "proteins": "degree 597"}.get(graph, "1,000 nodes")
         lines.append(
             f"| {degree} | {kind} | {layers} | {run['peak_gib']:.2f} | {run['predicted_gib']:.2f} | "
             f"{run['seconds']:.3g} |"
         )
     lines += ["", "| kind | convolutions of width 80 in 20 GiB |", "|---|---|"]
-    lines += [f"| {kind} | {number:,} |" for kind, number in result.get("fits", {}).items()]
+    lines += [f"| {kind} | {number:,.0f} |" for kind, number in result.get("fits", {}).items()]
     lines += ["", "| convolutions | gradients off | of the input layer |", "|---|---|---|"]
     lines += [
         f"| {layers} | {off['all']:.1e} | {off['input.weight']:.1e} |"
@@ -210,6 +224,7 @@ def _key(name: str) -> tuple[str, str, int]:
 SECTIONS: dict[str, Callable[[argparse.Namespace, dict[str, Any]], None]] = {
     "depth": depth,
     "proteins": proteins,
+    "growth": growth,
     "fits": fits,
     "drift": drift,
 }
