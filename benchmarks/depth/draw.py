@@ -47,7 +47,7 @@ def _panel(axis: Any, graph: str, lines: list[Line], results: Results) -> None:
     titles = list(dict.fromkeys(line.title for line in LINES))
     for line in lines:
         found = cells(results, line)
-        if not found:
+        if len(found) < 2:  # a line needs two depths; the tables have the others
             continue
         axis.errorbar(
             [DEPTHS.index(depth) for depth in found],
