@@ -5,9 +5,6 @@
     bf16   operands rounded to 8 significant bits; CPUs with AMX
 
 Rows, weights, sums and results are fp32 in all of them: the device rounds operands as it reads them.
-
-PyTorch hands fp32 products on CPUs to MKL, which is slow on CPUs from AMD. There ranks have oneDNN multiply,
-in fp32 as well: see `whole_products`.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from torch import Tensor
 
 from gnnpipe.config.run import Compute
 from gnnpipe.errors import ConfigError
-from gnnpipe.system.cpu import cpu_flags, cpu_vendor
+from gnnpipe.system.cpu import cpu_flags
 from gnnpipe.system.resources import SYSTEM
 
 # PyTorch's names. It has newer settings, one for each library, but none before 2.9, and refuses a mix.
@@ -29,39 +26,6 @@ PRECISION: Mapping[Compute, str] = {"tf32": "high", "bf16": "medium"}
 
 # With avx512_bf16 alone oneDNN takes the setting and multiplies in fp32 (docs/decisions.md).
 NEEDED_FOR_BF16 = ("amx_tile", "amx_bf16")
-
-# MKL uses half the width of the registers on CPUs of this maker (docs/decisions.md).
-SLOW_WITH_MKL = "AuthenticAMD"
-# Without these PyTorch gives oneDNN no fp32 products.
-NEEDED_FOR_ONEDNN = ("avx512f", "avx512bw", "avx512vl", "avx512dq")
-
-
-@contextmanager
-def whole_products(device: torch.device, root: Path = SYSTEM) -> Iterator[None]:
-    """Multiply in fp32 by the faster library until the context ends.
-
-    The setting is that of bf16, which oneDNN heeds only with AMX. One product is compared with MKL's first.
-
-    Args:
-        device: device of the rank.
-        root: folder with ``proc``.
-    """
-    if device.type == "cpu" and _by_onednn(root):
-        with computing("bf16"):
-            yield
-    else:
-        yield
-
-
-def _by_onednn(root: Path) -> bool:
-    """Whether oneDNN is the faster one of the two, and multiplies in fp32."""
-    flags = cpu_flags(root)
-    has_amx = flags.issuperset(NEEDED_FOR_BF16)
-    if cpu_vendor(root) != SLOW_WITH_MKL or has_amx or not flags.issuperset(NEEDED_FOR_ONEDNN):
-        return False
-    exact = _some_product(torch.device("cpu"))
-    with computing("bf16"):
-        return not _are_rounded(_some_product(torch.device("cpu")), exact)
 
 
 @contextmanager
@@ -118,17 +82,12 @@ def check_effect(compute: Compute, device: torch.device) -> None:
     exact = _some_product(device)
     with computing(compute):
         rounded = _some_product(device)
-    if not _are_rounded(rounded, exact):
+    # operands of 11 bits are 1e-4 off and more, another order of fp32 sums is 1e-6 off at most
+    if (rounded - exact).norm() < 1e-5 * exact.norm():
         raise ConfigError(
             f"compute: {compute} changes nothing on this {device.type} device, which multiplies in fp32 all "
             "the same; use --compute fp32"
         )
-
-
-def _are_rounded(product: Tensor, exact: Tensor) -> bool:
-    """Whether operands of a product had fewer bits than those of the exact one."""
-    # operands of 11 bits are 1e-4 off and more, another order of fp32 sums is 1e-6 off at most
-    return bool((product - exact).norm() >= 1e-5 * exact.norm())
 
 
 def _some_product(device: torch.device) -> Tensor:

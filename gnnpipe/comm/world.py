@@ -17,7 +17,6 @@ from torch._C._distributed_c10d import FileStore, PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from gnnpipe.comm.groups import Links, Talk, make_links
-from gnnpipe.comm.products import whole_products
 from gnnpipe.comm.watchdog import Waiting
 from gnnpipe.config.run import Device, RanksConfig
 from gnnpipe.errors import ConfigError
@@ -174,8 +173,7 @@ def join(
         waiting,
         through_host=shared,
     )
-    with whole_products(chosen):
-        yield World(rank, size, chosen, control, links, writing)
+    yield World(rank, size, chosen, control, links, writing)
     dist.destroy_process_group()
 
 

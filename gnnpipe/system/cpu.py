@@ -17,15 +17,6 @@ def cpu_name(root: Path = SYSTEM) -> str:
     return _of_first_core("model name", root) or platform.processor() or platform.machine()
 
 
-def cpu_vendor(root: Path = SYSTEM) -> str:
-    """Maker of the CPU, such as ``GenuineIntel``; empty where Linux doesn't tell.
-
-    Args:
-        root: folder with ``proc``.
-    """
-    return _of_first_core("vendor_id", root)
-
-
 def cpu_flags(root: Path = SYSTEM) -> frozenset[str]:
     """Instruction sets of the CPU by Linux's names, such as ``avx512_bf16``; empty where it doesn't tell.
 

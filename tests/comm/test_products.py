@@ -17,14 +17,7 @@ from torch.overrides import TorchFunctionMode
 from gnnpipe.cli.compare import PlanName
 from gnnpipe.comm import products
 from gnnpipe.comm.groups import Links
-from gnnpipe.comm.products import (
-    NEEDED_FOR_BF16,
-    NEEDED_FOR_ONEDNN,
-    check_compute,
-    check_effect,
-    computing,
-    whole_products,
-)
+from gnnpipe.comm.products import NEEDED_FOR_BF16, check_compute, check_effect, computing
 from gnnpipe.comm.world import World
 from gnnpipe.config.checks import check_config
 from gnnpipe.config.resume import changes, check_resumed
@@ -47,13 +40,10 @@ needs_amx = pytest.mark.skipif(not HAS_AMX, reason="this CPU lacks amx_tile or a
 lacks_amx = pytest.mark.skipif(HAS_AMX, reason="this CPU has AMX")
 
 
-def host(root: Path, flags: str, vendor: str = "GenuineIntel") -> Path:
+def host(root: Path, flags: str) -> Path:
     """A ``/proc`` whose first core has these flags, and whose second one has others."""
     (root / "proc").mkdir(parents=True)
-    cores = [
-        f"vendor_id\t: {vendor}\nmodel name\t: Some CPU: X\nflags\t\t: fpu {flags}\n",
-        "vendor_id\t: Z\nmodel name\t: Y\nflags\t\t: other\n",
-    ]
+    cores = [f"model name\t: Some CPU: X\nflags\t\t: fpu {flags}\n", "model name\t: Y\nflags\t\t: other\n"]
     (root / "proc" / "cpuinfo").write_text("\n".join(cores))
     return root
 
@@ -245,44 +235,3 @@ def test_epochs_alone_are_computed_in_fewer_bits(tmp_path: Path, precisions: dic
     # the gradient check's twin has an engine too
     assert precisions == {"epoch": {"medium", "highest"}}
     assert torch.get_float32_matmul_precision() == "highest"
-
-
-@pytest.mark.parametrize(
-    ("vendor", "more", "device", "setting"),
-    [
-        ("AuthenticAMD", "", CPU, "medium"),
-        ("GenuineIntel", "", CPU, "highest"),
-        ("AuthenticAMD", " ".join(NEEDED_FOR_BF16), CPU, "highest"),
-        ("AuthenticAMD", "", CUDA, "highest"),
-    ],
-)
-@lacks_amx
-def test_onednn_multiplies_where_mkl_is_slow(
-    vendor: str, more: str, device: torch.device, setting: str, tmp_path: Path
-) -> None:
-    root = host(tmp_path, f"{' '.join(NEEDED_FOR_ONEDNN)} {more}", vendor)
-    with whole_products(device, root):
-        assert torch.get_float32_matmul_precision() == setting
-    assert torch.get_float32_matmul_precision() == "highest"
-
-
-def test_onednn_is_left_alone_where_it_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = host(tmp_path, " ".join(NEEDED_FOR_ONEDNN), "AuthenticAMD")
-    exact = products._some_product(CPU)
-
-    def by_setting(device: torch.device) -> Tensor:
-        rounds = torch.get_float32_matmul_precision() == "medium"
-        return exact.bfloat16().float() if rounds else exact
-
-    monkeypatch.setattr(products, "_some_product", by_setting)
-    with whole_products(CPU, root):
-        assert torch.get_float32_matmul_precision() == "highest"
-
-
-def test_whole_products_have_all_bits(operands: tuple[Tensor, Tensor]) -> None:
-    """On any CPU: within float32 rounding of the product in float64."""
-    rows, weight = operands
-    exact = rows.double() @ weight.double()
-    with whole_products(CPU):
-        off = (rows @ weight - exact).norm() / exact.norm()
-    assert off < 1e-6  # 200 terms, each rounded to 24 bits

@@ -31,6 +31,7 @@ ADDED = {
     "loss: auto", "class_weights: null", "label_smoothing: 0.0", "patience: 0", "warm_start: null",
     "  plateau_factor: 0.1", "  plateau_patience: 10", "log: []",
     "norm: null", "residual: null", "jk: none", "heads: null", "  kind: blocks",
+    "reversible: false", "groups: null",
 }  # fmt: skip
 # Between processors sums differ in the last digits of float32, which rounding to bf16 makes larger.
 TOLERANCE = {"gcnii": 1e-4, "resgcn": 1e-2}
