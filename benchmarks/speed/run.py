@@ -101,11 +101,61 @@ def single(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+RACERS: dict[str, tuple[str, list[str]]] = {
+    "torch_geometric as documented": ("pyg", []),
+    "torch_geometric, our order": ("pyg", ["--local"]),
+    "torch_geometric, our order, cheap mask": ("pyg", ["--local", "--cheap"]),
+    "PyTorch by hand": ("rival", []),
+    "PyTorch by hand, oneDNN": ("rival", ["--products", "onednn"]),
+    "PyTorch by hand, bf16": ("rival", ["--bf16"]),
+    "ours": ("ours", []),
+    "ours, bf16 tables": ("ours", ["--tables", "bf16"]),
+}
+"""Program and flags of each."""
+
+
+def race(options: argparse.Namespace) -> dict[str, Any]:
+    """Epochs of ours, of torch_geometric's and of plain PyTorch's in the forms that make it fastest."""
+    result: dict[str, Any] = {}
+    for model in options.models:
+        layers = LAYERS if model == "gcnii" else 3
+        epochs = options.epochs if model == "gcnii" else 3 * options.epochs
+        seconds: dict[str, list[float]] = {name: [] for name in RACERS}
+        for round_ in range(options.rounds):
+            for name, (program, flags) in RACERS.items():
+                if program != "ours":
+                    seconds[name] += other(program, model, layers, epochs, *flags)
+                    continue
+                run = options.work / f"race-{model}-{round_}-{'-'.join(flags)}"
+                shape = ["--model", model, "--layers", str(layers), "--threads", str(THREADS)]
+                common.train(run, *GRAPH, *QUIET, *shape, *flags, "--epochs", str(epochs))
+                seconds[name] += common.epoch_seconds(run)
+        medians = {name: statistics.median(found) for name, found in seconds.items()}
+        result[model] = {"epoch_seconds": seconds, "median": medians, "ratios": ratios(medians)}
+    return result
+
+
+def ratios(medians: dict[str, float]) -> dict[str, float]:
+    """How many times as long others take: in fp32, in whatever format is fastest, and as documented."""
+    fp32 = min(medians["PyTorch by hand"], medians["PyTorch by hand, oneDNN"])
+    ours = min(medians["ours"], medians["ours, bf16 tables"])
+    return {
+        "by hand / ours, fp32": fp32 / medians["ours"],
+        "by hand / ours, best formats": min(fp32, medians["PyTorch by hand, bf16"]) / ours,
+        "torch_geometric as documented / ours, best format": medians["torch_geometric as documented"] / ours,
+    }
+
+
 def pyg(model: str, layers: int, epochs: int) -> list[float]:
+    return other("pyg", model, layers, epochs)
+
+
+def other(program: str, model: str, layers: int, epochs: int, *flags: str) -> list[float]:
+    """Seconds of all epochs but the first of a program beside this one."""
     command = [
-        sys.executable, "-m", "benchmarks.speed.pyg", "--model", model, "--layers", str(layers),
+        sys.executable, "-m", f"benchmarks.speed.{program}", "--model", model, "--layers", str(layers),
         "--hidden", str(HIDDEN), "--num-nodes", str(NODES), "--threads", str(THREADS),
-        "--epochs", str(epochs),
+        "--epochs", str(epochs), *flags,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return list(json.loads(done.stdout.splitlines()[-1]))
@@ -395,6 +445,7 @@ def more_than_usual(run: Path, epoch: int) -> float:
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
     "single": single,
+    "race": race,
     "limit": limit,
     "stages": stages,
     "exposed": exposed,
