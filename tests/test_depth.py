@@ -177,7 +177,8 @@ def test_a_graph_without_a_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_exact_pipeline_on_roads_has_the_losses_of_one_process(tmp_path: Path) -> None:
-    """Huangpu, 8 layers, dropout on. Chunks add in another order, and 12 epochs make more of it."""
+    """Huangpu, 8 layers, dropout on. Chunks add in another order, and every epoch makes more of it: after 8
+    and more the losses differ by more than float tolerance, as those of one process in another order do."""
     graph = folder_of("huangpu", private_root(tmp_path, "CityNetwork"), tmp_path / "work")
     chosen = {
         "GCNII, norm none, 16 chunks",
@@ -186,8 +187,8 @@ def test_an_exact_pipeline_on_roads_has_the_losses_of_one_process(tmp_path: Path
     }
     for case in equal.cases():
         if case.name in chosen:
-            one = equal.losses(graph, tmp_path, f"{case.flags} {equal.ONE}", epochs=12)
-            four = equal.losses(graph, tmp_path, f"{case.flags} {case.pipeline}", epochs=12)
+            one = equal.losses(graph, tmp_path, f"{case.flags} {equal.ONE}", epochs=6)
+            four = equal.losses(graph, tmp_path, f"{case.flags} {case.pipeline}", epochs=6)
             assert one[-1] < one[0]
             found = equal.Difference.of(four, one)
             assert found.equal == (case.chunks == 1)
