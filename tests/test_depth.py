@@ -70,6 +70,7 @@ def test_with_all_neighbours_targets_get_the_logits_of_the_whole_graph() -> None
         drawn = sampled.sample(roads, targets, 3, fan_out, np.random.default_rng(0))
         assert len(drawn.nodes) < roads.num_nodes
         logits = model(roads.x[drawn.nodes], torch.from_numpy(drawn.edge_index))[:2]
+        # float32 sums of three layers, in another order
         assert torch.allclose(logits, whole, atol=1e-5) == same
 
 

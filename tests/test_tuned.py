@@ -92,6 +92,7 @@ def test_blocks_are_graphsage_behind_a_norm() -> None:
         }  # fmt: skip
         for name, weight in of_layer.items():
             ours = found.gradients[0][f"layers.{index + 1}.{name}"]
+            # float32 sums through all layers, in another order
             torch.testing.assert_close(ours, weight.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 

@@ -9,7 +9,6 @@ tells, but helps: rows in gnnpipe's order (``--local``), and dropout from raw ra
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -28,9 +27,8 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_torch_csr_tensor
 
 from benchmarks.speed.rival import drop as cheap_dropout
-from benchmarks.speed.rival import local_graph
+from benchmarks.speed.rival import graph_of, local_graph, parser_of
 from gnnpipe.comm.world import keep_freed_memory
-from gnnpipe.config.run import SyntheticConfig
 from gnnpipe.graph.sources.synthetic import planted_partition
 
 
@@ -77,16 +75,7 @@ class Plain(Model):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", choices=("gcnii", "gcn", "sage"), default="gcnii")
-    parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--num-nodes", type=int, default=100_000)
-    parser.add_argument("--avg-degree", type=float, default=20.0)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = parser_of(__doc__)
     parser.add_argument("--layout", choices=("csr", "edge_index"), default="csr")
     parser.add_argument("--local", action="store_true", help="rows in the order that gnnpipe gives them")
     parser.add_argument("--cheap", action="store_true", help="dropout from raw random bytes")
@@ -95,14 +84,12 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*[Ss]parse.*")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    graph = SyntheticConfig(
-        num_nodes=options.num_nodes, avg_degree=options.avg_degree, num_features=options.hidden
-    )
+    graph = graph_of(options)
     data = planted_partition(graph, split=0)
     # position of each node among the rows, and node of each row
     order = torch.arange(data.num_nodes)
     if options.local:
-        order = local_graph(options.num_nodes, options.hidden, options.model)[0].node_id
+        order = local_graph(graph, options.model)[0].node_id
     position = torch.empty_like(order)
     position[order] = torch.arange(data.num_nodes)
     rows = torch.repeat_interleave(torch.arange(data.num_nodes), data.adjacency.rowptr.diff().long())

@@ -165,16 +165,23 @@ class Plain(Model):
         return x
 
 
-def main() -> None:
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """The flags of every rival."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", choices=("gcnii", "gcn", "sage"), default="gcnii")
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--num-nodes", type=int, default=100_000)
+    parser.add_argument("--avg-degree", type=float, default=20.0)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    return parser
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--products", choices=("mkl", "onednn"), default="mkl")
     options = parser.parse_args()
@@ -183,7 +190,7 @@ def main() -> None:
     if options.products == "onednn":
         torch.set_float32_matmul_precision("medium")
     torch.manual_seed(0)
-    graph, num_classes = local_graph(options.num_nodes, options.hidden, options.model)
+    graph, num_classes = local_graph(graph_of(options), options.model)
     dtype = torch.bfloat16 if options.bf16 else torch.float32
     matrices = Matrix(graph.matrix, dtype), Matrix(graph.matrix_t, dtype)
     sizes = options.hidden, options.hidden, num_classes
@@ -207,11 +214,18 @@ def main() -> None:
     print(json.dumps(seconds[1:]))
 
 
-def local_graph(num_nodes: int, num_features: int, model: str) -> tuple[PreparedGraph, int]:
-    """The built-in graph in METIS cells, normalised as the model wants it, and its number of classes."""
-    data = planted_partition(SyntheticConfig(num_nodes=num_nodes, num_features=num_features), split=0)
+def graph_of(options: argparse.Namespace) -> SyntheticConfig:
+    """The built-in graph that the flags ask for, with as many features as hidden columns."""
+    return SyntheticConfig(
+        num_nodes=options.num_nodes, avg_degree=options.avg_degree, num_features=options.hidden
+    )
+
+
+def local_graph(config: SyntheticConfig, model: str) -> tuple[PreparedGraph, int]:
+    """A graph in METIS cells, normalised as the model wants it, and its number of classes."""
+    data = planted_partition(config, split=0)
     normalization: Normalization = "mean" if model == "sage" else "gcn"
-    return prepare(data, CutSpec(1, 1, row_cost(num_features)), normalization), data.num_classes
+    return prepare(data, CutSpec(1, 1, row_cost(config.num_features)), normalization), data.num_classes
 
 
 if __name__ == "__main__":

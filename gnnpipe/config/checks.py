@@ -306,15 +306,10 @@ def _check_contradictions(config: Resolved) -> None:
     """Refuse values that can be used, but not together."""
     staleness, decay = config.staleness, config.optimizer.dense_weight_decay
     exact = staleness.preset == "exact"
-    if exact and config.halo == "stale":
+    if config.halo == "stale" and (exact or staleness.lookahead == "exact"):
+        asked = "--staleness exact" if exact else "--staleness.lookahead exact"
         raise ConfigError(
-            "halo: stale contradicts --staleness exact, which reads this epoch's rows alone; leave one of "
-            "them out"
-        )
-    if staleness.lookahead == "exact" and config.halo == "stale":
-        raise ConfigError(
-            "halo: stale contradicts exact lookahead, with which no row is stale; leave it out, or give a "
-            "number of chunks to look ahead"
+            f"halo: stale contradicts {asked}, which reads this epoch's rows alone; leave one of them out"
         )
     if exact and staleness.lookahead not in ("exact", 0):
         raise ConfigError(

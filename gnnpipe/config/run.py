@@ -288,8 +288,8 @@ class ModelConfig:
     reversible: bool = False
     """Reversible blocks (RevGNN, arXiv 2106.07476) for resgcn and gen: each layer adds to one group of the
     columns what it makes of another, so that its input follows from its output. With one chunk neither rows
-    nor tables are kept for the way back: memory does not grow with --layers, and a third is added to the
-    work. With several chunks the tables stay, as they hold the stale rows."""
+    nor tables are kept for the way back: memory does not grow with --layers, and each layer goes forward
+    once more. With several chunks the tables stay, as they hold the stale rows."""
     groups: int | None = None
     """Number of groups of columns with --reversible, which share --hidden; layers change them in turn, so
     that as many layers are one block of the paper. By default 2."""

@@ -352,8 +352,8 @@ class Stage:
         # complete, and their sum over the parts travels while the layers in front compute.
         summed = position == 0 and self.place.num_parts > 1
         reverts = self.layers[place].reverts
-        # Nobody waits for the gradient that the first stage hands back. What a layer that keeps nothing has
-        # made again goes at once, and its rows of the table are the next one's.
+        # The stage before waits for this gradient, so products of weights come later; no stage is before the
+        # first one. A layer that reverts shares its table with the next one, so its products are due now.
         if summed or self.place.is_first or reverts:
             self.add_products()
         if reverts:

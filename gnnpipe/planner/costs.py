@@ -35,7 +35,7 @@ class LayerShape:
     """Whether with one chunk it goes forward once more on the way back."""
 
     def rows(self, num_chunks: int) -> LayerRows:
-        """Its rows that travel between parts under a plan with so many chunks."""
+        """Its rows that travel between parts; with one chunk some layers send theirs twice."""
         return LayerRows(
             self.width,
             self.returns_gradient,

@@ -90,7 +90,7 @@ EARLY = {
     "train --layers 4 --dataset Cora --stages 8": "stages: 8 stages can't share 4 layers",
     "train --chunks 20000": "chunks: 20000 does not fit a graph of 10000 nodes; use 1 to 10000",
     "train --parts 20000": "parts: 20000 parts of a graph of 10000 nodes would leave some empty",
-    "train --parts 2 --halo stale --staleness.lookahead exact": "halo: stale contradicts exact lookahead",
+    "train --parts 2 --halo stale --staleness.lookahead exact": "halo: stale contradicts",
     "train --reversible": "reversible: gcnii has no such blocks; use --model resgcn or gen",
     "train --model gen --groups 4": "groups: 4 says nothing without --reversible",
     "train --model gen --reversible --layers 33": "layers: 33 can't be shared by 2 groups of reversible",

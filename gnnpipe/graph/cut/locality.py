@@ -18,7 +18,7 @@ numbers that are as close as before, and parts exchange rows at the folds only:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -75,22 +75,19 @@ class Locality:
         Chunks have equal work. Where a graph is wider in some places than in others, that of one part may be
         cut into larger chunks there, if edges then join neighbours only.
         """
-        narrowest: LocalCut | None = None
-        for method, place in self._lines(num_chunks * num_parts, uneven=num_parts == 1):
-            cut = self._folded(place, num_chunks, method)
-            if narrowest is None or cut.width < narrowest.width:
-                narrowest = cut
-            if cut.width <= 1:  # none is narrower
-                break
-        assert narrowest is not None  # there is an order of the nodes
-        work = np.bincount(narrowest.chunk, weights=self._cost, minlength=num_chunks)
-        return replace(narrowest, shares=work / work.mean())
+        lines = self._lines(num_chunks * num_parts, uneven=num_parts == 1)
+        cuts = (self._folded(place, num_chunks, method) for method, place in lines)
+        narrowest = next(cuts)
+        while narrowest.width > 1 and (cut := next(cuts, None)) is not None:
+            narrowest = min(narrowest, cut, key=lambda found: found.width)
+        return narrowest
 
     def _folded(self, place: np.ndarray, num_chunks: int, method: str) -> LocalCut:
         """Fold a line, on which each node has a place, into parts of ``num_chunks`` places each."""
         part, place = np.divmod(place, num_chunks)
         chunk = np.where(part % 2 == 0, place, num_chunks - 1 - place)
-        return LocalCut(part, chunk, self._width(chunk), np.ones(num_chunks), method)
+        work = np.bincount(chunk, weights=self._cost, minlength=num_chunks)
+        return LocalCut(part, chunk, self._width(chunk), work / work.mean(), method)
 
     def _lines(self, num_chunks: int, *, uneven: bool) -> Iterator[tuple[str, np.ndarray]]:
         """Methods, and the place on the line of each node's chunk."""
